@@ -1,0 +1,161 @@
+// Package delivery is what a router and an edge say to each other over NATS:
+// batches of forwarded events and hints, and their receipts. It holds the
+// format only; routers send (package router), edges receive (package edge).
+//
+// A batch is one NATS request to Subject(edge); the receipt is the reply and
+// means "in my hands", not "delivered". Layout, integers as uvarints, texts and
+// bytes with their length before them:
+//
+//	version(1 byte) partition epoch { kind(1 byte) token sequence [ after stored body ] } ...
+package delivery
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/neolith/daemon-gateway/internal/eventlog"
+	"github.com/neolith/daemon-gateway/pkg/event"
+)
+
+// Version is the first byte of every batch. History: 1, the first.
+const Version = 1
+
+const (
+	kindEvent byte = 1
+	kindHint  byte = 2
+)
+
+// Subject is where the edge with this token receives its batches.
+func Subject(edge event.Token) string { return "daemon.edge." + string(edge) + ".deliver" }
+
+// Forwarded is an event on its way to an edge.
+type Forwarded struct {
+	eventlog.Message
+	// After says that the orchestrator has no other event in the log between
+	// After and Sequence. A higher After is a weaker claim.
+	After uint64
+}
+
+// Hint says that an orchestrator's newest event stands at Sequence or later,
+// so that an edge that has not seen it reads the log.
+type Hint struct {
+	Token    event.Token
+	Sequence uint64
+}
+
+// Batch carries events and hints of one partition to one edge, events in log
+// order.
+type Batch struct {
+	Partition event.Partition
+	Epoch     eventlog.Epoch
+	Events    []Forwarded
+	Hints     []Hint
+}
+
+// ErrMalformed is wrapped by every error of Decode.
+var ErrMalformed = errors.New("malformed batch")
+
+// Encode appends the batch to buf.
+func (b Batch) Encode(buf []byte) []byte {
+	buf = append(buf, Version)
+	buf = binary.AppendUvarint(buf, uint64(b.Partition))
+	buf = appendText(buf, string(b.Epoch))
+	for _, e := range b.Events {
+		buf = append(buf, kindEvent)
+		buf = appendText(buf, string(e.Token))
+		buf = binary.AppendUvarint(buf, e.Sequence)
+		buf = binary.AppendUvarint(buf, e.After)
+		buf = binary.AppendUvarint(buf, uint64(e.Stored.UnixNano()))
+		buf = binary.AppendUvarint(buf, uint64(len(e.Body)))
+		buf = append(buf, e.Body...)
+	}
+	for _, h := range b.Hints {
+		buf = append(buf, kindHint)
+		buf = appendText(buf, string(h.Token))
+		buf = binary.AppendUvarint(buf, h.Sequence)
+	}
+	return buf
+}
+
+// Decode reads a batch. The bodies share data's memory.
+func Decode(data []byte) (Batch, error) {
+	r := reader{data: data}
+	if v := r.byte(); r.err == nil && v != Version {
+		return Batch{}, fmt.Errorf("%w: version %d, expected %d", ErrMalformed, v, Version)
+	}
+	b := Batch{Partition: event.Partition(r.uvarint()), Epoch: eventlog.Epoch(r.bytes())}
+	for r.err == nil && len(r.data) > 0 {
+		switch kind := r.byte(); kind {
+		case kindEvent:
+			var e Forwarded
+			e.Token, e.Sequence, e.After = event.Token(r.bytes()), r.uvarint(), r.uvarint()
+			e.Stored = time.Unix(0, int64(r.uvarint())).UTC()
+			e.Body = r.bytes()
+			b.Events = append(b.Events, e)
+		case kindHint:
+			b.Hints = append(b.Hints, Hint{Token: event.Token(r.bytes()), Sequence: r.uvarint()})
+		default:
+			r.err = fmt.Errorf("unknown item kind %d", kind)
+		}
+	}
+	if r.err != nil {
+		return Batch{}, fmt.Errorf("%w: %w", ErrMalformed, r.err)
+	}
+	return b, nil
+}
+
+func appendText(buf []byte, s string) []byte {
+	buf = binary.AppendUvarint(buf, uint64(len(s)))
+	return append(buf, s...)
+}
+
+// reader keeps the first fault and yields zero values after it.
+type reader struct {
+	data []byte
+	err  error
+}
+
+var errShort = errors.New("ends too early")
+
+func (r *reader) byte() byte {
+	if r.err != nil || len(r.data) == 0 {
+		r.fail()
+		return 0
+	}
+	c := r.data[0]
+	r.data = r.data[1:]
+	return c
+}
+
+func (r *reader) uvarint() uint64 {
+	if r.err != nil {
+		return 0
+	}
+	v, n := binary.Uvarint(r.data)
+	if n <= 0 {
+		r.fail()
+		return 0
+	}
+	r.data = r.data[n:]
+	return v
+}
+
+func (r *reader) bytes() []byte {
+	n := r.uvarint()
+	if r.err != nil || n > uint64(len(r.data)) {
+		r.fail()
+		return nil
+	}
+	out := r.data[:n:n]
+	r.data = r.data[n:]
+	return out
+}
+
+func (r *reader) fail() {
+	if r.err == nil {
+		r.err = errShort
+	}
+	r.data = nil
+}

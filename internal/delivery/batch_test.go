@@ -1,0 +1,56 @@
+package delivery_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/neolith/daemon-gateway/internal/delivery"
+	"github.com/neolith/daemon-gateway/internal/eventlog"
+)
+
+func sample() delivery.Batch {
+	message := eventlog.Message{Token: "clx1", Sequence: 900, Stored: time.Unix(1732291200, 5).UTC(), Body: []byte(`{"id":"e"}`)}
+	return delivery.Batch{
+		Partition: 7,
+		Epoch:     eventlog.NewEpoch(time.Unix(1, 0), 3),
+		Events:    []delivery.Forwarded{{Message: message, After: 12}},
+		Hints:     []delivery.Hint{{Token: "a=2Eb", Sequence: 1 << 40}},
+	}
+}
+
+func TestBatchComesBackAsItWasEncoded(t *testing.T) {
+	t.Parallel()
+	got, err := delivery.Decode(sample().Encode(nil))
+	require.NoError(t, err)
+	require.Equal(t, sample(), got)
+}
+
+func TestEveryTruncationOfABatchIsRefusedOrAWholeItemShorter(t *testing.T) {
+	t.Parallel()
+	whole := sample().Encode(nil)
+	for n := range whole {
+		got, err := delivery.Decode(whole[:n])
+		if err != nil {
+			require.ErrorIs(t, err, delivery.ErrMalformed)
+			continue
+		}
+		require.Less(t, len(got.Events)+len(got.Hints), 2, "truncated at %d", n)
+	}
+}
+
+func TestForeignVersionAndKindAreRefused(t *testing.T) {
+	t.Parallel()
+	data := sample().Encode(nil)
+	data[0] = 99
+	_, err := delivery.Decode(data)
+	require.ErrorContains(t, err, "version 99")
+	_, err = delivery.Decode(append(sample().Encode(nil), 77))
+	require.ErrorContains(t, err, "unknown item kind 77")
+}
+
+func FuzzDecodeNeverPanics(f *testing.F) {
+	f.Add(sample().Encode(nil))
+	f.Fuzz(func(_ *testing.T, data []byte) { _, _ = delivery.Decode(data) })
+}

@@ -1,0 +1,19 @@
+package deps
+import (
+ _ "github.com/coder/websocket"
+ _ "github.com/nats-io/nats.go/jetstream"
+ _ "github.com/nats-io/nats-server/v2/server"
+ _ "github.com/hashicorp/memberlist"
+ _ "github.com/golang-jwt/jwt/v5"
+ _ "github.com/synadia-io/orbit.go/jetstreamext"
+ _ "github.com/redis/go-redis/v9"
+ _ "github.com/prometheus/client_golang/prometheus/promhttp"
+ _ "github.com/prometheus/client_golang/prometheus/testutil"
+ _ "github.com/alecthomas/kong"
+ _ "github.com/alicebob/miniredis/v2"
+ _ "github.com/google/uuid"
+ _ "golang.org/x/sync/errgroup"
+ _ "golang.org/x/time/rate"
+ _ "github.com/stretchr/testify/require"
+ _ "go.uber.org/goleak"
+)
