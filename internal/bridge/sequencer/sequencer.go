@@ -1,0 +1,199 @@
+// Package sequencer decides what the bridge does next with the messages it
+// holds. Messages stand in lanes, one for each orchestrator; of each lane at
+// most one message is being worked on, and the window bounds how many are over
+// all lanes. A failed message is tried again, after a growing delay, before the
+// next of its lane; the other lanes go on meanwhile.
+//
+// It is a pure state machine: no goroutine, no clock, no I/O. Times and
+// results are handed in, so that a seeded simulation can drive it. What the
+// work is (resolving, publishing, dead-lettering) is the bridge's matter.
+//
+// A lane and its messages:
+//
+//	Add/Move ─▶ [waiting … waiting, head] ──Next──▶ in flight
+//	                                ▲                 │ Done: leaves, the lane's next may go
+//	                                └── delay ──Retry─┤
+//	                        tail of another lane ◀─Move
+package sequencer
+
+import (
+	"container/heap"
+	"time"
+)
+
+// Config bounds a Sequencer. Every number must be at least 1.
+type Config struct {
+	// Window is how many messages may be worked on at once.
+	Window int
+	// MaxWaiting is how many messages may wait; those in flight come on top.
+	MaxWaiting int
+	// MaxBytes is how many bytes the waiting messages may have together.
+	MaxBytes int
+	// Delay is how long the lane's head waits after its n-th failure in a row (from 1).
+	Delay func(failures int) time.Duration
+}
+
+// Sequencer holds messages and says which one is to be worked on next. It is
+// not safe for concurrent use.
+type Sequencer[T any] struct {
+	cfg      Config
+	lanes    map[string]*lane[T]
+	waiting  list[T]
+	bytes    int
+	inFlight int
+	ready    []*lane[T]
+	delayed  delayed[T]
+}
+
+// New returns an empty Sequencer.
+func New[T any](cfg Config) *Sequencer[T] {
+	return &Sequencer[T]{cfg: cfg, lanes: map[string]*lane[T]{}}
+}
+
+// Ticket stands for one message in flight. It is used once.
+type Ticket[T any] struct {
+	lane *lane[T]
+	item *item[T]
+}
+
+// Value returns the message.
+func (t Ticket[T]) Value() T { return t.item.value }
+
+// Failures returns how often in a row this message has been tried in vain.
+func (t Ticket[T]) Failures() int { return t.lane.failures }
+
+// Len returns how many messages are held, waiting or in flight.
+func (s *Sequencer[T]) Len() int { return s.waiting.len + s.inFlight }
+
+// Waiting returns how many messages wait.
+func (s *Sequencer[T]) Waiting() int { return s.waiting.len }
+
+// InFlight returns how many messages are being worked on.
+func (s *Sequencer[T]) InFlight() int { return s.inFlight }
+
+// Add appends a message of size bytes to its lane. What had to be dropped to
+// stay within the bounds is returned: the oldest messages that wait, or the
+// added one alone when it could not be held even in an empty sequencer.
+func (s *Sequencer[T]) Add(laneName string, value T, size int) (dropped []T) {
+	if size > s.cfg.MaxBytes {
+		return []T{value}
+	}
+	s.append(laneName, &item[T]{value: value, size: size})
+	for s.waiting.len > s.cfg.MaxWaiting || s.bytes > s.cfg.MaxBytes {
+		oldest := s.waiting.front
+		s.take(oldest)
+		dropped = append(dropped, oldest.value)
+	}
+	return dropped
+}
+
+// Next returns the message to be worked on now; false when none may be started
+// at this time. It is called until it returns false. Every ticket is answered
+// with exactly one of Done, Retry and Move.
+func (s *Sequencer[T]) Next(now time.Time) (Ticket[T], bool) {
+	for len(s.delayed) > 0 && !s.delayed[0].due.After(now) {
+		s.wake(heap.Pop(&s.delayed).(*lane[T]))
+	}
+	for s.inFlight < s.cfg.Window && len(s.ready) > 0 {
+		l := s.ready[0]
+		s.ready[0] = nil
+		s.ready = s.ready[1:]
+		if l.front == nil { // all its messages were dropped meanwhile
+			s.release(l)
+			continue
+		}
+		it := l.front
+		s.take(it)
+		l.state = inFlight
+		s.inFlight++
+		return Ticket[T]{lane: l, item: it}, true
+	}
+	return Ticket[T]{}, false
+}
+
+// WakeAt returns when Next may have something to say that it has not now,
+// without any other input; false when there is no such time.
+func (s *Sequencer[T]) WakeAt() (time.Time, bool) {
+	if len(s.delayed) == 0 {
+		return time.Time{}, false
+	}
+	return s.delayed[0].due, true
+}
+
+// Done lets go of a message that has been settled.
+func (s *Sequencer[T]) Done(t Ticket[T]) {
+	s.inFlight--
+	t.lane.failures = 0
+	s.wake(t.lane)
+}
+
+// Retry puts a message back at the head of its lane, to be tried again before
+// any other of that lane once the delay has passed.
+func (s *Sequencer[T]) Retry(t Ticket[T], now time.Time) {
+	s.inFlight--
+	l := t.lane
+	l.failures++
+	l.pushFront(t.item)
+	s.waiting.pushFront(t.item)
+	s.bytes += t.item.size
+	l.state = waitsForTime
+	l.due = now.Add(s.cfg.Delay(l.failures))
+	heap.Push(&s.delayed, l)
+}
+
+// Move takes a message out of its lane, as Done does, and appends it, changed,
+// to another one. It drops nothing: the message has been held all along.
+func (s *Sequencer[T]) Move(t Ticket[T], laneName string, value T, size int) {
+	s.Done(t)
+	s.append(laneName, &item[T]{value: value, size: size})
+}
+
+// Drain empties the sequencer of all that waits and returns it, oldest first.
+func (s *Sequencer[T]) Drain() []T {
+	var rest []T
+	for s.waiting.front != nil {
+		oldest := s.waiting.front
+		s.take(oldest)
+		rest = append(rest, oldest.value)
+	}
+	return rest
+}
+
+func (s *Sequencer[T]) append(laneName string, it *item[T]) {
+	l := s.lanes[laneName]
+	if l == nil {
+		l = &lane[T]{name: laneName, state: idle}
+		s.lanes[laneName] = l
+	}
+	it.lane = l
+	l.pushBack(it)
+	s.waiting.pushBack(it)
+	s.bytes += it.size
+	if l.state == idle {
+		l.state = isReady
+		s.ready = append(s.ready, l)
+	}
+}
+
+// take removes a waiting message, which is the front of its lane: messages of
+// one lane stand in the waiting list in the lane's order.
+func (s *Sequencer[T]) take(it *item[T]) {
+	it.lane.popFront()
+	s.waiting.remove(it)
+	s.bytes -= it.size
+}
+
+// wake lets a lane's next message go, or forgets the lane.
+func (s *Sequencer[T]) wake(l *lane[T]) {
+	if l.front == nil {
+		s.release(l)
+		return
+	}
+	l.state = isReady
+	s.ready = append(s.ready, l)
+}
+
+func (s *Sequencer[T]) release(l *lane[T]) {
+	l.state = idle
+	delete(s.lanes, l.name)
+}
