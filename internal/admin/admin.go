@@ -1,0 +1,135 @@
+// Package admin is the port that operators and their probes talk to: /livez,
+// /readyz, /metrics and, when enabled, /debug/pprof/. Every program has one. It
+// is not reachable through the load balancer and serves nothing to daemons.
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/neolith/daemon-gateway/internal/buildinfo"
+)
+
+// Config is the part of a program's settings that belongs to its admin port.
+type Config struct {
+	AdminAddr   string `name:"admin-addr" help:"Address of health checks and metrics." default:":9090" group:"Operation"`
+	EnablePprof bool   `help:"Serve /debug/pprof/ on the admin address." group:"Operation"`
+}
+
+// Validate reports an address that cannot be listened on.
+func (c Config) Validate(report func(setting, problem string)) {
+	if _, err := net.ResolveTCPAddr("tcp", c.AdminAddr); err != nil {
+		report("ADMIN_ADDR", "expected an address such as :9090 or 127.0.0.1:9090")
+	}
+}
+
+// Server serves the admin port. Its methods may be called concurrently; Run
+// once at most.
+type Server struct {
+	listener net.Listener
+	http     *http.Server
+}
+
+// shutdownGrace bounds the wait for scrapes in progress when Run ends.
+const shutdownGrace = time.Second
+
+// New binds addr, registers the Go, process and build collectors on reg, and
+// returns a server that does not serve yet. An addr with port 0 takes any.
+func New(addr string, enablePprof bool, reg *prometheus.Registry, checks []Check, logger *slog.Logger) (*Server, error) {
+	if err := registerProcess(reg); err != nil {
+		return nil, fmt.Errorf("register the process's metrics: %w", err)
+	}
+	listener, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("listen on admin address %s: %w", addr, err)
+	}
+	logger = logger.With("component", "admin")
+	return &Server{
+		listener: listener,
+		http: &http.Server{
+			Handler:           newMux(enablePprof, reg, checks),
+			ReadHeaderTimeout: 5 * time.Second,
+			ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelWarn),
+		},
+	}, nil
+}
+
+// Addr returns the address that the server is bound to.
+func (s *Server) Addr() net.Addr { return s.listener.Addr() }
+
+// Run serves until ctx ends, then lets requests in progress finish for a
+// second. It returns nil after an orderly stop.
+func (s *Server) Run(ctx context.Context) error {
+	stopped := make(chan struct{})
+	unregister := context.AfterFunc(ctx, func() {
+		defer close(stopped)
+		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownGrace)
+		defer cancel()
+		if s.http.Shutdown(grace) != nil {
+			s.http.Close()
+		}
+	})
+	err := s.http.Serve(s.listener)
+	if !unregister() {
+		<-stopped
+	}
+	if err != nil && !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve admin address %s: %w", s.Addr(), err)
+	}
+	return nil
+}
+
+// Close frees the address of a server that was never run.
+func (s *Server) Close() error {
+	return errors.Join(s.http.Close(), ignoreClosed(s.listener.Close()))
+}
+
+func ignoreClosed(err error) error {
+	if errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+func newMux(enablePprof bool, reg *prometheus.Registry, checks []Check) *http.ServeMux {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		fmt.Fprintln(w, "ok")
+	})
+	mux.Handle("GET /readyz", readyHandler(checks))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{Registry: reg}))
+	if enablePprof {
+		mux.HandleFunc("/debug/pprof/", pprof.Index)
+		mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
+		mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+		mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+		mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	}
+	return mux
+}
+
+func registerProcess(reg *prometheus.Registry) error {
+	info := buildinfo.Get()
+	build := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name:        "gateway_build_info",
+		Help:        "Always 1; the labels say which build is running.",
+		ConstLabels: prometheus.Labels{"version": info.Version, "revision": info.Revision, "goversion": info.GoVersion},
+	})
+	build.Set(1)
+	return errors.Join(
+		reg.Register(build),
+		reg.Register(collectors.NewGoCollector()),
+		reg.Register(collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})),
+	)
+}

@@ -1,0 +1,42 @@
+// Package buildinfo says which build of the gateway a process is. Programs
+// print it, gossip carries it, and /metrics exports it.
+package buildinfo
+
+import "runtime/debug"
+
+// version is set by the linker (see the Makefile); without it, the version
+// that the Go tool stamped into the binary is used.
+var version string
+
+// Info identifies a build.
+type Info struct {
+	Version   string // a tag, or "devel"
+	Revision  string // the git commit, or "unknown"
+	GoVersion string
+}
+
+// Get returns the build of the running process.
+func Get() Info {
+	info := Info{Version: version, Revision: "unknown", GoVersion: "unknown"}
+	build, ok := debug.ReadBuildInfo()
+	if ok {
+		info.GoVersion = build.GoVersion
+		if info.Version == "" {
+			info.Version = build.Main.Version
+		}
+		for _, s := range build.Settings {
+			if s.Key == "vcs.revision" {
+				info.Revision = s.Value
+			}
+		}
+	}
+	if info.Version == "" || info.Version == "(devel)" {
+		info.Version = "devel"
+	}
+	return info
+}
+
+// String returns one line such as "v1.2.0 (revision 71fa7aa, go1.26.8)".
+func (i Info) String() string {
+	return i.Version + " (revision " + i.Revision + ", " + i.GoVersion + ")"
+}
