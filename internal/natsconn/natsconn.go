@@ -1,0 +1,197 @@
+// Package natsconn holds a node's one connection to NATS: how it is
+// configured, that it is tried for ever, and what is known of its state without
+// asking the server. What is done over it is the business of its users.
+package natsconn
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/neolith/daemon-gateway/internal/settings"
+)
+
+// Config says where NATS is and how to authenticate there.
+type Config struct {
+	NATSURL       []settings.URL `name:"nats-url" default:"nats://127.0.0.1:4222" group:"NATS" help:"URLs of the NATS servers; the others of their cluster are found through them."`
+	NATSCredsFile string         `name:"nats-creds-file" group:"NATS" help:"File with the credentials (JWT and key) of this node's NATS user."`
+	NATSTLSCA     string         `name:"nats-tls-ca" group:"NATS" help:"File with the certificates of the authorities that may sign a server's certificate; those of the system if not given."`
+	NATSTLSCert   string         `name:"nats-tls-cert" group:"NATS" help:"File with this node's client certificate."`
+	NATSTLSKey    string         `name:"nats-tls-key" group:"NATS" help:"File with the key of the client certificate."`
+}
+
+// Validate reports settings that contradict each other.
+func (c Config) Validate(report func(setting, problem string)) {
+	if len(c.NATSURL) == 0 {
+		report("NATS_URL", "expected at least one URL")
+	}
+	if (c.NATSTLSCert == "") != (c.NATSTLSKey == "") {
+		report("NATS_TLS_CERT", "expected together with NATS_TLS_KEY, or neither")
+	}
+}
+
+const (
+	reconnectWait   = 250 * time.Millisecond
+	reconnectJitter = 250 * time.Millisecond
+	// pingInterval and maxPings find a server that went silent in 10 to 15 s; a
+	// closed socket is noticed at once.
+	pingInterval = 5 * time.Second
+	maxPings     = 2
+)
+
+// Conn is a connection to NATS that is tried again for ever. Its methods may be
+// called at the same time and never block.
+type Conn struct {
+	NC *nats.Conn
+	JS jetstream.JetStream
+
+	logger  *slog.Logger
+	closing atomic.Bool   // Close was called
+	closed  chan struct{} // closed when the connection was lost for good
+	ended   chan struct{} // closed when the connection is closed, asked or not
+}
+
+// Connect returns at once, also while NATS cannot be reached: it is tried until
+// Close. The context is not kept. name is what the server's monitoring shows.
+// onReconnect, if not nil, is called after each connection but the first, from
+// a goroutine of the connection, and should not block. An error means a mistake
+// in the configuration.
+func Connect(ctx context.Context, cfg Config, name string, logger *slog.Logger, reg prometheus.Registerer, onReconnect func()) (*Conn, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	c := &Conn{
+		logger: logger.With("component", "natsconn"),
+		closed: make(chan struct{}),
+		ended:  make(chan struct{}),
+	}
+	var urls []string
+	for _, u := range cfg.NATSURL {
+		urls = append(urls, string(u))
+	}
+	// The handlers below may be called before Connect has returned.
+	ready := make(chan struct{})
+	defer close(ready)
+	metrics := newMetrics()
+	nc, err := nats.Connect(strings.Join(urls, ","), append(cfg.options(),
+		nats.Name(name),
+		nats.ConnectHandler(func(nc *nats.Conn) {
+			c.logger.Info("connected to NATS", "server", nc.ConnectedUrlRedacted())
+		}),
+		nats.ReconnectHandler(func(nc *nats.Conn) {
+			<-ready
+			metrics.reconnects.Inc()
+			c.logger.Info("connected to NATS again", "server", nc.ConnectedUrlRedacted())
+			if onReconnect != nil {
+				onReconnect()
+			}
+		}),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			if !c.closing.Load() {
+				c.logger.Warn("connection to NATS lost", "error", err)
+			}
+		}),
+		nats.ClosedHandler(func(nc *nats.Conn) { c.onClosed(nc.LastError()) }),
+		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
+			metrics.asyncErrors.Inc()
+			c.logger.Warn("NATS reported an error", "subject", subjectOf(sub), "error", err)
+		}),
+	)...)
+	if err != nil {
+		return nil, fmt.Errorf("configure the connection to NATS: %w", err)
+	}
+	js, err := jetstream.New(nc)
+	if err != nil {
+		nc.Close()
+		return nil, fmt.Errorf("JetStream context: %w", err)
+	}
+	c.NC, c.JS = nc, js
+	metrics.register(reg, c)
+	return c, nil
+}
+
+func (c Config) options() []nats.Option {
+	opts := []nats.Option{
+		nats.RetryOnFailedConnect(true),
+		nats.MaxReconnects(-1),
+		nats.ReconnectWait(reconnectWait),
+		nats.ReconnectJitter(reconnectJitter, reconnectJitter),
+		nats.PingInterval(pingInterval),
+		nats.MaxPingsOutstanding(maxPings),
+		// What is published while the server is away fails at once, and is
+		// retried by whoever it belongs to. A buffer would send it after the
+		// retries, or after its sender has given up.
+		nats.ReconnectBufSize(-1),
+		// A wrong password or permission may be mended on the server.
+		nats.IgnoreAuthErrorAbort(),
+	}
+	if c.NATSCredsFile != "" {
+		opts = append(opts, nats.UserCredentials(c.NATSCredsFile))
+	}
+	if c.NATSTLSCA != "" {
+		opts = append(opts, nats.RootCAs(c.NATSTLSCA))
+	}
+	if c.NATSTLSCert != "" {
+		opts = append(opts, nats.ClientCert(c.NATSTLSCert, c.NATSTLSKey))
+	}
+	return opts
+}
+
+func subjectOf(sub *nats.Subscription) string {
+	if sub == nil {
+		return ""
+	}
+	return sub.Subject
+}
+
+func (c *Conn) onClosed(err error) {
+	if !c.closing.Load() {
+		c.logger.Error("connection to NATS closed for good", "error", err)
+		close(c.closed)
+	}
+	close(c.ended)
+}
+
+// Closed is closed when the connection has ended for good without Close having
+// been called: the process must end and be started again, because nothing that
+// uses the connection will ever work again.
+func (c *Conn) Closed() <-chan struct{} { return c.closed }
+
+// ErrClosed is what Run returns when the connection has ended for good.
+var ErrClosed = errors.New("connection to NATS closed for good")
+
+// Run waits until ctx ends, and returns ErrClosed if the connection ends
+// before. It is how a node that cannot work without NATS ends with it.
+func (c *Conn) Run(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-c.closed:
+		return ErrClosed
+	}
+}
+
+// Check tells /readyz whether the connection is up, from what is known locally.
+func (c *Conn) Check() (ok bool, detail string) {
+	status := c.NC.Status()
+	if status != nats.CONNECTED {
+		return false, strings.ToLower(status.String())
+	}
+	return true, "connected to " + c.NC.ConnectedUrlRedacted()
+}
+
+// Close ends the connection and waits until its handlers have returned. What
+// has not been flushed by then is lost.
+func (c *Conn) Close() {
+	c.closing.Store(true)
+	c.NC.Close()
+	<-c.ended
+}

@@ -1,0 +1,120 @@
+package testserver
+
+import (
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+const startTimeout = 20 * time.Second
+
+// NATSServer is a NATS server with JetStream inside the test process. It keeps
+// its port and its data over Restart. Methods may be called at the same time.
+type NATSServer struct {
+	t    testing.TB
+	opts server.Options
+
+	mu     sync.Mutex
+	server *server.Server // nil while it is shut down
+}
+
+// NATS starts a server; change may alter its options first.
+func NATS(t testing.TB, change ...func(*server.Options)) *NATSServer {
+	t.Helper()
+	s := &NATSServer{t: t, opts: server.Options{
+		Host:      loopback,
+		Port:      server.RANDOM_PORT,
+		JetStream: true,
+		StoreDir:  t.TempDir(),
+		// The streams reserve what they may grow to, far more than a test needs.
+		JetStreamMaxStore: 1 << 42,
+		NoSigs:            true,
+		NoLog:             true,
+	}}
+	for _, f := range change {
+		f(&s.opts)
+	}
+	s.Start()
+	t.Cleanup(s.Shutdown)
+	return s
+}
+
+// Start starts the server after a Shutdown, on the same port and data.
+func (s *NATSServer) Start() {
+	s.t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.server != nil {
+		return
+	}
+	opts := s.opts
+	srv, err := server.NewServer(&opts)
+	if err != nil {
+		s.t.Fatalf("create a NATS server: %v", err)
+	}
+	srv.Start()
+	if !srv.ReadyForConnections(startTimeout) {
+		s.t.Fatalf("the NATS server on port %d is not ready after %v", s.opts.Port, startTimeout)
+	}
+	s.opts.Port = opts.Port
+	s.server = srv
+}
+
+// Shutdown stops the server and waits until it has ended. Its data stays.
+func (s *NATSServer) Shutdown() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.server == nil {
+		return
+	}
+	s.server.Shutdown()
+	s.server.WaitForShutdown()
+	s.server = nil
+}
+
+// Restart is Shutdown and Start.
+func (s *NATSServer) Restart() {
+	s.t.Helper()
+	s.Shutdown()
+	s.Start()
+}
+
+// Server returns the running server, nil after Shutdown.
+func (s *NATSServer) Server() *server.Server {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.server
+}
+
+// ClientURL is where clients connect; it stays the same over Restart.
+func (s *NATSServer) ClientURL() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return "nats://" + address(s.opts.Port)
+}
+
+// JetStream connects to the server, for as long as the test runs.
+func (s *NATSServer) JetStream() jetstream.JetStream {
+	s.t.Helper()
+	return connect(s.t, s.ClientURL())
+}
+
+// connect returns a client that reconnects for ever and ends with the test.
+func connect(t testing.TB, url string) jetstream.JetStream {
+	t.Helper()
+	nc, err := nats.Connect(url, nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond),
+		nats.ReconnectJitter(0, 0), nats.ReconnectBufSize(-1))
+	if err != nil {
+		t.Fatalf("connect to %s: %v", url, err)
+	}
+	t.Cleanup(nc.Close)
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatalf("JetStream on %s: %v", url, err)
+	}
+	return js
+}

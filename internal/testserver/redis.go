@@ -1,0 +1,182 @@
+package testserver
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+)
+
+// RedisServer is a redis-server process. It keeps its port over Stop and
+// Start, and nothing else: it does not persist. Methods may be called at the
+// same time.
+type RedisServer struct {
+	t      testing.TB
+	binary string
+	dir    string
+	port   int
+
+	mu      sync.Mutex
+	process *process // nil while stopped
+}
+
+// Redis starts a redis-server. It fails the test, saying what to install, where
+// there is none.
+func Redis(t testing.TB) *RedisServer {
+	t.Helper()
+	binary, err := exec.LookPath("redis-server")
+	if err != nil {
+		t.Fatalf("this test needs redis-server, which is not in PATH: install it " +
+			"(Debian and Ubuntu: apt-get install redis-server; macOS: brew install redis)")
+	}
+	r := &RedisServer{t: t, binary: binary, dir: t.TempDir()}
+	const attempts = 5
+	for range attempts {
+		r.port = freePort(t)
+		if err = r.start(); err == nil {
+			t.Cleanup(r.Stop)
+			return r
+		}
+	}
+	t.Fatalf("start redis-server: %v", err)
+	return nil
+}
+
+// Addr is host:port.
+func (r *RedisServer) Addr() string { return address(r.port) }
+
+// URL is the redis:// URL of the server.
+func (r *RedisServer) URL() string { return "redis://" + r.Addr() }
+
+// Start starts the server again after Stop, empty, on the same port.
+func (r *RedisServer) Start() {
+	r.t.Helper()
+	if err := r.start(); err != nil {
+		r.t.Fatalf("start redis-server on port %d: %v", r.port, err)
+	}
+}
+
+// Stop kills the server and waits until it is gone.
+func (r *RedisServer) Stop() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.process != nil {
+		r.process.kill()
+		r.process = nil
+	}
+}
+
+func (r *RedisServer) start() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.process != nil {
+		return nil
+	}
+	p, err := startProcess(r.binary, "--port", strconv.Itoa(r.port), "--bind", loopback,
+		"--save", "", "--appendonly", "no", "--dir", r.dir)
+	if err != nil {
+		return err
+	}
+	if err := p.await(startTimeout, r.ping); err != nil {
+		p.kill()
+		return err
+	}
+	r.process = p
+	return nil
+}
+
+// ping reports whether the server answers commands, and is the process that we
+// started (another on the same port has another directory).
+func (r *RedisServer) ping() error {
+	conn, err := net.DialTimeout("tcp", r.Addr(), time.Second)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close() }()
+	_ = conn.SetDeadline(time.Now().Add(time.Second))
+	if _, err := fmt.Fprintf(conn, "CONFIG GET dir\r\n"); err != nil {
+		return err
+	}
+	lines := bufio.NewScanner(conn)
+	for lines.Scan() {
+		if lines.Text() == r.dir {
+			return nil
+		}
+	}
+	return fmt.Errorf("no answer from redis-server on %s", r.Addr())
+}
+
+// process is a child process whose output is kept for messages of failure.
+type process struct {
+	cmd    *exec.Cmd
+	output *lockedBuffer
+	done   chan struct{} // closed when the process has ended
+}
+
+func startProcess(binary string, args ...string) (*process, error) {
+	p := &process{cmd: exec.Command(binary, args...), output: &lockedBuffer{}, done: make(chan struct{})}
+	p.cmd.Stdout, p.cmd.Stderr = p.output, p.output
+	if err := p.cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start %s: %w", binary, err)
+	}
+	go func() {
+		defer close(p.done)
+		_ = p.cmd.Wait()
+	}()
+	return p, nil
+}
+
+// await asks ready until it returns nil, the process ends, or the time is up.
+func (p *process) await(timeout time.Duration, ready func() error) error {
+	deadline := time.After(timeout)
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := ready()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-p.done:
+			return fmt.Errorf("%s ended at its start; it wrote:\n%s", p.cmd.Path, p.output)
+		case <-deadline:
+			return fmt.Errorf("%s is not ready after %v: %w; it wrote:\n%s", p.cmd.Path, timeout, err, p.output)
+		}
+	}
+}
+
+func (p *process) kill() { p.signal(os.Kill) }
+
+func (p *process) signal(s os.Signal) {
+	_ = p.cmd.Process.Signal(s)
+	<-p.done
+}
+
+// lockedBuffer keeps the last of what is written to it.
+type lockedBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	const most = 64 << 10
+	if b.buf.Len() > most {
+		b.buf.Reset()
+	}
+	return b.buf.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}
