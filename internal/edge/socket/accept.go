@@ -1,0 +1,76 @@
+package socket
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/coder/websocket"
+)
+
+// Sizes of the buffers that stay with an idle connection. A control frame
+// (at most 131 bytes) must fit, so that the library writes it in one piece.
+const (
+	readBuffer  = 1024
+	writeBuffer = 512
+)
+
+// Config sets the limits of a socket.
+type Config struct {
+	// MaxMessageBytes is the largest message accepted.
+	MaxMessageBytes int
+	// WriteTimeout is how long a peer may take nothing before it is cut off.
+	WriteTimeout time.Duration
+	// CloseTimeout bounds the close: writing what is queued and waiting for
+	// the peer's close frame.
+	CloseTimeout time.Duration
+	// MaxReplies is how many replies may wait before reading pauses.
+	MaxReplies int
+}
+
+// Accept upgrades the request. On an error the response has been written. Else
+// the caller runs Serve in a goroutine of its own and returns from the HTTP
+// handler, so that net/http frees what it holds for the request.
+func Accept(w http.ResponseWriter, r *http.Request, cfg Config) (*Socket, error) {
+	h := &hijacker{ResponseWriter: w, timeout: cfg.WriteTimeout}
+	conn, err := websocket.Accept(h, r, &websocket.AcceptOptions{
+		// Daemons are not browsers, and authenticate by a token in a message,
+		// not by a cookie: a foreign origin gains nothing.
+		InsecureSkipVerify: true,
+		CompressionMode:    websocket.CompressionDisabled,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("upgrade to WebSocket: %w", err)
+	}
+	// The library closes at its own limit before anything can be said, so its
+	// limit stands above ours.
+	conn.SetReadLimit(int64(cfg.MaxMessageBytes) + 1)
+	return newSocket(conn, h.conn, cfg), nil
+}
+
+// hijacker replaces net/http's buffers by small ones.
+type hijacker struct {
+	http.ResponseWriter
+	timeout time.Duration
+	conn    *corkedConn
+}
+
+// Hijack takes the connection over. What net/http has read ahead is kept: it
+// becomes the first bytes that the connection returns.
+func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, rw, err := http.NewResponseController(h.ResponseWriter).Hijack()
+	if err != nil {
+		return nil, nil, err
+	}
+	ahead, err := rw.Reader.Peek(rw.Reader.Buffered())
+	if err != nil {
+		return nil, nil, errors.Join(err, conn.Close())
+	}
+	h.conn = newCorkedConn(conn, bytes.Clone(ahead), h.timeout)
+	small := bufio.NewReadWriter(bufio.NewReaderSize(h.conn, readBuffer), bufio.NewWriterSize(h.conn, writeBuffer))
+	return h.conn, small, nil
+}

@@ -1,0 +1,19 @@
+// Package socket is one WebSocket connection of an edge. It owns what is
+// delicate about coder/websocket and net/http, so that nobody else has to know:
+//
+//   - net/http's 4 KiB buffers are replaced by small ones at the hijack;
+//   - the reader runs outside the HTTP handler, which returns at once;
+//   - a writer exists only while something waits, and hands all of it to the
+//     kernel with one system call;
+//   - a peer that takes nothing for the write timeout is cut off, and a peer
+//     that floods us without reading our replies is no longer read from;
+//   - frames over our own limit, binary frames and invalid UTF-8 are refused
+//     while an answer can still be sent;
+//   - Close never makes its caller wait, and ends in bounded time.
+//
+// It knows nothing of the messages: package edge gives it bytes and a Handler.
+//
+//	  Accept ─▶ Serve ─▶ (Message | Refused)* ─▶ Serve returns
+//	                │
+//	Send, SendEvents ─▶ queue ─▶ writer ─▶ Written
+package socket

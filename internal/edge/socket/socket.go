@@ -1,0 +1,271 @@
+package socket
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"github.com/coder/websocket"
+)
+
+// Handler receives what happens on a socket.
+type Handler interface {
+	// Message is called by the reader for each text message, one at a time.
+	// While it runs nothing further is read. data is valid until it returns.
+	Message(data []byte)
+	// Refused is called by the reader for a frame that may not be accepted,
+	// before the socket closes itself with the code: a last reply may be sent.
+	Refused(code int, problem string)
+	// Written is called by the writer after these frames went to the kernel.
+	Written(frames []Frame)
+}
+
+// Ending says how a socket came to its end.
+type Ending struct {
+	// Code is the close code that was sent or received; 1006 when the
+	// connection broke without one.
+	Code   int
+	Reason string
+	// ByPeer is true where the peer closed, or the connection broke.
+	ByPeer bool
+}
+
+// The close codes that the socket itself uses.
+const (
+	CodeNormal          = 1000
+	CodeGoingAway       = 1001
+	CodeUnsupportedData = 1003
+	CodeNoStatus        = 1005
+	CodeAbnormal        = 1006
+	CodeInvalidPayload  = 1007
+	CodeTooBig          = 1009
+)
+
+// ReasonStuck is the Reason of a socket whose peer took nothing for the write
+// timeout.
+const ReasonStuck = "write timeout"
+
+// Socket is one WebSocket connection. All methods may be called at any time
+// from any goroutine; Serve once.
+type Socket struct {
+	conn    *websocket.Conn
+	raw     *corkedConn
+	cfg     Config
+	handler Handler // set by Serve before the reader starts
+
+	ended   chan struct{} // closed when the close has begun
+	writers sync.WaitGroup
+
+	mu      sync.Mutex
+	queue   queue
+	writing bool
+	room    chan struct{} // closed when replies have been taken; nil if nobody waits
+	closing bool
+	ending  Ending
+}
+
+func newSocket(conn *websocket.Conn, raw *corkedConn, cfg Config) *Socket {
+	return &Socket{conn: conn, raw: raw, cfg: cfg, ended: make(chan struct{})}
+}
+
+// RemoteAddr is the address of the peer of the TCP connection.
+func (s *Socket) RemoteAddr() net.Addr { return s.raw.RemoteAddr() }
+
+// Ended is closed as soon as the socket begins to close, whoever began it.
+func (s *Socket) Ended() <-chan struct{} { return s.ended }
+
+// Serve reads until the connection ends, and returns after the last call of
+// the handler.
+func (s *Socket) Serve(h Handler) Ending {
+	s.mu.Lock()
+	s.handler = h
+	s.mu.Unlock()
+	err := s.read()
+	s.begin(endingOf(err))
+	s.writers.Wait()
+	_ = s.raw.Close()
+	_ = s.conn.CloseNow()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ending
+}
+
+// Send queues a reply. Replies go out before events that wait.
+func (s *Socket) Send(data []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.closing {
+		s.queue.replies = append(s.queue.replies, data)
+		s.wakeLocked()
+	}
+}
+
+// SendEvents queues events behind those of the same or a higher priority. The
+// caller bounds how many wait.
+func (s *Socket) SendEvents(frames ...Frame) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing {
+		return
+	}
+	for _, f := range frames {
+		s.queue.addEvent(f)
+	}
+	s.wakeLocked()
+}
+
+// Close sends the replies that wait and a close frame, and ends the connection
+// when the peer has answered or the close timeout is over. Events that wait
+// are dropped. It does not wait, and does nothing on a socket that is closing.
+func (s *Socket) Close(code int, reason string) {
+	if !s.begin(Ending{Code: code, Reason: reason}) {
+		return
+	}
+	// The library's Close may wait 5 s twice, and its CloseNow waits for a
+	// Close under way: only closing what is below it cuts that short.
+	kill := time.AfterFunc(s.cfg.CloseTimeout, s.Cut)
+	go func() {
+		defer s.writers.Done()
+		s.awaitWriter()
+		_ = s.conn.Close(websocket.StatusCode(code), reason)
+		kill.Stop()
+	}()
+}
+
+// Cut ends the connection at once, without a close frame.
+func (s *Socket) Cut() { _ = s.raw.Close() }
+
+// Ping reports whether the peer answers before the context ends. The
+// connection stays open either way.
+func (s *Socket) Ping(ctx context.Context) error { return s.conn.Ping(ctx) }
+
+// begin marks the socket as closing; it reports false if it was already. Where
+// we close ourselves, it registers the closer before Serve may wait for it.
+func (s *Socket) begin(e Ending) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing {
+		return false
+	}
+	s.closing = true
+	s.ending = e
+	s.queue.events = nil
+	if !e.ByPeer {
+		s.writers.Add(1)
+	}
+	close(s.ended)
+	return true
+}
+
+// read hands messages to the handler until the connection ends.
+func (s *Socket) read() error {
+	for {
+		if !s.awaitRoom() {
+			return s.discard()
+		}
+		refused, err := s.readMessage()
+		if err != nil {
+			return err
+		}
+		if refused != nil {
+			s.handler.Refused(refused.code, refused.problem)
+			s.Close(refused.code, refused.problem)
+			return s.discard()
+		}
+	}
+}
+
+// discard leaves the reading to the library's Close, which reads over what the
+// peer still sends until its close frame comes.
+func (s *Socket) discard() error {
+	s.writers.Wait()
+	return net.ErrClosed
+}
+
+type refusal struct {
+	code    int
+	problem string
+}
+
+var messageBuffers = sync.Pool{New: func() any { b := make([]byte, 4<<10); return &b }}
+
+func (s *Socket) readMessage() (*refusal, error) {
+	kind, r, err := s.conn.Reader(context.Background())
+	if err != nil {
+		return nil, err
+	}
+	if kind != websocket.MessageText {
+		return &refusal{CodeUnsupportedData, "binary frames are not accepted"}, nil
+	}
+	buf := messageBuffers.Get().(*[]byte)
+	defer messageBuffers.Put(buf)
+	n, err := s.fill(buf, r)
+	switch {
+	case err != nil:
+		return nil, err
+	case n > s.cfg.MaxMessageBytes:
+		return &refusal{CodeTooBig, "message is too big"}, nil
+	case !utf8.Valid((*buf)[:n]):
+		return &refusal{CodeInvalidPayload, "text is not valid UTF-8"}, nil
+	}
+	s.handler.Message((*buf)[:n])
+	return nil, nil
+}
+
+// fill reads a message of up to one byte over the limit into *buf, growing it.
+func (s *Socket) fill(buf *[]byte, r io.Reader) (int, error) {
+	n := 0
+	for n <= s.cfg.MaxMessageBytes {
+		if n == len(*buf) {
+			grown := make([]byte, min(2*len(*buf), s.cfg.MaxMessageBytes+1))
+			copy(grown, *buf)
+			*buf = grown
+		}
+		m, err := r.Read((*buf)[n:])
+		n += m
+		if errors.Is(err, io.EOF) {
+			return n, nil
+		}
+		if err != nil {
+			return n, err
+		}
+	}
+	return n, nil
+}
+
+// awaitRoom waits while the peer takes no replies. It reports false when the
+// socket is closing.
+func (s *Socket) awaitRoom() bool {
+	for {
+		s.mu.Lock()
+		if s.closing {
+			s.mu.Unlock()
+			return false
+		}
+		if len(s.queue.replies) < s.cfg.MaxReplies {
+			s.mu.Unlock()
+			return true
+		}
+		if s.room == nil {
+			s.room = make(chan struct{})
+		}
+		room := s.room
+		s.mu.Unlock()
+		select {
+		case <-room:
+		case <-s.ended:
+		}
+	}
+}
+
+func endingOf(err error) Ending {
+	var closed websocket.CloseError
+	if errors.As(err, &closed) {
+		return Ending{Code: int(closed.Code), Reason: closed.Reason, ByPeer: true}
+	}
+	return Ending{Code: CodeAbnormal, ByPeer: true}
+}

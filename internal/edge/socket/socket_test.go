@@ -1,0 +1,399 @@
+package socket
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// text is a Frame's text.
+type text string
+
+func (t text) AppendText(b []byte) ([]byte, error) { return append(b, t...), nil }
+
+func frame(s string, priority int) Frame {
+	return Frame{Text: text(s), Size: len(s), Priority: priority}
+}
+
+// peer records what a socket tells its handler.
+type peer struct {
+	socket   *Socket
+	messages chan string
+	refused  chan int
+	written  chan []Frame
+	ending   chan Ending
+	echo     bool
+}
+
+func (p *peer) Message(data []byte) {
+	if p.echo {
+		p.socket.Send([]byte("echo " + string(data)))
+		return
+	}
+	p.messages <- string(data)
+}
+
+func (p *peer) Refused(code int, problem string) {
+	p.socket.Send([]byte("refused: " + problem))
+	p.refused <- code
+}
+
+func (p *peer) Written(frames []Frame) { p.written <- frames }
+
+// countingListener counts the writes on the connections it accepts.
+type countingListener struct {
+	net.Listener
+	writes *atomic.Int64
+}
+
+type countingConn struct {
+	net.Conn
+	writes *atomic.Int64
+}
+
+func (l countingListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return countingConn{c, l.writes}, nil
+}
+
+func (c countingConn) Write(p []byte) (int, error) {
+	c.writes.Add(1)
+	return c.Conn.Write(p)
+}
+
+type fixture struct {
+	url    string
+	peers  chan *peer
+	writes atomic.Int64
+}
+
+func defaults() Config {
+	return Config{MaxMessageBytes: 1024, WriteTimeout: 10 * time.Second, CloseTimeout: 5 * time.Second, MaxReplies: 8}
+}
+
+func start(t *testing.T, cfg Config, echo bool) *fixture {
+	t.Helper()
+	f := &fixture{peers: make(chan *peer, 16)}
+	var serving sync.WaitGroup
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s, err := Accept(w, r, cfg)
+		if err != nil {
+			return
+		}
+		p := &peer{socket: s, messages: make(chan string, 64), refused: make(chan int, 1), written: make(chan []Frame, 64), ending: make(chan Ending, 1), echo: echo}
+		serving.Add(1)
+		go func() {
+			defer serving.Done()
+			p.ending <- s.Serve(p)
+		}()
+		f.peers <- p
+	}))
+	srv.Listener = countingListener{srv.Listener, &f.writes}
+	srv.Start()
+	f.url = srv.URL
+	t.Cleanup(func() {
+		srv.Close()
+		serving.Wait()
+	})
+	return f
+}
+
+func (f *fixture) dial(t *testing.T) (*websocket.Conn, *peer) {
+	t.Helper()
+	conn, _, err := websocket.Dial(t.Context(), f.url, nil)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = conn.CloseNow() })
+	return conn, <-f.peers
+}
+
+// dialRaw upgrades by hand, so that a test can write any bytes, or read none.
+func (f *fixture) dialRaw(t *testing.T, ahead string) (net.Conn, *bufio.Reader, *peer) {
+	t.Helper()
+	conn, err := net.Dial("tcp", strings.TrimPrefix(f.url, "http://"))
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = conn.Close() })
+	_, err = io.WriteString(conn, "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n\r\n"+ahead)
+	require.NoError(t, err)
+	br := bufio.NewReader(conn)
+	res, err := http.ReadResponse(br, nil)
+	require.NoError(t, err)
+	require.Equal(t, http.StatusSwitchingProtocols, res.StatusCode)
+	return conn, br, <-f.peers
+}
+
+// masked is a client's frame with an all-zero mask.
+func masked(opcode byte, payload string) string {
+	switch n := len(payload); {
+	case n < 126:
+		return string([]byte{0x80 | opcode, 0x80 | byte(n), 0, 0, 0, 0}) + payload
+	default:
+		head := binary.BigEndian.AppendUint16([]byte{0x80 | opcode, 0x80 | 126}, uint16(n))
+		return string(append(head, 0, 0, 0, 0)) + payload
+	}
+}
+
+const opText, opPing = 1, 9
+
+func readText(t *testing.T, conn *websocket.Conn) string {
+	t.Helper()
+	_, data, err := conn.Read(t.Context())
+	require.NoError(t, err)
+	return string(data)
+}
+
+func TestWhatWasReadAheadAtTheHijackIsKept(t *testing.T) {
+	t.Parallel()
+	f := start(t, defaults(), false)
+	_, _, p := f.dialRaw(t, masked(opText, "early")+masked(opText, strings.Repeat("x", 700)))
+	require.Equal(t, "early", <-p.messages)
+	require.Equal(t, strings.Repeat("x", 700), <-p.messages)
+}
+
+func TestFramesThatWaitGoOutWithOneWrite(t *testing.T) {
+	t.Parallel()
+	f := start(t, defaults(), false)
+	conn, p := f.dial(t)
+	before := f.writes.Load()
+	p.socket.SendEvents(frame("one", 0), frame("two", 0), frame(strings.Repeat("3", 5000), 0), frame("four", 0))
+	for _, want := range []string{"one", "two", strings.Repeat("3", 5000), "four"} {
+		require.Equal(t, want, readTextLarge(t, conn))
+	}
+	require.Len(t, <-p.written, 4)
+	require.Equal(t, int64(1), f.writes.Load()-before)
+}
+
+func readTextLarge(t *testing.T, conn *websocket.Conn) string {
+	t.Helper()
+	conn.SetReadLimit(1 << 20)
+	return readText(t, conn)
+}
+
+func TestRefusedFramesAreAnsweredBeforeTheClose(t *testing.T) {
+	t.Parallel()
+	cases := map[string]struct {
+		kind websocket.MessageType
+		data string
+		code int
+	}{
+		"over the limit by one byte": {websocket.MessageText, strings.Repeat("x", 1025), CodeTooBig},
+		"far over the limit":         {websocket.MessageText, strings.Repeat("x", 1<<20), CodeTooBig},
+		"binary":                     {websocket.MessageBinary, "{}", CodeUnsupportedData},
+		"invalid UTF-8":              {websocket.MessageText, "{\"type\":\"\xff\"}", CodeInvalidPayload},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := start(t, defaults(), false)
+			conn, p := f.dial(t)
+			written := make(chan error, 1)
+			go func() { written <- conn.Write(t.Context(), c.kind, []byte(c.data)) }()
+			require.Contains(t, readText(t, conn), "refused: ")
+			_, _, err := conn.Read(t.Context())
+			require.Equal(t, websocket.StatusCode(c.code), websocket.CloseStatus(err))
+			require.Equal(t, c.code, <-p.refused)
+			require.Equal(t, c.code, (<-p.ending).Code)
+			<-written
+		})
+	}
+}
+
+func TestAMessageOfExactlyTheLimitIsAccepted(t *testing.T) {
+	t.Parallel()
+	f := start(t, defaults(), false)
+	conn, p := f.dial(t)
+	require.NoError(t, conn.Write(t.Context(), websocket.MessageText, []byte(strings.Repeat("y", 1024))))
+	require.Equal(t, strings.Repeat("y", 1024), <-p.messages)
+}
+
+func TestCloseSendsWhatWaitsAndTheCode(t *testing.T) {
+	t.Parallel()
+	f := start(t, defaults(), false)
+	conn, p := f.dial(t)
+	p.socket.Send([]byte("last words"))
+	p.socket.Close(4006, "SESSION_TERMINATED")
+	p.socket.Close(4001, "too late")
+	require.Equal(t, "last words", readText(t, conn))
+	_, _, err := conn.Read(t.Context())
+	require.Equal(t, websocket.StatusCode(4006), websocket.CloseStatus(err))
+	require.Equal(t, Ending{Code: 4006, Reason: "SESSION_TERMINATED"}, <-p.ending)
+}
+
+func TestThePeersCloseIsReported(t *testing.T) {
+	t.Parallel()
+	f := start(t, defaults(), false)
+	conn, p := f.dial(t)
+	require.NoError(t, conn.Close(websocket.StatusNormalClosure, "bye"))
+	require.Equal(t, Ending{Code: CodeNormal, Reason: "bye", ByPeer: true}, <-p.ending)
+}
+
+func TestABrokenConnectionIsReported(t *testing.T) {
+	t.Parallel()
+	f := start(t, defaults(), false)
+	conn, p := f.dial(t)
+	require.NoError(t, conn.CloseNow())
+	require.Equal(t, CodeAbnormal, (<-p.ending).Code)
+}
+
+func TestCloseEndsEvenIfThePeerNeverAnswers(t *testing.T) {
+	t.Parallel()
+	cfg := defaults()
+	cfg.CloseTimeout = 50 * time.Millisecond
+	f := start(t, cfg, false)
+	_, _, p := f.dialRaw(t, "")
+	p.socket.Close(CodeGoingAway, "shutdown")
+	require.Equal(t, CodeGoingAway, (<-p.ending).Code)
+}
+
+func TestAPeerThatReadsNothingIsCutOff(t *testing.T) {
+	t.Parallel()
+	cfg := defaults()
+	cfg.WriteTimeout = 100 * time.Millisecond
+	f := start(t, cfg, false)
+	_, _, p := f.dialRaw(t, "")
+	big := strings.Repeat("z", 1<<20)
+	for range 32 {
+		p.socket.SendEvents(frame(big, 0))
+	}
+	require.Equal(t, Ending{Code: CodeAbnormal, Reason: ReasonStuck, ByPeer: true}, <-p.ending)
+}
+
+// A peer that takes little by little is slow, not stuck.
+func TestAPeerThatReadsSlowlyIsNotCutOff(t *testing.T) {
+	t.Parallel()
+	near, far := net.Pipe()
+	defer func() { _ = far.Close() }()
+	c := newCorkedConn(near, nil, time.Second)
+	received := make(chan int, 1)
+	go func() {
+		n, buf := 0, make([]byte, 1)
+		for n < 3000 {
+			m, err := far.Read(buf)
+			if err != nil {
+				break
+			}
+			n += m
+		}
+		received <- n
+	}()
+	c.Cork()
+	_, err := c.Write([]byte(strings.Repeat("s", 3000)))
+	require.NoError(t, err)
+	require.NoError(t, c.Uncork())
+	require.Equal(t, 3000, <-received)
+	require.NoError(t, c.Close())
+}
+
+// Without the bound on replies the reader would go on for as long as the peer
+// sends, and the queue would grow without end (invariant 4).
+func TestAFloodWithoutReadingStopsTheReader(t *testing.T) {
+	t.Parallel()
+	f := start(t, defaults(), true)
+	conn, _, p := f.dialRaw(t, "")
+	message := masked(opText, strings.Repeat("h", 1000))
+	var err error
+	for sent := 0; err == nil; sent += len(message) {
+		require.NoError(t, conn.SetWriteDeadline(time.Now().Add(300*time.Millisecond)))
+		_, err = io.WriteString(conn, message)
+		require.Less(t, sent, 256<<20, "the reader never stopped")
+	}
+	p.socket.mu.Lock()
+	waiting := len(p.socket.queue.replies)
+	p.socket.mu.Unlock()
+	require.LessOrEqual(t, waiting, defaults().MaxReplies)
+}
+
+func TestPingsOfAPeerThatReadsNothingAreBounded(t *testing.T) {
+	t.Parallel()
+	f := start(t, defaults(), true)
+	conn, _, p := f.dialRaw(t, "")
+	ping := strings.Repeat(masked(opPing, strings.Repeat("p", 125)), 100)
+	var err error
+	for sent := 0; err == nil; sent += len(ping) {
+		require.NoError(t, conn.SetWriteDeadline(time.Now().Add(300*time.Millisecond)))
+		_, err = io.WriteString(conn, ping)
+		require.Less(t, sent, 256<<20, "the reader never stopped")
+	}
+	p.socket.raw.mu.Lock()
+	defer p.socket.raw.mu.Unlock()
+	require.LessOrEqual(t, p.socket.raw.pendingLocked(), maxPendingControl)
+}
+
+func TestPingFindsALivePeerAndLeavesASilentOneOpen(t *testing.T) {
+	t.Parallel()
+	f := start(t, defaults(), false)
+	conn, p := f.dial(t)
+	ctx := conn.CloseRead(t.Context())
+	require.NoError(t, p.socket.Ping(t.Context()))
+	require.NoError(t, ctx.Err())
+
+	raw, _, silent := f.dialRaw(t, "")
+	deadline, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	require.Error(t, silent.socket.Ping(deadline))
+	_, err := io.WriteString(raw, masked(opText, "still here"))
+	require.NoError(t, err)
+	require.Equal(t, "still here", <-silent.messages)
+}
+
+func TestPingsAreAnsweredBetweenLargeBatches(t *testing.T) {
+	t.Parallel()
+	f := start(t, defaults(), false)
+	conn, p := f.dial(t)
+	conn.SetReadLimit(1 << 20)
+	const frames = 400
+	go func() {
+		for i := range frames {
+			p.socket.SendEvents(frame(fmt.Sprintf("%04d%s", i, strings.Repeat("e", 3000)), 0))
+		}
+	}()
+	pings := make(chan error, 1)
+	go func() {
+		for range 20 {
+			if err := conn.Ping(t.Context()); err != nil {
+				pings <- err
+				return
+			}
+		}
+		pings <- nil
+	}()
+	for i := range frames {
+		require.Equal(t, fmt.Sprintf("%04d", i), readText(t, conn)[:4])
+		<-flush(p)
+	}
+	go func() { _, _, _ = conn.Read(t.Context()) }()
+	require.NoError(t, <-pings)
+}
+
+// flush empties what the handler was told, so that the writer never waits for
+// this test.
+func flush(p *peer) <-chan struct{} {
+	done := make(chan struct{})
+	for {
+		select {
+		case <-p.written:
+		default:
+			close(done)
+			return done
+		}
+	}
+}

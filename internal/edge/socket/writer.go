@@ -1,0 +1,122 @@
+package socket
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/coder/websocket"
+)
+
+// wakeLocked starts the writer if none runs. mu is held.
+func (s *Socket) wakeLocked() {
+	if s.writing {
+		return
+	}
+	s.writing = true
+	s.writers.Add(1)
+	go func() {
+		defer s.writers.Done()
+		s.write()
+	}()
+}
+
+// write writes until nothing waits.
+func (s *Socket) write() {
+	for {
+		s.mu.Lock()
+		if s.queue.empty() {
+			s.stopWritingLocked()
+			s.mu.Unlock()
+			return
+		}
+		replies, events := s.queue.take()
+		s.roomLocked()
+		s.mu.Unlock()
+		if err := s.writeBatch(replies, events); err != nil {
+			s.failed(err)
+			return
+		}
+		if len(events) > 0 {
+			s.handler.Written(events)
+		}
+	}
+}
+
+// writeBatch gives all frames to the kernel at once. Between Cork and Uncork
+// the library only copies, so no context is needed to bound it.
+func (s *Socket) writeBatch(replies [][]byte, events []Frame) error {
+	s.raw.Cork()
+	var err error
+	for i := 0; i < len(replies) && err == nil; i++ {
+		err = s.conn.Write(context.Background(), websocket.MessageText, replies[i])
+	}
+	if len(events) > 0 && err == nil {
+		err = s.writeEvents(events)
+	}
+	if flushErr := s.raw.Uncork(); err == nil {
+		err = flushErr
+	}
+	return err
+}
+
+func (s *Socket) writeEvents(events []Frame) error {
+	scratch := writeBuffers.Get().(*[]byte)
+	defer putWriteBuffer(scratch)
+	for i := range events {
+		text, err := events[i].Text.AppendText((*scratch)[:0])
+		if err != nil {
+			return fmt.Errorf("write event frame: %w", err)
+		}
+		*scratch = text
+		if err := s.conn.Write(context.Background(), websocket.MessageText, text); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// failed ends the connection; the reader notices and reports it.
+func (s *Socket) failed(err error) {
+	reason := "connection broken"
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		reason = ReasonStuck
+	}
+	s.begin(Ending{Code: CodeAbnormal, Reason: reason, ByPeer: true})
+	s.Cut()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.queue = queue{}
+	s.stopWritingLocked()
+}
+
+func (s *Socket) stopWritingLocked() {
+	s.writing = false
+	s.roomLocked()
+}
+
+func (s *Socket) roomLocked() {
+	if s.room != nil {
+		close(s.room)
+		s.room = nil
+	}
+}
+
+// awaitWriter returns when the writer has written what was queued before the
+// close began; the close timeout bounds it.
+func (s *Socket) awaitWriter() {
+	for {
+		s.mu.Lock()
+		if !s.writing {
+			s.mu.Unlock()
+			return
+		}
+		if s.room == nil {
+			s.room = make(chan struct{})
+		}
+		room := s.room
+		s.mu.Unlock()
+		<-room
+	}
+}
