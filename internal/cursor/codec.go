@@ -1,0 +1,108 @@
+package cursor
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/neolith/daemon-gateway/internal/eventlog"
+	"github.com/neolith/daemon-gateway/pkg/protocol"
+)
+
+// Version is in every stored record. History: 1, the first.
+const Version = 1
+
+var (
+	// ErrMalformed is wrapped by Decode for what no version has written.
+	ErrMalformed = errors.New("malformed cursor record")
+	// ErrVersion is wrapped by Decode for a record of another version. It must
+	// not be overwritten: a newer program of the cluster still needs it.
+	ErrVersion = errors.New("cursor record of another version")
+)
+
+// wireRecord is the JSON of a record. Keys are short because a cluster keeps
+// one for each orchestrator and writes it each second.
+type wireRecord struct {
+	Version int                             `json:"v"`
+	Epoch   eventlog.Epoch                  `json:"e"`
+	Daemons map[protocol.DaemonID]wireEntry `json:"d,omitempty"`
+}
+
+type wireEntry struct {
+	Floor uint64 `json:"f"`
+	// Settled holds first and last of each range in turn.
+	Settled       []uint64                `json:"r,omitempty"`
+	Subscriptions []protocol.Subscription `json:"s,omitempty"`
+	AnswersFor    []protocol.DaemonID     `json:"a,omitempty"`
+	SendsOf       uint64                  `json:"q,omitempty"`
+	SendsCount    int                     `json:"n,omitempty"`
+	Sent          uint64                  `json:"x,omitempty"`
+	WrittenMillis int64                   `json:"w"`
+}
+
+// Encode writes the record as JSON, the same text for equal records. Written
+// is kept to the millisecond.
+func (rec Record) Encode() ([]byte, error) {
+	w := wireRecord{Version: Version, Epoch: rec.Epoch, Daemons: make(map[protocol.DaemonID]wireEntry, len(rec.Daemons))}
+	for id, e := range rec.Daemons {
+		var settled []uint64
+		for _, r := range e.Settled {
+			settled = append(settled, r.First, r.Last)
+		}
+		w.Daemons[id] = wireEntry{
+			Floor: e.Floor, Settled: settled, Subscriptions: e.Subscriptions, AnswersFor: e.AnswersFor,
+			SendsOf: e.Sends.Sequence, SendsCount: e.Sends.Count, Sent: e.Sent, WrittenMillis: e.Written.UnixMilli(),
+		}
+	}
+	data, err := json.Marshal(w)
+	if err != nil {
+		return nil, fmt.Errorf("encode cursor record: %w", err)
+	}
+	return data, nil
+}
+
+// Decode reads what Encode wrote. No bytes are the zero Record. Its errors
+// wrap ErrMalformed or ErrVersion.
+func Decode(data []byte) (Record, error) {
+	if len(data) == 0 {
+		return Record{}, nil
+	}
+	var w wireRecord
+	if err := json.Unmarshal(data, &w); err != nil {
+		var other struct {
+			Version int `json:"v"`
+		}
+		if json.Unmarshal(data, &other) == nil && other.Version > Version {
+			return Record{}, fmt.Errorf("%w: %d, expected %d", ErrVersion, other.Version, Version)
+		}
+		return Record{}, fmt.Errorf("%w: %w", ErrMalformed, err)
+	}
+	switch {
+	case w.Version > Version:
+		return Record{}, fmt.Errorf("%w: %d, expected %d", ErrVersion, w.Version, Version)
+	case w.Version < 1:
+		return Record{}, fmt.Errorf("%w: version %d", ErrMalformed, w.Version)
+	}
+	rec := Record{Epoch: w.Epoch, Daemons: make(map[protocol.DaemonID]Entry, len(w.Daemons))}
+	for id, e := range w.Daemons {
+		if len(e.Settled)%2 != 0 {
+			return Record{}, fmt.Errorf("%w: a settled range without end", ErrMalformed)
+		}
+		rec.Daemons[id] = e.entry()
+	}
+	return rec, nil
+}
+
+func (w wireEntry) entry() Entry {
+	e := Entry{
+		Subscriptions: w.Subscriptions, AnswersFor: w.AnswersFor,
+		Sends: Sends{w.SendsOf, w.SendsCount}, Sent: w.Sent, Written: time.UnixMilli(w.WrittenMillis).UTC(),
+	}
+	var settled []Range
+	for i := 0; i < len(w.Settled); i += 2 {
+		settled = append(settled, Range{w.Settled[i], w.Settled[i+1]})
+	}
+	e.Floor, e.Settled = normalize(w.Floor, settled, MaxRanges)
+	return e
+}
