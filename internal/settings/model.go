@@ -103,9 +103,11 @@ func (s *setting) element() reflect.Type {
 	return s.target.Type()
 }
 
+func (s *setting) isURL() bool { return s.fileOf == nil && s.element() == reflect.TypeFor[URL]() }
+
+// isSecret reports whether the value may hold a secret, and so has a file.
 func (s *setting) isSecret() bool {
-	t := s.element()
-	return s.fileOf == nil && (t == reflect.TypeFor[Secret]() || t == reflect.TypeFor[URL]())
+	return s.isURL() || s.fileOf == nil && s.element() == reflect.TypeFor[Secret]()
 }
 
 // typeName names the type for --help and the documentation.

@@ -100,6 +100,10 @@ func (r *reader) finish(cfg any) error {
 		}
 	}
 	r.validate(reflect.ValueOf(cfg))
+	return r.result()
+}
+
+func (r *reader) result() error {
 	if len(r.failure.Problems) > 0 {
 		return &r.failure
 	}
@@ -161,12 +165,16 @@ func reason(err error) error {
 	return err
 }
 
-// decode sets the field from text; "" sets the zero value.
+// decode sets the field from text; "" sets the zero value where there is no
+// default. Text is taken as it is: a space may be part of a secret.
 func (s *setting) decode(text string) error {
-	if !s.isList() {
-		return s.decodeElement(strings.TrimSpace(text), s.target)
+	switch {
+	case s.isList():
+		return s.decodeList(strings.Split(text, ","))
+	case s.target.Kind() == reflect.String:
+		return s.decodeElement(text, s.target)
 	}
-	return s.decodeList(strings.Split(text, ","))
+	return s.decodeElement(strings.TrimSpace(text), s.target)
 }
 
 // decodeContent sets the field from a file. Lists hold one value a line there,
@@ -175,7 +183,7 @@ func (s *setting) decodeContent(text string) error {
 	if s.isList() {
 		return s.decodeList(strings.Split(text, "\n"))
 	}
-	return s.decode(text)
+	return s.decode(strings.TrimRight(text, "\r\n"))
 }
 
 func (s *setting) decodeList(items []string) error {

@@ -27,6 +27,7 @@ package settings
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 )
 
@@ -51,6 +52,20 @@ func Parse(program, description string, cfg any, args []string, environ func(str
 	r.readArgs(args)
 	r.readEnvironment(environ)
 	return r.finish(cfg)
+}
+
+// Validate runs the Validate methods of cfg, a pointer to a struct that did not
+// come from Parse, and returns an *Error if they report anything. Constructors
+// call it, so that a program or test that fills a Config by hand is held to the
+// same rules.
+func Validate(cfg any) error {
+	list, err := describe("", "", cfg)
+	if err != nil {
+		return err
+	}
+	r := newReader("", list)
+	r.validate(reflect.ValueOf(cfg))
+	return r.result()
 }
 
 // Default returns a T with every setting at its default, for tests that change

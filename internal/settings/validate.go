@@ -28,7 +28,10 @@ func (e *Error) Error() string {
 	if len(e.Problems) == 1 {
 		what = "mistake"
 	}
-	fmt.Fprintf(&b, "%s: %d %s in the settings:", e.Program, len(e.Problems), what)
+	if e.Program != "" {
+		b.WriteString(e.Program + ": ")
+	}
+	fmt.Fprintf(&b, "%d %s in the settings:", len(e.Problems), what)
 	for _, p := range e.Problems {
 		fmt.Fprintf(&b, "\n  %s: %s", p.Setting, p.Text)
 	}
@@ -49,10 +52,12 @@ func (r *reader) mistake(s *setting, text string) {
 	r.add(s.title(), text)
 }
 
-// got says what was given for s, or what its default is.
+// got says what was given for s, or else what it is.
 func (r *reader) got(s *setting) string {
 	value, given := r.given[s]
 	switch {
+	case s.isURL() && s.text() != "":
+		return fmt.Sprintf("got %q", s.text())
 	case s.isSecret() && (given || s.text() != ""):
 		return "got a secret (not shown)"
 	case given:
@@ -60,7 +65,7 @@ func (r *reader) got(s *setting) string {
 	case s.text() == "":
 		return "not given"
 	default:
-		return fmt.Sprintf("has the default %q", s.text())
+		return fmt.Sprintf("is %q", s.text())
 	}
 }
 

@@ -1,0 +1,80 @@
+package auth
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/neolith/daemon-gateway/pkg/protocol"
+)
+
+// Reason is why a daemon was refused: the closed set of label values of the
+// metric of failed authentications.
+type Reason string
+
+// The reasons for a refusal. Those after ReasonWrongAudience are not found in
+// the token alone.
+const (
+	ReasonMalformed          Reason = "malformed"
+	ReasonWrongAlgorithm     Reason = "wrong_algorithm"
+	ReasonBadSignature       Reason = "bad_signature"
+	ReasonExpired            Reason = "expired"
+	ReasonNotYetValid        Reason = "not_yet_valid"
+	ReasonMissingClaim       Reason = "missing_claim"
+	ReasonInvalidClaim       Reason = "invalid_claim"
+	ReasonWrongType          Reason = "wrong_type"
+	ReasonWrongIssuer        Reason = "wrong_issuer"
+	ReasonWrongAudience      Reason = "wrong_audience"
+	ReasonOtherOrchestrator  Reason = "other_orchestrator"
+	ReasonOtherDaemon        Reason = "other_daemon"
+	ReasonOtherSession       Reason = "other_session"
+	ReasonUnknownIdentity    Reason = "unknown_identity"
+	ReasonIdentityUnverified Reason = "identity_unverified"
+	ReasonRevoked            Reason = "revoked"
+	ReasonTimeout            Reason = "timeout"
+)
+
+// messages is what each reason is to a daemon's author. Nothing in them comes
+// from the token.
+var messages = map[Reason]string{
+	ReasonMalformed:          "the access token is not a JSON Web Token",
+	ReasonWrongAlgorithm:     "the access token is not signed with HS256",
+	ReasonBadSignature:       "the access token's signature is wrong",
+	ReasonExpired:            "the access token has expired",
+	ReasonNotYetValid:        "the access token is not valid yet",
+	ReasonMissingClaim:       "the access token lacks a required claim",
+	ReasonInvalidClaim:       "the access token has a claim of the wrong form",
+	ReasonWrongType:          "the token is not an access token",
+	ReasonWrongIssuer:        "the access token comes from another issuer",
+	ReasonWrongAudience:      "the access token is for another audience",
+	ReasonOtherOrchestrator:  "the access token is for another orchestrator",
+	ReasonOtherDaemon:        "the access token is for another daemon",
+	ReasonOtherSession:       "a session can only be extended for its own orchestrator and daemon",
+	ReasonUnknownIdentity:    "the orchestrator does not exist",
+	ReasonIdentityUnverified: "the orchestrator cannot be looked up at the moment",
+	ReasonRevoked:            "the access token has been revoked",
+	ReasonTimeout:            "no authentication arrived in time",
+}
+
+// Reasons returns every reason, sorted, so that each has its series from the start.
+func Reasons() []Reason {
+	return slices.Sorted(maps.Keys(messages))
+}
+
+// Error is a refusal. Its text is safe to log and to send to the daemon: it
+// holds nothing of the token.
+type Error struct {
+	Reason Reason
+}
+
+// Code returns what the daemon is told in auth_error.
+func (e *Error) Code() protocol.AuthErrorCode {
+	if e.Reason == ReasonExpired {
+		return protocol.AuthTokenExpired
+	}
+	return protocol.AuthFailed
+}
+
+// Error returns the reason as a sentence.
+func (e *Error) Error() string { return messages[e.Reason] }
+
+func refuse(reason Reason) error { return &Error{Reason: reason} }

@@ -1,0 +1,70 @@
+package auth
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/neolith/daemon-gateway/pkg/protocol"
+)
+
+// everything is the scope that grants all others.
+const everything = "*"
+
+// scopeOf is the scope that receiving events of a prefix takes. Any other
+// prefix takes none: vp and system events by Neolith's rule, and unknown ones
+// because the set of event types is open and no scope could grant them.
+var scopeOf = map[string]string{
+	"message":  "messages:read",
+	"channel":  "channels:read",
+	"presence": "presence:read",
+	"call":     "calls:join",
+}
+
+// Scopes is what a token allows. It is immutable; the zero Scopes allows only
+// what takes no scope.
+//
+// A daemon whose scopes do not reach everything may still subscribe to "*": it
+// is then sent the events that its scopes allow. Subscribing by name to what
+// they do not allow is refused, because that daemon would wait in vain.
+type Scopes struct {
+	granted      []string
+	unrestricted bool
+}
+
+// NewScopes returns what a token's list of scopes allows. An empty list is
+// unrestricted, unless strict.
+func NewScopes(granted []string, strict bool) Scopes {
+	return Scopes{
+		granted:      slices.Clone(granted),
+		unrestricted: len(granted) == 0 && !strict || slices.Contains(granted, everything),
+	}
+}
+
+// List returns the scopes as the token has them, never nil. The caller may
+// change the copy.
+func (s Scopes) List() []string { return append([]string{}, s.granted...) }
+
+// Unrestricted reports whether everything is allowed.
+func (s Scopes) Unrestricted() bool { return s.unrestricted }
+
+// Allows reports whether events of this prefix ("message") may be received. It
+// does not allocate.
+func (s Scopes) Allows(prefix string) bool {
+	if s.unrestricted {
+		return true
+	}
+	scope, needed := scopeOf[prefix]
+	return !needed || slices.Contains(s.granted, scope)
+}
+
+// AllowsEvent reports whether an event of this type may be sent to the daemon.
+func (s Scopes) AllowsEvent(t protocol.EventType) bool { return s.Allows(t.Prefix()) }
+
+// AllowsPattern reports whether the daemon may subscribe to the pattern.
+func (s Scopes) AllowsPattern(p protocol.Pattern) bool {
+	if p == protocol.AllEvents {
+		return true
+	}
+	prefix, _, _ := strings.Cut(string(p), ".")
+	return s.Allows(prefix)
+}

@@ -1,0 +1,55 @@
+package auth_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/neolith/daemon-gateway/internal/auth"
+	"github.com/neolith/daemon-gateway/pkg/protocol"
+)
+
+func TestScopes(t *testing.T) {
+	t.Parallel()
+	all := []protocol.EventType{"message.received", "channel.joined", "presence.updated", "call.started", "vp.mentioned", "system.maintenance", "task.created"}
+	free := []protocol.EventType{"vp.mentioned", "system.maintenance", "task.created"}
+	tests := []struct {
+		name    string
+		granted []string
+		strict  bool
+		want    []protocol.EventType
+	}{
+		{name: "none is unrestricted", want: all},
+		{name: "empty is unrestricted", granted: []string{}, want: all},
+		{name: "none, strict", strict: true, want: free},
+		{name: "empty, strict", granted: []string{}, strict: true, want: free},
+		{name: "everything", granted: []string{"users:read", "*"}, strict: true, want: all},
+		{name: "messages", granted: []string{"messages:read"}, want: append([]protocol.EventType{"message.received"}, free...)},
+		{name: "writing is not reading", granted: []string{"messages:write", "presence:write", "calls:manage", "channels:join"}, want: free},
+		{name: "admin reads nothing more", granted: []string{"admin:read", "admin:write"}, want: free},
+		{name: "one for each", granted: []string{"messages:read", "channels:read", "presence:read", "calls:join"}, want: all},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			scopes := auth.NewScopes(tt.granted, tt.strict)
+			var got []protocol.EventType
+			for _, event := range all {
+				if scopes.AllowsEvent(event) {
+					got = append(got, event)
+				}
+				require.Equal(t, scopes.AllowsEvent(event), scopes.AllowsPattern(protocol.Pattern(event)))
+				require.Equal(t, scopes.AllowsEvent(event), scopes.AllowsPattern(protocol.Pattern(event.Prefix()+".*")))
+			}
+			require.ElementsMatch(t, tt.want, got)
+			require.True(t, scopes.AllowsPattern("*"), "subscribing to all is filtered, not refused")
+			require.NotNil(t, scopes.List())
+			require.Equal(t, len(tt.granted), len(scopes.List()))
+		})
+	}
+}
+
+func TestScopesDoNotAllocate(t *testing.T) {
+	scopes := auth.NewScopes([]string{"messages:read", "channels:read"}, true)
+	require.Zero(t, testing.AllocsPerRun(100, func() { scopes.AllowsEvent("presence.updated") }))
+}
