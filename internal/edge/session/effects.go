@@ -1,0 +1,116 @@
+package session
+
+import (
+	"time"
+
+	"github.com/neolith/daemon-gateway/internal/eventlog"
+	"github.com/neolith/daemon-gateway/pkg/event"
+)
+
+// Effect is something the caller of a Session has to do.
+type Effect interface{ isEffect() }
+
+// Begin asks for the start of this connection to be decided and written
+// (cursor.Start), then for Started or StartFailed with the same Run.
+type Begin struct{ Run uint32 }
+
+// AskLast asks where the orchestrator's newest event stands, then for
+// LastKnown or AskFailed with the same Run. Questions of many sessions are
+// best put together.
+type AskLast struct {
+	Run   uint32
+	Cause Cause
+}
+
+// Read asks for the orchestrator's events from sequence From on, at most
+// MaxEvents and about MaxBytes, all from one replica; then for ReadDone or
+// ReadFailed with the same Run.
+type Read struct {
+	Run       uint32
+	From      uint64
+	MaxEvents int
+	MaxBytes  int
+	Cause     Cause
+}
+
+// Subscribed tells the daemon that its first subscribe has taken effect.
+type Subscribed struct {
+	Position  eventlog.Position
+	Resumed   bool
+	Truncated bool
+}
+
+// Send puts an event on its way to the daemon; then Written with the same Run
+// and Sequence is due when its frame has reached the socket.
+type Send struct {
+	Run         uint32
+	Event       event.Event
+	Stored      time.Time
+	Position    eventlog.Position
+	Redelivered bool
+}
+
+// DeadLetter asks for an event that its daemon did not acknowledge after the
+// last try to be stored among the dead letters, then for DeadLettered.
+type DeadLetter struct {
+	Run      uint32
+	Sequence uint64
+	Event    event.Event
+	Body     []byte
+	Sends    int
+}
+
+// Save says that Entry has changed and is to be written soon.
+type Save struct{}
+
+// RefreshEpoch says that a router spoke of another epoch than this session's:
+// the log's leader is to be asked, and EpochChanged called if it is new.
+type RefreshEpoch struct{}
+
+// Filtered says that an event was settled without being sent.
+type Filtered struct{ Why FilterReason }
+
+// WindowFull says that the window has just become full.
+type WindowFull struct{}
+
+func (Begin) isEffect()        {}
+func (AskLast) isEffect()      {}
+func (Read) isEffect()         {}
+func (Subscribed) isEffect()   {}
+func (Send) isEffect()         {}
+func (DeadLetter) isEffect()   {}
+func (Save) isEffect()         {}
+func (RefreshEpoch) isEffect() {}
+func (Filtered) isEffect()     {}
+func (WindowFull) isEffect()   {}
+
+// Cause says what made a session read the log; a closed set for metrics.
+type Cause string
+
+// The causes of a catch-up.
+const (
+	CauseAttach Cause = "attach"
+	CauseGap    Cause = "gap"
+	CauseHint   Cause = "hint"
+	CauseNet    Cause = "net"
+	CauseWindow Cause = "window"
+	CauseEpoch  Cause = "epoch"
+)
+
+// Causes lists every Cause.
+var Causes = []Cause{CauseAttach, CauseGap, CauseHint, CauseNet, CauseWindow, CauseEpoch}
+
+// FilterReason says why an event was settled without being sent; a closed set.
+type FilterReason string
+
+// The reasons for which an event is not sent.
+const (
+	FilteredInvalid      FilterReason = "invalid"
+	FilteredAddressee    FilterReason = "addressee"
+	FilteredSubscription FilterReason = "subscription"
+	// FilteredSettled: this daemon had settled it before it reconnected.
+	FilteredSettled FilterReason = "settled"
+)
+
+// FilterReasons lists every FilterReason.
+var FilterReasons = []FilterReason{FilteredInvalid, FilteredAddressee, FilteredSubscription, FilteredSettled}

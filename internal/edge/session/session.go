@@ -1,0 +1,287 @@
+// Package session decides what one connection of a daemon is sent, and when.
+//
+// A Session is a pure state machine: inputs are method calls (subscriptions,
+// forwarded events, hints, answers of the log, acks, ticks), outputs are
+// effects that the caller takes and carries out. It has no clock, no lock and
+// no I/O, so that the same code runs in an edge and in a random simulation.
+//
+//	new ──Subscribe──▶ gathering ──50 ms──▶ starting ──Started──▶ running
+//	                                        (cursor decided        │  live: all up to complete was considered
+//	                                         and written)          └─ catching up: the log holds more, up to target
+//
+// The heart is one number, complete: all that the log holds for the
+// orchestrator up to there has been considered for this connection. A
+// forwarded event is believed only if nothing can be missing between complete
+// and it; everything else, whatever went wrong on the way, only raises target,
+// and the session reads the log until complete has reached it.
+package session
+
+import (
+	"time"
+
+	"github.com/neolith/daemon-gateway/internal/cursor"
+	"github.com/neolith/daemon-gateway/internal/delivery"
+	"github.com/neolith/daemon-gateway/internal/eventlog"
+	"github.com/neolith/daemon-gateway/pkg/event"
+	"github.com/neolith/daemon-gateway/pkg/protocol"
+)
+
+// Config is what a session knows of its connection and its limits.
+type Config struct {
+	Orchestrator event.Token
+	Daemon       protocol.DaemonID
+	Partition    event.Partition
+	// WindowEvents and WindowBytes bound what is unsettled at a time.
+	WindowEvents int
+	WindowBytes  int
+	// AckTimeout is how long the oldest unsettled event waits without any ack
+	// before it is sent again.
+	AckTimeout time.Duration
+	// MaxDeliveries is how often an event is sent before it is dead-lettered.
+	MaxDeliveries int
+	// MaxEventBytes is the validator's limit.
+	MaxEventBytes int
+	// EventsPerOrchestrator is the log's limit for one orchestrator; a store
+	// that holds as many above the cursor may have dropped some undelivered.
+	EventsPerOrchestrator int
+}
+
+const (
+	// subscribeSettle is how long after the last of a series of subscribes the
+	// start is decided, so that one decision sees the whole series.
+	subscribeSettle = 50 * time.Millisecond
+	// subscribeSettleMost bounds a series that does not end.
+	subscribeSettleMost = time.Second
+	// refillDelay is how long a window that is less than half free waits before
+	// it is refilled, so that a slow daemon does not cost one read an ack.
+	refillDelay = 50 * time.Millisecond
+	// The log is asked again after a failure or a lagging answer with a delay
+	// that doubles from retryFirst to retryMost.
+	retryFirst = 100 * time.Millisecond
+	retryMost  = 5 * time.Second
+	// deadLetterRetry is how long after a failed dead letter it is tried again.
+	deadLetterRetry = 5 * time.Second
+)
+
+type phase uint8
+
+const (
+	phaseNew phase = iota
+	phaseGathering
+	phaseStarting
+	phaseRunning
+)
+
+// Session is the delivery state of one connection. It is not safe for
+// concurrent use; the zero value is not usable.
+type Session struct {
+	cfg           Config
+	subscriptions []protocol.Subscription
+	answersFor    []protocol.DaemonID
+
+	phase   phase
+	startAt time.Time // gathering: when the start is decided; starting: when it is tried again (zero: under way)
+	startBy time.Time // gathering: the latest startAt
+
+	epoch eventlog.Epoch
+	// run counts the epochs and starts of this session; answers that belong to
+	// an earlier one are dropped.
+	run       uint32
+	announced bool // subscribed was sent; no event goes out before it
+	resumed   bool
+
+	complete uint64 // all up to here has been considered (invariant 2)
+	target   uint64 // the log is known to have held something up to here
+	cause    Cause  // why target is above complete
+
+	asking   bool // a LastKnown is awaited
+	reading  bool // a ReadDone is awaited
+	askNext  bool // the last read fell short: ask before reading again
+	retryAt  time.Time
+	retries  int
+	refillAt time.Time // window has room, but not enough to be worth a read yet
+
+	window window
+	known  []cursor.Range // settled before this connection, above the floor
+	sends  cursor.Sends   // of the oldest unsettled event, from before this connection
+	sent   uint64         // the highest sequence ever written to this daemon
+
+	ackClock time.Time // when the oldest unsettled event was written, or the last ack came
+	blocked  int       // bytes of the event that last did not fit; 0: none
+
+	dirty   bool // Entry has changed since the last Save
+	effects []Effect
+}
+
+// New returns a session for an authenticated connection.
+func New(cfg Config) *Session { return &Session{cfg: cfg} }
+
+// Take returns the effects since the last call. The slice is valid until the
+// next input.
+func (s *Session) Take() []Effect {
+	if s.dirty && s.phase == phaseRunning {
+		s.dirty = false
+		s.emit(Save{})
+	}
+	out := s.effects
+	s.effects = s.effects[:0]
+	if cap(s.effects) > 16 {
+		s.effects = nil
+	}
+	return out
+}
+
+func (s *Session) emit(e Effect) { s.effects = append(s.effects, e) }
+
+// Subscriptions returns what the connection is subscribed to; not to be modified.
+func (s *Session) Subscriptions() []protocol.Subscription { return s.subscriptions }
+
+// Running reports whether the start has been decided.
+func (s *Session) Running() bool { return s.phase == phaseRunning }
+
+// Live reports whether all that is known to be in the log has been considered.
+func (s *Session) Live() bool {
+	return s.phase == phaseRunning && s.announced && s.complete >= s.target
+}
+
+// Unsettled returns the number of events considered and not yet settled.
+func (s *Session) Unsettled() int { return s.window.unsettled }
+
+// Position is how far this connection has considered the log.
+func (s *Session) Position() eventlog.Position { return s.position(s.complete) }
+
+func (s *Session) position(sequence uint64) eventlog.Position {
+	return eventlog.Position{Partition: s.cfg.Partition, Epoch: s.epoch, Sequence: sequence}
+}
+
+// Started is the answer to Begin: the cursor from which this connection
+// continues, which has been written.
+func (s *Session) Started(run uint32, epoch eventlog.Epoch, entry cursor.Entry, resumed bool, now time.Time) {
+	if s.phase != phaseStarting || run != s.run {
+		return
+	}
+	s.phase, s.startAt = phaseRunning, time.Time{}
+	s.epoch, s.resumed = epoch, resumed
+	s.answersFor = entry.AnswersFor
+	s.complete, s.target, s.cause = entry.Floor, entry.Floor, CauseAttach
+	s.known, s.sends, s.sent = entry.Settled, entry.Sends, entry.Sent
+	s.ask()
+}
+
+// StartFailed is the other answer to Begin: it is tried again.
+func (s *Session) StartFailed(run uint32, now time.Time) {
+	if s.phase == phaseStarting && run == s.run {
+		s.startAt = now.Add(s.backoff())
+	}
+}
+
+// EpochChanged says that sequences known so far mean nothing any more: the
+// session starts again from the oldest retained event.
+func (s *Session) EpochChanged(epoch eventlog.Epoch, now time.Time) {
+	switch {
+	case s.phase == phaseStarting && s.startAt.IsZero():
+		s.run++
+		s.begin()
+	case s.phase == phaseRunning && epoch != s.epoch:
+		s.run++
+		s.epoch = epoch
+		s.complete, s.target, s.sent, s.cause = 0, 0, 0, CauseEpoch
+		s.known, s.sends, s.window = nil, cursor.Sends{}, window{}
+		s.asking, s.reading, s.askNext, s.blocked = false, false, false, 0
+		s.retryAt, s.refillAt, s.ackClock, s.retries = time.Time{}, time.Time{}, time.Time{}, 0
+		s.dirty = true
+		s.ask()
+	}
+}
+
+// Forwarded is an event from a router, with the router's claim that the
+// orchestrator has no other event between f.After and f.Sequence.
+func (s *Session) Forwarded(epoch eventlog.Epoch, f delivery.Forwarded, now time.Time) {
+	if !s.current(epoch) || f.Sequence <= s.complete {
+		return
+	}
+	if s.announced && f.After <= s.complete && s.fits(len(f.Body)) {
+		s.consider(f.Message)
+		if s.complete >= s.target {
+			s.caughtUp()
+		}
+		s.pump(now)
+		return
+	}
+	// Not believed, no room, or not begun: remembered as a hint, never dropped,
+	// because the answer under way may come from a replica that lags behind it.
+	s.raise(f.Sequence, CauseGap, now)
+}
+
+// Hint says that the orchestrator's newest event stands at sequence or later.
+func (s *Session) Hint(epoch eventlog.Epoch, sequence uint64, now time.Time) {
+	if s.current(epoch) {
+		s.raise(sequence, CauseHint, now)
+	}
+}
+
+func (s *Session) current(epoch eventlog.Epoch) bool {
+	if s.phase != phaseRunning {
+		return false
+	}
+	if epoch != s.epoch {
+		s.emit(RefreshEpoch{})
+		return false
+	}
+	return true
+}
+
+func (s *Session) raise(target uint64, cause Cause, now time.Time) {
+	if target <= s.complete || target <= s.target {
+		return
+	}
+	if s.complete >= s.target {
+		s.cause = cause
+	}
+	if s.blocked > 0 {
+		s.cause = CauseWindow
+	}
+	s.target = target
+	s.pump(now)
+}
+
+// Tick lets time pass. It is wanted at Wake, and harmless at any other time.
+func (s *Session) Tick(now time.Time) {
+	switch s.phase {
+	case phaseGathering:
+		if !now.Before(s.startAt) {
+			s.phase, s.startAt = phaseStarting, time.Time{}
+			s.begin()
+		}
+	case phaseStarting:
+		if !s.startAt.IsZero() && !now.Before(s.startAt) {
+			s.startAt = time.Time{}
+			s.begin()
+		}
+	case phaseRunning:
+		s.tickOldest(now)
+		s.pump(now)
+	}
+}
+
+// Wake returns when the next Tick is wanted; zero: only after another input.
+func (s *Session) Wake() time.Time {
+	if s.phase != phaseRunning {
+		return s.startAt
+	}
+	wake := s.oldestDue()
+	for _, t := range []time.Time{s.retryAt, s.refillAt} {
+		if !t.IsZero() && (wake.IsZero() || t.Before(wake)) {
+			wake = t
+		}
+	}
+	return wake
+}
+
+func (s *Session) begin() { s.emit(Begin{Run: s.run}) }
+
+func (s *Session) backoff() time.Duration {
+	d := min(retryFirst<<min(s.retries, 10), retryMost)
+	s.retries++
+	return d
+}

@@ -1,0 +1,529 @@
+package session_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/neolith/daemon-gateway/internal/cursor"
+	"github.com/neolith/daemon-gateway/internal/delivery"
+	"github.com/neolith/daemon-gateway/internal/edge/session"
+	"github.com/neolith/daemon-gateway/internal/eventlog"
+	"github.com/neolith/daemon-gateway/pkg/event"
+	"github.com/neolith/daemon-gateway/pkg/protocol"
+)
+
+var (
+	epoch = eventlog.NewEpoch(time.Unix(1, 0), 0)
+	later = eventlog.NewEpoch(time.Unix(1, 0), 1)
+)
+
+// bench drives one session by hand: it keeps the time and sorts the effects.
+type bench struct {
+	*testing.T
+	s    *session.Session
+	now  time.Time
+	sent []session.Send
+	// The last of each kind that has not been looked at yet.
+	begin      *session.Begin
+	ask        *session.AskLast
+	read       *session.Read
+	subscribed *session.Subscribed
+	dead       *session.DeadLetter
+	filtered   []session.FilterReason
+	refresh    bool
+}
+
+func config() session.Config {
+	return session.Config{
+		Orchestrator: "o", Daemon: "d", Partition: 3, WindowEvents: 4, WindowBytes: 1 << 20,
+		AckTimeout: 30 * time.Second, MaxDeliveries: 5, MaxEventBytes: 256 << 10, EventsPerOrchestrator: 1000,
+	}
+}
+
+func newBench(t *testing.T, cfg session.Config) *bench {
+	return &bench{T: t, s: session.New(cfg), now: time.Unix(1000, 0)}
+}
+
+// started returns a session whose cursor stood at entry.
+func started(t *testing.T, cfg session.Config, entry cursor.Entry) *bench {
+	b := newBench(t, cfg)
+	b.subscribe("*")
+	b.after(50 * time.Millisecond)
+	require.NotNil(t, b.begin)
+	b.s.Started(b.begin.Run, epoch, entry, entry.Floor > 0, b.now)
+	b.take()
+	require.NotNil(t, b.ask)
+	return b
+}
+
+// live returns a session that has considered all up to sequence 10.
+func live(t *testing.T, cfg session.Config) *bench {
+	b := started(t, cfg, cursor.Entry{Floor: 10})
+	b.answerLast(eventlog.Last{Sequence: 8, UpTo: 10})
+	require.True(t, b.s.Live())
+	return b
+}
+
+func (b *bench) take() {
+	for _, e := range b.s.Take() {
+		switch e := e.(type) {
+		case session.Begin:
+			b.begin = &e
+		case session.AskLast:
+			b.ask = &e
+		case session.Read:
+			b.read = &e
+		case session.Subscribed:
+			b.subscribed = &e
+			require.Empty(b, b.sent, "subscribed comes before every event")
+		case session.Send:
+			b.sent = append(b.sent, e)
+		case session.DeadLetter:
+			b.dead = &e
+		case session.Filtered:
+			b.filtered = append(b.filtered, e.Why)
+		case session.RefreshEpoch:
+			b.refresh = true
+		}
+	}
+}
+
+func (b *bench) subscribe(pattern protocol.Pattern, channels ...string) {
+	b.s.Subscribe([]protocol.Subscription{{Pattern: pattern, Channels: channels}}, b.now)
+	b.take()
+}
+
+func (b *bench) after(d time.Duration) {
+	b.now = b.now.Add(d)
+	b.s.Tick(b.now)
+	b.take()
+}
+
+func (b *bench) answerLast(last eventlog.Last) {
+	require.NotNil(b, b.ask, "a question for the newest sequence")
+	ask := *b.ask
+	b.ask = nil
+	b.s.LastKnown(ask.Run, last, b.now)
+	b.take()
+}
+
+func (b *bench) answerRead(remaining uint64, messages ...eventlog.Message) {
+	require.NotNil(b, b.read, "a read of the log")
+	read := *b.read
+	b.read = nil
+	b.s.ReadDone(read.Run, eventlog.Page{Messages: messages, Remaining: remaining}, b.now)
+	b.take()
+}
+
+func (b *bench) forward(after uint64, m eventlog.Message) {
+	b.s.Forwarded(epoch, delivery.Forwarded{Message: m, After: after}, b.now)
+	b.take()
+}
+
+func (b *bench) write() {
+	for _, s := range b.sent {
+		b.s.Written(s.Run, s.Position.Sequence, b.now)
+	}
+	b.sent = nil
+	b.take()
+}
+
+func (b *bench) ack(ids ...string) int {
+	n := b.s.Ack(ids, b.now)
+	b.take()
+	return n
+}
+
+func (b *bench) sequences() []uint64 {
+	var out []uint64
+	for _, s := range b.sent {
+		out = append(out, s.Position.Sequence)
+	}
+	return out
+}
+
+// at is an event of orchestrator o that requires an ack; its id is "e<sequence>".
+func at(sequence uint64, change ...func(*event.Event)) eventlog.Message {
+	e := event.Event{ID: fmt.Sprintf("e%d", sequence), Type: "message.received", OrchestratorID: "o", RequiresAck: true, Payload: []byte(`{}`)}
+	for _, c := range change {
+		c(&e)
+	}
+	body, err := e.MarshalJSON()
+	if err != nil {
+		panic(err)
+	}
+	return eventlog.Message{Token: "o", Sequence: sequence, Stored: time.Unix(900, 0), Body: body}
+}
+
+func noAck(e *event.Event) { e.RequiresAck = false }
+
+func TestStartIsDecidedOnceAfterASeriesOfSubscribes(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, config())
+	b.after(time.Hour)
+	require.Nil(t, b.begin, "nothing is decided before the first subscribe")
+	b.subscribe("message.*")
+	b.after(40 * time.Millisecond)
+	b.subscribe("vp.*")
+	b.after(40 * time.Millisecond)
+	require.Nil(t, b.begin)
+	require.Equal(t, b.now.Add(10*time.Millisecond), b.s.Wake())
+	b.after(10 * time.Millisecond)
+	require.NotNil(t, b.begin)
+	require.Len(t, b.s.Subscriptions(), 2)
+
+	b.s.StartFailed(b.begin.Run, b.now)
+	b.begin = nil
+	b.after(time.Second)
+	require.NotNil(t, b.begin, "a start that failed is tried again")
+}
+
+func TestASeriesOfSubscribesWithoutEndStillStarts(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, config())
+	for range 100 {
+		b.subscribe("message.*")
+		b.after(40 * time.Millisecond)
+	}
+	require.NotNil(t, b.begin)
+}
+
+func TestConnectionWithNothingNewIsLiveAfterOneQuestionAndNoRead(t *testing.T) {
+	t.Parallel()
+	b := started(t, config(), cursor.Entry{Floor: 10})
+	b.answerLast(eventlog.Last{Sequence: 8, UpTo: 40})
+	require.Nil(t, b.read)
+	require.True(t, b.s.Live())
+	require.Equal(t, uint64(40), b.s.Position().Sequence)
+	require.Equal(t, &session.Subscribed{Position: b.s.Position(), Resumed: true}, b.subscribed)
+}
+
+func TestStoredEventsComeFirstInOrderThenLiveOnes(t *testing.T) {
+	t.Parallel()
+	b := started(t, config(), cursor.Entry{})
+	b.answerLast(eventlog.Last{Sequence: 7, UpTo: 9})
+	require.Equal(t, uint64(1), b.read.From)
+	b.forward(7, at(12)) // arrives while the read is under way
+	require.Empty(t, b.sent)
+	b.answerRead(0, at(5), at(7))
+	require.Equal(t, &session.Subscribed{Position: eventlog.Position{Partition: 3, Epoch: epoch}}, b.subscribed)
+	require.Equal(t, []uint64{5, 7}, b.sequences())
+	b.answerLast(eventlog.Last{Sequence: 12, UpTo: 12})
+	b.answerRead(0, at(12))
+	require.Equal(t, []uint64{5, 7, 12}, b.sequences())
+	require.True(t, b.s.Live())
+}
+
+// Invariant 1: an event that came while the first question was under way is
+// known to exist, and an answer from a replica that lags cannot hide it.
+func TestEventForwardedBeforeTheStartIsNotForgotten(t *testing.T) {
+	t.Parallel()
+	b := started(t, config(), cursor.Entry{Floor: 10})
+	b.forward(10, at(15))
+	b.answerLast(eventlog.Last{Sequence: 8, UpTo: 12})
+	require.False(t, b.s.Live())
+	require.Nil(t, b.ask, "the lagging replica is not asked in a loop")
+	b.after(time.Second)
+	b.answerLast(eventlog.Last{Sequence: 15, UpTo: 15})
+	b.answerRead(0, at(15))
+	require.Equal(t, []uint64{15}, b.sequences())
+}
+
+func TestForwardedEventIsBelievedOnlyWithoutAGap(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name            string
+		after, sequence uint64
+		sent            []uint64
+		reads           bool
+	}{
+		{"seen before", 4, 10, nil, false},
+		{"nothing between", 10, 14, []uint64{14}, false},
+		{"router knows less, but enough", 9, 14, []uint64{14}, false},
+		{"something may be between", 11, 14, nil, true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			b := live(t, config())
+			b.forward(tt.after, at(tt.sequence))
+			require.Equal(t, tt.sent, b.sequences())
+			require.Equal(t, tt.reads, b.read != nil)
+		})
+	}
+}
+
+func TestGapIsFilledInOrder(t *testing.T) {
+	t.Parallel()
+	b := live(t, config())
+	b.forward(12, at(14))
+	require.Equal(t, session.CauseGap, b.read.Cause)
+	b.answerRead(0, at(12), at(14))
+	require.Equal(t, []uint64{12, 14}, b.sequences())
+	require.True(t, b.s.Live())
+}
+
+func TestCatchUpEndsWhenTheMissingEventHasExpired(t *testing.T) {
+	t.Parallel()
+	b := live(t, config())
+	b.s.Hint(epoch, 20, b.now)
+	b.take()
+	require.Equal(t, session.CauseHint, b.read.Cause)
+	b.answerRead(0)
+	b.after(time.Second)
+	b.answerLast(eventlog.Last{Sequence: 0, UpTo: 30})
+	require.True(t, b.s.Live())
+	require.Equal(t, uint64(30), b.s.Position().Sequence)
+}
+
+func TestTheNetFindsWhatNobodySaid(t *testing.T) {
+	t.Parallel()
+	b := live(t, config())
+	b.s.Check(b.now)
+	b.take()
+	b.answerLast(eventlog.Last{Sequence: 33, UpTo: 40})
+	require.Equal(t, session.CauseNet, b.read.Cause)
+	b.answerRead(0, at(33))
+	require.Equal(t, []uint64{33}, b.sequences())
+}
+
+// Invariant 4. Checked by letting hasRoom return true: the fifth is sent.
+func TestWindowBoundsWhatIsUnsettled(t *testing.T) {
+	t.Parallel()
+	b := live(t, config())
+	for q := uint64(11); q <= 15; q++ {
+		b.forward(q-1, at(q))
+	}
+	require.Equal(t, []uint64{11, 12, 13, 14}, b.sequences())
+	require.Nil(t, b.read, "a full window does not read")
+	b.write()
+
+	require.Equal(t, 1, b.ack("e12"))
+	require.Nil(t, b.read, "one free place is not worth a read at once")
+	b.after(50 * time.Millisecond)
+	require.Equal(t, session.CauseWindow, b.read.Cause)
+	require.Equal(t, 1, b.read.MaxEvents)
+	b.answerRead(0, at(15))
+	require.Equal(t, []uint64{15}, b.sequences())
+	require.True(t, b.s.Live())
+}
+
+func TestWindowBoundsBytesButLetsOneEventPass(t *testing.T) {
+	t.Parallel()
+	cfg := config()
+	cfg.WindowBytes = 100
+	b := live(t, cfg)
+	b.forward(10, at(11))
+	require.Len(t, b.sent, 1, "an event larger than the window passes alone")
+	b.forward(11, at(12))
+	require.Len(t, b.sent, 1)
+	b.write()
+	b.ack("e11")
+	b.answerRead(0, at(12))
+	require.Equal(t, []uint64{12}, b.sequences())
+}
+
+// Invariant 3. Checked by letting Floor return complete: the floor is 13.
+func TestCursorNeverPassesAnUnsettledEvent(t *testing.T) {
+	t.Parallel()
+	b := live(t, config())
+	b.forward(10, at(11))
+	b.forward(11, at(12))
+	b.forward(12, at(13, noAck))
+	require.Equal(t, uint64(10), b.s.Floor())
+	b.write()
+	b.ack("e12")
+	entry := b.s.Entry(b.now)
+	require.Equal(t, uint64(10), entry.Floor)
+	require.Equal(t, []cursor.Range{{First: 12, Last: 13}}, entry.Settled)
+	require.Equal(t, cursor.Sends{Sequence: 11, Count: 1}, entry.Sends)
+	require.Equal(t, uint64(13), entry.Sent)
+	b.ack("e11")
+	require.Equal(t, uint64(13), b.s.Floor())
+	require.Empty(t, b.s.Entry(b.now).Settled)
+}
+
+func TestEventWithoutAckIsSettledWhenWrittenNotWhenQueued(t *testing.T) {
+	t.Parallel()
+	b := live(t, config())
+	b.forward(10, at(11, noAck))
+	require.Equal(t, uint64(10), b.s.Floor())
+	b.write()
+	require.Equal(t, uint64(11), b.s.Floor())
+}
+
+func TestSettledRangesOfTheCursorAreNotSentAgainAndTheRestIsMarked(t *testing.T) {
+	t.Parallel()
+	b := started(t, config(), cursor.Entry{Floor: 10, Settled: []cursor.Range{{First: 12, Last: 13}}, Sent: 14})
+	b.answerLast(eventlog.Last{Sequence: 15, UpTo: 15})
+	require.Equal(t, []cursor.Range{{First: 12, Last: 13}}, b.s.Entry(b.now).Settled, "kept while they have not been met again")
+	b.answerRead(0, at(11), at(12), at(13), at(14), at(15))
+	require.Equal(t, []uint64{11, 14, 15}, b.sequences())
+	require.Equal(t, []bool{true, true, false}, []bool{b.sent[0].Redelivered, b.sent[1].Redelivered, b.sent[2].Redelivered})
+}
+
+func TestEventsForOthersAreSettledUnsent(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name   string
+		change func(*event.Event)
+		want   session.FilterReason
+	}{
+		{"addressed to another daemon", func(e *event.Event) { e.DaemonID = "x" }, session.FilteredAddressee},
+		{"addressed to this daemon", func(e *event.Event) { e.DaemonID = "d" }, ""},
+		{"addressed to one it answers for", func(e *event.Event) { e.DaemonID = "old" }, ""},
+		{"type not subscribed", func(e *event.Event) { e.Type = "vp.mentioned" }, session.FilteredSubscription},
+		{"channel not subscribed", func(e *event.Event) { e.ChannelID = "c2" }, session.FilteredSubscription},
+		{"channel subscribed", func(e *event.Event) { e.ChannelID = "c1" }, ""},
+		{"stored under a foreign subject", func(e *event.Event) { e.OrchestratorID = "other" }, session.FilteredInvalid},
+		{"invalid", func(e *event.Event) { e.Type = "nonsense" }, session.FilteredInvalid},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t, config())
+			b.subscribe("message.*", "c1")
+			b.after(50 * time.Millisecond)
+			b.s.Started(b.begin.Run, epoch, cursor.Entry{Floor: 10, AnswersFor: []protocol.DaemonID{"old"}}, true, b.now)
+			b.take()
+			b.answerLast(eventlog.Last{UpTo: 10})
+			b.forward(10, at(11, tt.change))
+			if tt.want == "" {
+				require.Len(t, b.sent, 1)
+				return
+			}
+			require.Empty(t, b.sent)
+			require.Equal(t, []session.FilterReason{tt.want}, b.filtered)
+			require.Equal(t, uint64(11), b.s.Floor())
+		})
+	}
+}
+
+func TestAckClockRunsOnlyForTheOldestAndRestartsAtEveryAck(t *testing.T) {
+	t.Parallel()
+	b := live(t, config())
+	b.forward(10, at(11))
+	b.forward(11, at(12))
+	b.write()
+	b.after(29 * time.Second)
+	b.ack("e12")
+	b.after(29 * time.Second)
+	require.Empty(t, b.sent)
+	b.after(time.Second)
+	require.Equal(t, []uint64{11}, b.sequences())
+	require.True(t, b.sent[0].Redelivered)
+	b.after(time.Hour)
+	require.Len(t, b.sent, 1, "a repeat that is not written yet is not repeated")
+}
+
+func TestEventIsDeadLetteredAfterTheLastTryAndPassedOnlyOnceStored(t *testing.T) {
+	t.Parallel()
+	b := live(t, config())
+	b.forward(10, at(11))
+	for range 5 {
+		require.Len(t, b.sent, 1)
+		b.write()
+		b.after(30 * time.Second)
+	}
+	require.Empty(t, b.sent)
+	require.Equal(t, uint64(11), b.dead.Sequence)
+	require.Equal(t, 5, b.dead.Sends)
+	require.Equal(t, at(11).Body, b.dead.Body)
+
+	b.s.DeadLettered(b.dead.Run, 11, false, b.now)
+	b.dead = nil
+	require.Equal(t, uint64(10), b.s.Floor(), "invariant 3: not stored, not passed")
+	b.after(5 * time.Second)
+	require.NotNil(t, b.dead, "tried again")
+	b.s.DeadLettered(b.dead.Run, 11, true, b.now)
+	require.Equal(t, uint64(11), b.s.Floor())
+}
+
+func TestSendsOfTheOldestAreCountedOverReconnects(t *testing.T) {
+	t.Parallel()
+	b := started(t, config(), cursor.Entry{Floor: 10, Sends: cursor.Sends{Sequence: 11, Count: 4}, Sent: 11})
+	require.Equal(t, 4, b.s.Entry(b.now).Sends.Count)
+	b.answerLast(eventlog.Last{Sequence: 11, UpTo: 11})
+	b.answerRead(0, at(11))
+	require.True(t, b.sent[0].Redelivered)
+	b.write()
+	require.Equal(t, cursor.Sends{Sequence: 11, Count: 5}, b.s.Entry(b.now).Sends)
+
+	b = started(t, config(), b.s.Entry(b.now))
+	b.answerLast(eventlog.Last{Sequence: 11, UpTo: 11})
+	b.answerRead(0, at(11))
+	require.Empty(t, b.sent, "an event that crashes its daemon is not sent a sixth time")
+	require.NotNil(t, b.dead)
+}
+
+func TestUnsubscribeSettlesWhatNoLongerMatches(t *testing.T) {
+	t.Parallel()
+	b := live(t, config())
+	b.forward(10, at(11))
+	b.s.Unsubscribe([]protocol.Pattern{"*"}, b.now)
+	require.Equal(t, uint64(11), b.s.Floor())
+	b.subscribe("*")
+	b.forward(11, at(12))
+	require.Equal(t, []uint64{11, 12}, b.sequences())
+}
+
+func TestNewEpochStartsFromTheOldestAndDropsAnswersOfTheOld(t *testing.T) {
+	t.Parallel()
+	b := live(t, config())
+	b.forward(12, at(14)) // a read of the old epoch is under way
+	b.s.Forwarded(later, delivery.Forwarded{Message: at(3), After: 2}, b.now)
+	b.take()
+	require.True(t, b.refresh, "a foreign epoch is looked up, not believed")
+	b.s.EpochChanged(later, b.now)
+	b.take()
+	b.answerRead(0, at(12), at(14))
+	require.Empty(t, b.sent)
+	b.answerLast(eventlog.Last{Sequence: 3, UpTo: 3})
+	require.Equal(t, uint64(1), b.read.From)
+	b.answerRead(0, at(3))
+	require.Equal(t, []uint64{3}, b.sequences())
+	require.Equal(t, later, b.s.Epoch())
+}
+
+func TestTruncatedIsSaidWhenTheStoreIsFullAboveTheCursor(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		remaining uint64
+		want      bool
+	}{{998, false}, {999, true}} {
+		b := started(t, config(), cursor.Entry{Floor: 10})
+		b.answerLast(eventlog.Last{Sequence: 5000, UpTo: 5000})
+		b.answerRead(tt.remaining, at(11))
+		require.Equal(t, tt.want, b.subscribed.Truncated)
+	}
+}
+
+func TestAnIdleSessionNeedsNoTick(t *testing.T) {
+	t.Parallel()
+	require.Zero(t, live(t, config()).s.Wake())
+}
+
+func TestFailedAnswersAreAskedAgainWithGrowingDelay(t *testing.T) {
+	t.Parallel()
+	b := started(t, config(), cursor.Entry{})
+	delay := time.Duration(0)
+	for range 8 {
+		b.s.AskFailed(b.ask.Run, b.now)
+		b.ask = nil
+		b.take()
+		wait := b.s.Wake().Sub(b.now)
+		require.GreaterOrEqual(t, wait, delay)
+		require.LessOrEqual(t, wait, 5*time.Second)
+		delay = wait
+		b.after(wait)
+		require.NotNil(t, b.ask)
+	}
+	b.answerLast(eventlog.Last{Sequence: 4, UpTo: 9})
+	b.s.ReadFailed(b.read.Run, b.now)
+	b.read = nil
+	b.after(b.s.Wake().Sub(b.now))
+	require.NotNil(t, b.read)
+}

@@ -1,0 +1,74 @@
+package session
+
+import (
+	"slices"
+	"time"
+
+	"github.com/neolith/daemon-gateway/pkg/protocol"
+)
+
+// Subscribe adds to the connection's subscriptions. The first decides, a moment
+// after the last of a series, where the connection starts.
+func (s *Session) Subscribe(added []protocol.Subscription, now time.Time) {
+	if len(added) == 0 {
+		return
+	}
+	for _, sub := range added {
+		s.add(sub)
+	}
+	switch s.phase {
+	case phaseNew:
+		s.phase, s.startBy = phaseGathering, now.Add(subscribeSettleMost)
+		fallthrough
+	case phaseGathering:
+		s.startAt = now.Add(subscribeSettle)
+		if s.startAt.After(s.startBy) {
+			s.startAt = s.startBy
+		}
+	case phaseRunning:
+		s.dirty = true
+	}
+}
+
+// add joins a subscription with one of the same pattern: the channels of both,
+// or all channels if either has no list.
+func (s *Session) add(sub protocol.Subscription) {
+	i := slices.IndexFunc(s.subscriptions, func(have protocol.Subscription) bool { return have.Pattern == sub.Pattern })
+	if i < 0 {
+		sub.Channels = slices.Clone(sub.Channels)
+		s.subscriptions = append(s.subscriptions, sub)
+		return
+	}
+	have := &s.subscriptions[i]
+	if len(have.Channels) == 0 || len(sub.Channels) == 0 {
+		have.Channels = nil
+		return
+	}
+	for _, channel := range sub.Channels {
+		if !slices.Contains(have.Channels, channel) {
+			have.Channels = append(have.Channels, channel)
+		}
+	}
+}
+
+// Unsubscribe removes subscriptions by pattern. What is in the window and
+// matches none any more is settled: it will not be sent again.
+func (s *Session) Unsubscribe(patterns []protocol.Pattern, now time.Time) {
+	s.subscriptions = slices.DeleteFunc(s.subscriptions, func(have protocol.Subscription) bool {
+		return slices.Contains(patterns, have.Pattern)
+	})
+	if s.phase != phaseRunning {
+		return
+	}
+	for i := 0; i < len(s.window.items); {
+		if p := s.window.items[i].pending; p != nil && !s.wants(p.event) {
+			s.settle(i, now)
+			s.emit(Filtered{Why: FilteredSubscription})
+			i = 0
+			continue
+		}
+		i++
+	}
+	s.dirty = true
+	s.pump(now)
+}

@@ -1,0 +1,104 @@
+package session
+
+import (
+	"slices"
+	"sort"
+	"time"
+
+	"github.com/neolith/daemon-gateway/internal/cursor"
+	"github.com/neolith/daemon-gateway/pkg/event"
+)
+
+// window is what has been considered above the floor, in log order: unsettled
+// events and, between them, ranges in which everything is settled. Its first
+// item is always unsettled, so the floor lies just below it.
+type window struct {
+	items     []item
+	unsettled int
+	ranges    int
+	bytes     int // of the unsettled events' bodies
+}
+
+// item is an unsettled event, or a settled range from first to last.
+type item struct {
+	first, last uint64
+	pending     *pending // nil: a settled range
+}
+
+// pending is an unsettled event.
+type pending struct {
+	event   event.Event
+	body    []byte
+	stored  time.Time
+	sends   int  // frames that have reached the socket, over connections
+	written bool // the last Send has been answered by Written
+	// deadLetterAt is when the event is dead-lettered again after a failure;
+	// dead says that it is on its way there.
+	dead         bool
+	deadLetterAt time.Time
+}
+
+func (w *window) push(sequence uint64, p *pending) {
+	w.items = append(w.items, item{first: sequence, last: sequence, pending: p})
+	w.unsettled++
+	w.bytes += len(p.body)
+}
+
+// pass records an event above the floor that needs no sending.
+func (w *window) pass(sequence uint64) {
+	n := len(w.items)
+	switch {
+	case n == 0: // the floor itself passes it
+	case w.items[n-1].pending == nil:
+		w.items[n-1].last = sequence
+	default:
+		w.items = append(w.items, item{first: sequence, last: sequence})
+		w.ranges++
+	}
+}
+
+// find returns the index of the unsettled event at sequence.
+func (w *window) find(sequence uint64) (int, bool) {
+	i := sort.Search(len(w.items), func(i int) bool { return w.items[i].last >= sequence })
+	return i, i < len(w.items) && w.items[i].pending != nil && w.items[i].first == sequence
+}
+
+// settle turns the unsettled event at index i into part of a settled range,
+// and drops what the floor has passed.
+func (w *window) settle(i int) {
+	w.unsettled--
+	w.bytes -= len(w.items[i].pending.body)
+	w.items[i].pending = nil
+	w.ranges++
+	if i+1 < len(w.items) && w.items[i+1].pending == nil {
+		w.items[i].last = w.items[i+1].last
+		w.items = slices.Delete(w.items, i+1, i+2)
+		w.ranges--
+	}
+	if i > 0 && w.items[i-1].pending == nil {
+		w.items[i-1].last = w.items[i].last
+		w.items = slices.Delete(w.items, i, i+1)
+		w.ranges--
+	}
+	if w.items[0].pending == nil {
+		w.items = slices.Delete(w.items, 0, 1)
+		w.ranges--
+	}
+	if len(w.items) == 0 {
+		w.items = nil
+	}
+}
+
+// settled returns the settled ranges above the floor.
+func (w *window) settled() []cursor.Range {
+	if w.ranges == 0 {
+		return nil
+	}
+	out := make([]cursor.Range, 0, w.ranges)
+	for _, it := range w.items {
+		if it.pending == nil {
+			out = append(out, cursor.Range{First: it.first, Last: it.last})
+		}
+	}
+	return out
+}
