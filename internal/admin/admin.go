@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -28,7 +29,11 @@ type Config struct {
 
 // Validate reports an address that cannot be listened on.
 func (c Config) Validate(report func(setting, problem string)) {
-	if _, err := net.ResolveTCPAddr("tcp", c.AdminAddr); err != nil {
+	_, port, err := net.SplitHostPort(c.AdminAddr)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	if err != nil {
 		report("ADMIN_ADDR", "expected an address such as :9090 or 127.0.0.1:9090")
 	}
 }

@@ -67,6 +67,9 @@ func newSetting(flag *kong.Flag) *setting {
 	if flag.Group != nil {
 		s.group = flag.Group.Title
 	}
+	if s.max == "" && s.element().Kind() == reflect.Uint16 {
+		s.max = "65535" // ports
+	}
 	if flag.Enum != "" {
 		s.enum = flag.EnumSlice()
 	}
@@ -164,6 +167,9 @@ func (s *setting) expected() string {
 		"CIDR":                        "an address range such as 10.0.0.0/8",
 		"debug | info | warn | error": "debug, info, warn or error",
 		"path":                        "the path of a readable file",
+		"text":                        "text",
+		"secret":                      "a secret",
+		"URL":                         "a URL",
 	}[s.elementName()]
 	switch {
 	case len(s.enum) > 0:
@@ -173,6 +179,9 @@ func (s *setting) expected() string {
 	}
 	if s.isList() && s.fileOf == nil {
 		text = "a comma-separated list, each " + text
+	}
+	if strings.Contains(text, ",") && s.bounds() != "" {
+		text += ","
 	}
 	return text + s.bounds()
 }

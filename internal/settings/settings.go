@@ -2,8 +2,8 @@
 // environment, else default, by one naming rule. A struct field WSPath tagged
 // name:"ws-path" is the flag --ws-path and the environment variable WS_PATH.
 //
-// Each package owns a Config struct with kong tags; a program composes them by
-// embedding. The tags in use:
+// Each package owns a Config struct with kong tags; a program composes them as
+// fields tagged embed:"". The tags in use:
 //
 //	name:"ws-path"       the flag; needed where the field holds an initialism
 //	help:"..."           unit and effect

@@ -1,0 +1,129 @@
+package admin_test
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net/http"
+	"runtime"
+	"sync/atomic"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/neolith/daemon-gateway/internal/admin"
+	"github.com/neolith/daemon-gateway/internal/settings"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// start runs a server until the test ends and returns its base URL.
+func start(t *testing.T, enablePprof bool, checks ...admin.Check) string {
+	t.Helper()
+	server, err := admin.New("127.0.0.1:0", enablePprof, prometheus.NewPedanticRegistry(), checks, slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- server.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		require.NoError(t, <-ended)
+	})
+	return "http://" + server.Addr().String()
+}
+
+func get(t *testing.T, url string) (status int, contentType, body string) {
+	t.Helper()
+	transport := &http.Transport{DisableKeepAlives: true}
+	response, err := (&http.Client{Transport: transport}).Get(url)
+	require.NoError(t, err)
+	defer response.Body.Close()
+	content, err := io.ReadAll(response.Body)
+	require.NoError(t, err)
+	return response.StatusCode, response.Header.Get("Content-Type"), string(content)
+}
+
+func TestLivez(t *testing.T) {
+	t.Parallel()
+	base := start(t, false, admin.Check{Name: "nats", Ready: func() (bool, string) { return false, "away" }})
+	status, _, body := get(t, base+"/livez")
+	require.Equal(t, http.StatusOK, status, "a dependency that is away is no reason to restart the process")
+	require.Equal(t, "ok\n", body)
+}
+
+func TestReadyz(t *testing.T) {
+	t.Parallel()
+	var connected atomic.Bool
+	base := start(t, false,
+		admin.Check{Name: "nats", Ready: func() (bool, string) {
+			if connected.Load() {
+				return true, "connected to nats-0"
+			}
+			return false, "connecting since 3 s"
+		}},
+		admin.Check{Name: "directory", Ready: func() (bool, string) { return true, "" }},
+	)
+	status, contentType, body := get(t, base+"/readyz")
+	require.Equal(t, http.StatusServiceUnavailable, status)
+	require.Equal(t, "application/json", contentType)
+	require.JSONEq(t, `{"ready":false,"checks":{"nats":{"ready":false,"detail":"connecting since 3 s"},"directory":{"ready":true}}}`, body)
+
+	connected.Store(true)
+	status, _, body = get(t, base+"/readyz")
+	require.Equal(t, http.StatusOK, status)
+	require.JSONEq(t, `{"ready":true,"checks":{"nats":{"ready":true,"detail":"connected to nats-0"},"directory":{"ready":true}}}`, body)
+}
+
+func TestReadyzWithoutChecks(t *testing.T) {
+	t.Parallel()
+	status, _, body := get(t, start(t, false)+"/readyz")
+	require.Equal(t, http.StatusOK, status)
+	require.JSONEq(t, `{"ready":true,"checks":{}}`, body)
+}
+
+func TestMetrics(t *testing.T) {
+	t.Parallel()
+	status, _, body := get(t, start(t, false)+"/metrics")
+	require.Equal(t, http.StatusOK, status)
+	require.Contains(t, body, "gateway_build_info{goversion=\""+runtime.Version()+"\",revision=")
+	require.Contains(t, body, "go_goroutines ")
+	require.Contains(t, body, "process_open_fds ")
+}
+
+func TestPprofOnlyWhenEnabled(t *testing.T) {
+	t.Parallel()
+	for enabled, want := range map[bool]int{true: http.StatusOK, false: http.StatusNotFound} {
+		base := start(t, enabled)
+		for _, path := range []string{"/debug/pprof/", "/debug/pprof/goroutine?debug=1", "/debug/pprof/cmdline"} {
+			status, _, _ := get(t, base+path)
+			require.Equal(t, want, status, path)
+		}
+	}
+}
+
+func TestNewFails(t *testing.T) {
+	t.Parallel()
+	logger := slog.New(slog.DiscardHandler)
+	server, err := admin.New("127.0.0.1:0", false, prometheus.NewRegistry(), nil, logger)
+	require.NoError(t, err)
+	_, err = admin.New(server.Addr().String(), false, prometheus.NewRegistry(), nil, logger)
+	require.ErrorContains(t, err, "listen on admin address "+server.Addr().String())
+	require.NoError(t, server.Close())
+	require.NoError(t, server.Close())
+
+	again, err := admin.New(server.Addr().String(), false, prometheus.NewRegistry(), nil, logger)
+	require.NoError(t, err, "Close frees the address")
+	require.NoError(t, again.Close())
+}
+
+func TestConfigValidate(t *testing.T) {
+	t.Parallel()
+	cfg := settings.Default[admin.Config]()
+	require.NoError(t, settings.Validate(&cfg))
+	for _, addr := range []string{"", "9090", "127.0.0.1:http-ish"} {
+		cfg.AdminAddr = addr
+		require.ErrorContains(t, settings.Validate(&cfg), "ADMIN_ADDR", addr)
+	}
+}
