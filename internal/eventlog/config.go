@@ -1,0 +1,30 @@
+package eventlog
+
+import (
+	"time"
+
+	"github.com/neolith/daemon-gateway/internal/settings"
+)
+
+// Config says how the log is laid out. All nodes of a cluster should agree on
+// it; on Partitions they must.
+type Config struct {
+	Partitions            int               `default:"16" min:"1" max:"1024" group:"Event log" help:"Streams over which orchestrators are spread. Fixed when the cluster is created; a node with another number refuses to start."`
+	StreamReplicas        int               `default:"1" min:"1" max:"5" group:"Event log" help:"NATS servers that hold a copy of each stream (log, cursors, dead letters); 3 survives the loss of one."`
+	EventRetention        time.Duration     `default:"168h" min:"1s" group:"Event log" help:"How long an event waits for its daemons."`
+	EventsPerOrchestrator int64             `default:"1000" min:"1" group:"Event log" help:"Newest events kept for each orchestrator, acknowledged or not."`
+	MaxEventBytes         settings.ByteSize `default:"256KiB" min:"1KiB" group:"Event log" help:"Largest event, as published; larger ones go to the dead letters."`
+	LogMaxBytes           settings.ByteSize `default:"10GiB" min:"1MiB" group:"Event log" help:"Disk that one partition may use on each server that holds it; a full partition refuses events. NATS reserves PARTITIONS times as much."`
+	DuplicateWindow       time.Duration     `default:"2m" min:"100ms" group:"Event log" help:"For how long an event published again is recognized; each event costs memory in NATS for that long."`
+	DeadletterRetention   time.Duration     `default:"720h" min:"1s" group:"Event log" help:"How long dead letters are kept."`
+}
+
+// Validate reports settings that contradict each other.
+func (c Config) Validate(report func(setting, problem string)) {
+	if c.DuplicateWindow > c.EventRetention {
+		report("DUPLICATE_WINDOW", "expected at most EVENT_RETENTION")
+	}
+	if c.LogMaxBytes < 4*c.MaxEventBytes {
+		report("LOG_MAX_BYTES", "expected at least four times MAX_EVENT_BYTES")
+	}
+}

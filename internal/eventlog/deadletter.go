@@ -1,0 +1,167 @@
+package eventlog
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"time"
+	"unicode/utf8"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/neolith/daemon-gateway/pkg/event"
+	"github.com/neolith/daemon-gateway/pkg/protocol"
+)
+
+const (
+	// deadletterBody is how much of an event a dead letter keeps.
+	deadletterBody = 64 << 10
+	// deadletterText bounds the fields that come from the event or its fault.
+	deadletterText = 1 << 10
+	// unknownToken stands in the subject where no orchestrator can be read. No
+	// id encodes to it.
+	unknownToken = "=unknown"
+)
+
+// DeadLetter is an event that was refused, or given up after its last try.
+type DeadLetter struct {
+	Reason event.Reason
+	// Token is the orchestrator's, where it could be read.
+	Token event.Token
+	// EventID is the event's id, where it could be read.
+	EventID string
+	// Daemon is the one that did not acknowledge it, if it was sent.
+	Daemon protocol.DaemonID
+	// Detail says in words what was wrong.
+	Detail string
+	// SettledElsewhere: another daemon of the orchestrator has settled it.
+	SettledElsewhere bool
+	// Sequence is where the event stands in the log; 0 if it was never there.
+	Sequence uint64
+	// Body is what was published.
+	Body []byte
+}
+
+// DeadLetterRecord is the JSON of a stored dead letter.
+type DeadLetterRecord struct {
+	Reason           event.Reason      `json:"reason"`
+	Detail           string            `json:"detail,omitempty"`
+	Orchestrator     string            `json:"orchestrator,omitempty"`
+	EventID          string            `json:"eventId,omitempty"`
+	Daemon           protocol.DaemonID `json:"daemonId,omitempty"`
+	SettledElsewhere bool              `json:"settledElsewhere"`
+	Partition        *event.Partition  `json:"partition,omitempty"`
+	Epoch            Epoch             `json:"epoch,omitempty"`
+	Sequence         uint64            `json:"sequence,omitempty"`
+	Time             time.Time         `json:"time"`
+	// BodyBytes and BodySHA256 are of the whole event, of which Body has at most
+	// the first 64 KiB: as text, or in BodyBase64 where it is not valid UTF-8.
+	BodyBytes  int    `json:"bodyBytes"`
+	BodySHA256 string `json:"bodySha256"`
+	Body       string `json:"body,omitempty"`
+	BodyBase64 []byte `json:"bodyBase64,omitempty"`
+}
+
+// DeadLetterSubject is where the dead letters of an orchestrator stand.
+func DeadLetterSubject(reason event.Reason, orchestrator event.Token) string {
+	if _, err := orchestrator.Orchestrator(); err != nil {
+		orchestrator = unknownToken
+	}
+	return deadletterPrefix + "." + string(reason) + "." + string(orchestrator)
+}
+
+// DeadLetter stores a dead letter and returns when it is stored, once within
+// the duplicate window for each orchestrator, event, daemon and reason.
+func (l *Log) DeadLetter(ctx context.Context, d DeadLetter) error {
+	start := time.Now()
+	err := l.deadLetter(ctx, d)
+	l.metrics.observe(opDeadLetter, start, err)
+	if err != nil {
+		return fmt.Errorf("store a dead letter (%s): %w", d.Reason, err)
+	}
+	l.metrics.deadletters.WithLabelValues(string(d.Reason)).Inc()
+	return nil
+}
+
+func (l *Log) deadLetter(ctx context.Context, d DeadLetter) error {
+	sum := sha256.Sum256(d.Body)
+	data, err := json.Marshal(l.record(d, hex.EncodeToString(sum[:])))
+	if err != nil {
+		return err
+	}
+	_, err = l.store(ctx, DeadletterStream, &nats.Msg{
+		Subject: DeadLetterSubject(d.Reason, d.Token),
+		Header:  nats.Header{jetstream.MsgIDHeader: {d.messageID(sum)}},
+		Data:    data,
+	})
+	return err
+}
+
+func (l *Log) record(d DeadLetter, sum string) DeadLetterRecord {
+	r := DeadLetterRecord{
+		Reason:           d.Reason,
+		Detail:           cut(d.Detail),
+		EventID:          cut(d.EventID),
+		Daemon:           protocol.DaemonID(cut(string(d.Daemon))),
+		SettledElsewhere: d.SettledElsewhere,
+		Sequence:         d.Sequence,
+		Time:             time.Now().UTC(),
+		BodyBytes:        len(d.Body),
+		BodySHA256:       sum,
+	}
+	if id, err := d.Token.Orchestrator(); err == nil {
+		r.Orchestrator = string(id)
+		if d.Sequence > 0 {
+			p := l.Partition(d.Token)
+			r.Partition, r.Epoch = &p, l.Epoch(p)
+		}
+	}
+	body := d.Body
+	if len(body) > deadletterBody {
+		body = trimRune(body[:deadletterBody])
+	}
+	if utf8.Valid(body) {
+		r.Body = string(body)
+	} else {
+		r.BodyBase64 = body
+	}
+	return r
+}
+
+// messageID names the dead letter for as long as duplicates are recognized.
+// Where there is no event id, the body stands for it. The ids may be of any
+// length and content, so the whole is hashed.
+func (d DeadLetter) messageID(sum [sha256.Size]byte) string {
+	id := d.EventID
+	if id == "" {
+		id = string(sum[:])
+	}
+	h := sha256.New()
+	for _, part := range []string{string(d.Token), id, string(d.Daemon), string(d.Reason)} {
+		_, _ = fmt.Fprintf(h, "%d:%s/", len(part), part)
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+func cut(s string) string {
+	if len(s) <= deadletterText {
+		return s
+	}
+	return string(trimRune([]byte(s[:deadletterText]))) + "…"
+}
+
+// trimRune drops the beginning of a character that was cut off at the end.
+func trimRune(b []byte) []byte {
+	for i := 1; i <= min(utf8.UTFMax, len(b)); i++ {
+		if c := b[len(b)-i]; utf8.RuneStart(c) {
+			if !utf8.FullRune(b[len(b)-i:]) {
+				return b[:len(b)-i]
+			}
+			break
+		}
+	}
+	return b
+}

@@ -1,0 +1,200 @@
+package eventlog
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// directRequest is the body of a direct get request. Any replica answers it.
+// The fields are those of the server's JSApiMsgGetRequest. up_to_seq is not
+// among them on purpose: it would have to come from another replica's answer.
+type directRequest struct {
+	Seq       uint64   `json:"seq,omitempty"`
+	NextFor   string   `json:"next_by_subj,omitempty"`
+	MultiLast []string `json:"multi_last,omitempty"`
+	Batch     int      `json:"batch,omitempty"`
+	// MaxBytes ends the answer with the message that reaches it. It is never
+	// left out: an answer of 64 MB makes the server cut the connection.
+	MaxBytes int `json:"max_bytes"`
+}
+
+// directMessage is one message of an answer.
+type directMessage struct {
+	subject  string
+	sequence uint64
+	stored   time.Time
+	header   nats.Header
+	data     []byte
+}
+
+// directAnswer is a whole answer of one replica.
+type directAnswer struct {
+	messages []directMessage
+	// pending is how many more there are that the request asked for.
+	pending uint64
+	// upTo is up to where the replica looked (multi_last only).
+	upTo uint64
+	// none: there is nothing of what was asked for.
+	none bool
+}
+
+// Headers of a direct get answer.
+const (
+	headerStatus      = "Status"
+	headerDescription = "Description"
+	headerPending     = "Nats-Num-Pending"
+	headerPrevious    = "Nats-Last-Sequence"
+	headerUpTo        = "Nats-UpTo-Sequence"
+
+	statusEnd          = "204"
+	statusNone         = "404"
+	statusNoResponders = "503"
+	noneDescription    = "No Results"
+	notFound           = "Message Not Found"
+)
+
+// maxAnswers bounds the messages of one answer: the server's own limit for
+// multi_last is 1,024, and Read asks for no more.
+const maxAnswers = 1024
+
+// lastHeader returns the last value of a header. The server appends its own to
+// those that the message was published with, so the first may be forged.
+func lastHeader(h nats.Header, key string) string {
+	values := h[key]
+	if len(values) == 0 {
+		return ""
+	}
+	return values[len(values)-1]
+}
+
+func headerNumber(h nats.Header, key string) (uint64, error) {
+	n, err := strconv.ParseUint(lastHeader(h, key), 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("direct get answer: header %s is %q", key, lastHeader(h, key))
+	}
+	return n, nil
+}
+
+// apiPrefix is what the subjects of JetStream's API start with, dot included.
+func apiPrefix(opts jetstream.JetStreamOptions) string {
+	switch {
+	case opts.Domain != "":
+		return "$JS." + opts.Domain + ".API."
+	case opts.APIPrefix != "":
+		return strings.TrimSuffix(opts.APIPrefix, ".") + "."
+	}
+	return jetstream.DefaultAPIPrefix
+}
+
+// direct asks any replica of a stream and collects its answer. An answer that
+// came in part is ErrUnavailable, never a shorter answer.
+func (l *Log) direct(ctx context.Context, stream string, req directRequest) (directAnswer, error) {
+	ctx, cancel := context.WithTimeout(ctx, l.requestTimeout)
+	defer cancel()
+	body, err := json.Marshal(req)
+	if err != nil {
+		return directAnswer{}, err
+	}
+	// A plain channel and not NextMsg, which takes a stored message with an
+	// empty body and a header "Status: 503" for the absence of a responder.
+	messages := make(chan *nats.Msg, maxAnswers+2)
+	inbox := l.nc.NewInbox()
+	sub, err := l.nc.ChanSubscribe(inbox, messages)
+	if err != nil {
+		return directAnswer{}, err
+	}
+	defer func() { _ = sub.Unsubscribe() }()
+	if err := l.nc.PublishRequest(l.api+"DIRECT.GET."+stream, inbox, body); err != nil {
+		return directAnswer{}, err
+	}
+	var c collector
+	for {
+		select {
+		case msg := <-messages:
+			done, err := c.add(msg)
+			if err != nil {
+				return directAnswer{}, fmt.Errorf("stream %s: %w", stream, err)
+			}
+			if done {
+				return c.answer, nil
+			}
+		case <-ctx.Done():
+			return directAnswer{}, ctx.Err()
+		}
+	}
+}
+
+// collector puts an answer together and checks that it is whole: each message
+// names the sequence of the one before it, and the end that of the last.
+type collector struct {
+	answer   directAnswer
+	previous uint64
+}
+
+func (c *collector) add(msg *nats.Msg) (done bool, err error) {
+	// What the server says about the answer has no sequence; what it reads from
+	// the stream always has, whatever else its publisher put in the header.
+	if lastHeader(msg.Header, jetstream.SequenceHeader) == "" {
+		return true, c.end(msg)
+	}
+	if err := c.follows(msg); err != nil {
+		return false, err
+	}
+	m := directMessage{
+		subject: lastHeader(msg.Header, jetstream.SubjectHeader),
+		header:  msg.Header,
+		data:    msg.Data,
+	}
+	if m.sequence, err = headerNumber(msg.Header, jetstream.SequenceHeader); err != nil {
+		return false, err
+	}
+	if m.stored, err = time.Parse(time.RFC3339Nano, lastHeader(msg.Header, jetstream.TimeStampHeaer)); err != nil {
+		return false, fmt.Errorf("direct get answer: %w", err)
+	}
+	c.previous = m.sequence
+	c.answer.messages = append(c.answer.messages, m)
+	return false, nil
+}
+
+func (c *collector) follows(msg *nats.Msg) error {
+	previous, err := headerNumber(msg.Header, headerPrevious)
+	if err != nil {
+		return err
+	}
+	if previous != c.previous {
+		return fmt.Errorf("%w: part of an answer was lost between sequences %d and %d", ErrUnavailable, c.previous, previous)
+	}
+	return nil
+}
+
+func (c *collector) end(msg *nats.Msg) (err error) {
+	code, description := lastHeader(msg.Header, headerStatus), lastHeader(msg.Header, headerDescription)
+	switch {
+	case code == statusEnd:
+	case code == statusNoResponders:
+		return nats.ErrNoResponders
+	case code == statusNone && len(c.answer.messages) == 0 && (description == noneDescription || description == notFound):
+		c.answer.none = true
+		return nil
+	default:
+		// Also 404 in the middle of an answer: a message could not be loaded.
+		return fmt.Errorf("%w: direct get answered %s %s", ErrUnavailable, code, description)
+	}
+	if err := c.follows(msg); err != nil {
+		return err
+	}
+	if c.answer.pending, err = headerNumber(msg.Header, headerPending); err != nil {
+		return err
+	}
+	if lastHeader(msg.Header, headerUpTo) != "" {
+		c.answer.upTo, err = headerNumber(msg.Header, headerUpTo)
+	}
+	return err
+}

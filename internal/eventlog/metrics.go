@@ -1,0 +1,92 @@
+package eventlog
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/neolith/daemon-gateway/pkg/event"
+)
+
+// operation is a kind of request to the log, as a metric label.
+type operation string
+
+const (
+	opPublish    operation = "publish"
+	opDeadLetter operation = "dead_letter"
+	opLast       operation = "last"
+	opRead       operation = "read"
+	opInfo       operation = "info"
+	opCheckpoint operation = "checkpoint"
+)
+
+var operations = []operation{opPublish, opDeadLetter, opLast, opRead, opInfo, opCheckpoint}
+
+type metrics struct {
+	requests    *prometheus.CounterVec
+	duration    *prometheus.HistogramVec
+	deadletters *prometheus.CounterVec
+	epochs      prometheus.Counter
+	sentinels   prometheus.Counter
+	following   prometheus.Gauge
+	restarts    *prometheus.CounterVec
+}
+
+func newMetrics(reg prometheus.Registerer) *metrics {
+	m := &metrics{
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "gateway_log_requests_total",
+			Help: "Requests to the event log.",
+		}, []string{"operation", "status"}),
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "gateway_log_request_duration_seconds",
+			Help:    "Time that requests to the event log took, waiting for a free place among them included.",
+			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 15),
+		}, []string{"operation"}),
+		deadletters: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "gateway_deadletters_total",
+			Help: "Dead letters stored by this node.",
+		}, []string{"reason"}),
+		epochs: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "gateway_log_epoch_changes_total",
+			Help: "Epochs of partitions that rose: a stream was created anew, restored or rolled back.",
+		}),
+		sentinels: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "gateway_log_sentinels_total",
+			Help: "Sentinel messages published.",
+		}),
+		following: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "gateway_log_followers",
+			Help: "Partitions that this node is following.",
+		}),
+		restarts: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "gateway_log_follow_failures_total",
+			Help: "Consumers of a partition that ended and have to be started again.",
+		}, []string{"cause"}),
+	}
+	for _, op := range operations {
+		m.duration.WithLabelValues(string(op))
+		for _, s := range statuses {
+			m.requests.WithLabelValues(string(op), string(s))
+		}
+	}
+	for _, r := range reasons {
+		m.deadletters.WithLabelValues(string(r))
+	}
+	for _, c := range followCauses {
+		m.restarts.WithLabelValues(string(c))
+	}
+	reg.MustRegister(m.requests, m.duration, m.deadletters, m.epochs, m.sentinels, m.following, m.restarts)
+	return m
+}
+
+var reasons = []event.Reason{
+	event.ReasonTooLarge, event.ReasonNotJSON, event.ReasonInvalidUTF8, event.ReasonMissingField,
+	event.ReasonInvalidField, event.ReasonWrongSubject, event.ReasonUndelivered,
+}
+
+// observe counts a request that began at start and ended with err.
+func (m *metrics) observe(op operation, start time.Time, err error) {
+	m.requests.WithLabelValues(string(op), string(statusOf(err))).Inc()
+	m.duration.WithLabelValues(string(op)).Observe(time.Since(start).Seconds())
+}

@@ -1,0 +1,188 @@
+package eventlog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/neolith/daemon-gateway/pkg/event"
+)
+
+const (
+	// openTimeout bounds one try at opening. Creating the streams of 64
+	// partitions with three replicas takes some seconds.
+	openTimeout     = time.Minute
+	firstOpenDelay  = 100 * time.Millisecond
+	longestDelay    = 3 * time.Second
+	concurrentSetup = 8
+	// headerRoom is what a message may need beside an event's body.
+	headerRoom = 4 << 10
+
+	partitionsKey = "partitions"
+)
+
+// Option changes what Open does.
+type Option func(*openOptions)
+
+type openOptions struct {
+	manage   bool
+	progress func(detail string)
+}
+
+// Manage makes Open change streams and buckets that exist with other settings
+// than the configured ones. One tier does that (routers), so that nodes that
+// disagree for the time of a rollout do not undo each other's changes.
+func Manage() Option { return func(o *openOptions) { o.manage = true } }
+
+// Progress is told what Open is waiting for, for /readyz; "" when it is done.
+// It is called from Open's goroutine.
+func Progress(f func(detail string)) Option { return func(o *openOptions) { o.progress = f } }
+
+// Open makes sure that everything the log consists of exists, creating what is
+// missing; any number of nodes may do so at the same time. While NATS cannot be
+// reached or is not ready it waits, until ctx ends. ErrPartitions and ErrConfig
+// are returned at once.
+func Open(ctx context.Context, js jetstream.JetStream, cfg Config, logger *slog.Logger, reg prometheus.Registerer, options ...Option) (*Log, error) {
+	opts := openOptions{progress: func(string) {}}
+	for _, o := range options {
+		o(&opts)
+	}
+	l := newLog(js, cfg, logger, reg)
+	opts.progress("connecting to NATS")
+	for delay := firstOpenDelay; ; delay = min(2*delay, longestDelay) {
+		err := l.setUp(ctx, opts)
+		if err == nil {
+			opts.progress("")
+			return l, nil
+		}
+		if errors.Is(err, ErrPartitions) || errors.Is(err, ErrConfig) {
+			return nil, err
+		}
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("open the event log: %w (last: %w)", ctx.Err(), err)
+		}
+		opts.progress(err.Error())
+		l.logger.Warn("event log not ready, trying again", "delay", delay, "error", err)
+		select {
+		case <-time.After(delay):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// setUp is one try at everything. It starts with the number of partitions,
+// which tells whether the rest is any of our business.
+func (l *Log) setUp(ctx context.Context, opts openOptions) error {
+	ctx, cancel := context.WithTimeout(ctx, openTimeout)
+	defer cancel()
+	if !l.nc.IsConnected() {
+		return fmt.Errorf("%w: not connected to NATS", ErrUnavailable)
+	}
+	if room := l.nc.MaxPayload() - headerRoom; int64(l.cfg.MaxEventBytes) > room {
+		return fmt.Errorf("%w: MAX_EVENT_BYTES is %d, expected at most %d with the max_payload of the NATS server",
+			ErrConfig, l.cfg.MaxEventBytes, room)
+	}
+	buckets := l.cfg.buckets()
+	for _, b := range buckets {
+		if b.Bucket == ClusterBucket {
+			if err := l.setUpCluster(ctx, b, opts); err != nil {
+				return err
+			}
+		}
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(concurrentSetup)
+	for _, b := range buckets {
+		group.Go(func() error { return l.ensureBucket(ctx, b, opts.manage) })
+	}
+	group.Go(func() error {
+		_, err := l.ensureStream(ctx, l.cfg.deadletters(), opts.manage)
+		return err
+	})
+	for p := range event.Partition(l.cfg.Partitions) {
+		group.Go(func() error { return l.setUpPartition(ctx, p, opts.manage) })
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	var err error
+	if l.checkpoints, err = l.js.KeyValue(ctx, CheckpointBucket); err != nil {
+		return fmt.Errorf("open bucket %s: %w", CheckpointBucket, err)
+	}
+	return nil
+}
+
+func (l *Log) setUpCluster(ctx context.Context, cfg jetstream.KeyValueConfig, opts openOptions) error {
+	if err := l.ensureBucket(ctx, cfg, opts.manage); err != nil {
+		return err
+	}
+	kv, err := l.js.KeyValue(ctx, ClusterBucket)
+	if err != nil {
+		return fmt.Errorf("open bucket %s: %w", ClusterBucket, err)
+	}
+	l.cluster = kv
+	want := strconv.Itoa(l.cfg.Partitions)
+	// Create, not Get: only the leader knows that the key is absent.
+	_, err = kv.Create(ctx, partitionsKey, []byte(want))
+	if !errors.Is(err, jetstream.ErrKeyExists) {
+		return wrap("record the number of partitions", err)
+	}
+	entry, err := kv.Get(ctx, partitionsKey)
+	if err != nil {
+		return wrap("read the number of partitions", err)
+	}
+	if got := string(entry.Value()); got != want {
+		return fmt.Errorf("%w: PARTITIONS is %s, expected %s, with which it was created", ErrPartitions, want, got)
+	}
+	return nil
+}
+
+func (l *Log) setUpPartition(ctx context.Context, p event.Partition, manage bool) error {
+	if _, _, err := l.ensurePartition(ctx, p, manage); err != nil {
+		return err
+	}
+	return l.ensureSentinel(ctx, p)
+}
+
+// ensurePartition makes sure of the stream and of its epoch.
+func (l *Log) ensurePartition(ctx context.Context, p event.Partition, manage bool) (*jetstream.StreamInfo, Epoch, error) {
+	info, err := l.ensureStream(ctx, l.cfg.partitionStream(p), manage)
+	if err != nil {
+		return nil, "", err
+	}
+	epoch, err := l.reconcileEpoch(ctx, p, info.Created)
+	return info, epoch, err
+}
+
+// ensureSentinel publishes the sentinel where it is missing. A full partition
+// is no reason not to start: where any event matches, none is needed.
+func (l *Log) ensureSentinel(ctx context.Context, p event.Partition) error {
+	subject := event.Subject(p, event.SentinelToken)
+	found, err := l.LastMessages(ctx, event.StreamName(p), []string{subject})
+	if err != nil {
+		return err
+	}
+	if _, ok := found[subject]; ok {
+		return nil
+	}
+	err = l.RenewSentinel(ctx, p)
+	if errors.Is(err, ErrLogFull) {
+		l.logger.Error("partition is full, and refuses events", "partition", p, "error", err)
+		return nil
+	}
+	return err
+}
+
+func wrap(act string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", act, err)
+}

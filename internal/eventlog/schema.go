@@ -1,0 +1,106 @@
+package eventlog
+
+import (
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/neolith/daemon-gateway/pkg/event"
+)
+
+// What the gateway keeps in JetStream beside the partitions of the log.
+const (
+	// DeadletterStream holds what was not delivered and never will be.
+	DeadletterStream = "DAEMON_DEADLETTERS"
+	// CheckpointBucket holds how far the routers have come in each partition.
+	CheckpointBucket = "gateway_checkpoints"
+	// ClusterBucket holds what all nodes must agree on: the number of
+	// partitions and the epoch of each.
+	ClusterBucket = "gateway_cluster"
+)
+
+const deadletterPrefix = "daemon.deadletters"
+
+// cursorMargin is what a cursor outlives the events that it speaks of. It only
+// has to cover clocks and pauses: what a cursor settled was stored before the
+// cursor was written, so it expires before the cursor does.
+const cursorMargin = 24 * time.Hour
+
+// CursorBucket is the KV bucket with the cursors of a partition's orchestrators.
+func CursorBucket(p event.Partition) string { return "daemon_cursors_" + strconv.Itoa(int(p)) }
+
+// BucketStream is the stream behind a KV bucket, as LastMessages wants it.
+func BucketStream(bucket string) string { return "KV_" + bucket }
+
+// BucketSubject is the subject of a key of a KV bucket.
+func BucketSubject(bucket, key string) string { return "$KV." + bucket + "." + key }
+
+// SubjectMapping returns the subject mapping that a NATS server needs for
+// backends to publish to daemon.events.<orchestrator token>: what is published
+// to source goes to destination, which adds the partition.
+func SubjectMapping(partitions int) (source, destination string) {
+	return event.SubjectPrefix + ".*",
+		fmt.Sprintf("%s.{{partition(%d,1)}}.{{wildcard(1)}}", event.SubjectPrefix, partitions)
+}
+
+func (c Config) partitionStream(p event.Partition) jetstream.StreamConfig {
+	return jetstream.StreamConfig{
+		Name:        event.StreamName(p),
+		Description: "Daemon gateway: events of partition " + strconv.Itoa(int(p)),
+		Subjects:    []string{event.Subject(p, "*")},
+		Storage:     jetstream.FileStorage,
+		Retention:   jetstream.LimitsPolicy,
+		// A subject over its limit drops its own oldest message. A stream over
+		// its size must not do likewise: it would drop the events of
+		// orchestrators that have done nothing but wait. So it refuses.
+		Discard:              jetstream.DiscardNew,
+		DiscardNewPerSubject: false,
+		MaxMsgsPerSubject:    c.EventsPerOrchestrator,
+		MaxBytes:             int64(c.LogMaxBytes),
+		MaxAge:               c.EventRetention,
+		Duplicates:           c.DuplicateWindow,
+		Replicas:             c.StreamReplicas,
+		AllowDirect:          true,
+	}
+}
+
+// deadletters drops the oldest when it is full, unlike the log: were it to
+// refuse, one backend's rubbish could halt the partitions, whose routers go on
+// only after a dead letter is stored.
+func (c Config) deadletters() jetstream.StreamConfig {
+	return jetstream.StreamConfig{
+		Name:        DeadletterStream,
+		Description: "Daemon gateway: events that were refused or given up",
+		Subjects:    []string{deadletterPrefix + ".>"},
+		Storage:     jetstream.FileStorage,
+		Retention:   jetstream.LimitsPolicy,
+		Discard:     jetstream.DiscardOld,
+		MaxBytes:    int64(c.LogMaxBytes),
+		MaxAge:      c.DeadletterRetention,
+		Duplicates:  min(c.DuplicateWindow, c.DeadletterRetention),
+		Replicas:    c.StreamReplicas,
+		AllowDirect: true,
+	}
+}
+
+func (c Config) buckets() []jetstream.KeyValueConfig {
+	list := []jetstream.KeyValueConfig{
+		{Bucket: CheckpointBucket, Description: "Daemon gateway: how far the routers have come"},
+		{Bucket: ClusterBucket, Description: "Daemon gateway: number of partitions, epochs"},
+	}
+	for p := range c.Partitions {
+		list = append(list, jetstream.KeyValueConfig{
+			Bucket:      CursorBucket(event.Partition(p)),
+			Description: "Daemon gateway: cursors of partition " + strconv.Itoa(p),
+			TTL:         c.EventRetention + cursorMargin,
+		})
+	}
+	for i := range list {
+		list[i].History = 1
+		list[i].Storage = jetstream.FileStorage
+		list[i].Replicas = c.StreamReplicas
+	}
+	return list
+}
