@@ -1,0 +1,223 @@
+package ring
+
+import (
+	"cmp"
+	"slices"
+	"time"
+)
+
+const (
+	// behindGrace is how long a known lag may last before a snapshot is asked
+	// for: streams overtake one another, so the missing batch is usually near.
+	behindGrace = 300 * time.Millisecond
+	// answerTimeout is how long a request may stay without any progress.
+	answerTimeout = 2 * time.Second
+	// maxRequests bounds the snapshots that come in at the same time.
+	maxRequests = 4
+	// maxHeld bounds the batches of one edge that are kept for their turn.
+	maxHeld = 64
+)
+
+// follower keeps the table's copies of other edges' claims up to date. It is
+// pure: messages and the time go in, requests come out. One goroutine uses it.
+//
+//	            digest or batch says there is more          300 ms, or never heard
+//	up to date ────────────────────────────────▶ behind ──────────────────────────▶ asked
+//	    ▲                                           │ the missing batch comes          │ 2 s without
+//	    └───────────────────────────────────────────┴───────────── snapshot complete ◀─┘ progress: again
+type follower struct {
+	table   *table
+	metrics *metrics
+	edges   map[edgeID]*followed
+}
+
+// followed is what is known about the state of one edge.
+type followed struct {
+	id edgeID
+	// heard says that the edge's version has been learned at all.
+	heard bool
+	// target is the highest version heard of.
+	target uint64
+	// differs says that somebody has other claims at the same version, which
+	// only a defect can bring about; the edge's snapshot mends it.
+	differs bool
+	// since is when the lag was noticed; zero when up to date.
+	since time.Time
+	// early are batches whose predecessors are missing, by From.
+	early []batch
+	// asked is when the request now open was sent or last made progress; zero
+	// when none is open.
+	asked    time.Time
+	assembly *assembly
+}
+
+// assembly is a snapshot of which some chunks have come.
+type assembly struct {
+	digest  digest
+	chunks  [][]Claim
+	missing int
+}
+
+func newFollower(t *table, m *metrics) *follower {
+	return &follower{table: t, metrics: m, edges: make(map[edgeID]*followed)}
+}
+
+// join takes in an edge that has become a member.
+func (f *follower) join(now time.Time, name string) {
+	if f.table.addEdge(name) {
+		f.edges[idOf(name)] = &followed{id: idOf(name), since: now}
+	}
+}
+
+// leave forgets an edge with all its claims.
+func (f *follower) leave(name string) {
+	f.table.removeEdge(name)
+	delete(f.edges, idOf(name))
+}
+
+// batch takes in changes that an edge sent of itself.
+func (f *follower) batch(now time.Time, from edgeID, b batch) {
+	e := f.edges[from]
+	if e == nil {
+		f.metrics.dropped(dropUnknownEdge)
+		return
+	}
+	e.target = max(e.target, b.end())
+	if f.table.apply(e.id, b) == outcomeGap {
+		f.hold(e, b)
+	} else {
+		// Everything up to the batch is here, so the edge's version is known.
+		e.heard = true
+		f.applyEarly(e)
+	}
+	f.judge(now, e)
+}
+
+func (f *follower) hold(e *followed, b batch) {
+	if len(e.early) >= maxHeld {
+		f.metrics.dropped(dropEarly)
+		return
+	}
+	at, _ := slices.BinarySearchFunc(e.early, b, func(x, y batch) int { return cmp.Compare(x.From, y.From) })
+	e.early = slices.Insert(e.early, at, b)
+}
+
+// applyEarly applies the held batches whose turn has come.
+func (f *follower) applyEarly(e *followed) {
+	for len(e.early) > 0 && f.table.apply(e.id, e.early[0]) != outcomeGap {
+		e.early[0] = batch{}
+		e.early = e.early[1:]
+	}
+}
+
+// digest takes in what somebody has of an edge.
+func (f *follower) digest(now time.Time, d digest) {
+	e := f.edges[d.Edge]
+	if e == nil {
+		return // this node itself, or an edge that is not (or no longer) a member
+	}
+	mine, _ := f.table.digestOf(d.Edge)
+	e.heard = true
+	e.target = max(e.target, d.Version)
+	if d.Version == mine.Version {
+		if d != mine && !e.differs {
+			f.metrics.snapshot(snapshotDiffers)
+		}
+		e.differs = d != mine
+	}
+	f.judge(now, e)
+}
+
+// chunk takes in a part of a snapshot that was asked for.
+func (f *follower) chunk(now time.Time, c chunk) {
+	e := f.edges[c.Digest.Edge]
+	if e == nil || e.asked.IsZero() {
+		return
+	}
+	if e.assembly == nil || e.assembly.digest.Version < c.Digest.Version {
+		e.assembly = &assembly{digest: c.Digest, chunks: make([][]Claim, c.Total), missing: c.Total}
+	}
+	if !e.assembly.add(c) {
+		return
+	}
+	e.asked = now
+	if e.assembly.missing > 0 {
+		return
+	}
+	f.table.replace(e.id, e.assembly.digest.Version, slices.Concat(e.assembly.chunks...))
+	f.metrics.snapshot(snapshotReceived)
+	e.heard, e.differs = true, false
+	e.target = max(e.target, e.assembly.digest.Version)
+	e.asked, e.assembly = time.Time{}, nil
+	f.applyEarly(e)
+	f.judge(now, e)
+}
+
+// add reports whether the chunk belongs to the snapshot and is new.
+func (a *assembly) add(c chunk) bool {
+	if c.Digest != a.digest || c.Total != len(a.chunks) || a.chunks[c.Index] != nil {
+		return false
+	}
+	if c.Claims == nil {
+		c.Claims = []Claim{}
+	}
+	a.chunks[c.Index] = c.Claims
+	a.missing--
+	return true
+}
+
+// judge notes whether the edge's copy is behind, and since when.
+func (f *follower) judge(now time.Time, e *followed) {
+	mine, _ := f.table.digestOf(e.id)
+	switch {
+	case !e.heard || e.differs || mine.Version < e.target:
+		if e.since.IsZero() {
+			e.since = now
+		}
+	default:
+		// What is still on its way of a snapshot is no longer needed.
+		e.since, e.asked, e.assembly, e.early = time.Time{}, time.Time{}, nil, nil
+	}
+}
+
+// due returns the requests to send now, longest lag first: what this node has
+// of each edge that it is behind of.
+func (f *follower) due(now time.Time) []digest {
+	var waiting []*followed
+	open := 0
+	for _, e := range f.edges {
+		if !e.asked.IsZero() && now.Sub(e.asked) >= answerTimeout {
+			f.metrics.snapshot(snapshotAbandoned)
+			e.asked, e.assembly = time.Time{}, nil
+		}
+		switch {
+		case !e.asked.IsZero():
+			open++
+		case !e.since.IsZero() && (!e.heard || now.Sub(e.since) >= behindGrace):
+			waiting = append(waiting, e)
+		}
+	}
+	slices.SortFunc(waiting, func(a, b *followed) int {
+		return cmp.Or(a.since.Compare(b.since), cmp.Compare(a.id, b.id))
+	})
+	var requests []digest
+	for _, e := range waiting[:min(len(waiting), maxRequests-open)] {
+		e.asked = now
+		have, _ := f.table.digestOf(e.id)
+		requests = append(requests, have)
+		f.metrics.snapshot(snapshotRequested)
+	}
+	return requests
+}
+
+// oldestLag returns when the oldest known disagreement was noticed; zero when
+// there is none.
+func (f *follower) oldestLag() time.Time {
+	var oldest time.Time
+	for _, e := range f.edges {
+		if !e.since.IsZero() && (oldest.IsZero() || e.since.Before(oldest)) {
+			oldest = e.since
+		}
+	}
+	return oldest
+}

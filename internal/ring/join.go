@@ -1,0 +1,149 @@
+package ring
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+const (
+	// rejoinInterval is the pace of joining for ever: a node that a partition
+	// has evicted does not come back by itself, and pods that all restarted at
+	// once may have started as islands.
+	rejoinInterval = 30 * time.Second
+	// firstRetry is the pace while nobody has been reached; it doubles.
+	firstRetry = 500 * time.Millisecond
+	// joinsAtOnce bounds the wait for addresses that do not answer.
+	joinsAtOnce = 8
+)
+
+// lookupFunc resolves a host name to all its addresses.
+type lookupFunc func(ctx context.Context, host string) ([]netip.Addr, error)
+
+func systemLookup(ctx context.Context, host string) ([]netip.Addr, error) {
+	return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+}
+
+// keepJoining joins whom it does not know of GOSSIP_JOIN, again and again: more
+// often as long as this node is alone.
+func (d *Directory) keepJoining(ctx context.Context) {
+	retry := firstRetry
+	for {
+		err := d.join(ctx)
+		if ctx.Err() != nil || d.left.Load() {
+			return
+		}
+		d.noteJoin(err)
+		if len(d.cfg.GossipJoin) == 0 {
+			return
+		}
+		wait := d.options.rejoin
+		if len(d.roster.addresses()) <= 1 {
+			wait = min(wait, retry)
+			retry *= 2
+		} else {
+			retry = firstRetry
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait + rand.N(wait/10+1)):
+		}
+	}
+}
+
+func (d *Directory) noteJoin(err error) {
+	switch {
+	case err == nil:
+		d.joined.Store(true)
+		signal(d.inbox.wake)
+	case d.joined.Load():
+		d.logger.Debug("gossip members not joined", "error", err)
+	default:
+		d.logger.Warn("no gossip member joined yet", "error", err)
+	}
+}
+
+// join resolves GOSSIP_JOIN anew and joins every address that is not a member.
+// It returns nil if somebody was reached or is a member already, and also if
+// there is nobody but this node.
+func (d *Directory) join(ctx context.Context) error {
+	targets, err := resolveAll(ctx, d.options.lookup, d.cfg.GossipJoin)
+	members, self := d.roster.addresses(), d.Self().Address
+	var strangers []string
+	reached := false
+	for _, address := range targets {
+		switch {
+		case address == self:
+		case members[address]:
+			reached = true
+		default:
+			strangers = append(strangers, address)
+		}
+	}
+	joined, joinErr := d.joinEach(ctx, strangers)
+	if reached || joined > 0 {
+		return nil
+	}
+	return errors.Join(err, joinErr)
+}
+
+func (d *Directory) joinEach(ctx context.Context, addresses []string) (joined int, last error) {
+	var mu sync.Mutex
+	var g errgroup.Group
+	g.SetLimit(joinsAtOnce)
+	for _, address := range addresses {
+		g.Go(func() error {
+			if ctx.Err() != nil || d.left.Load() {
+				return nil
+			}
+			n, err := d.list.Join([]string{address})
+			mu.Lock()
+			defer mu.Unlock()
+			joined += n
+			if err != nil {
+				last = fmt.Errorf("join gossip member %s: %w", address, err)
+			}
+			return nil
+		})
+	}
+	_ = g.Wait()
+	return joined, last
+}
+
+// resolveAll returns every address of every entry, once. The error is about the
+// last entry that could not be resolved; the others' addresses are returned
+// beside it.
+func resolveAll(ctx context.Context, lookup lookupFunc, entries []string) (addresses []string, last error) {
+	for _, entry := range entries {
+		host, port, err := splitJoin(entry)
+		if err != nil {
+			last = fmt.Errorf("gossip member %q: %w", entry, err)
+			continue
+		}
+		ips, err := resolve(ctx, lookup, host)
+		if err != nil {
+			last = fmt.Errorf("resolve gossip member %s: %w", host, err)
+		}
+		for _, ip := range ips {
+			addresses = append(addresses, netip.AddrPortFrom(ip.Unmap().WithZone(""), port).String())
+		}
+	}
+	slices.Sort(addresses)
+	return slices.Compact(addresses), last
+}
+
+func resolve(ctx context.Context, lookup lookupFunc, host string) ([]netip.Addr, error) {
+	if ip, err := netip.ParseAddr(host); err == nil {
+		return []netip.Addr{ip}, nil
+	}
+	return lookup(ctx, host)
+}

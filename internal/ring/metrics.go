@@ -1,0 +1,98 @@
+package ring
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+)
+
+// dropReason says why a message, or a part of one, was thrown away. The digests
+// make good for every one of them.
+type dropReason string
+
+const (
+	dropInboxFull   dropReason = "inbox_full"   // more arrives than is taken in
+	dropQueueFull   dropReason = "queue_full"   // a member takes too little from us
+	dropSendFailed  dropReason = "send_failed"  // a member could not be reached
+	dropMalformed   dropReason = "malformed"    // not a message of ours
+	dropUnknownEdge dropReason = "unknown_edge" // not, not yet or no longer a member
+	dropEarly       dropReason = "early"        // too many came before their turn
+)
+
+// snapshotEvent is a step in the life of a snapshot.
+type snapshotEvent string
+
+const (
+	snapshotRequested snapshotEvent = "requested"
+	snapshotReceived  snapshotEvent = "received"
+	snapshotAbandoned snapshotEvent = "abandoned" // asked for, and no answer
+	snapshotDiffers   snapshotEvent = "differs"   // same version, other claims: a defect
+	snapshotSent      snapshotEvent = "sent"
+	snapshotFailed    snapshotEvent = "failed" // could not be sent
+)
+
+type metrics struct {
+	snapshots  *prometheus.CounterVec
+	drops      *prometheus.CounterVec
+	sentBytes  prometheus.Counter
+	stateBytes prometheus.Gauge
+}
+
+func newMetrics(reg prometheus.Registerer) *metrics {
+	factory := promauto.With(reg)
+	m := &metrics{
+		snapshots: factory.NewCounterVec(prometheus.CounterOpts{
+			Name: "gateway_directory_snapshots_total", Help: "Snapshots of an edge's claims, by what happened.",
+		}, []string{"event"}),
+		drops: factory.NewCounterVec(prometheus.CounterOpts{
+			Name: "gateway_directory_dropped_messages_total", Help: "Directory messages thrown away, by reason.",
+		}, []string{"reason"}),
+		sentBytes: factory.NewCounter(prometheus.CounterOpts{
+			Name: "gateway_directory_sent_bytes_total", Help: "Bytes of changes and snapshots sent to members, before encryption.",
+		}),
+		stateBytes: factory.NewGauge(prometheus.GaugeOpts{
+			Name: "gateway_directory_state_bytes", Help: "Size of the digests last exchanged in a push/pull.",
+		}),
+	}
+	for _, reason := range []dropReason{dropInboxFull, dropQueueFull, dropSendFailed, dropMalformed, dropUnknownEdge, dropEarly} {
+		m.drops.WithLabelValues(string(reason))
+	}
+	for _, event := range []snapshotEvent{
+		snapshotRequested, snapshotReceived, snapshotAbandoned, snapshotDiffers, snapshotSent, snapshotFailed,
+	} {
+		m.snapshots.WithLabelValues(string(event))
+	}
+	return m
+}
+
+func (m *metrics) dropped(reason dropReason) { m.drops.WithLabelValues(string(reason)).Inc() }
+
+func (m *metrics) snapshot(event snapshotEvent) { m.snapshots.WithLabelValues(string(event)).Inc() }
+
+// observe registers what is read from the directory at scrape time.
+func observe(d *Directory, reg prometheus.Registerer) {
+	factory := promauto.With(reg)
+	gauge := func(name, help string, labels prometheus.Labels, read func() float64) {
+		factory.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help, ConstLabels: labels}, read)
+	}
+	for _, tier := range []Tier{TierEdge, TierRouter} {
+		gauge("gateway_directory_members", "Live members known, this node included.", prometheus.Labels{"tier": string(tier)},
+			func() float64 { return float64(len(d.Members(tier))) })
+	}
+	gauge("gateway_directory_claims", "Claims known, of all edges.", nil,
+		func() float64 { return float64(d.table.total.Load()) })
+	gauge("gateway_directory_queue_length", "Directory messages waiting.", prometheus.Labels{"queue": "inbox"},
+		func() float64 { return float64(d.inbox.length()) })
+	gauge("gateway_directory_queue_length", "Directory messages waiting.", prometheus.Labels{"queue": "senders"},
+		func() float64 { return float64(d.senders.length()) })
+	gauge("gateway_directory_convergence_lag_seconds", "Age of the oldest disagreement with another edge that is known here.", nil,
+		func() float64 {
+			if since := d.lagSince.Load(); since != 0 {
+				return time.Since(time.Unix(0, since)).Seconds()
+			}
+			return 0
+		})
+	gauge("gateway_directory_health_score", "How far this node itself fails to keep the gossip's pace; 0 is healthy.", nil,
+		func() float64 { return float64(d.list.GetHealthScore()) })
+}
