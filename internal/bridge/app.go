@@ -1,0 +1,253 @@
+// Package bridge is the publisher-bridge: it hears what the existing backend
+// publishes on Redis and stores it in the event log. Any number of bridges run
+// at once; each hears everything and publishes everything, and the log keeps
+// the first of each event id.
+//
+//	Redis ──▶ source ──▶ inbox ──▶ pump ──▶ event log, or dead letters
+//	          receives,  bounded,   decodes, publishes, retries;
+//	          never      oldest     its sequencer keeps the order
+//	          waits      dropped    of each orchestrator
+//
+// What Redis publishes while no bridge is subscribed is lost by Redis; the
+// bridge counts the gaps it knows of. A bridge that was paused may store an
+// older event after newer ones, and after the log's duplicate window a second
+// time.
+//
+// It knows nothing of daemons' connections: routers and edges take it from the
+// log on.
+package bridge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/neolith/daemon-gateway/internal/admin"
+	"github.com/neolith/daemon-gateway/internal/eventlog"
+	"github.com/neolith/daemon-gateway/internal/lifecycle"
+	"github.com/neolith/daemon-gateway/internal/natsconn"
+	"github.com/neolith/daemon-gateway/pkg/protocol"
+)
+
+// App is one publisher-bridge. Run is called once; the other methods may be
+// called at any time.
+type App struct {
+	cfg      Config
+	logger   *slog.Logger
+	registry *prometheus.Registry
+	redis    redis.UniversalClient
+	nats     *natsconn.Conn
+	admin    *admin.Server
+	link     *link
+	inbox    *inbox
+	pump     *pump
+	source   *source
+	metrics  *metrics
+	logState atomic.Pointer[string] // what the event log waits for; "" when open
+	teardown lifecycle.Stack
+}
+
+var errRedisURL = errors.New("REDIS_URL is not a valid redis:// or rediss:// URL")
+
+// New wires a bridge and binds its admin port. Redis and NATS need not be
+// there yet. cfg must be valid.
+func New(cfg Config, logger *slog.Logger) (*App, error) {
+	a := &App{
+		cfg:      cfg,
+		logger:   logger.With("component", "bridge", "node", cfg.Node()),
+		registry: prometheus.NewRegistry(),
+		link:     newLink(time.Now()),
+		inbox:    newInbox(cfg.PublishBuffer, maxBufferBytes),
+	}
+	a.logProgress("not opened yet")
+	if err := a.connect(); err != nil {
+		return nil, errors.Join(err, a.Close())
+	}
+	a.metrics = newMetrics(a.registry)
+	a.pump = newPump(a.inbox, a.whose, a.nats.NC.IsConnected, int(cfg.Log.MaxEventBytes), a.metrics, a.logger)
+	a.source = a.newSource()
+	watchLink(a.registry, a.link)
+	watchBuffer(a.registry, a.pump.depth)
+	if err := a.bind(); err != nil {
+		return nil, errors.Join(err, a.Close())
+	}
+	return a, nil
+}
+
+// connect sets up the connections, which come about in their own time.
+func (a *App) connect() error {
+	var err error
+	if a.redis, err = newRedisClient(a.cfg.Redis); err != nil {
+		return err
+	}
+	a.teardown.Push("Redis client", func(context.Context) error { return a.redis.Close() })
+	// What waits for NATS to come back is woken at once.
+	a.nats, err = natsconn.Connect(context.Background(), a.cfg.NATS, "publisher-bridge "+a.cfg.Node(), a.logger, a.registry, a.inbox.wake)
+	if err != nil {
+		return err
+	}
+	a.teardown.Push("NATS connection", func(context.Context) error { a.nats.Close(); return nil })
+	return nil
+}
+
+func (a *App) newSource() *source {
+	channels, patterns := a.cfg.Redis.subscriptions()
+	return &source{
+		client: a.redis, channels: channels, patterns: patterns, timing: defaultTiming,
+		push: func(h heard) { a.pump.drops.overflow(a.inbox.push(h)) },
+		link: a.link, metrics: a.metrics, logger: a.logger,
+	}
+}
+
+func (a *App) bind() (err error) {
+	a.admin, err = admin.New(a.cfg.Admin.AdminAddr, a.cfg.Admin.EnablePprof, a.registry, a.checks(), a.logger)
+	if err != nil {
+		return err
+	}
+	a.teardown.Push("admin port", func(context.Context) error { return a.admin.Close() })
+	return nil
+}
+
+// whose asks Redis for a daemon's orchestrator.
+func (a *App) whose(ctx context.Context, id protocol.DaemonID) (protocol.OrchestratorID, error) {
+	return lookupSession(ctx, a.redis, id)
+}
+
+// AdminAddr is where the admin port listens.
+func (a *App) AdminAddr() net.Addr { return a.admin.Addr() }
+
+// Close frees what New has taken. Run does it too; it is needed only without.
+func (a *App) Close() error { return a.teardown.Stop(context.Background()) }
+
+// Run bridges until ctx ends; then it unsubscribes and publishes what it still
+// holds, for at most SHUTDOWN_TIMEOUT. An error says what it could not
+// publish, or why it had to end before.
+func (a *App) Run(ctx context.Context) error {
+	group := lifecycle.NewGroup(ctx)
+	// The log is waited for longer than ctx if there is something to publish.
+	opening, stopOpening := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopOpening()
+	group.Go("hear Redis", func(ctx context.Context) error {
+		err := a.source.Run(ctx)
+		a.inbox.close()
+		if a.inbox.len() == 0 {
+			stopOpening()
+		}
+		return err
+	})
+	published := make(chan struct{})
+	var lost error
+	group.Go("publish", func(ctx context.Context) error {
+		defer close(published)
+		var left int
+		left, err := a.publish(ctx, opening)
+		lost = a.reportLost(left)
+		return err
+	})
+	group.Go("NATS", a.nats.Run)
+	group.Go("admin port", func(ctx context.Context) error { return a.serveAdmin(ctx, published) })
+	err := group.Wait()
+	return errors.Join(err, lost, a.Close())
+}
+
+// serveAdmin serves until ctx has ended and all is published: an operator wants
+// to see what a stop waits for.
+func (a *App) serveAdmin(ctx context.Context, published <-chan struct{}) error {
+	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	defer context.AfterFunc(ctx, func() {
+		<-published
+		stop()
+	})()
+	return a.admin.Run(serving)
+}
+
+// publish opens the log and pumps into it. It returns how many messages were
+// held when it had to end.
+func (a *App) publish(ctx, opening context.Context) (left int, err error) {
+	hard, cancel := a.outlive(ctx)
+	defer cancel()
+	opening, stopOpening := context.WithCancel(opening)
+	defer stopOpening()
+	defer context.AfterFunc(hard, stopOpening)()
+	log, err := eventlog.Open(opening, a.nats.JS, a.cfg.Log, a.logger, a.registry, eventlog.Progress(a.logProgress))
+	if err != nil {
+		if ctx.Err() != nil {
+			err = nil // the stop is the reason, and what is lost is reported
+		}
+		return a.inbox.len(), err
+	}
+	return a.pump.run(hard, log), nil
+}
+
+// outlive returns a context that ends when a stop may take no longer, or can
+// achieve nothing more.
+func (a *App) outlive(ctx context.Context) (context.Context, context.CancelFunc) {
+	hard, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	// The rest of the time is for closing what is left.
+	limit := a.cfg.ShutdownTimeout * 9 / 10
+	unregister := context.AfterFunc(ctx, func() {
+		select {
+		case <-time.After(limit):
+		case <-a.nats.Closed():
+		case <-hard.Done():
+		}
+		cancel()
+	})
+	return hard, func() {
+		unregister()
+		cancel()
+	}
+}
+
+// reportLost counts what a stop had to leave behind.
+func (a *App) reportLost(left int) error {
+	if left == 0 {
+		return nil
+	}
+	a.metrics.dropped.Add(float64(left))
+	a.logger.Error("stopped before all messages were published; unless another bridge has them, they are lost", "dropped", left)
+	return fmt.Errorf("%d messages were not published", left)
+}
+
+func (a *App) logProgress(detail string) { a.logState.Store(&detail) }
+
+// checks are what /readyz answers from.
+func (a *App) checks() []admin.Check {
+	return []admin.Check{
+		{Name: "redis", Ready: a.checkRedis},
+		{Name: "nats", Ready: a.nats.Check},
+		{Name: "log", Ready: a.checkLog},
+		{Name: "buffer", Ready: a.checkBuffer},
+	}
+}
+
+func (a *App) checkRedis() (bool, string) {
+	s := a.link.state()
+	switch {
+	case !s.connected:
+		return false, s.problem
+	case s.lastMessage.IsZero():
+		return true, "subscribed, no message heard yet"
+	}
+	return true, "subscribed, last message at " + s.lastMessage.UTC().Format(time.RFC3339)
+}
+
+func (a *App) checkLog() (bool, string) {
+	if waitsFor := *a.logState.Load(); waitsFor != "" {
+		return false, waitsFor
+	}
+	return true, "open"
+}
+
+func (a *App) checkBuffer() (bool, string) {
+	held := a.pump.depth()
+	return held < a.cfg.PublishBuffer, fmt.Sprintf("%d of %d messages held", held, a.cfg.PublishBuffer)
+}

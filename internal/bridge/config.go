@@ -1,0 +1,106 @@
+package bridge
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/neolith/daemon-gateway/internal/admin"
+	"github.com/neolith/daemon-gateway/internal/eventlog"
+	"github.com/neolith/daemon-gateway/internal/natsconn"
+	"github.com/neolith/daemon-gateway/internal/settings"
+)
+
+// Config is everything that an operator may say to a bridge.
+type Config struct {
+	settings.Common
+	Admin admin.Config    `embed:""`
+	NATS  natsconn.Config `embed:""`
+	Log   eventlog.Config `embed:""`
+	Redis RedisConfig     `embed:""`
+
+	PublishBuffer int `help:"Events held while NATS is away (at most 256 MiB together); then the oldest are dropped, counted and logged. About 1 KB of memory each." default:"100000" min:"1" max:"10000000" group:"Bridge"`
+}
+
+// RedisConfig says which Redis is heard, and what on it.
+type RedisConfig struct {
+	RedisURL        settings.URL `help:"Redis server, redis:// or rediss:// (TLS), with user, password and database number where needed." default:"redis://127.0.0.1:6379" group:"Redis"`
+	RedisAddrs      []string     `help:"Sentinels or nodes of a Redis Cluster, a list of host:port. They replace the host of REDIS_URL, whose other parts stay in force." group:"Redis"`
+	RedisMasterName string       `help:"Name under which the Sentinels in REDIS_ADDRS know the master; empty: REDIS_ADDRS are nodes of a Cluster." group:"Redis"`
+	RedisChannels   []string     `help:"Channels to subscribe to." default:"daemon:events" group:"Redis"`
+	RedisPatterns   []string     `help:"Patterns to subscribe to; known ones are daemon:events:* and daemon:*:events." group:"Redis"`
+}
+
+// Validate reports what cannot be connected to or heard.
+func (c RedisConfig) Validate(report func(setting, problem string)) {
+	// ParseURL's error may quote the password, so it is not passed on.
+	if _, err := redis.ParseURL(string(c.RedisURL)); err != nil {
+		report("REDIS_URL", "expected redis://[user:password@]host[:port][/database] or rediss://…")
+	}
+	if c.RedisMasterName != "" && len(c.RedisAddrs) == 0 {
+		report("REDIS_ADDRS", "expected the Sentinels' addresses, since REDIS_MASTER_NAME is given")
+	}
+	for _, addr := range c.RedisAddrs {
+		if !strings.Contains(addr, ":") {
+			report("REDIS_ADDRS", "expected host:port for each")
+			break
+		}
+	}
+	if len(c.RedisChannels)+len(c.RedisPatterns) == 0 {
+		report("REDIS_CHANNELS", "expected a channel, or a pattern in REDIS_PATTERNS: there is nothing to hear")
+	}
+}
+
+// Timeouts of single Redis operations; they also bound how long a stop may wait
+// for one.
+const (
+	redisDialTimeout = 3 * time.Second
+	redisIOTimeout   = 3 * time.Second
+)
+
+// newRedisClient returns a client that has not connected yet. c is valid.
+func newRedisClient(c RedisConfig) (redis.UniversalClient, error) {
+	base, err := redis.ParseURL(string(c.RedisURL))
+	if err != nil {
+		return nil, errRedisURL
+	}
+	options := &redis.UniversalOptions{
+		Addrs:     []string{base.Addr},
+		Username:  base.Username,
+		Password:  base.Password,
+		DB:        base.DB,
+		TLSConfig: base.TLSConfig,
+		// RESP2: every server speaks it, and pub/sub needs nothing newer.
+		Protocol:      2,
+		DialTimeout:   redisDialTimeout,
+		DialerRetries: 1, // we have a backoff of our own
+		ReadTimeout:   redisIOTimeout,
+		WriteTimeout:  redisIOTimeout,
+		// So that a lookup ends with its context.
+		ContextTimeoutEnabled: true,
+	}
+	if len(c.RedisAddrs) > 0 {
+		options.Addrs = c.RedisAddrs
+		options.MasterName = c.RedisMasterName
+		options.IsClusterMode = c.RedisMasterName == ""
+		if options.TLSConfig != nil {
+			// Each server has a name of its own, taken from its address.
+			options.TLSConfig = options.TLSConfig.Clone()
+			options.TLSConfig.ServerName = ""
+		}
+	}
+	return redis.NewUniversalClient(options), nil
+}
+
+// subscriptions returns what is to be subscribed to, each once: Redis confirms
+// a repeated name only once more, not as one more.
+func (c RedisConfig) subscriptions() (channels, patterns []string) {
+	return distinct(c.RedisChannels), distinct(c.RedisPatterns)
+}
+
+func distinct(names []string) []string {
+	sorted := slices.Sorted(slices.Values(names))
+	return slices.Compact(sorted)
+}

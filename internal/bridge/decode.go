@@ -1,0 +1,155 @@
+package bridge
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/neolith/daemon-gateway/pkg/event"
+	"github.com/neolith/daemon-gateway/pkg/protocol"
+)
+
+// The reasons for which the bridge itself refuses an event, beside those of
+// event.Parse.
+const (
+	// reasonUnresolvedDaemon: the event names only a daemon, and neither that
+	// daemon's id nor its session says whose it is.
+	reasonUnresolvedDaemon event.Reason = "unresolved_daemon"
+	// reasonRefused: the log will not take the event, however often it is asked.
+	reasonRefused event.Reason = "refused"
+)
+
+// rejectReasons is the closed set of the metric's label.
+var rejectReasons = []event.Reason{
+	event.ReasonTooLarge, event.ReasonNotJSON, event.ReasonInvalidUTF8, event.ReasonMissingField,
+	event.ReasonInvalidField, reasonUnresolvedDaemon, reasonRefused,
+}
+
+// job is what is to be done with one message; the sequencer holds jobs.
+type job struct {
+	kind  jobKind
+	event event.Event
+	body  []byte
+	// Of a burying job: why, and what exactly is wrong.
+	reason event.Reason
+	detail string
+}
+
+type jobKind int
+
+const (
+	publishing jobKind = iota // store the event in the log
+	resolving                 // find the orchestrator of the event's daemon
+	burying                   // store the message in the dead letters
+)
+
+// decode says what is to be done with a message.
+func decode(h heard, maxBytes int) job {
+	e, err := event.Parse(h.body, maxBytes)
+	if err != nil {
+		return buryInvalid(h.body, err)
+	}
+	daemon, ok := daemonOfChannel(h.channel)
+	if !ok {
+		return job{kind: publishing, event: e, body: h.body}
+	}
+	return decodeForDaemon(e, daemon, h.body, maxBytes)
+}
+
+// decodeForDaemon treats an event from a daemon's own channel. Its
+// orchestratorId may be the id of a channel, so it is never believed.
+func decodeForDaemon(e event.Event, daemon protocol.DaemonID, body []byte, maxBytes int) job {
+	if e.DaemonID == "" {
+		if err := daemon.Validate(); err != nil {
+			return job{kind: burying, event: e, body: body, reason: event.ReasonInvalidField, detail: "channel: " + err.Error()}
+		}
+		e.DaemonID = daemon
+	}
+	orchestrator, ok := orchestratorInDaemonID(e.DaemonID)
+	if !ok {
+		return job{kind: resolving, event: e, body: body}
+	}
+	return readdress(e, orchestrator, body, maxBytes)
+}
+
+// readdress puts the right orchestrator into an event. The body is written anew
+// only if something in it was wrong, and its payload stays as it is.
+func readdress(e event.Event, orchestrator protocol.OrchestratorID, body []byte, maxBytes int) job {
+	e.OrchestratorID = orchestrator
+	fixed, err := e.MarshalJSON()
+	if err == nil {
+		// Whatever reads the log must find the event as good as we say it is.
+		e, err = event.Parse(fixed, maxBytes)
+	}
+	if err != nil {
+		return buryInvalid(body, err)
+	}
+	return job{kind: publishing, event: e, body: fixed}
+}
+
+func buryInvalid(body []byte, err error) job {
+	j := job{kind: burying, body: body, reason: event.ReasonInvalidField, detail: err.Error()}
+	var invalid *event.InvalidError
+	if errors.As(err, &invalid) {
+		j.reason, j.event = invalid.Reason, invalid.Event
+	}
+	return j
+}
+
+// bury turns a job into one for the dead letters.
+func (j job) bury(reason event.Reason, detail string) job {
+	j.kind, j.reason, j.detail = burying, reason, detail
+	return j
+}
+
+// lane names the sequence in which the job stands. Dead letters have no order,
+// so each has a lane of its own, told apart by number.
+func (j job) lane(number uint64) string {
+	switch j.kind {
+	case publishing:
+		return "o/" + string(event.TokenOf(j.event.OrchestratorID))
+	case resolving:
+		return "d/" + string(j.event.DaemonID)
+	default:
+		return fmt.Sprintf("x/%d", number)
+	}
+}
+
+// The channels of the existing backend: daemon:events and
+// daemon:events:<organization> carry whole events, daemon:<daemon>:events those
+// of the message router. The first form wins where both fit: Redis matches
+// daemon:*:events also against daemon:events:events, the channel of an
+// organization that is called "events" or ends in ":events".
+const (
+	eventsChannel       = "daemon:events"
+	daemonChannelPrefix = "daemon:"
+	daemonChannelSuffix = ":events"
+)
+
+func daemonOfChannel(channel string) (protocol.DaemonID, bool) {
+	if channel == eventsChannel || strings.HasPrefix(channel, eventsChannel+":") {
+		return "", false
+	}
+	rest, ok := strings.CutPrefix(channel, daemonChannelPrefix)
+	if !ok {
+		return "", false
+	}
+	id, ok := strings.CutSuffix(rest, daemonChannelSuffix)
+	return protocol.DaemonID(id), ok && id != ""
+}
+
+const loginDaemonPrefix = "daemon_session_"
+
+// orchestratorInDaemonID reads the orchestrator from a daemon id in the form
+// that Neolith's login gives out: daemon_session_<orchestratorId>_<ms>.
+func orchestratorInDaemonID(id protocol.DaemonID) (protocol.OrchestratorID, bool) {
+	rest, ok := strings.CutPrefix(string(id), loginDaemonPrefix)
+	if !ok {
+		return "", false
+	}
+	cut := strings.LastIndexByte(rest, '_')
+	if cut <= 0 || cut == len(rest)-1 || strings.Trim(rest[cut+1:], "0123456789") != "" {
+		return "", false
+	}
+	return protocol.OrchestratorID(rest[:cut]), true
+}

@@ -1,0 +1,295 @@
+package bridge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/neolith/daemon-gateway/internal/bridge/sequencer"
+	"github.com/neolith/daemon-gateway/internal/eventlog"
+	"github.com/neolith/daemon-gateway/pkg/event"
+	"github.com/neolith/daemon-gateway/pkg/protocol"
+)
+
+const (
+	// window is how many messages are being worked on at once, each of another
+	// orchestrator.
+	window = 1024
+	// maxBufferBytes bounds the memory behind PUBLISH_BUFFER, which counts events.
+	maxBufferBytes = 256 << 20
+	// lookups and refusals tried before a message is given up: about half a minute.
+	maxLookups  = 10
+	maxRefusals = 5
+	// reconnectPoll is how often a connection that is away is looked at.
+	reconnectPoll = 250 * time.Millisecond
+)
+
+var workBackoff = backoff{first: 100 * time.Millisecond, most: 5 * time.Second}
+
+// store is what the pump needs of the event log.
+type store interface {
+	PublishAsync(ctx context.Context, orchestrator event.Token, eventID string, body []byte, done func(eventlog.Ack, error))
+	DeadLetter(ctx context.Context, letter eventlog.DeadLetter) error
+}
+
+// lookup finds a daemon's orchestrator; errNoSession is final.
+type lookup func(context.Context, protocol.DaemonID) (protocol.OrchestratorID, error)
+
+type ticket = sequencer.Ticket[job]
+
+// pump takes what was heard from the inbox into the log: it decodes, lets the
+// sequencer decide what may go, and answers for what comes of it. All state
+// belongs to the goroutine of run; whatever works beside it hands a func back
+// through results, which run calls.
+type pump struct {
+	inbox     *inbox
+	store     store // set by run
+	lookup    lookup
+	connected func() bool
+	maxBytes  int // of one event
+	metrics   *metrics
+	logger    *slog.Logger
+
+	results chan func() // has room for the whole window, so nobody waits to hand in
+	workers sync.WaitGroup
+	held    atomic.Int64 // of the sequencer, for those who only look
+	drops   *dropLog
+	rejects rate.Sometimes
+	faults  rate.Sometimes
+
+	// owned by run
+	sequencer *sequencer.Sequencer[job]
+	daemons   daemonCache
+	number    uint64
+	batch     [256]heard
+}
+
+// newPump returns a pump between the inbox and a log that need not be open yet.
+func newPump(in *inbox, find lookup, connected func() bool, maxEventBytes int, m *metrics, logger *slog.Logger) *pump {
+	return &pump{
+		inbox: in, lookup: find, connected: connected, maxBytes: maxEventBytes, metrics: m, logger: logger,
+		results: make(chan func(), window),
+		drops:   newDropLog(m, logger),
+		rejects: rate.Sometimes{First: 5, Interval: 10 * time.Second},
+		faults:  rate.Sometimes{First: 1, Interval: 10 * time.Second},
+		sequencer: sequencer.New[job](sequencer.Config{
+			Window: window, MaxWaiting: in.maxEvents, MaxBytes: in.maxBytes, Delay: workBackoff.delay,
+		}),
+	}
+}
+
+// run works until the inbox is closed and all that was in it is settled, or
+// until ctx ends. It returns how many messages it could not settle. It is
+// called once.
+func (p *pump) run(ctx context.Context, s store) (left int) {
+	p.store = s
+	ctx, cancel := context.WithCancel(ctx)
+	defer func() {
+		cancel()
+		p.workers.Wait()
+	}()
+	for {
+		open := p.takeIn()
+		p.start(ctx)
+		p.held.Store(int64(p.sequencer.Len()))
+		if !open && p.sequencer.Len() == 0 {
+			return 0
+		}
+		if !p.wait(ctx) {
+			return p.sequencer.Len() + p.inbox.len()
+		}
+	}
+}
+
+// depth is how many messages are held, here and in the inbox. It may be called
+// from any goroutine.
+func (p *pump) depth() int { return int(p.held.Load()) + p.inbox.len() }
+
+// takeIn moves a batch from the inbox into the sequencer; false once there will
+// be no more.
+func (p *pump) takeIn() (open bool) {
+	n, open := p.inbox.take(p.batch[:])
+	for i := range n {
+		j := decode(p.batch[i], p.maxBytes)
+		p.batch[i] = heard{}
+		if j.kind == burying {
+			p.rejected(j)
+		}
+		p.number++
+		p.drops.overflow(len(p.sequencer.Add(j.lane(p.number), j, len(j.body))))
+	}
+	return open
+}
+
+// start begins what the sequencer allows. While NATS is away nothing is begun:
+// it would only fail, and what waits can still be dropped for what is newer.
+func (p *pump) start(ctx context.Context) {
+	if !p.connected() {
+		return
+	}
+	for {
+		t, ok := p.sequencer.Next(time.Now())
+		if !ok {
+			return
+		}
+		switch t.Value().kind {
+		case publishing:
+			p.publish(ctx, t)
+		case resolving:
+			p.resolve(ctx, t)
+		case burying:
+			p.bury(ctx, t)
+		}
+	}
+}
+
+// wait blocks until there may be something to do; false when ctx has ended.
+func (p *pump) wait(ctx context.Context) bool {
+	var wake <-chan time.Time
+	if at, ok := p.sequencer.WakeAt(); !p.connected() {
+		wake = time.After(reconnectPoll)
+	} else if ok {
+		wake = time.After(time.Until(at))
+	}
+	select {
+	case <-ctx.Done():
+		return false
+	case f := <-p.results:
+		f()
+		p.takeResults()
+	case <-p.inbox.signal:
+		p.takeResults()
+	case <-wake:
+	}
+	return true
+}
+
+// takeResults handles those that are there already, without waiting.
+func (p *pump) takeResults() {
+	for {
+		select {
+		case f := <-p.results:
+			f()
+		default:
+			return
+		}
+	}
+}
+
+func (p *pump) publish(ctx context.Context, t ticket) {
+	e := t.Value().event
+	p.workers.Add(1)
+	p.store.PublishAsync(ctx, event.TokenOf(e.OrchestratorID), e.ID, t.Value().body, func(ack eventlog.Ack, err error) {
+		p.results <- func() { p.published(t, ack, err) }
+		p.workers.Done()
+	})
+}
+
+func (p *pump) published(t ticket, ack eventlog.Ack, err error) {
+	switch {
+	case err == nil && ack.Duplicate:
+		p.metrics.duplicates.Inc()
+		p.sequencer.Done(t)
+	case err == nil:
+		p.metrics.published.Inc()
+		p.sequencer.Done(t)
+	case refused(err, t.Failures()):
+		p.giveUp(t, reasonRefused, err.Error())
+	default:
+		p.retry(t, err)
+	}
+}
+
+// refused tells a publish that can never succeed. An error that the log cannot
+// classify is given the benefit of a few tries.
+func refused(err error, failures int) bool {
+	if errors.Is(err, eventlog.ErrTooLarge) {
+		return true
+	}
+	return !eventlog.Retryable(err) && !errors.Is(err, context.Canceled) && failures >= maxRefusals
+}
+
+// resolve finds whose daemon an event is for. What is known is used at once,
+// but only here, when the message's turn has come: otherwise a later message
+// could pass those that still wait for the first answer.
+func (p *pump) resolve(ctx context.Context, t ticket) {
+	daemon := t.Value().event.DaemonID
+	if orchestrator, ok := p.daemons.get(daemon, time.Now()); ok {
+		p.resolved(t, orchestrator, nil)
+		return
+	}
+	p.workers.Go(func() {
+		orchestrator, err := p.lookup(ctx, daemon)
+		p.results <- func() { p.resolved(t, orchestrator, err) }
+	})
+}
+
+func (p *pump) resolved(t ticket, orchestrator protocol.OrchestratorID, err error) {
+	j := t.Value()
+	switch {
+	case err == nil:
+		p.daemons.put(j.event.DaemonID, orchestrator, time.Now())
+		next := readdress(j.event, orchestrator, j.body, p.maxBytes)
+		if next.kind == burying {
+			p.rejected(next)
+		}
+		p.move(t, next)
+	case errors.Is(err, errNoSession), t.Failures() >= maxLookups:
+		p.giveUp(t, reasonUnresolvedDaemon, fmt.Sprintf("daemon %q: %v", j.event.DaemonID, err))
+	default:
+		p.retry(t, err)
+	}
+}
+
+func (p *pump) bury(ctx context.Context, t ticket) {
+	j := t.Value()
+	letter := eventlog.DeadLetter{Reason: j.reason, EventID: j.event.ID, Detail: j.detail, Body: j.body}
+	if j.reason != reasonUnresolvedDaemon { // then what stands there is not to be believed
+		letter.Token = event.TokenOf(j.event.OrchestratorID)
+	}
+	p.workers.Go(func() {
+		err := p.store.DeadLetter(ctx, letter)
+		p.results <- func() {
+			if err != nil {
+				p.retry(t, err)
+				return
+			}
+			p.sequencer.Done(t)
+		}
+	})
+}
+
+func (p *pump) retry(t ticket, err error) {
+	p.metrics.retries.Inc()
+	p.faults.Do(func() {
+		p.logger.Warn("a message could not be passed on and is tried again", "event", t.Value().event.ID,
+			"orchestrator", t.Value().event.OrchestratorID, "failures", t.Failures()+1, "error", err)
+	})
+	p.sequencer.Retry(t, time.Now())
+}
+
+// giveUp sends a message to the dead letters after all; its lane goes on.
+func (p *pump) giveUp(t ticket, reason event.Reason, detail string) {
+	j := t.Value().bury(reason, detail)
+	p.rejected(j)
+	p.move(t, j)
+}
+
+func (p *pump) move(t ticket, j job) {
+	p.number++
+	p.sequencer.Move(t, j.lane(p.number), j, len(j.body))
+}
+
+func (p *pump) rejected(j job) {
+	p.metrics.reject(j.reason)
+	p.rejects.Do(func() {
+		p.logger.Warn("a message goes to the dead letters", "event", j.event.ID,
+			"orchestrator", j.event.OrchestratorID, "reason", j.reason, "error", j.detail)
+	})
+}

@@ -1,0 +1,233 @@
+package bridge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// timing is how patient the source is; a struct so that tests need not be.
+type timing struct {
+	ping   time.Duration // between two pings
+	dead   time.Duration // nothing heard for so long: the connection is dead
+	grace  time.Duration // for the answer to unsubscribe, at the end
+	silent time.Duration // connected but without a message: worth a word
+	retry  backoff       // between two attempts to connect
+}
+
+var defaultTiming = timing{
+	ping:   5 * time.Second,
+	dead:   12 * time.Second,
+	grace:  time.Second,
+	silent: 5 * time.Minute,
+	retry:  backoff{first: 100 * time.Millisecond, most: 5 * time.Second},
+}
+
+// healthyAfter: a subscription that lasted this long starts the backoff anew.
+const healthyAfter = 10 * time.Second
+
+// backoff is a delay that doubles, with jitter.
+type backoff struct{ first, most time.Duration }
+
+// delay returns what to wait after the n-th failure in a row, from 1.
+func (b backoff) delay(n int) time.Duration {
+	d := b.most
+	if n < 16 {
+		d = min(b.first<<(n-1), b.most)
+	}
+	return d/2 + rand.N(d/2+1)
+}
+
+// source hears Redis. Its receive loop only hands messages on and never waits
+// for anything else: go-redis's own channel would lose messages after a minute
+// of a full buffer, and hides that it has subscribed anew.
+type source struct {
+	client   redis.UniversalClient
+	channels []string
+	patterns []string
+	timing   timing
+	push     func(heard)
+	link     *link
+	metrics  *metrics
+	logger   *slog.Logger
+}
+
+// errDead is why a connection is given up that no longer answers pings.
+var errDead = errors.New("no answer to pings")
+
+// Run hears Redis until ctx ends; then it unsubscribes and hands on what was
+// on its way. It returns nil.
+func (s *source) Run(ctx context.Context) error {
+	for failures := 1; ctx.Err() == nil; failures++ {
+		lasted, err := s.listen(ctx)
+		if ctx.Err() != nil {
+			break
+		}
+		if lasted >= healthyAfter {
+			failures = 1
+		}
+		delay := s.timing.retry.delay(failures)
+		s.logger.Warn("not subscribed on Redis", "error", err, "retry_in", delay)
+		select {
+		case <-ctx.Done():
+		case <-time.After(delay):
+		}
+	}
+	s.link.down(time.Now(), s.link.state().answers, "stopped")
+	return nil
+}
+
+// listen subscribes and receives until that fails or ctx ends. It returns how
+// long the subscription had lasted.
+func (s *source) listen(ctx context.Context) (lasted time.Duration, err error) {
+	// hard outlives ctx by the grace, so that the end can be orderly.
+	hard, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	sub := s.client.Subscribe(hard)
+	s.link.dialed(time.Now())
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		s.watch(ctx, hard, cancel, sub)
+	}()
+	defer func() {
+		cancel(nil)
+		<-watched
+		_ = sub.Close() // fails only if the watch has closed it
+	}()
+	if err := s.subscribe(hard, sub); err != nil {
+		return s.fail(hard, err), fmt.Errorf("subscribe: %w", err)
+	}
+	return s.receive(hard, sub)
+}
+
+func (s *source) subscribe(ctx context.Context, sub *redis.PubSub) error {
+	if len(s.channels) > 0 {
+		if err := sub.Subscribe(ctx, s.channels...); err != nil {
+			return err
+		}
+	}
+	if len(s.patterns) > 0 {
+		return sub.PSubscribe(ctx, s.patterns...)
+	}
+	return nil
+}
+
+func (s *source) receive(hard context.Context, sub *redis.PubSub) (lasted time.Duration, err error) {
+	for {
+		message, err := sub.Receive(hard)
+		if err != nil {
+			if cause := context.Cause(hard); cause != nil {
+				err = cause
+			}
+			lasted := s.fail(hard, err)
+			// go-redis has already subscribed on another connection, or says at
+			// once that it could not. What comes there is not to be thrown away.
+			if lasted > 0 && hard.Err() == nil && !isReply(err) {
+				s.logger.Warn("lost the connection to Redis", "error", err)
+				continue
+			}
+			return lasted, err
+		}
+		if s.handle(message) {
+			return 0, nil
+		}
+	}
+}
+
+// handle takes what Redis sent; true when the last subscription has been ended.
+func (s *source) handle(message any) (ended bool) {
+	now := time.Now()
+	switch m := message.(type) {
+	case *redis.Message:
+		s.link.heard(now, true)
+		s.metrics.received.Inc()
+		s.push(heard{channel: m.Channel, body: []byte(m.Payload)})
+	case *redis.Subscription:
+		s.link.heard(now, false)
+		switch m.Kind {
+		case "subscribe", "psubscribe":
+			if m.Count == len(s.channels)+len(s.patterns) {
+				s.subscribed(now)
+			}
+		default:
+			return m.Count == 0
+		}
+	default: // a pong
+		s.link.heard(now, false)
+	}
+	return false
+}
+
+// subscribed notes that all subscriptions are confirmed. Every time but the
+// first there was a gap: Redis keeps nothing for those who are not there.
+func (s *source) subscribed(now time.Time) {
+	if again := s.link.up(now); again {
+		s.metrics.gaps.Inc()
+		s.logger.Warn("subscribed on Redis again; what was published meanwhile may be lost",
+			"channels", s.channels, "patterns", s.patterns)
+		return
+	}
+	s.logger.Info("subscribed on Redis", "channels", s.channels, "patterns", s.patterns)
+}
+
+func (s *source) fail(hard context.Context, err error) (lasted time.Duration) {
+	return s.link.down(time.Now(), isReply(err), err.Error())
+}
+
+// isReply tells a refusal by Redis from a failure to reach it.
+func isReply(err error) bool {
+	var reply redis.Error
+	return errors.As(err, &reply)
+}
+
+// watch pings, closes a connection that is dead, and ends the subscription when
+// ctx ends. It returns when hard has ended.
+func (s *source) watch(ctx, hard context.Context, cancel context.CancelCauseFunc, sub *redis.PubSub) {
+	ticker := time.NewTicker(s.timing.ping)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-hard.Done():
+			return
+		case <-ctx.Done():
+			s.unsubscribe(hard, cancel, sub)
+			return
+		case <-ticker.C:
+		}
+		now := time.Now()
+		if s.link.quietFor(now) > s.timing.dead {
+			cancel(errDead)
+			_ = sub.Close()
+			return
+		}
+		if s.link.silent(now, s.timing.silent) {
+			s.logger.Warn("subscribed on Redis, but nothing is published there; check REDIS_CHANNELS and REDIS_PATTERNS",
+				"for", s.timing.silent, "channels", s.channels, "patterns", s.patterns)
+		}
+		// A failed ping is noticed by the receive loop.
+		_ = sub.Ping(hard)
+	}
+}
+
+// unsubscribe ends the subscription and leaves the receive loop the time to
+// take what is on its way: Redis confirms after the last message.
+func (s *source) unsubscribe(hard context.Context, cancel context.CancelCauseFunc, sub *redis.PubSub) {
+	if s.link.state().connected {
+		_ = sub.Unsubscribe(hard, s.channels...)
+		if len(s.patterns) > 0 {
+			_ = sub.PUnsubscribe(hard, s.patterns...)
+		}
+		select {
+		case <-hard.Done(): // receive loop has seen the confirmation
+			return
+		case <-time.After(s.timing.grace):
+		}
+	}
+	cancel(context.Canceled)
+	_ = sub.Close()
+}
