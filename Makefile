@@ -1,0 +1,41 @@
+# The gateway's commands; `make` alone lists them.
+
+SHELL := /usr/bin/env bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+BUILDINFO := github.com/neolith/daemon-gateway/internal/buildinfo
+
+.PHONY: help build run test lint bench docs clean
+
+help: ## list the commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## build bin/edge, bin/router, bin/publisher-bridge and bin/devcluster
+	CGO_ENABLED=0 go build -trimpath -ldflags '-X $(BUILDINFO).version=$(VERSION)' -o bin/ ./cmd/...
+
+run: build ## run all three tiers here, with demo daemons; ARGS="--edges 3" adds flags
+	@exec bin/devcluster $(ARGS)
+
+test: ## run all tests with the race detector against real servers; ARGS="-run X" adds flags
+	@scripts/test-prerequisites
+	go test -race -timeout 12m $(ARGS) ./...
+
+lint: ## check format, vet, staticcheck, go.mod and the generated documentation
+	@unformatted=$$(git ls-files -z '*.go' | xargs -0 -r gofmt -l); \
+		if [ -n "$$unformatted" ]; then echo "not formatted with gofmt:"; echo "$$unformatted"; exit 1; fi
+	go vet ./...
+	go tool staticcheck ./...
+	go mod tidy -diff
+	@go run ./internal/configdoc | diff -u docs/configuration.md - \
+		|| { echo "docs/configuration.md is not up to date: run make docs"; exit 1; }
+
+bench: ## measure throughput, latency and memory end to end; ARGS adds flags
+	go run ./internal/bench $(ARGS)
+
+docs: ## write docs/configuration.md from the settings
+	@text=$$(go run ./internal/configdoc); printf '%s\n' "$$text" > docs/configuration.md
+
+clean: ## remove what build and run have made
+	rm -rf bin data
