@@ -287,3 +287,14 @@ func TestMarkdown(t *testing.T) {
 	}
 	require.NotContains(t, out.String(), "HIDDEN")
 }
+
+func TestCommonNode(t *testing.T) {
+	t.Parallel()
+	cfg := Default[Common]()
+	host, err := os.Hostname()
+	require.NoError(t, err)
+	require.Equal(t, host, cfg.Node())
+	cfg.NodeName = "edge-0"
+	require.Equal(t, "edge-0", cfg.Node())
+	require.Equal(t, 30*time.Second, cfg.ShutdownTimeout)
+}
