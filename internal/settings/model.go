@@ -67,6 +67,9 @@ func newSetting(flag *kong.Flag) *setting {
 	if flag.Group != nil {
 		s.group = flag.Group.Title
 	}
+	if s.fallback == "" && s.isBool() {
+		s.fallback = "false"
+	}
 	if s.max == "" && s.element().Kind() == reflect.Uint16 {
 		s.max = "65535" // ports
 	}
