@@ -56,7 +56,8 @@ type Decision struct {
 // than it does: it takes over their ids, and their entries are removed, unless
 // it resumed above their floor and so will not be sent all that they lack.
 // Where the directory was wrong and such a daemon lives, it saves its entry
-// again. A count of sends goes with the takeover, because the event that
+// again. The ids in the Remainder it takes over in any case, because nobody may
+// ever want all that the Remainder wants; the Remainder stays until then. A count of sends goes with the takeover, because the event that
 // crashes a daemon crashes it under its next id too.
 //
 // Whoever adds an entry also drops those that seem gone and were last written
@@ -121,16 +122,17 @@ func takeOver(rec Record, entry Entry, req StartRequest, lim limits) (Entry, []p
 		if !req.gone(id) {
 			continue
 		}
-		if Covers(req.Subscriptions, e.Subscriptions) {
+		covered := Covers(req.Subscriptions, e.Subscriptions)
+		if covered || id == Remainder {
 			entry.AnswersFor = appendIDs(lim, entry.AnswersFor, spokenFor(id, e, req.Daemon)...)
 			entry.Sent = max(entry.Sent, e.Sent)
 			sends = olderSends(entry, sends, e.Sends)
-			if entry.Floor <= e.Floor {
-				delete(rec.Daemons, id)
-				removed = append(removed, id)
-			}
 		}
-		if req.tooOld(e) {
+		switch {
+		case covered && entry.Floor <= e.Floor:
+			removed = append(removed, id)
+			delete(rec.Daemons, id)
+		case req.tooOld(e):
 			delete(rec.Daemons, id)
 		}
 	}
