@@ -29,7 +29,7 @@ import (
 )
 
 // Sentinel is the token of the partition's own message, which is no event.
-const Sentinel event.Token = "="
+const Sentinel = event.SentinelToken
 
 // Defaults of Config.
 const (

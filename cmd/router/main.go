@@ -1,0 +1,22 @@
+// Command router is a node of the middle tier: it moves events from the log to
+// the edges that hold their orchestrators.
+package main
+
+import (
+	"context"
+	"os"
+
+	"github.com/neolith/daemon-gateway/internal/router"
+	"github.com/neolith/daemon-gateway/internal/settings"
+)
+
+func main() {
+	var cfg router.Config
+	os.Exit(settings.Main("router", "Moves events from the log to the edges that hold their orchestrators.", &cfg, func(ctx context.Context) error {
+		r, err := router.New(cfg, cfg.Logger(os.Stderr))
+		if err != nil {
+			return err
+		}
+		return r.Run(ctx)
+	}))
+}

@@ -1,0 +1,55 @@
+package router
+
+import (
+	"time"
+
+	"github.com/neolith/daemon-gateway/internal/admin"
+	"github.com/neolith/daemon-gateway/internal/eventlog"
+	"github.com/neolith/daemon-gateway/internal/natsconn"
+	"github.com/neolith/daemon-gateway/internal/ring"
+	"github.com/neolith/daemon-gateway/internal/settings"
+)
+
+// Config is the whole configuration of a router.
+type Config struct {
+	settings.Common
+	NATS            natsconn.Config `embed:""`
+	Log             eventlog.Config `embed:""`
+	Ring            ring.Config     `embed:""`
+	Admin           admin.Config    `embed:""`
+	FetchBatch      int             `default:"256" min:"1" max:"10000" group:"Router" help:"Events of a partition that are held between the log and their batches; more costs memory, fewer throughput."`
+	ForwardTimeout  time.Duration   `default:"2s" min:"50ms" group:"Router" help:"How long an edge may take to confirm a batch; then it is sent once more, and nobody waits for that edge any longer."`
+	ForwardInflight int             `default:"16" min:"1" max:"1024" group:"Router" help:"Unconfirmed batches that an edge may have from one partition, each up to 512 KiB; a partition waits while an edge that answers has that many."`
+}
+
+// timing holds the intervals that nobody needs to configure.
+type timing struct {
+	tick       time.Duration // timeouts and retries are looked at
+	checkpoint time.Duration // checkpoints are saved
+	unchanged  time.Duration // and saved even if they did not change
+	watchdog   time.Duration // positions are compared with the log
+	placement  time.Duration // placement is looked at without a cause
+	// handover is for how long a partition is still served after another router
+	// should have it: longer than the news takes, and than it takes to start.
+	handover time.Duration
+	// isolated is after how long without NATS this router is no target.
+	isolated time.Duration
+	sentinel time.Duration // the partitions' sentinels are renewed
+	retry    time.Duration // first retry of what the log refused; doubles
+}
+
+func defaultTiming() timing {
+	return timing{
+		tick:       100 * time.Millisecond,
+		checkpoint: time.Second,
+		unchanged:  30 * time.Second,
+		watchdog:   3 * time.Second,
+		placement:  time.Second,
+		handover:   1500 * time.Millisecond,
+		isolated:   3 * time.Second,
+		sentinel:   24 * time.Hour,
+		retry:      250 * time.Millisecond,
+	}
+}
+
+const longestRetry = 3 * time.Second

@@ -1,0 +1,170 @@
+package router
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"github.com/neolith/daemon-gateway/internal/eventlog"
+	"github.com/neolith/daemon-gateway/internal/router/lane"
+)
+
+// errStoodStill ends a consumer that yields nothing while the log grows.
+var errStoodStill = errors.New("the consumer yields nothing while the partition grows")
+
+// healthy is for how long a consumer must have worked for its next failure to
+// be retried at once.
+const healthy = 10 * time.Second
+
+// follow keeps a consumer of the run's own on the partition, contiguous over
+// its restarts: each begins behind the last message that was handed on.
+func (r *run) follow(ctx context.Context) error {
+	delay := r.timing.retry
+	for {
+		began := time.Now()
+		err := r.followOnce(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		cause := resetFailed
+		if errors.Is(err, errStoodStill) {
+			cause = resetStood
+		}
+		r.metrics.resets.WithLabelValues(string(cause)).Inc()
+		r.logger.Warn("consumer ended, making it anew", "from", r.fed.Load()+1, "error", err)
+		// It may have ended because the stream was rolled back.
+		r.kick()
+		if time.Since(began) > healthy {
+			delay = r.timing.retry
+		}
+		if !pause(ctx, delay) {
+			return nil
+		}
+		delay = min(2*delay, longestRetry)
+	}
+}
+
+func (r *run) followOnce(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	r.setReset(cancel)
+	err := r.log.Follow(ctx, r.partition, r.fed.Load()+1, func(m eventlog.Message) error {
+		select {
+		case r.events <- m:
+			r.fed.Store(m.Sequence)
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}, eventlog.PullBatch(r.cfg.FetchBatch))
+	if cause := context.Cause(ctx); cause != nil {
+		return cause
+	}
+	return err
+}
+
+func (r *run) setReset(cancel context.CancelCauseFunc) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.reset = cancel
+}
+
+// resetConsumer ends the consumer under way, so that follow makes a new one.
+func (r *run) resetConsumer(cause error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.reset != nil {
+		r.reset(cause)
+	}
+}
+
+// storeLetters stores what the lane refused, one after the other.
+func (r *run) storeLetters(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case letter := <-r.letters:
+			err := r.store(ctx, letter)
+			r.tell(func(l *lane.Lane) { l.DeadLettered(letter.Message.Sequence, err == nil) })
+		}
+	}
+}
+
+func (r *run) store(ctx context.Context, letter lane.DeadLetter) error {
+	m, found := letter.Message, letter.Invalid.Event
+	err := r.log.DeadLetter(ctx, eventlog.DeadLetter{
+		Reason: letter.Invalid.Reason, Token: m.Token, EventID: found.ID, Daemon: found.DaemonID,
+		Detail: letter.Invalid.Error(), Sequence: m.Sequence, Body: m.Body,
+	})
+	r.metrics.deadLettered(err)
+	if err != nil {
+		r.logger.Warn("dead letter not stored, trying again", "orchestrator", string(m.Token), "error", err)
+		return err
+	}
+	r.logger.Debug("event refused", "orchestrator", string(m.Token), "event", found.ID, "error", letter.Invalid)
+	return nil
+}
+
+// keep saves the checkpoint and renews the sentinel.
+func (r *run) keep(ctx context.Context) error {
+	save := time.NewTicker(r.timing.checkpoint)
+	defer save.Stop()
+	// At the start too: a router may never live for a whole interval.
+	renew := time.NewTimer(0)
+	defer renew.Stop()
+	var saved uint64
+	var at time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case now := <-save.C:
+			checkpoint := r.checkpoint.Load()
+			if checkpoint == saved && now.Sub(at) < r.timing.unchanged {
+				continue
+			}
+			if r.save(ctx) {
+				saved, at = checkpoint, now
+			}
+		case <-renew.C:
+			renew.Reset(r.renewSentinel(ctx))
+		}
+	}
+}
+
+// renewSentinel returns when to renew it next: daily, not all at once.
+func (r *run) renewSentinel(ctx context.Context) time.Duration {
+	if err := r.log.RenewSentinel(ctx, r.partition); err != nil {
+		r.logger.Debug("sentinel not renewed, trying again", "error", err)
+		return time.Minute
+	}
+	return r.timing.sentinel/2 + rand.N(r.timing.sentinel/2)
+}
+
+// save stores the lane's checkpoint as it was last seen.
+func (r *run) save(ctx context.Context) bool {
+	c := eventlog.Checkpoint{Epoch: r.epoch, Sequence: r.checkpoint.Load()}
+	err := r.log.SaveCheckpoint(ctx, r.partition, c)
+	if ctx.Err() != nil && err != nil {
+		return false
+	}
+	r.metrics.checkpoints.WithLabelValues(statusOf(err)).Inc()
+	if err != nil {
+		r.logger.Debug("checkpoint not saved, trying again", "error", err)
+	}
+	return err == nil
+}
+
+// pause waits, and returns false if ctx ended before.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

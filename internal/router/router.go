@@ -1,0 +1,215 @@
+// Package router is the middle tier: routers consume the event log and forward
+// each event to the edges that hold its orchestrator. Each partition is served
+// by one router, found by rendezvous hashing over those that are alive; what is
+// said and sent is decided by package lane, and this package gives it its
+// inputs and carries out its effects.
+//
+//	event log ─▶ partition (a run: consumer, lane, checkpoint) ─▶ NATS requests ─▶ edges
+//	gossip ────▶ placement, new claims, edges that are gone
+//
+// A router keeps nothing that is not in the log or the gossip. It may die at
+// any time: another one continues from the checkpoint, and edges drop what they
+// have seen. It never talks to daemons, and nothing it does is needed for an
+// event not to be lost, only for it to be quick.
+package router
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/neolith/daemon-gateway/internal/admin"
+	"github.com/neolith/daemon-gateway/internal/buildinfo"
+	"github.com/neolith/daemon-gateway/internal/eventlog"
+	"github.com/neolith/daemon-gateway/internal/lifecycle"
+	"github.com/neolith/daemon-gateway/internal/natsconn"
+	"github.com/neolith/daemon-gateway/internal/ring"
+)
+
+// Router is one node of the middle tier. Several may run in one process.
+type Router struct {
+	cfg      Config
+	timing   timing
+	logger   *slog.Logger
+	registry *prometheus.Registry
+	metrics  *metrics
+
+	conn      *natsconn.Conn
+	ring      *ring.Directory
+	admin     *admin.Server
+	placement *placement
+	teardown  lifecycle.Stack
+	// waiting is what the event log is waiting for; "" when it is open.
+	waiting atomic.Pointer[string]
+}
+
+// New binds the admin and gossip addresses and begins to connect to NATS. It
+// does not wait for anything. Run must follow, or Close.
+func New(cfg Config, logger *slog.Logger) (*Router, error) {
+	r := &Router{
+		cfg: cfg, timing: defaultTiming(), registry: prometheus.NewRegistry(),
+		logger: logger.With("component", "router", "node", cfg.Node()),
+	}
+	r.metrics = newMetrics(r.registry)
+	r.setWaiting("not started")
+	if err := r.bind(); err != nil {
+		_ = r.Close()
+		return nil, err
+	}
+	return r, nil
+}
+
+func (r *Router) bind() (err error) {
+	// The connection may be made again before there is a placement to tell.
+	made := make(chan struct{})
+	defer close(made)
+	name := "router " + r.cfg.Node()
+	r.conn, err = natsconn.Connect(context.Background(), r.cfg.NATS, name, r.logger, r.registry, func() {
+		<-made
+		if r.placement != nil {
+			r.placement.kick()
+			r.placement.look()
+		}
+	})
+	if err != nil {
+		return err
+	}
+	r.teardown.Push("NATS connection", func(context.Context) error { r.conn.Close(); return nil })
+	r.ring, err = ring.New(r.cfg.Ring, ring.TierRouter, r.cfg.Node(), buildinfo.Get().Version, r.logger, r.registry)
+	if err != nil {
+		return err
+	}
+	r.teardown.Push("gossip", func(context.Context) error { return r.ring.Close() })
+	r.placement = newPlacement(r.ring, r.conn.NC.IsConnected)
+	r.ring.Watch(&watcher{placement: r.placement, members: r.ring.Members, partitions: r.cfg.Log.Partitions})
+	r.hide()
+	r.admin, err = admin.New(r.cfg.Admin.AdminAddr, r.cfg.Admin.EnablePprof, r.registry, r.checks(), r.logger)
+	if err != nil {
+		return err
+	}
+	r.teardown.Push("admin port", func(context.Context) error { return r.admin.Close() })
+	return nil
+}
+
+// hide keeps partitions from being placed here until this router can serve
+// them. There is nobody to be told yet, so it does not wait for that.
+func (r *Router) hide() {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	_ = r.ring.SetDraining(ctx, true)
+}
+
+// Close gives back what New took, for a router that is not run.
+func (r *Router) Close() error { return r.teardown.Stop(context.Background()) }
+
+// AdminAddr is where health checks and metrics are served.
+func (r *Router) AdminAddr() string { return r.admin.Addr().String() }
+
+// GossipAddr is where other nodes may join this one.
+func (r *Router) GossipAddr() string { return r.ring.Self().Address }
+
+// Registry holds the router's metrics.
+func (r *Router) Registry() *prometheus.Registry { return r.registry }
+
+// Run routes until ctx ends, then hands over its partitions and leaves the
+// cluster, within SHUTDOWN_TIMEOUT. It returns nil after that, and an error if
+// it cannot go on, such as natsconn.ErrClosed or eventlog.ErrPartitions.
+func (r *Router) Run(ctx context.Context) error {
+	// The parts outlive ctx, because handing over needs them all.
+	base, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	group := lifecycle.NewGroup(base)
+	defer context.AfterFunc(ctx, func() {
+		r.logger.Info("stopping")
+		time.AfterFunc(r.cfg.ShutdownTimeout, cancel)
+	})()
+	group.Go("admin port", r.admin.Run)
+	group.Go("gossip", r.ring.Run)
+	group.Go("NATS connection", r.conn.Run)
+	group.Go("routing", func(base context.Context) error {
+		defer cancel()
+		return r.route(ctx, base, group)
+	})
+	err := group.Wait()
+	if closeErr := r.Close(); err == nil {
+		err = closeErr
+	}
+	return err
+}
+
+// route waits for what it needs, then serves partitions until ctx ends.
+func (r *Router) route(ctx, base context.Context, group *lifecycle.Group) error {
+	starting, cancel := context.WithCancel(base)
+	defer cancel()
+	defer context.AfterFunc(ctx, cancel)()
+	log, err := eventlog.Open(starting, r.conn.JS, r.cfg.Log, r.logger, r.registry, eventlog.Manage(), eventlog.Progress(r.setWaiting))
+	if err != nil {
+		if starting.Err() != nil {
+			return nil
+		}
+		return err
+	}
+	log.OnEpoch(r.placement.epochChanged)
+	group.Go("event log", log.Run)
+	if !r.settle(starting) {
+		return nil
+	}
+	requests, err := newRequests(r.conn.NC)
+	if err != nil {
+		return fmt.Errorf("subscribe to receipts: %w", err)
+	}
+	defer requests.close()
+	r.logger.Info("routing", "gossip", r.GossipAddr(), "admin", r.AdminAddr())
+	r.placement.run(ctx, base, &routing{
+		cfg: r.cfg, timing: r.timing, log: log, requests: requests,
+		holders: r.ring.AppendEdges, metrics: r.metrics, logger: r.logger,
+	})
+	return r.leave(base)
+}
+
+// settle waits until the directory knows who holds whom, or has tried.
+func (r *Router) settle(ctx context.Context) bool {
+	for !r.ring.Settled() {
+		if !pause(ctx, r.timing.tick) {
+			return false
+		}
+	}
+	return true
+}
+
+// leave tells the other members that this router goes, unless it ends in
+// disorder: then they find out as of any node that dies.
+func (r *Router) leave(base context.Context) error {
+	if base.Err() != nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(base, time.Second)
+	defer cancel()
+	if err := r.ring.Leave(ctx); err != nil {
+		r.logger.Warn("left the gossip without telling everyone", "error", err)
+	}
+	return nil
+}
+
+func (r *Router) setWaiting(detail string) { r.waiting.Store(&detail) }
+
+func (r *Router) checks() []admin.Check {
+	return []admin.Check{
+		{Name: "nats", Ready: r.conn.Check},
+		{Name: "log", Ready: func() (bool, string) {
+			if waiting := *r.waiting.Load(); waiting != "" {
+				return false, waiting
+			}
+			return true, "open"
+		}},
+		{Name: "gossip", Ready: func() (bool, string) {
+			detail := fmt.Sprintf("%d routers, %d edges", len(r.ring.Members(ring.TierRouter)), len(r.ring.Members(ring.TierEdge)))
+			return r.ring.Settled(), detail
+		}},
+		{Name: "partitions", Ready: r.placement.check},
+	}
+}

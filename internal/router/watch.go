@@ -1,0 +1,110 @@
+package router
+
+import (
+	"context"
+	"time"
+
+	"github.com/neolith/daemon-gateway/internal/eventlog"
+)
+
+// watch compares the run's position with the log: every few seconds, and at
+// once after a reconnect to NATS or a consumer's end, when the log may be
+// another than before. It ends the run when the epoch is over.
+func (r *run) watch(ctx context.Context) error {
+	ticker := time.NewTicker(r.timing.watchdog)
+	defer ticker.Stop()
+	var w standstill
+	for {
+		var again <-chan time.Time
+		// Loaded before the leader is asked: its answer must not be older.
+		fed := r.fed.Load()
+		state, err := r.log.Refresh(ctx, r.partition)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil:
+			// NATS is away, or not ready yet. When it is, the first answer counts:
+			// every event stored until then could hide that the log went back.
+			r.logger.Debug("state of the partition unknown", "error", err)
+			again = time.After(r.timing.retry)
+		default:
+			if err := r.compare(ctx, fed, state); err != nil {
+				return err
+			}
+			if w.found(fed, state.Last, len(r.events) == cap(r.events)) {
+				r.resetConsumer(errStoodStill)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-again:
+		case <-r.kicks:
+		case <-ticker.C:
+		}
+	}
+}
+
+// kick makes watch look at once.
+func (r *run) kick() {
+	select {
+	case r.kicks <- struct{}{}:
+	default:
+	}
+}
+
+// compare returns errEpochChanged when the partition is not any more what this
+// run has been following.
+func (r *run) compare(ctx context.Context, fed uint64, state eventlog.State) error {
+	if state.Epoch != r.epoch {
+		return errEpochChanged
+	}
+	if position := r.position.Load(); state.Last >= position {
+		r.metrics.lag.WithLabelValues(label(r.partition)).Set(float64(state.Last - position))
+	}
+	if fed <= state.Last {
+		return nil
+	}
+	return r.rolledBack(ctx, fed)
+}
+
+// rolledBack raises the epoch of a partition that has lost messages this run
+// has seen: sequences will be used again, and positions mean nothing any more.
+// The leader is asked twice, since everyone starts anew: the first answer may
+// come from one that does not know yet that it was deposed.
+func (r *run) rolledBack(ctx context.Context, fed uint64) error {
+	state, err := r.log.Refresh(ctx, r.partition)
+	if err == nil && state.Epoch == r.epoch && fed <= state.Last {
+		return nil
+	}
+	var epoch eventlog.Epoch
+	if err == nil {
+		epoch, err = r.log.RaiseEpoch(ctx, r.partition, r.epoch)
+	}
+	if err != nil {
+		r.logger.Error("partition was rolled back, and its epoch cannot be raised yet", "position", fed, "error", err)
+		pause(ctx, r.timing.retry)
+		r.kick()
+		return nil
+	}
+	r.metrics.epochs.Inc()
+	r.logger.Error("partition was rolled back: starting from its oldest event", "position", fed, "last", state.Last, "epoch", string(epoch))
+	return errEpochChanged
+}
+
+// standstill finds a consumer that yields nothing while the partition grows.
+type standstill struct {
+	fed, last uint64 // at the last look
+	given     uint64 // what was due when the consumer was last made anew
+}
+
+// found reports whether what was due at the last look has not come since. A
+// consumer is made anew once for the same: what is due may have expired.
+func (w *standstill) found(fed, last uint64, full bool) bool {
+	stands := !full && fed == w.fed && fed < w.last && w.last > w.given
+	if stands {
+		w.given = w.last
+	}
+	w.fed, w.last = fed, last
+	return stands
+}
