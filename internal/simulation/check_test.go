@@ -1,0 +1,180 @@
+package simulation
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/neolith/daemon-gateway/internal/cursor"
+	"github.com/neolith/daemon-gateway/internal/edge/session"
+	"github.com/neolith/daemon-gateway/internal/eventlog"
+	"github.com/neolith/daemon-gateway/pkg/event"
+	"github.com/neolith/daemon-gateway/pkg/protocol"
+)
+
+// checkSend guards invariants 2 and 5 and that what is acknowledged and
+// flushed is not sent again.
+func (w *world) checkSend(c *conn, e session.Send) {
+	q := e.Position.Sequence
+	if event.TokenOf(e.Event.OrchestratorID) != c.daemon.token {
+		w.fail("invariant 5: %s of %s is sent %s of %s", c.session, c.daemon.token, e.Event.ID, e.Event.OrchestratorID)
+	}
+	if !c.daemon.wants(e.Event.Type) {
+		w.fail("%s is sent %s, which it has not subscribed to", c.session, e.Event.ID)
+	}
+	repeat := slices.ContainsFunc(c.queue, func(s session.Send) bool { return s.Position == e.Position }) || q <= c.highest
+	if repeat && !e.Redelivered {
+		w.fail("invariant 2: %s (%s) is first sent sequence %d after %d", c.session, c.id, q, c.highest)
+	}
+	c.highest = max(c.highest, q)
+	if flushed, ok := w.flushedAcks[flushedAck{c.id, e.Position.Epoch, q}]; ok && flushed < c.began {
+		w.fail("%s (%s) is sent %s at %d, acknowledged and flushed before", c.session, c.id, e.Event.ID, q)
+	}
+}
+
+// forgetFlushed: who lost its entry to a successor, and comes back under the
+// same id after all, starts where the successor did.
+func (w *world) forgetFlushed(ids []protocol.DaemonID) {
+	for f := range w.flushedAcks {
+		if slices.Contains(ids, f.daemon) {
+			delete(w.flushedAcks, f)
+		}
+	}
+}
+
+// settledFor names an event that a daemon has settled: acknowledged,
+// dead-lettered, or found settled where it started.
+type settledFor struct {
+	daemon protocol.DaemonID
+	epoch  eventlog.Epoch
+	seq    uint64
+}
+
+// checkRecord guards invariant 3 at every write: below the floor, and in the
+// settled ranges, there is nothing that the daemon has still to acknowledge.
+func (w *world) checkRecord(token event.Token, record cursor.Record) {
+	if record.Epoch != w.log.epoch {
+		return
+	}
+	for _, d := range w.daemons {
+		entry, ok := record.Daemons[d.id]
+		if !ok || d.token != token {
+			continue
+		}
+		for _, s := range w.log.stored {
+			if entry.Settles(s.Sequence) && w.owes(d, s) && !w.settled[settledFor{d.id, record.Epoch, s.Sequence}] {
+				w.fail("invariant 3: the cursor of %s passes %s at %d, which it has not settled", d.id, s.event.ID, s.Sequence)
+			}
+		}
+	}
+}
+
+// owes reports whether the daemon, under the id it has now, has to acknowledge
+// the event.
+func (w *world) owes(d *daemon, s stored) bool {
+	return s.must && s.Token == d.token && slices.Contains(s.wanting, d) && d.wants(s.event.Type) &&
+		(s.event.DaemonID == "" || s.event.DaemonID == d.id)
+}
+
+// inherit records what a daemon finds settled where it starts.
+func (w *world) inherit(id protocol.DaemonID, epoch eventlog.Epoch, entry cursor.Entry) {
+	for _, s := range w.log.stored {
+		if entry.Settles(s.Sequence) {
+			w.settled[settledFor{id, epoch, s.Sequence}] = true
+		}
+	}
+}
+
+// settle stops all faults and lets everything run until nothing is missing.
+func (w *world) settle() {
+	for _, d := range w.daemons {
+		d.stubborn = false
+	}
+	for range 300 {
+		w.settleOnce()
+		if w.fault != nil || w.missing() == nil {
+			return
+		}
+	}
+	s := w.missing()
+	story := ""
+	for _, e := range w.edges {
+		for _, c := range e.conns {
+			if c.daemon.token == s.Token {
+				story += fmt.Sprintf("\n%s of %s %v on %s: complete %d, floor %d, %d unsettled, %d queued, %d on the wire, %d received, live %v, acked %v",
+					c.session, c.id, c.daemon.patterns, e.name, c.s.Position().Sequence, c.s.Floor(), c.s.Unsettled(), len(c.queue), len(c.wire), len(c.daemon.received), c.s.Live(), w.settled[settledFor{c.id, w.log.epoch, s.Sequence}])
+			}
+		}
+	}
+	w.fail("invariant 1: %s at sequence %d (type %s, addressed to %q, last %d, acked %v) has not reached all who want it; records of %s: %+v%s",
+		s.event.ID, s.Sequence, s.event.Type, s.event.DaemonID, w.log.last, w.acked[s.event.ID], s.Token, w.records[s.Token].record.Daemons, story)
+}
+
+// missing returns an event that was acknowledged by nobody, or not settled by
+// a daemon that had wanted it and still has the same id.
+func (w *world) missing() *stored {
+	for i := range w.log.stored {
+		s := &w.log.stored[i]
+		if !s.must {
+			continue
+		}
+		if !w.acked[s.event.ID] && !w.deadLettered[s.event.ID] {
+			return s
+		}
+		for _, d := range w.daemons {
+			if !d.fresh && w.owes(d, *s) && !w.settled[settledFor{d.id, w.log.epoch, s.Sequence}] {
+				return s
+			}
+		}
+	}
+	return nil
+}
+
+func (w *world) settleOnce() {
+	w.now = w.now.Add(time.Second)
+	if len(w.routers) == 0 {
+		w.startRouter()
+	}
+	w.refreshView()
+	for _, e := range w.edges {
+		w.learnEpoch(e)
+	}
+	for _, rt := range w.routers {
+		for range 8 {
+			w.learn(rt)
+			w.feed(rt)
+		}
+		w.flushLane(rt)
+	}
+	for range len(w.flights) {
+		w.land()
+	}
+	for _, d := range w.daemons {
+		if d.conn == nil {
+			w.login(d)
+		}
+		w.subscribe(d)
+	}
+	for _, e := range w.edges {
+		for _, c := range slices.Clone(e.conns) {
+			w.settleConn(c)
+		}
+	}
+}
+
+func (w *world) settleConn(c *conn) {
+	if c.daemon.conn != c {
+		w.end(c, true)
+		return
+	}
+	c.s.Check(w.now)
+	w.carryOut(c)
+	for range 6 {
+		w.work(c)
+		c.s.Tick(w.now)
+		w.carryOut(c)
+		w.put(c)
+		w.hear(c.daemon)
+		w.ack(c.daemon)
+	}
+}

@@ -1,0 +1,109 @@
+package simulation
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/neolith/daemon-gateway/internal/edge/session"
+	"github.com/neolith/daemon-gateway/pkg/event"
+	"github.com/neolith/daemon-gateway/pkg/protocol"
+)
+
+// daemon is a process somewhere that runs an orchestrator.
+type daemon struct {
+	token    event.Token
+	id       protocol.DaemonID
+	patterns []protocol.Pattern
+	fresh    bool // a new id at every login
+	stubborn bool // never acknowledges some of its events
+	logins   int
+	name     int
+
+	conn     *conn
+	started  bool           // some connection of it has begun: it is known what it wants
+	received []session.Send // and not acknowledged
+}
+
+func newDaemon(w *world, token event.Token) *daemon {
+	d := &daemon{token: token, name: len(w.daemons), fresh: w.chance(.6), stubborn: w.chance(.3)}
+	d.patterns = pickOf(w, []protocol.Pattern{"a.*"}, []protocol.Pattern{"b.*"}, []protocol.Pattern{"a.*", "b.x"}, []protocol.Pattern{"*"})
+	return d
+}
+
+func (d *daemon) wants(t protocol.EventType) bool {
+	return slices.ContainsFunc(d.patterns, func(p protocol.Pattern) bool { return p.Matches(t) })
+}
+
+func (w *world) login(d *daemon) {
+	if d.fresh || d.id == "" {
+		d.logins++
+		d.id = protocol.DaemonID(fmt.Sprintf("d%d.%d", d.name, d.logins))
+	}
+	e, _ := pick(w, w.edges)
+	for _, other := range w.edges { // newest wins, where the directory shows the older one
+		for _, c := range slices.Clone(other.conns) {
+			if c.id == d.id && w.connectedView[d.id] {
+				w.end(c, w.chance(.8))
+			}
+		}
+	}
+	d.received = nil
+	w.connect(e, d)
+}
+
+// subscribe sends the whole series at once, as daemons do after auth_success.
+func (w *world) subscribe(d *daemon) {
+	if d.conn == nil || len(d.conn.s.Subscriptions()) > 0 {
+		return
+	}
+	for _, p := range d.patterns {
+		d.conn.s.Subscribe([]protocol.Subscription{{Pattern: p}}, w.now)
+	}
+	w.carryOut(d.conn)
+}
+
+// hear takes frames from the wire, in order.
+func (w *world) hear(d *daemon) {
+	c := d.conn
+	if c == nil || len(c.wire) == 0 {
+		return
+	}
+	n := 1 + w.r.IntN(len(c.wire))
+	for _, s := range c.wire[:n] {
+		w.stats.sent++
+		if s.Redelivered {
+			w.stats.repeats++
+		}
+		if s.Event.RequiresAck {
+			d.received = append(d.received, s)
+		}
+	}
+	c.wire = slices.Clone(c.wire[n:])
+}
+
+func (w *world) ack(d *daemon) {
+	if d.conn == nil || len(d.received) == 0 {
+		return
+	}
+	i := w.r.IntN(len(d.received))
+	s := d.received[i]
+	if d.stubborn && s.Position.Sequence%5 == 0 {
+		return
+	}
+	d.received = slices.Delete(d.received, i, i+1)
+	w.stats.acked++
+	w.acked[s.Event.ID] = true
+	// The id is what counts: a frame from before a rollback acknowledges the
+	// same event under whatever sequence it has now.
+	for _, in := range w.log.stored {
+		if in.event.ID == s.Event.ID && d.conn.s.Epoch() == w.log.epoch {
+			d.conn.ackedBy = append(d.conn.ackedBy, in.Sequence)
+			w.settled[settledFor{d.id, w.log.epoch, in.Sequence}] = true
+		}
+	}
+	d.conn.s.Ack([]string{s.Event.ID}, w.now)
+	w.carryOut(d.conn)
+}
+
+// vanish: the process or its network is gone; the edge finds out later.
+func (w *world) vanish(d *daemon) { d.conn, d.received = nil, nil }

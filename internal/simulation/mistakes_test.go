@@ -1,0 +1,81 @@
+package simulation
+
+import (
+	"github.com/neolith/daemon-gateway/internal/cursor"
+	"github.com/neolith/daemon-gateway/internal/router/lane"
+)
+
+// mistake is a simplification that the design rules out. Each takes one
+// mechanism away, at the border of the state machines, and has to be caught.
+type mistake string
+
+const (
+	none mistake = ""
+	// sharedConsumer: all routers read through one consumer, so each sees only
+	// a part of the log and claims more about gaps than it knows.
+	sharedConsumer mistake = "routers share a consumer"
+	// afterNotRaised: what falls out of a router's memory does not raise after.
+	afterNotRaised mistake = "after is not raised when memory forgets"
+	// upToFromLeader: complete is taken from the leader while the newest
+	// sequence came from a replica that lags.
+	upToFromLeader mistake = "up-to from the leader, newest from a replica"
+	// floorIsComplete: the cursor follows what was considered, not what was settled.
+	floorIsComplete mistake = "the cursor passes what is unsettled"
+	// rangesForgotten: settled ranges above the floor are not kept.
+	rangesForgotten mistake = "settled ranges are not kept"
+	// newestEntryWins: the last writer of a cursor wins, not the higher floor.
+	newestEntryWins mistake = "the newest cursor entry wins"
+	// deadLetterUnstored: the cursor passes a dead letter that was not stored.
+	deadLetterUnstored mistake = "a dead letter counts before it is stored"
+	// epochIgnored: edges go on with the sequences of a log that was rolled back.
+	epochIgnored mistake = "a rolled-back log is not noticed"
+	// staleAnswers: an answer of an earlier epoch is taken for one of this.
+	staleAnswers mistake = "answers of an earlier epoch are believed"
+	// startFromNow: a daemon id never seen starts from now.
+	startFromNow mistake = "a new daemon id starts from now"
+)
+
+var mistakes = []mistake{
+	sharedConsumer, afterNotRaised, upToFromLeader, floorIsComplete, rangesForgotten,
+	newestEntryWins, deadLetterUnstored, epochIgnored, staleAnswers, startFromNow,
+}
+
+func (w *world) distort(rt *router, send *lane.Send) {
+	for i := range send.Batch.Events {
+		f := &send.Batch.Events[i]
+		if w.mistake == afterNotRaised && send.Attempt == 1 {
+			f.After = rt.start
+			for _, s := range w.log.stored {
+				if s.Token == f.Token && s.Sequence < f.Sequence && rt.lane.Position()-s.Sequence < routerMemory {
+					f.After = s.Sequence
+				}
+			}
+		}
+	}
+}
+
+func (w *world) distortEntry(c *conn, entry *cursor.Entry) {
+	switch w.mistake {
+	case floorIsComplete:
+		entry.Floor, entry.Settled = c.s.Position().Sequence, nil
+	case rangesForgotten:
+		entry.Settled = nil
+	}
+}
+
+// run is the run that an answer is tagged with.
+func (w *world) run(c *conn, asked uint32) uint32 {
+	if w.mistake == staleAnswers {
+		return c.latestRun
+	}
+	return asked
+}
+
+func (w *world) decide(record cursor.Record, req cursor.StartRequest) (cursor.Record, cursor.Decision) {
+	next, d := cursor.Start(record, req)
+	if _, known := record.Daemons[req.Daemon]; w.mistake == startFromNow && (!known || record.Epoch != req.Epoch) {
+		d.Entry.Floor, d.Entry.Settled = w.log.last, nil
+		next.Daemons[req.Daemon] = d.Entry
+	}
+	return next, d
+}

@@ -1,0 +1,169 @@
+package simulation
+
+import (
+	"slices"
+
+	"github.com/neolith/daemon-gateway/internal/delivery"
+	"github.com/neolith/daemon-gateway/internal/eventlog"
+	"github.com/neolith/daemon-gateway/internal/router/lane"
+	"github.com/neolith/daemon-gateway/pkg/event"
+	"github.com/neolith/daemon-gateway/pkg/protocol"
+)
+
+// router is one router's lane, with its own, stale view of who holds whom.
+type router struct {
+	lane  *lane.Lane
+	epoch eventlog.Epoch
+	start uint64
+	view  map[protocol.SessionID]claim
+	seen  map[event.Token]uint64 // for the mistakes only: what the lane may have forgotten
+}
+
+type claim struct {
+	token event.Token
+	edge  string
+}
+
+// flight is a batch between a router and an edge.
+type flight struct {
+	from *router
+	send lane.Send
+}
+
+func (w *world) startRouter() {
+	start := uint64(0)
+	if w.checkpoint.epoch == w.log.epoch {
+		start = w.checkpoint.sequence
+	}
+	rt := &router{epoch: w.log.epoch, start: start, view: map[protocol.SessionID]claim{}, seen: map[event.Token]uint64{}}
+	rt.lane = lane.New(lane.Config{Epoch: w.log.epoch, Start: start, Now: w.now, Memory: routerMemory, Inflight: 3, Holders: rt.holders})
+	w.routers = append(w.routers, rt)
+}
+
+func (rt *router) holders(dst []string, token event.Token) []string {
+	for _, c := range rt.view {
+		if c.token == token && !slices.Contains(dst, c.edge) {
+			dst = append(dst, c.edge)
+		}
+	}
+	slices.Sort(dst)
+	return dst
+}
+
+// feed hands the lane the log's next message.
+func (w *world) feed(rt *router) {
+	if rt.lane.Blocked() {
+		return
+	}
+	position := rt.lane.Position()
+	if w.mistake == sharedConsumer {
+		position = max(w.sharedPos, rt.lane.Position())
+	}
+	i := slices.IndexFunc(w.log.stored, func(s stored) bool { return s.Sequence > position })
+	if i < 0 {
+		return
+	}
+	w.sharedPos = w.log.stored[i].Sequence
+	rt.lane.Event(w.log.stored[i].Message)
+	w.takeLane(rt)
+}
+
+func (w *world) flushLane(rt *router) {
+	rt.lane.Tick(w.now)
+	w.takeLane(rt)
+}
+
+func (w *world) takeLane(rt *router) {
+	for _, e := range rt.lane.Take(nil) {
+		switch e := e.(type) {
+		case lane.Send:
+			w.distort(rt, &e)
+			w.flights = append(w.flights, flight{rt, e})
+		case lane.DeadLetter:
+			rt.lane.DeadLettered(e.Message.Sequence, w.chance(.8))
+		}
+	}
+	if cp := (checkpoint{rt.epoch, rt.lane.Checkpoint()}); rt.epoch == w.log.epoch && w.chance(.3) {
+		w.checkpoint = cp
+	}
+}
+
+// land lets a batch arrive, late and out of order, or not at all.
+func (w *world) land() {
+	if len(w.flights) == 0 {
+		return
+	}
+	i := w.r.IntN(len(w.flights))
+	f := w.flights[i]
+	w.flights = slices.Delete(w.flights, i, i+1)
+	e := w.edge(f.send.Edge)
+	switch {
+	case e == nil:
+		f.from.lane.Receipt(f.send.ID, lane.NoResponders)
+	case w.chance(.1):
+		f.from.lane.Receipt(f.send.ID, lane.TimedOut)
+	default:
+		w.receive(e, f.send.Batch)
+		if w.chance(.9) {
+			f.from.lane.Receipt(f.send.ID, lane.Received)
+		} else {
+			f.from.lane.Receipt(f.send.ID, lane.TimedOut) // the receipt was lost
+		}
+	}
+	w.takeLane(f.from)
+}
+
+// learn brings a router's view closer to the truth by one change.
+func (w *world) learn(rt *router) {
+	var gone, come []protocol.SessionID
+	truth := map[protocol.SessionID]claim{}
+	for _, e := range w.edges {
+		for _, c := range e.conns {
+			truth[c.session] = claim{c.daemon.token, e.name}
+		}
+	}
+	for id := range rt.view {
+		if _, ok := truth[id]; !ok {
+			gone = append(gone, id)
+		}
+	}
+	for id := range truth {
+		if _, ok := rt.view[id]; !ok {
+			come = append(come, id)
+		}
+	}
+	slices.Sort(gone)
+	slices.Sort(come)
+	if id, ok := pick(w, come); ok && (len(gone) == 0 || w.chance(.5)) {
+		rt.view[id] = truth[id]
+		rt.lane.ClaimAdded(truth[id].token, truth[id].edge)
+	} else if id, ok := pick(w, gone); ok {
+		lost := rt.view[id].edge
+		delete(rt.view, id)
+		if w.edge(lost) == nil {
+			for id, c := range rt.view {
+				if c.edge == lost {
+					delete(rt.view, id)
+				}
+			}
+			rt.lane.EdgeGone(lost)
+		}
+	}
+	w.takeLane(rt)
+}
+
+func (w *world) receive(e *edge, b delivery.Batch) {
+	for _, c := range slices.Clone(e.conns) {
+		for _, f := range b.Events {
+			if f.Token == c.daemon.token {
+				c.s.Forwarded(b.Epoch, f, w.now)
+			}
+		}
+		for _, h := range b.Hints {
+			if h.Token == c.daemon.token {
+				c.s.Hint(b.Epoch, h.Sequence, w.now)
+			}
+		}
+		w.carryOut(c)
+	}
+}
