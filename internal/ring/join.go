@@ -48,7 +48,7 @@ func (d *Directory) keepJoining(ctx context.Context) {
 		wait := d.options.rejoin
 		if len(d.roster.addresses()) <= 1 {
 			wait = min(wait, retry)
-			retry *= 2
+			retry = min(2*retry, d.options.rejoin)
 		} else {
 			retry = firstRetry
 		}

@@ -1,0 +1,115 @@
+package ring
+
+import (
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/neolith/daemon-gateway/pkg/protocol"
+)
+
+func TestWireRoundTrip(t *testing.T) {
+	t.Parallel()
+	w := history(rand.New(rand.NewPCG(1, 2)), "edge-a", 100)
+	w.claim(claimOf("o", "not-a-uuid", 1<<60))
+	w.claim(claimOf("o", strings.ToUpper(uuid(0xabc)), 0))
+	w.claim(claimOf("o", "", 0))
+	b := w.collect()
+	d, claims := w.snapshot()
+	data := appendHeader(nil, w.own.id)
+	data = append(data, digestsFrame([]digest{d, {Edge: 1}})...)
+	data = append(data, requestFrame(d)...)
+	for _, frame := range batchFrames(b) {
+		data = append(data, frame...)
+	}
+	data = append(data, chunkFrame(d, claims, 0)...)
+
+	m, err := decodeMessage(data)
+	require.NoError(t, err)
+	require.Equal(t, message{
+		Sender: w.own.id, Digests: []digest{d, {Edge: 1}}, Requests: []digest{d}, Batches: []batch{b},
+		Chunks: []chunk{{Digest: d, Index: 0, Total: 1, Claims: plain(claims)}},
+	}, m)
+}
+
+func TestWireBoundsFrames(t *testing.T) {
+	t.Parallel()
+	w := newWriter("edge-a")
+	long := strings.Repeat("=C3", protocol.MaxIDBytes)
+	for i := range 2*chunkClaims + 1 {
+		c := claimOf(long, uuid(i), 1)
+		c.Daemon = protocol.DaemonID(strings.Repeat("d", protocol.MaxIDBytes))
+		w.claim(c)
+	}
+	d, claims := w.snapshot()
+	require.Equal(t, 3, chunksOf(len(claims)))
+	frames := batchFrames(w.takeOutgoing())
+	require.Len(t, frames, 3)
+	got := newTable("")
+	got.addEdge("edge-a")
+	var rest []Claim
+	for i := range 3 {
+		chunk := chunkFrame(d, claims, i)
+		require.Less(t, len(chunk), 2<<20, "far below memberlist's 20 MB")
+		m, err := decodeMessage(append(appendHeader(nil, w.own.id), chunk...))
+		require.NoError(t, err)
+		rest = append(rest, m.Chunks[0].Claims...)
+		require.Less(t, len(frames[i]), 2<<20)
+		m, err = decodeMessage(append(appendHeader(nil, w.own.id), frames[i]...))
+		require.NoError(t, err)
+		require.Equal(t, outcomeApplied, got.apply(w.own.id, m.Batches[0]))
+	}
+	require.Equal(t, plain(claims), rest)
+	require.Equal(t, contents(w.table), contents(got))
+}
+
+func TestWireRefuses(t *testing.T) {
+	t.Parallel()
+	header := appendHeader(nil, 7)
+	frame := func(kind byte, body ...byte) []byte { return append(header[:9:9], appendFrame(nil, kind, body)...) }
+	eight := make([]byte, 8)
+	zero := appendDigest(nil, digest{})
+	tests := []struct {
+		name string
+		data []byte
+	}{
+		{"empty", nil},
+		{"other version", append([]byte{9}, eight...)},
+		{"short header", header[:5]},
+		{"unknown frame", frame(9)},
+		{"frame longer than the message", append(header[:9:9], frameBatch, 200)},
+		{"more digests than bytes", frame(frameDigests, 0xff, 0xff, 0x7f)},
+		{"half a digest", frame(frameDigests, append([]byte{1}, eight...)...)},
+		{"unknown change", frame(frameBatch, 0, 1, 7, 0, 0)},
+		{"more changes than bytes", frame(frameBatch, 0, 0xff, 0x7f)},
+		{"version overflow", frame(frameBatch, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 1, 0, 0, 0)},
+		{"chunk without total", frame(frameChunk, append(zero, 0, 0, 0)...)},
+		{"chunk beyond total", frame(frameChunk, append(zero, 2, 2, 0)...)},
+		{"too many chunks", frame(frameChunk, append(zero, 0, 0xff, 0xff, 0x7f, 0)...)},
+		{"short uuid", frame(frameBatch, 0, 1, 0, 1, 0)},
+		{"unknown session kind", frame(frameBatch, 0, 1, 0, 9, 0)},
+	}
+	for _, test := range tests {
+		_, err := decodeMessage(test.data)
+		require.ErrorIs(t, err, errMalformed, test.name)
+	}
+}
+
+func FuzzDecodeMessage(f *testing.F) {
+	w := history(rand.New(rand.NewPCG(3, 4)), "edge-a", 20)
+	d, claims := w.snapshot()
+	f.Add(append(appendHeader(nil, 1), digestsFrame([]digest{d})...))
+	f.Add(append(appendHeader(nil, 1), chunkFrame(d, claims, 0)...))
+	f.Add(append(appendHeader(nil, 1), batchFrames(w.all)[0]...))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		m, err := decodeMessage(data)
+		if err != nil {
+			require.ErrorIs(t, err, errMalformed)
+		}
+		for _, b := range m.Batches {
+			require.GreaterOrEqual(t, b.end(), b.From)
+		}
+	})
+}
