@@ -1,0 +1,229 @@
+package bridge
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/neolith/daemon-gateway/internal/eventlog"
+	"github.com/neolith/daemon-gateway/internal/settings"
+	"github.com/neolith/daemon-gateway/internal/testserver"
+	"github.com/neolith/daemon-gateway/pkg/event"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// patience is how long a condition may take; it is waited out only in failure.
+const patience = 30 * time.Second
+
+func eventually(t *testing.T, condition func() bool, what string) {
+	t.Helper()
+	require.Eventually(t, condition, patience, 5*time.Millisecond, what)
+}
+
+var discard = slog.New(slog.DiscardHandler)
+
+// site is the servers that bridges stand between.
+type site struct {
+	t     *testing.T
+	nats  *testserver.NATSServer
+	redis *testserver.RedisServer
+}
+
+func newSite(t *testing.T) *site {
+	return &site{t: t, nats: testserver.NATS(t), redis: testserver.Redis(t)}
+}
+
+// config is the production defaults, on the site's servers.
+func (s *site) config() Config {
+	cfg := settings.Default[Config]()
+	cfg.Admin.AdminAddr = "127.0.0.1:0"
+	cfg.NATS.NATSURL = []settings.URL{settings.URL(s.nats.ClientURL())}
+	cfg.Redis.RedisURL = settings.URL(s.redis.URL())
+	cfg.Log.Partitions = 4
+	return cfg
+}
+
+// publisher is a Redis client that plays the backend.
+func (s *site) publisher() *redis.Client {
+	client := redis.NewClient(&redis.Options{Addr: s.redis.Addr()})
+	s.t.Cleanup(func() { _ = client.Close() })
+	return client
+}
+
+// bridge is a running App.
+type bridge struct {
+	*App
+	t    *testing.T
+	stop context.CancelFunc
+	done chan struct{}
+	err  error // of Run, once done
+}
+
+// start runs a bridge until the test ends.
+func (s *site) start(cfg Config) *bridge {
+	s.t.Helper()
+	app, err := New(cfg, discard)
+	require.NoError(s.t, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	b := &bridge{App: app, t: s.t, stop: cancel, done: make(chan struct{})}
+	go func() {
+		defer close(b.done)
+		b.err = app.Run(ctx)
+	}()
+	s.t.Cleanup(func() {
+		cancel()
+		<-b.done
+	})
+	return b
+}
+
+// ready waits until the bridge hears Redis and has opened the log.
+func (b *bridge) ready() *bridge {
+	b.t.Helper()
+	var waits map[string]string
+	defer func() {
+		if b.t.Failed() {
+			b.t.Log("waits for: ", waits)
+		}
+	}()
+	eventually(b.t, func() (ok bool) {
+		var code int
+		code, waits = b.readyz()
+		return code == http.StatusOK
+	}, "the bridge is ready")
+	return b
+}
+
+// wait ends the bridge and returns what Run returned.
+func (b *bridge) wait() error {
+	b.stop()
+	<-b.done
+	return b.err
+}
+
+// readyz returns the status and which checks are not ready.
+func (b *bridge) readyz() (status int, waitsFor map[string]string) {
+	b.t.Helper()
+	answer, err := http.Get("http://" + b.AdminAddr().String() + "/readyz")
+	require.NoError(b.t, err)
+	defer func() { _ = answer.Body.Close() }()
+	defer http.DefaultClient.CloseIdleConnections()
+	text, err := io.ReadAll(answer.Body)
+	require.NoError(b.t, err)
+	var body struct {
+		Checks map[string]struct {
+			Ready  bool
+			Detail string
+		}
+	}
+	require.NoError(b.t, json.Unmarshal(text, &body))
+	waitsFor = map[string]string{}
+	for name, c := range body.Checks {
+		if !c.Ready {
+			waitsFor[name] = c.Detail
+		}
+	}
+	return answer.StatusCode, waitsFor
+}
+
+// settled waits until n messages have been heard and none is held any more.
+func (b *bridge) settled(n int) {
+	b.t.Helper()
+	eventually(b.t, func() bool {
+		done := testutil.ToFloat64(b.metrics.published) + testutil.ToFloat64(b.metrics.duplicates) + testutil.ToFloat64(b.metrics.dropped)
+		for _, r := range rejectReasons {
+			done += testutil.ToFloat64(b.metrics.rejected.WithLabelValues(string(r)))
+		}
+		return int(done) >= n && b.pump.depth() == 0
+	}, fmt.Sprintf("%d messages are settled", n))
+}
+
+// eventJSON is an event as the backend publishes it.
+func eventJSON(orchestrator string, number int) string {
+	return fmt.Sprintf(`{"id":"event_%s_%d","type":"message.received","daemonId":"","orchestratorId":%q,`+
+		`"payload":{"n":%d},"timestamp":"2026-11-22T10:00:00.000Z","requiresAck":true}`, orchestrator, number, orchestrator, number)
+}
+
+// publish publishes JSON texts on a channel, in order.
+func publish(t *testing.T, client redis.UniversalClient, channel string, bodies ...string) {
+	t.Helper()
+	pipe := client.Pipeline()
+	for _, body := range bodies {
+		pipe.Publish(t.Context(), channel, body)
+	}
+	_, err := pipe.Exec(t.Context())
+	require.NoError(t, err)
+}
+
+// stored reads the whole log: the events of each orchestrator, in order.
+func (s *site) stored(partitions int) map[string][]event.Event {
+	s.t.Helper()
+	js := s.nats.JetStream()
+	events := map[string][]event.Event{}
+	for p := range event.Partition(partitions) {
+		for _, body := range messages(s.t, js, event.StreamName(p), event.Subject(p, event.SentinelToken)) {
+			e, err := event.Parse(body, event.DefaultMaxBytes)
+			require.NoError(s.t, err)
+			events[string(e.OrchestratorID)] = append(events[string(e.OrchestratorID)], e)
+		}
+	}
+	return events
+}
+
+// deadLetters reads all dead letters, oldest first.
+func (s *site) deadLetters() []eventlog.DeadLetterRecord {
+	s.t.Helper()
+	var letters []eventlog.DeadLetterRecord
+	for _, body := range messages(s.t, s.nats.JetStream(), eventlog.DeadletterStream, "") {
+		var letter eventlog.DeadLetterRecord
+		require.NoError(s.t, json.Unmarshal(body, &letter))
+		letters = append(letters, letter)
+	}
+	return letters
+}
+
+func messages(t *testing.T, js jetstream.JetStream, name, except string) (bodies [][]byte) {
+	t.Helper()
+	stream, err := js.Stream(t.Context(), name)
+	require.NoError(t, err)
+	for sequence := stream.CachedInfo().State.FirstSeq; sequence <= stream.CachedInfo().State.LastSeq; sequence++ {
+		m, err := stream.GetMsg(t.Context(), sequence)
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			continue
+		}
+		require.NoError(t, err)
+		if m.Subject != except {
+			bodies = append(bodies, m.Data)
+		}
+	}
+	return bodies
+}
+
+func ids(events []event.Event) []string {
+	var out []string
+	for _, e := range events {
+		out = append(out, e.ID)
+	}
+	return out
+}
+
+func eventIDs(orchestrator string, from, to int) []string {
+	var out []string
+	for n := from; n < to; n++ {
+		out = append(out, fmt.Sprintf("event_%s_%d", orchestrator, n))
+	}
+	return out
+}
