@@ -98,8 +98,8 @@ func (r *Router) bind() (err error) {
 // hide keeps partitions from being placed here until this router can serve
 // them. There is nobody to be told yet, so it does not wait for that.
 func (r *Router) hide() {
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
+	ctx, cancel := context.WithTimeout(context.Background(), r.timing.tick)
+	defer cancel()
 	_ = r.ring.SetDraining(ctx, true)
 }
 

@@ -1,0 +1,378 @@
+package router
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/stretchr/testify/require"
+
+	"github.com/neolith/daemon-gateway/internal/eventlog"
+	"github.com/neolith/daemon-gateway/internal/natsconn"
+	"github.com/neolith/daemon-gateway/internal/testserver"
+	"github.com/neolith/daemon-gateway/pkg/event"
+)
+
+var tokens = []event.Token{"alpha", "beta", "gamma", "delta"}
+
+func TestEventsReachTheEdgeInOrderWithTrueClaims(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, testserver.NATS(t))
+	e := c.edge("edge")
+	r := c.router("router")
+	for _, o := range tokens {
+		e.claim(o)
+	}
+	c.known(r, tokens...)
+	c.owning(r, partitions)
+	last := map[event.Token]uint64{}
+	for range 50 {
+		for _, o := range tokens {
+			last[o] = c.publish(o)
+		}
+	}
+	for _, o := range tokens {
+		c.reached(e, o, last[o])
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, o := range tokens {
+		require.Len(t, e.events[o], 50)
+		for i, f := range e.events[o] {
+			require.Less(t, f.After, f.Sequence)
+			if i > 0 {
+				require.Equal(t, e.events[o][i-1].Sequence, f.After)
+			}
+		}
+	}
+	require.EqualValues(t, 200, testutil.ToFloat64(r.metrics.forwarded))
+}
+
+func TestEveryEdgeThatHoldsAnOrchestratorGetsItsEvents(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, testserver.NATS(t))
+	one, two := c.edge("one"), c.edge("two")
+	r := c.router("router")
+	one.claim("alpha")
+	two.claim("alpha")
+	two.claim("beta")
+	c.known(r, "alpha", "beta")
+	c.eventually(func() bool { return len(r.ring.AppendEdges(nil, "alpha")) == 2 }, "both claims known")
+	c.owning(r, partitions)
+	a, b := c.publish("alpha"), c.publish("beta")
+	c.reached(one, "alpha", a)
+	c.reached(two, "alpha", a)
+	c.reached(two, "beta", b)
+	require.False(t, one.has("beta", b))
+}
+
+func TestKilledRouterIsReplaced(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, testserver.NATS(t))
+	e := c.edge("edge")
+	one, two := c.router("one"), c.router("two")
+	for _, o := range tokens {
+		e.claim(o)
+	}
+	c.known(one, tokens...)
+	c.known(two, tokens...)
+	c.eventually(func() bool { return one.owns()+two.owns() == partitions && len(two.placement.candidates()) == 2 }, "each partition has one owner")
+	victim, survivor := one, two
+	if victim.owns() == 0 {
+		victim, survivor = two, one
+	}
+	published := map[event.Token][]uint64{}
+	publish := func(n int) {
+		for range n {
+			for _, o := range tokens {
+				published[o] = append(published[o], c.publish(o))
+			}
+		}
+	}
+	publish(20)
+	victim.kill()
+	publish(20)
+	<-victim.ended
+	require.ErrorIs(t, victim.err, natsconn.ErrClosed)
+	c.owning(survivor, partitions)
+	publish(20)
+	for _, o := range tokens {
+		c.reached(e, o, published[o]...)
+	}
+}
+
+func TestOrderlyStopHandsPartitionsOver(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, testserver.NATS(t))
+	e := c.edge("edge")
+	one, two := c.router("one"), c.router("two")
+	for _, o := range tokens {
+		e.claim(o)
+	}
+	c.known(one, tokens...)
+	c.known(two, tokens...)
+	c.eventually(func() bool { return one.owns()+two.owns() == partitions && len(one.placement.candidates()) == 2 }, "each partition has one owner")
+	for _, o := range tokens {
+		c.checkpointed(o, c.publish(o))
+	}
+	published := map[event.Token][]uint64{}
+	stopped := false
+	for !isClosed(one.ended) {
+		for _, o := range tokens {
+			published[o] = append(published[o], c.publish(o))
+		}
+		if !stopped {
+			one.stop()
+			stopped = true
+		}
+	}
+	require.NoError(t, one.err)
+	c.owning(two, partitions)
+	for _, o := range tokens {
+		c.reached(e, o, published[o]...)
+		require.Zero(t, e.hinted(o), "every event came by itself")
+	}
+	require.Zero(t, testutil.ToFloat64(two.metrics.resets.WithLabelValues(string(resetFailed))))
+}
+
+func TestLateClaimIsHinted(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, testserver.NATS(t))
+	e := c.edge("edge")
+	r := c.router("router")
+	c.owning(r, partitions)
+	sequence := c.publish("alpha")
+	c.eventually(func() bool {
+		return testutil.ToFloat64(r.metrics.events.WithLabelValues(eventQueued, statusSuccess)) == 1
+	}, "the event waits")
+	e.claim("alpha")
+	c.eventually(func() bool { return e.hinted("alpha") == sequence }, "hinted")
+	require.False(t, e.has("alpha", sequence))
+}
+
+func TestRouterContinuesFromTheCheckpointOrElseFromTheOldest(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, testserver.NATS(t))
+	var sequences []uint64
+	for range 10 {
+		sequences = append(sequences, c.publish("alpha"))
+	}
+	e := c.edge("edge")
+	e.claim("alpha")
+	first := c.router("first")
+	// The claim may come after the events have been read: then a hint does.
+	c.eventually(func() bool {
+		return e.has("alpha", sequences[9]) && e.count() == 10 || e.hinted("alpha") == sequences[9]
+	}, "the oldest retained events")
+	require.EqualValues(t, 1, testutil.ToFloat64(first.metrics.replays.WithLabelValues(string(replayNoCheckpoint))))
+	first.stop()
+	<-first.ended
+	before := e.count()
+
+	missed := c.publish("alpha")
+	second := c.router("second")
+	c.eventually(func() bool { return e.has("alpha", missed) || e.hinted("alpha") == missed }, "what came meanwhile")
+	require.Zero(t, testutil.ToFloat64(second.metrics.replays.WithLabelValues(string(replayNoCheckpoint))))
+	require.LessOrEqual(t, e.count(), before+1, "nothing twice")
+}
+
+func TestRecreatedStreamIsFollowedFromItsStart(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, testserver.NATS(t))
+	e := c.edge("edge")
+	e.claim("alpha")
+	r := c.router("router")
+	c.known(r, "alpha")
+	c.owning(r, partitions)
+	var before uint64
+	for range 30 {
+		before = c.publish("alpha")
+	}
+	c.reached(e, "alpha", before)
+	c.checkpointed("alpha", before)
+	require.NoError(t, c.server.JetStream().DeleteStream(t.Context(), event.StreamName(c.log.Partition("alpha"))))
+	after := c.publish("alpha")
+	require.Less(t, after, before, "sequences are used again")
+	c.eventually(func() bool {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		return len(e.epochs) == 2
+	}, "an event of the new epoch")
+	require.EqualValues(t, 1, testutil.ToFloat64(r.metrics.replays.WithLabelValues(string(replayEpoch))))
+}
+
+// A stream restored from a backup keeps its creation time and uses sequences
+// again: without raising the epoch, none of the new events would be forwarded.
+func TestRolledBackStreamRaisesTheEpoch(t *testing.T) {
+	t.Parallel()
+	var store string
+	c := newCluster(t, testserver.NATS(t, func(o *server.Options) { store = o.StoreDir }))
+	e := c.edge("edge")
+	e.claim("alpha")
+	r := c.router("router")
+	c.known(r, "alpha")
+	c.owning(r, partitions)
+	for range 5 {
+		c.publish("alpha")
+	}
+	files := filepath.Join(store, "jetstream", "$G", "streams", event.StreamName(c.log.Partition("alpha")))
+	backup := filepath.Join(t.TempDir(), "backup")
+	c.server.Shutdown()
+	require.NoError(t, os.CopyFS(backup, os.DirFS(files)))
+	c.server.Start()
+	var ahead uint64
+	for range 40 {
+		ahead = c.publish("alpha")
+	}
+	c.reached(e, "alpha", ahead)
+	c.server.Shutdown()
+	require.NoError(t, os.RemoveAll(files))
+	require.NoError(t, os.CopyFS(files, os.DirFS(backup)))
+	c.server.Start()
+
+	c.eventually(func() bool { return testutil.ToFloat64(r.metrics.epochs) == 1 }, "the epoch is raised")
+	again := c.publish("alpha")
+	require.Less(t, again, ahead)
+	epoch := r.currentEpoch(c, "alpha")
+	c.eventually(func() bool {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		return e.epochs[epoch]
+	}, "an event of the new epoch")
+	count := e.count()
+	fresh := c.publish("alpha")
+	c.eventually(func() bool { return e.count() > count && e.has("alpha", fresh) }, "live again")
+}
+
+func (r *running) currentEpoch(c *cluster, o event.Token) eventlog.Epoch {
+	c.t.Helper()
+	old := c.log.Epoch(c.log.Partition(o))
+	var epoch eventlog.Epoch
+	c.eventually(func() bool {
+		current := r.placement.get(c.log.Partition(o)).current.Load()
+		if current == nil || current.epoch == old {
+			return false
+		}
+		epoch = current.epoch
+		return true
+	}, "a run of the new epoch")
+	return epoch
+}
+
+func TestOutageOfNATSEndsWithDelivery(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, testserver.NATS(t))
+	e := c.edge("edge")
+	e.claim("alpha")
+	r := c.router("router")
+	c.known(r, "alpha")
+	c.owning(r, partitions)
+	c.reached(e, "alpha", c.publish("alpha"))
+	for range 2 {
+		c.server.Restart()
+		c.reached(e, "alpha", c.publish("alpha"))
+	}
+	require.Zero(t, testutil.ToFloat64(r.metrics.epochs))
+}
+
+func TestRefusedEventsGoToTheDeadLettersAndThePartitionGoesOn(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, testserver.NATS(t))
+	e := c.edge("edge")
+	e.claim("alpha")
+	r := c.router("router")
+	c.known(r, "alpha")
+	c.owning(r, partitions)
+	bodies := []string{"", "nonsense", `{"id":"1"}`, `{"id":"1","type":"a.b","orchestratorId":"beta","payload":{}}`}
+	for _, body := range bodies {
+		c.put("alpha", body)
+	}
+	sequence := c.publish("alpha")
+	c.reached(e, "alpha", sequence)
+	require.Equal(t, 1, e.count())
+	letters := stream(t, c.server.JetStream(), "DAEMON_DEADLETTERS")
+	c.eventually(func() bool {
+		info, err := letters.Info(t.Context())
+		return err == nil && info.State.Msgs >= uint64(len(bodies))-1 // those without an id may count as one
+	}, "dead letters")
+	c.checkpointed("alpha", sequence) // once they are stored
+	require.EqualValues(t, len(bodies), testutil.ToFloat64(r.metrics.events.WithLabelValues(eventDeadLettered, statusSuccess)))
+}
+
+func TestSilentEdgeHoldsNobodyUpAndIsHinted(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, testserver.NATS(t))
+	silent, well := c.edge("silent"), c.edge("well")
+	silent.claim("alpha")
+	well.claim("beta")
+	r := c.router("router", func(cfg *Config) { cfg.ForwardInflight = 1 })
+	c.known(r, "alpha", "beta")
+	c.owning(r, partitions)
+	silent.mute.Store(true)
+	var last uint64
+	for range 100 {
+		last = c.publish("alpha")
+	}
+	c.reached(well, "beta", c.publish("beta"))
+	silent.mute.Store(false)
+	c.eventually(func() bool { return silent.has("alpha", last) || silent.hinted("alpha") == last }, "told of all")
+	c.checkpointed("alpha", last)
+}
+
+func TestReadinessNamesWhatIsMissing(t *testing.T) {
+	t.Parallel()
+	nats := testserver.NATS(t)
+	c := newCluster(t, nats)
+	nats.Shutdown()
+	r := c.router("router")
+	status, body := get(t, r, "/readyz")
+	require.Equal(t, http.StatusServiceUnavailable, status)
+	require.Contains(t, body, `"partitions"`)
+	require.Contains(t, body, `"nats":{"ready":false`)
+	nats.Start()
+	c.eventually(func() bool {
+		status, body = get(t, r, "/readyz")
+		return status == http.StatusOK
+	}, "ready")
+	require.Contains(t, body, fmt.Sprintf("serving %d of %d", partitions, partitions))
+	_, metrics := get(t, r, "/metrics")
+	require.Contains(t, metrics, `gateway_partition_owned{partition="0"} 1`)
+	require.Contains(t, metrics, `ws_events_total{status="success",type="routed"} 0`)
+}
+
+func get(t *testing.T, r *running, path string) (int, string) {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+r.AdminAddr()+path, nil)
+	require.NoError(t, err)
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	response, err := client.Do(request)
+	require.NoError(t, err)
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	require.NoError(t, err)
+	return response.StatusCode, string(body)
+}
+
+func TestNewGivesEverythingBackWhenItFails(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, testserver.NATS(t))
+	cfg := c.config()
+	cfg.Admin.AdminAddr = "256.0.0.1:0"
+	_, err := New(cfg, c.logger)
+	require.Error(t, err)
+}
+
+func TestWrongNumberOfPartitionsEndsTheRouter(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, testserver.NATS(t))
+	cfg := c.config()
+	cfg.Log.Partitions = partitions + 1
+	r, err := New(cfg, c.logger)
+	require.NoError(t, err)
+	require.ErrorIs(t, r.Run(t.Context()), eventlog.ErrPartitions)
+}
