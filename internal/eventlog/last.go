@@ -97,16 +97,16 @@ func (l *Log) LastMessages(ctx context.Context, stream string, subjects []string
 // eachChunk calls f for each range of subjects that fits one request. The
 // requests wait for their turn among all those of this connection.
 func (l *Log) eachChunk(ctx context.Context, subjects []string, f func(ctx context.Context, first, end int) error) error {
-	group, ctx := errgroup.WithContext(ctx)
+	group, inner := errgroup.WithContext(ctx)
 	group.SetLimit(concurrentLast)
-	for first := 0; first < len(subjects) && ctx.Err() == nil; {
+	for first := 0; first < len(subjects) && inner.Err() == nil; {
 		end, bytes := first, 0
 		for end < len(subjects) && end-first < lastSubjects && bytes < lastSubjectBytes {
 			bytes += len(subjects[end])
 			end++
 		}
 		from := first
-		group.Go(func() error { return f(ctx, from, end) })
+		group.Go(func() error { return f(inner, from, end) })
 		first = end
 	}
 	if err := group.Wait(); err != nil {

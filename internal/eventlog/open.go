@@ -18,7 +18,9 @@ import (
 const (
 	// openTimeout bounds one try at opening. Creating the streams of 64
 	// partitions with three replicas takes some seconds.
-	openTimeout     = time.Minute
+	openTimeout = time.Minute
+	// setupTimeout bounds the work on one stream or bucket.
+	setupTimeout    = 15 * time.Second
 	firstOpenDelay  = 100 * time.Millisecond
 	longestDelay    = 3 * time.Second
 	concurrentSetup = 8
@@ -56,17 +58,15 @@ func Open(ctx context.Context, js jetstream.JetStream, cfg Config, logger *slog.
 	}
 	l := newLog(js, cfg, logger, reg)
 	opts.progress("connecting to NATS")
-	for delay := firstOpenDelay; ; delay = min(2*delay, longestDelay) {
-		err := l.setUp(ctx, opts)
+	var err error
+	for delay := firstOpenDelay; ctx.Err() == nil; delay = min(2*delay, longestDelay) {
+		err = l.setUp(ctx, opts)
 		if err == nil {
 			opts.progress("")
 			return l, nil
 		}
 		if errors.Is(err, ErrPartitions) || errors.Is(err, ErrConfig) {
 			return nil, err
-		}
-		if ctx.Err() != nil {
-			return nil, fmt.Errorf("open the event log: %w (last: %w)", ctx.Err(), err)
 		}
 		opts.progress(err.Error())
 		l.logger.Warn("event log not ready, trying again", "delay", delay, "error", err)
@@ -75,6 +75,7 @@ func Open(ctx context.Context, js jetstream.JetStream, cfg Config, logger *slog.
 		case <-ctx.Done():
 		}
 	}
+	return nil, errors.Join(fmt.Errorf("open the event log: %w", ctx.Err()), err)
 }
 
 // setUp is one try at everything. It starts with the number of partitions,
@@ -97,19 +98,7 @@ func (l *Log) setUp(ctx context.Context, opts openOptions) error {
 			}
 		}
 	}
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(concurrentSetup)
-	for _, b := range buckets {
-		group.Go(func() error { return l.ensureBucket(ctx, b, opts.manage) })
-	}
-	group.Go(func() error {
-		_, err := l.ensureStream(ctx, l.cfg.deadletters(), opts.manage)
-		return err
-	})
-	for p := range event.Partition(l.cfg.Partitions) {
-		group.Go(func() error { return l.setUpPartition(ctx, p, opts.manage) })
-	}
-	if err := group.Wait(); err != nil {
+	if err := l.setUpParts(ctx, buckets, opts); err != nil {
 		return err
 	}
 	var err error
@@ -119,7 +108,33 @@ func (l *Log) setUp(ctx context.Context, opts openOptions) error {
 	return nil
 }
 
+// setUpParts makes sure of everything side by side.
+func (l *Log) setUpParts(ctx context.Context, buckets []jetstream.KeyValueConfig, opts openOptions) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(concurrentSetup)
+	start := func(f func(context.Context) error) {
+		group.Go(func() error {
+			ctx, cancel := context.WithTimeout(ctx, setupTimeout)
+			defer cancel()
+			return f(ctx)
+		})
+	}
+	for _, b := range buckets {
+		start(func(ctx context.Context) error { return l.ensureBucket(ctx, b, opts.manage) })
+	}
+	start(func(ctx context.Context) error {
+		_, err := l.ensureStream(ctx, l.cfg.deadletters(), opts.manage)
+		return err
+	})
+	for p := range event.Partition(l.cfg.Partitions) {
+		start(func(ctx context.Context) error { return l.setUpPartition(ctx, p, opts.manage) })
+	}
+	return group.Wait()
+}
+
 func (l *Log) setUpCluster(ctx context.Context, cfg jetstream.KeyValueConfig, opts openOptions) error {
+	ctx, cancel := context.WithTimeout(ctx, setupTimeout)
+	defer cancel()
 	if err := l.ensureBucket(ctx, cfg, opts.manage); err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package testserver_test
 import (
 	"context"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/redis/go-redis/v9"
@@ -38,4 +39,20 @@ func TestRedisStopsAndStartsOnItsPort(t *testing.T) {
 	require.Error(t, client.Ping(context.Background()).Err())
 	r.Start()
 	require.NoError(t, client.Ping(context.Background()).Err())
+}
+
+func TestNATSClusterSurvivesTheLossOfALeader(t *testing.T) {
+	t.Parallel()
+	c := testserver.NATSCluster(t, 3)
+	js := c.JetStream()
+	_, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "S", Subjects: []string{"s"}, Replicas: 3})
+	require.NoError(t, err)
+	leader := c.StreamLeader(js, "S")
+	leader.Kill()
+	require.Eventually(t, func() bool {
+		_, err := js.Publish(t.Context(), "s", []byte("x"))
+		return err == nil
+	}, time.Minute, 50*time.Millisecond)
+	require.NotEqual(t, leader.Name(), c.StreamLeader(js, "S").Name())
+	leader.Start()
 }

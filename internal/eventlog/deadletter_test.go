@@ -1,0 +1,88 @@
+package eventlog_test
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/neolith/daemon-gateway/internal/eventlog"
+	"github.com/neolith/daemon-gateway/internal/testserver"
+	"github.com/neolith/daemon-gateway/pkg/event"
+	"github.com/neolith/daemon-gateway/pkg/protocol"
+)
+
+// deadletters returns all dead letters with their subjects, oldest first.
+func deadletters(t *testing.T, s *testserver.NATSServer) (subjects []string, records []eventlog.DeadLetterRecord) {
+	t.Helper()
+	stream, err := s.JetStream().Stream(t.Context(), eventlog.DeadletterStream)
+	require.NoError(t, err)
+	state := stream.CachedInfo().State
+	for seq := state.FirstSeq; seq <= state.LastSeq; seq++ {
+		msg, err := stream.GetMsg(t.Context(), seq)
+		require.NoError(t, err)
+		var r eventlog.DeadLetterRecord
+		require.NoError(t, json.Unmarshal(msg.Data, &r))
+		subjects, records = append(subjects, msg.Subject), append(records, r)
+	}
+	return subjects, records
+}
+
+func TestDeadLetter(t *testing.T) {
+	t.Parallel()
+	s, l := setup(t)
+	token := event.TokenOf("orchestrator/1")
+	body := `{"id":"e"}`
+	d := eventlog.DeadLetter{
+		Reason: event.ReasonUndelivered, Token: token, EventID: "e", Daemon: "daemon 1", Detail: "5 tries",
+		SettledElsewhere: true, Sequence: 7, Body: []byte(body),
+	}
+	require.NoError(t, l.DeadLetter(t.Context(), d))
+	require.NoError(t, l.DeadLetter(t.Context(), d), "a repeat is stored once")
+	d.Daemon = "daemon 2"
+	require.NoError(t, l.DeadLetter(t.Context(), d))
+
+	subjects, records := deadletters(t, s)
+	require.Equal(t, []string{"daemon.deadletters.undelivered.orchestrator=2F1", "daemon.deadletters.undelivered.orchestrator=2F1"}, subjects)
+	sum := sha256.Sum256([]byte(body))
+	p := l.Partition(token)
+	want := eventlog.DeadLetterRecord{
+		Reason: event.ReasonUndelivered, Detail: "5 tries", Orchestrator: "orchestrator/1", EventID: "e", Daemon: "daemon 1",
+		SettledElsewhere: true, Partition: &p, Epoch: l.Epoch(p), Sequence: 7, Time: records[0].Time,
+		BodyBytes: len(body), BodySHA256: hex.EncodeToString(sum[:]), Body: body,
+	}
+	require.Equal(t, want, records[0])
+	require.Equal(t, protocol.DaemonID("daemon 2"), records[1].Daemon)
+}
+
+// TestDeadLetterOfAnything: nothing in an event may keep its dead letter from
+// being stored, or harm the connection.
+func TestDeadLetterOfAnything(t *testing.T) {
+	t.Parallel()
+	s, l := setup(t)
+	big := strings.Repeat("é", 200<<10)
+	for _, d := range []eventlog.DeadLetter{
+		{Reason: event.ReasonNotJSON, Body: []byte("not json")},
+		{Reason: event.ReasonNotJSON, Body: []byte("other, without an id either")},
+		{Reason: event.ReasonInvalidUTF8, Body: []byte{0xff, 0xfe}},
+		{Reason: event.ReasonInvalidField, Token: event.Token(strings.Repeat("a", 100<<10)), EventID: big, Detail: big, Daemon: protocol.DaemonID(big)},
+		{Reason: event.ReasonInvalidField, Token: "a.b > *\r\n", EventID: "a\r\nb"},
+		{Reason: event.ReasonTooLarge, Token: "o", EventID: "e", Body: []byte("x" + big)},
+		{Reason: event.ReasonTooLarge, Token: "o", EventID: "zero", Body: make([]byte, 1<<20)},
+	} {
+		require.NoError(t, l.DeadLetter(t.Context(), d))
+	}
+	subjects, records := deadletters(t, s)
+	require.Equal(t, []string{
+		"daemon.deadletters.not_json.=unknown", "daemon.deadletters.not_json.=unknown", "daemon.deadletters.invalid_utf8.=unknown",
+		"daemon.deadletters.invalid_field.=unknown", "daemon.deadletters.invalid_field.=unknown",
+		"daemon.deadletters.too_large.o", "daemon.deadletters.too_large.o",
+	}, subjects)
+	require.Equal(t, []byte{0xff, 0xfe}, records[2].BodyBase64)
+	require.Less(t, len(records[3].EventID), 2<<10)
+	require.Equal(t, 400<<10+1, records[5].BodyBytes)
+	require.Equal(t, "x"+strings.Repeat("é", 32<<10-1), records[5].Body, "cut at a character's end")
+}

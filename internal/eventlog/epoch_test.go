@@ -1,0 +1,117 @@
+package eventlog_test
+
+import (
+	"context"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/neolith/daemon-gateway/internal/eventlog"
+	"github.com/neolith/daemon-gateway/pkg/event"
+)
+
+// run runs the log for the test and returns the epochs that it tells of.
+func run(t *testing.T, l *eventlog.Log) <-chan eventlog.Epoch {
+	t.Helper()
+	told := make(chan eventlog.Epoch, 100)
+	l.OnEpoch(func(p event.Partition, epoch eventlog.Epoch) {
+		if p == 0 {
+			told <- epoch
+		}
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- l.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		require.NoError(t, <-ended)
+	})
+	return told
+}
+
+func TestEpochOfAStreamCreatedAnew(t *testing.T) {
+	t.Parallel()
+	s, l := setup(t)
+	other := open(t, s.JetStream(), config())
+	told, toldOther := run(t, l), run(t, other)
+	token := tokensOf(l, 0, 1)[0]
+	last := publish(t, l, token, "e", "x")
+	state, err := l.Refresh(t.Context(), 0)
+	require.NoError(t, err)
+	require.Equal(t, eventlog.State{Epoch: l.Epoch(0), First: 1, Last: last}, state)
+
+	require.NoError(t, s.JetStream().DeleteStream(t.Context(), event.StreamName(0)))
+	_, err = l.LastSequences(t.Context(), 0, []event.Token{token})
+	require.ErrorIs(t, err, eventlog.ErrUnavailable)
+	anew, err := l.Refresh(t.Context(), 0)
+	require.NoError(t, err)
+	require.Zero(t, anew.Last)
+	require.Greater(t, string(anew.Epoch), string(state.Epoch))
+	require.Equal(t, anew.Epoch, <-told)
+	require.Equal(t, anew.Epoch, <-toldOther)
+	require.Equal(t, anew.Epoch, other.Epoch(0))
+
+	again, err := other.Refresh(t.Context(), 0)
+	require.NoError(t, err)
+	require.Equal(t, anew, again, "a second node must not begin a third epoch")
+	got, err := l.LastSequences(t.Context(), 0, []event.Token{token})
+	require.NoError(t, err)
+	require.Equal(t, []eventlog.Last{{UpTo: 1}}, got)
+}
+
+func TestRaiseEpochOnlyOnce(t *testing.T) {
+	t.Parallel()
+	s, l := setup(t)
+	other := open(t, s.JetStream(), config())
+	told := run(t, other)
+	seen := l.Epoch(0)
+	raised, err := l.RaiseEpoch(t.Context(), 0, seen)
+	require.NoError(t, err)
+	require.NotEqual(t, seen, raised)
+	require.Equal(t, raised, l.Epoch(0))
+	same, err := other.RaiseEpoch(t.Context(), 0, seen)
+	require.NoError(t, err)
+	require.Equal(t, raised, same, "whoever is late learns the epoch and does not raise it again")
+	require.Equal(t, raised, <-told)
+	require.Equal(t, raised, open(t, s.JetStream(), config()).Epoch(0))
+	_, err = l.RaiseEpoch(t.Context(), 0, "")
+	require.Error(t, err)
+}
+
+// TestEpochOutlivesItsBucket: with the bucket lost, the counter must not start
+// again from where it was.
+func TestEpochOutlivesItsBucket(t *testing.T) {
+	t.Parallel()
+	s, l := setup(t)
+	js := s.JetStream()
+	require.NoError(t, js.DeleteKeyValue(t.Context(), eventlog.ClusterBucket))
+	before := l.Epoch(0)
+	// The first counter is the time in seconds: wait for the next.
+	require.Eventually(t, func() bool { return time.Now().Unix() > int64(counter(t, before)) }, waitTime, 10*time.Millisecond)
+	require.Greater(t, string(open(t, js, config()).Epoch(0)), string(before))
+}
+
+func counter(t *testing.T, epoch eventlog.Epoch) uint64 {
+	t.Helper()
+	_, hex, _ := strings.Cut(string(epoch), ".")
+	n, err := strconv.ParseUint(hex, 16, 64)
+	require.NoError(t, err)
+	return n
+}
+
+func TestCheckpoints(t *testing.T) {
+	t.Parallel()
+	_, l := setup(t)
+	_, ok, err := l.LoadCheckpoint(t.Context(), 1)
+	require.NoError(t, err)
+	require.False(t, ok)
+	want := eventlog.Checkpoint{Epoch: l.Epoch(1), Sequence: 42}
+	require.NoError(t, l.SaveCheckpoint(t.Context(), 1, want))
+	got, ok, err := l.LoadCheckpoint(t.Context(), 1)
+	require.NoError(t, err)
+	require.True(t, ok)
+	require.Equal(t, want, got)
+}

@@ -1,0 +1,86 @@
+package eventlog_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/neolith/daemon-gateway/internal/eventlog"
+	"github.com/neolith/daemon-gateway/internal/settings"
+	"github.com/neolith/daemon-gateway/internal/testserver"
+	"github.com/neolith/daemon-gateway/pkg/event"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const waitTime = 30 * time.Second
+
+// config returns the defaults with few partitions.
+func config(change ...func(*eventlog.Config)) eventlog.Config {
+	cfg := settings.Default[eventlog.Config]()
+	cfg.Partitions = 2
+	for _, f := range change {
+		f(&cfg)
+	}
+	return cfg
+}
+
+func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+// open opens a log on the server over a connection of its own.
+func open(t *testing.T, js jetstream.JetStream, cfg eventlog.Config, options ...eventlog.Option) *eventlog.Log {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), waitTime)
+	defer cancel()
+	l, err := eventlog.Open(ctx, js, cfg, quiet(), prometheus.NewPedanticRegistry(), options...)
+	require.NoError(t, err)
+	return l
+}
+
+// setup starts a server and opens a log on it.
+func setup(t *testing.T, change ...func(*eventlog.Config)) (*testserver.NATSServer, *eventlog.Log) {
+	t.Helper()
+	s := testserver.NATS(t)
+	return s, open(t, s.JetStream(), config(change...))
+}
+
+// tokensOf returns n different orchestrators of a partition.
+func tokensOf(l *eventlog.Log, p event.Partition, n int) []event.Token {
+	var tokens []event.Token
+	for i := 0; len(tokens) < n; i++ {
+		if token := event.Token(fmt.Sprintf("orchestrator-%d", i)); l.Partition(token) == p {
+			tokens = append(tokens, token)
+		}
+	}
+	return tokens
+}
+
+// publish stores an event of the orchestrator and returns its sequence.
+func publish(t *testing.T, l *eventlog.Log, token event.Token, id, body string) uint64 {
+	t.Helper()
+	ack, err := l.Publish(t.Context(), token, id, []byte(body))
+	require.NoError(t, err)
+	return ack.Sequence
+}
+
+func read(t *testing.T, l *eventlog.Log, token event.Token, from uint64, maxEvents, maxBytes int) eventlog.Page {
+	t.Helper()
+	page, err := l.Read(t.Context(), l.Partition(token), token, from, maxEvents, maxBytes)
+	require.NoError(t, err)
+	return page
+}
+
+func sequences(page eventlog.Page) []uint64 {
+	var list []uint64
+	for _, m := range page.Messages {
+		list = append(list, m.Sequence)
+	}
+	return list
+}

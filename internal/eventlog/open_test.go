@@ -1,0 +1,142 @@
+package eventlog_test
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/neolith/daemon-gateway/internal/eventlog"
+	"github.com/neolith/daemon-gateway/internal/testserver"
+	"github.com/neolith/daemon-gateway/pkg/event"
+)
+
+func TestManyNodesOpenAtOnce(t *testing.T) {
+	t.Parallel()
+	s := testserver.NATS(t)
+	var group errgroup.Group
+	logs := make([]*eventlog.Log, 6)
+	for i := range logs {
+		js := s.JetStream()
+		group.Go(func() (err error) {
+			logs[i], err = eventlog.Open(t.Context(), js, config(), quiet(), prometheus.NewRegistry())
+			return err
+		})
+	}
+	require.NoError(t, group.Wait())
+	for _, l := range logs {
+		for p := range event.Partition(2) {
+			require.NotEmpty(t, l.Epoch(p))
+			require.Equal(t, logs[0].Epoch(p), l.Epoch(p))
+		}
+	}
+}
+
+func TestOpenRefusesAnotherNumberOfPartitions(t *testing.T) {
+	t.Parallel()
+	s, _ := setup(t)
+	cfg := config(func(c *eventlog.Config) { c.Partitions = 3 })
+	_, err := eventlog.Open(t.Context(), s.JetStream(), cfg, quiet(), prometheus.NewRegistry())
+	require.ErrorIs(t, err, eventlog.ErrPartitions)
+	require.ErrorContains(t, err, "PARTITIONS is 3, expected 2")
+}
+
+func TestOpenRefusesWhatNATSCanNeverHold(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(*eventlog.Config){
+		"replicas without a cluster": func(c *eventlog.Config) { c.StreamReplicas = 3 },
+		"events over max_payload":    func(c *eventlog.Config) { c.MaxEventBytes = 1 << 20 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := testserver.NATS(t)
+			_, err := eventlog.Open(t.Context(), s.JetStream(), config(change), quiet(), prometheus.NewRegistry())
+			require.ErrorIs(t, err, eventlog.ErrConfig)
+		})
+	}
+}
+
+func TestOpenWaitsForNATSAndSaysSo(t *testing.T) {
+	t.Parallel()
+	s := testserver.NATS(t)
+	js := s.JetStream()
+	s.Shutdown()
+	var (
+		mu      sync.Mutex
+		details []string
+	)
+	waiting := make(chan struct{})
+	var once sync.Once
+	progress := eventlog.Progress(func(detail string) {
+		mu.Lock()
+		defer mu.Unlock()
+		if details = append(details, detail); len(details) > 1 {
+			once.Do(func() { close(waiting) })
+		}
+	})
+	go func() {
+		<-waiting
+		s.Start()
+	}()
+	open(t, js, config(), progress)
+	mu.Lock()
+	defer mu.Unlock()
+	require.Contains(t, details[1], "not connected to NATS")
+	require.Empty(t, details[len(details)-1])
+}
+
+func TestOpenEndsWithItsContext(t *testing.T) {
+	t.Parallel()
+	s := testserver.NATS(t)
+	js := s.JetStream()
+	s.Shutdown()
+	ctx, cancel := context.WithCancel(t.Context())
+	_, err := eventlog.Open(ctx, js, config(), quiet(), prometheus.NewRegistry(), eventlog.Progress(func(detail string) {
+		if detail != "connecting to NATS" {
+			cancel()
+		}
+	}))
+	require.ErrorIs(t, err, context.Canceled)
+}
+
+// TestOpenExplainsMissingRoom: with the defaults NATS reserves far more than a
+// small disk has.
+func TestOpenExplainsMissingRoom(t *testing.T) {
+	t.Parallel()
+	s := testserver.NATS(t, func(o *server.Options) { o.JetStreamMaxStore = 12 << 30 })
+	ctx, cancel := context.WithCancel(t.Context())
+	_, err := eventlog.Open(ctx, s.JetStream(), config(), quiet(), prometheus.NewRegistry(), eventlog.Progress(func(detail string) {
+		if detail != "connecting to NATS" {
+			cancel()
+		}
+	}))
+	require.ErrorContains(t, err, "it reserves PARTITIONS x LOG_MAX_BYTES")
+}
+
+func TestOnlyAManagerChangesWhatExists(t *testing.T) {
+	t.Parallel()
+	s, _ := setup(t)
+	js := s.JetStream()
+	longer := config(func(c *eventlog.Config) {
+		c.EventRetention, c.EventsPerOrchestrator = 14*24*time.Hour, 2000
+	})
+	check := func(maxAge time.Duration, perSubject int64) {
+		t.Helper()
+		stream, err := js.Stream(t.Context(), event.StreamName(1))
+		require.NoError(t, err)
+		require.Equal(t, maxAge, stream.CachedInfo().Config.MaxAge)
+		require.Equal(t, perSubject, stream.CachedInfo().Config.MaxMsgsPerSubject)
+		bucket, err := js.Stream(t.Context(), eventlog.BucketStream(eventlog.CursorBucket(1)))
+		require.NoError(t, err)
+		require.Equal(t, maxAge+24*time.Hour, bucket.CachedInfo().Config.MaxAge)
+	}
+	open(t, js, longer)
+	check(7*24*time.Hour, 1000)
+	open(t, js, longer, eventlog.Manage())
+	check(14*24*time.Hour, 2000)
+}
