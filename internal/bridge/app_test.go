@@ -261,7 +261,7 @@ func TestStopPublishesWhatIsHeld(t *testing.T) {
 		return err == nil && heard["daemon:events"] == 0
 	}, "the bridge has unsubscribed")
 	publish(t, client, "daemon:events", eventJSON("vp", events))
-	require.Equal(t, events, a.pump.depth())
+	eventually(t, func() bool { return a.pump.depth() == events }, "what was on its way is held")
 	s.nats.Start()
 	require.NoError(t, a.wait())
 	require.Equal(t, eventIDs("vp", 0, events), ids(s.stored(cfg.Log.Partitions)["vp"]))

@@ -1,0 +1,158 @@
+package bridge
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"github.com/neolith/daemon-gateway/internal/settings"
+	"github.com/neolith/daemon-gateway/internal/testserver"
+)
+
+// logBuffer is a log that may be read while it is written.
+type logBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *logBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *logBuffer) count(text string) int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return strings.Count(b.buf.String(), text)
+}
+
+// listener is a source on its own, with its log.
+type listener struct {
+	*source
+	in  *inbox
+	log *logBuffer
+}
+
+// listen runs a source until the test ends; change may make it less patient.
+func listen(t *testing.T, cfg RedisConfig, change func(*timing)) *listener {
+	t.Helper()
+	client, err := newRedisClient(cfg)
+	require.NoError(t, err)
+	channels, patterns := cfg.subscriptions()
+	l := &listener{in: newInbox(1000, 1<<20), log: &logBuffer{}}
+	l.source = &source{
+		client: client, channels: channels, patterns: patterns, timing: defaultTiming,
+		push: func(h heard) { l.in.push(h) }, link: newLink(time.Now()),
+		metrics: newMetrics(prometheus.NewPedanticRegistry()), logger: slog.New(slog.NewTextHandler(l.log, nil)),
+	}
+	change(&l.timing)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = l.Run(ctx)
+	}()
+	t.Cleanup(func() {
+		cancel()
+		<-done
+		_ = client.Close()
+	})
+	return l
+}
+
+func redisConfig(url string) RedisConfig {
+	cfg := settings.Default[RedisConfig]()
+	cfg.RedisURL = settings.URL(url)
+	return cfg
+}
+
+func (l *listener) connected() bool { return l.link.state().connected }
+
+// TestDeadConnectionIsGivenUp: a Redis that no longer answers, while its
+// socket stays open, is noticed by its silence.
+func TestDeadConnectionIsGivenUp(t *testing.T) {
+	t.Parallel()
+	server := testserver.Redis(t)
+	l := listen(t, redisConfig(server.URL()), func(timing *timing) {
+		timing.ping, timing.dead = 20*time.Millisecond, 200*time.Millisecond
+	})
+	eventually(t, l.connected, "subscribed")
+	client := redis.NewClient(&redis.Options{Addr: server.Addr()})
+	t.Cleanup(func() { _ = client.Close() })
+	require.NoError(t, client.Do(t.Context(), "CLIENT", "PAUSE", "2000", "ALL").Err())
+	eventually(t, func() bool { return l.log.count(errDead.Error()) > 0 }, "the dead connection is noticed")
+	eventually(t, l.connected, "subscribed again")
+	require.Positive(t, testutil.ToFloat64(l.metrics.gaps))
+}
+
+// TestCutConnectionIsAGap: go-redis subscribes again behind our back; that
+// must be counted, and what comes on the new connection must be heard.
+func TestCutConnectionIsAGap(t *testing.T) {
+	t.Parallel()
+	server := testserver.Redis(t)
+	l := listen(t, redisConfig(server.URL()), func(*timing) {})
+	eventually(t, l.connected, "subscribed")
+	client := redis.NewClient(&redis.Options{Addr: server.Addr()})
+	t.Cleanup(func() { _ = client.Close() })
+	require.NoError(t, client.Do(t.Context(), "CLIENT", "KILL", "TYPE", "pubsub").Err())
+	eventually(t, func() bool { return testutil.ToFloat64(l.metrics.gaps) == 1 && l.connected() }, "the gap is counted")
+	publish(t, client, "daemon:events", "x")
+	eventually(t, func() bool { return l.in.len() == 1 }, "the message is heard")
+}
+
+func TestSilenceIsSaidOnce(t *testing.T) {
+	t.Parallel()
+	server := testserver.Redis(t)
+	const said = "nothing is published there"
+	l := listen(t, redisConfig(server.URL()), func(timing *timing) {
+		timing.ping, timing.silent = time.Millisecond, 50*time.Millisecond
+	})
+	eventually(t, func() bool { return l.log.count(said) == 1 }, "the silence is said")
+	client := redis.NewClient(&redis.Options{Addr: server.Addr()})
+	t.Cleanup(func() { _ = client.Close() })
+	publish(t, client, "daemon:events", "x")
+	eventually(t, func() bool { return l.log.count(said) == 2 }, "a new silence is said again")
+}
+
+func TestLinkSaysOneSilenceOnce(t *testing.T) {
+	t.Parallel()
+	start := time.Unix(1000, 0)
+	l := newLink(start)
+	require.False(t, l.silent(start.Add(time.Hour), time.Minute), "not connected is another matter")
+	require.False(t, l.up(start.Add(time.Second)))
+	require.False(t, l.silent(start.Add(time.Minute), time.Minute))
+	require.True(t, l.silent(start.Add(time.Hour), time.Minute))
+	require.False(t, l.silent(start.Add(2*time.Hour), time.Minute))
+	require.Equal(t, 2*time.Hour-time.Second, l.down(start.Add(2*time.Hour), false, "gone"))
+	require.Equal(t, 11*time.Second, l.disconnected(start.Add(2*time.Hour+10*time.Second)))
+	require.True(t, l.up(start.Add(3*time.Hour)), "a gap")
+}
+
+// TestRefusedSubscriptionIsTriedAgain: Redis answers, and will not let us hear.
+func TestRefusedSubscriptionIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	server := testserver.Redis(t)
+	client := redis.NewClient(&redis.Options{Addr: server.Addr()})
+	t.Cleanup(func() { _ = client.Close() })
+	acl := func(rule string) {
+		require.NoError(t, client.Do(t.Context(), "ACL", "SETUSER", "bridge", "on", ">pw", "+@all", "~*", rule).Err())
+	}
+	acl("resetchannels")
+	l := listen(t, redisConfig("redis://bridge:pw@"+server.Addr()), func(timing *timing) {
+		timing.retry = backoff{first: time.Millisecond, most: 10 * time.Millisecond}
+	})
+	eventually(t, func() bool { return strings.Contains(l.link.state().problem, "NOPERM") }, "the refusal is known")
+	require.True(t, l.link.state().answers)
+	acl("&daemon:*")
+	eventually(t, l.connected, "subscribed once allowed")
+}
