@@ -26,7 +26,9 @@ type fetchFunc func(ctx context.Context, subjects []string) (map[string]eventlog
 // caller of a batch sends it, so no goroutine is needed. Its methods may be
 // called at the same time.
 type gatherer struct {
-	fetch fetchFunc // set once
+	// Set once.
+	fetch fetchFunc
+	delay time.Duration // gatherDelay
 
 	mu   sync.Mutex
 	open *gathered // the batch that takes more subjects; nil: none
@@ -73,7 +75,7 @@ func (g *gatherer) join(subject string) (batch *gathered, first bool) {
 
 // send waits for the batch to fill, closes it and asks.
 func (g *gatherer) send(ctx context.Context, batch *gathered) {
-	timer := time.NewTimer(gatherDelay)
+	timer := time.NewTimer(g.delay)
 	defer timer.Stop()
 	select {
 	case <-timer.C:

@@ -39,7 +39,7 @@ type partition struct {
 
 func newPartition(p event.Partition, fetch fetchFunc) *partition {
 	return &partition{
-		bucket: eventlog.CursorBucket(p), reads: gatherer{fetch: fetch},
+		bucket: eventlog.CursorBucket(p), reads: gatherer{fetch: fetch, delay: gatherDelay},
 		keys: make(map[event.Token]*key), dirty: make(map[event.Token]struct{}),
 	}
 }

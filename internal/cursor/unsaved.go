@@ -42,14 +42,13 @@ func (u *unsaved) addAll(later unsaved, lim limits) {
 // reapply puts own states onto a record as it was read. rec is not modified.
 //
 // An own entry that has meanwhile been removed, because a successor took it
-// over while the directory did not show this daemon, is put back. That is
-// right: a takeover begins at or below the floor that it removes and speaks
-// for the same ids, so with both entries there the orchestrator's lowest floor
-// is no higher than with either alone. The successor goes on considering all
-// that this daemon lacks, so what the two share may be sent twice, and nothing
-// is passed by. Leaving it out would be wrong: should the successor be gone
-// before it settles, or have other subscriptions later, what this daemon lacks
-// would be known to nobody.
+// over while the directory did not show this daemon, is put back. It harms
+// nothing: an entry more can only lower where newcomers start, and the
+// successor goes on from at or below the removed floor, for the same ids, so
+// what the two share may be sent twice and nothing is passed by. Leaving it out
+// would hold only while the successor wants all that this daemon wants: should
+// it start again with fewer subscriptions, it would pass by what this living
+// daemon lacks, and if this one then crashed, nobody would know.
 func (u unsaved) reapply(rec Record, lim limits) Record {
 	if len(u.entries) == 0 || newer(rec.Epoch, u.epoch) {
 		return rec
