@@ -1,0 +1,89 @@
+package bridge
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"github.com/neolith/daemon-gateway/internal/testserver"
+)
+
+// redisProcess starts a redis-server in a mode that testserver has not, and
+// returns its address. It ends with the test.
+func redisProcess(t *testing.T, port int, args ...string) string {
+	t.Helper()
+	cmd := exec.Command("redis-server", append(args, "--port", strconv.Itoa(port), "--bind", "127.0.0.1",
+		"--dir", t.TempDir())...)
+	require.NoError(t, cmd.Start())
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+	client := redis.NewClient(&redis.Options{Addr: addr})
+	t.Cleanup(func() { _ = client.Close() })
+	eventually(t, func() bool { return client.Ping(t.Context()).Err() == nil }, "redis-server answers")
+	return addr
+}
+
+func freePorts(t *testing.T, n int) (ports []int) {
+	t.Helper()
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		require.NoError(t, err)
+		defer func() { _ = l.Close() }()
+		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
+	}
+	return ports
+}
+
+func TestCluster(t *testing.T) {
+	t.Parallel()
+	ports := freePorts(t, 2)
+	addr := redisProcess(t, ports[0], "--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(ports[1]), "--save", "")
+	node := redis.NewClient(&redis.Options{Addr: addr})
+	t.Cleanup(func() { _ = node.Close() })
+	require.NoError(t, node.ClusterAddSlotsRange(t.Context(), 0, 16383).Err())
+	eventually(t, func() bool {
+		return node.Set(t.Context(), "daemon:session:d1", `{"orchestratorId":"vp"}`, 0).Err() == nil
+	}, "the cluster is up")
+
+	cfg := redisConfig("redis://127.0.0.1:1") // its host is not used
+	cfg.RedisAddrs = []string{addr}
+	cfg.RedisPatterns = []string{"daemon:*:events"}
+	l := listen(t, cfg, func(*timing) {})
+	require.IsType(t, &redis.ClusterClient{}, l.client)
+	eventually(t, l.connected, "subscribed")
+	publish(t, node, "daemon:events", "x")
+	publish(t, node, "daemon:d1:events", "y")
+	eventually(t, func() bool { return l.in.len() == 2 }, "both are heard")
+	whose, err := lookupSession(t.Context(), l.client, "d1")
+	require.NoError(t, err)
+	require.EqualValues(t, "vp", whose)
+}
+
+func TestSentinel(t *testing.T) {
+	t.Parallel()
+	master := testserver.Redis(t)
+	host, port, err := net.SplitHostPort(master.Addr())
+	require.NoError(t, err)
+	file := filepath.Join(t.TempDir(), "sentinel.conf")
+	require.NoError(t, os.WriteFile(file, fmt.Appendf(nil, "sentinel monitor neolith %s %s 1\n", host, port), 0o600))
+	sentinel := redisProcess(t, freePorts(t, 1)[0], file, "--sentinel")
+
+	cfg := redisConfig("redis://127.0.0.1:1")
+	cfg.RedisAddrs, cfg.RedisMasterName = []string{sentinel}, "neolith"
+	l := listen(t, cfg, func(*timing) {})
+	eventually(t, l.connected, "subscribed")
+	client := redis.NewClient(&redis.Options{Addr: master.Addr()})
+	t.Cleanup(func() { _ = client.Close() })
+	publish(t, client, "daemon:events", "x")
+	eventually(t, func() bool { return l.in.len() == 1 }, "the master's message is heard")
+}
