@@ -32,6 +32,18 @@ func (w *world) checkSend(c *conn, e session.Send) {
 	}
 }
 
+// checkHeard guards invariant 2 at the daemon: first sends come in log order.
+func (w *world) checkHeard(c *conn, s session.Send) {
+	if s.Redelivered {
+		w.stats.repeats++
+		return
+	}
+	if c.heard.Epoch == s.Position.Epoch && s.Position.Sequence <= c.heard.Sequence {
+		w.fail("invariant 2: %s hears sequence %d after %d", c.id, s.Position.Sequence, c.heard.Sequence)
+	}
+	c.heard = s.Position
+}
+
 // forgetFlushed: who lost its entry to a successor, and comes back under the
 // same id after all, starts where the successor did.
 func (w *world) forgetFlushed(ids []protocol.DaemonID) {

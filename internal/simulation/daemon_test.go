@@ -71,9 +71,7 @@ func (w *world) hear(d *daemon) {
 	n := 1 + w.r.IntN(len(c.wire))
 	for _, s := range c.wire[:n] {
 		w.stats.sent++
-		if s.Redelivered {
-			w.stats.repeats++
-		}
+		w.checkHeard(c, s)
 		if s.Event.RequiresAck {
 			d.received = append(d.received, s)
 		}

@@ -42,7 +42,8 @@ type conn struct {
 	work      []func() // answers to effects, given at any later time in any order
 	queue     []session.Send
 	wire      []session.Send
-	highest   uint64 // of first sends, in the session's epoch
+	highest   uint64            // of first sends, in the session's epoch
+	heard     eventlog.Position // the highest that the daemon was first sent
 	epoch     eventlog.Epoch
 	ackedBy   []uint64 // acknowledged on this connection, in epoch
 	began     int      // the step in which the session was started
@@ -66,7 +67,7 @@ func (w *world) connect(e *edge, d *daemon) {
 	w.names++
 	c := &conn{session: protocol.SessionID(fmt.Sprintf("s%06d", w.names)), daemon: d, id: d.id, edge: e, epoch: e.epoch}
 	c.s = session.New(session.Config{
-		Orchestrator: d.token, Daemon: d.id, WindowEvents: windowEvents, WindowBytes: 1 << 20,
+		Orchestrator: w.orchestrator(d), Daemon: d.id, WindowEvents: w.window(), WindowBytes: 1 << 20,
 		AckTimeout: ackTimeout, MaxDeliveries: maxDeliveries, MaxEventBytes: event.DefaultMaxBytes, EventsPerOrchestrator: keep,
 	})
 	e.conns = append(e.conns, c)
@@ -147,7 +148,7 @@ func (w *world) answerLast(c *conn, e session.AskLast) {
 	}
 	upTo := w.replica()
 	last := eventlog.Last{UpTo: upTo}
-	if stored := w.log.of(c.daemon.token, 1, upTo); len(stored) > 0 {
+	if stored := w.log.of(w.orchestrator(c.daemon), 1, upTo); len(stored) > 0 {
 		last.Sequence = stored[len(stored)-1].Sequence
 	}
 	if w.mistake == upToFromLeader {
@@ -161,7 +162,7 @@ func (w *world) answerRead(c *conn, e session.Read) {
 		c.s.ReadFailed(w.run(c, e.Run), w.now)
 		return
 	}
-	all := w.log.of(c.daemon.token, e.From, w.replica())
+	all := w.log.of(w.orchestrator(c.daemon), e.From, w.replica())
 	n := min(len(all), e.MaxEvents)
 	c.s.ReadDone(w.run(c, e.Run), eventlog.Page{Messages: all[:n], Remaining: uint64(len(all) - n)}, w.now)
 }
@@ -246,6 +247,9 @@ func (w *world) write(token event.Token, record cursor.Record) {
 
 // put writes the socket: the frames reach the daemon later, or never.
 func (w *world) put(c *conn) {
+	if w.mistake == unorderedSocket {
+		w.r.Shuffle(len(c.queue), func(i, j int) { c.queue[i], c.queue[j] = c.queue[j], c.queue[i] })
+	}
 	n := w.r.IntN(len(c.queue) + 1)
 	for _, s := range c.queue[:n] {
 		c.wire = append(c.wire, s)

@@ -3,14 +3,19 @@ package simulation
 import (
 	"github.com/neolith/daemon-gateway/internal/cursor"
 	"github.com/neolith/daemon-gateway/internal/router/lane"
+	"github.com/neolith/daemon-gateway/pkg/event"
 )
 
 // mistake is a simplification that the design rules out. Each takes one
 // mechanism away, at the border of the state machines, and has to be caught.
 type mistake string
 
+// none is the design as it is.
+const none mistake = ""
+
+// The mistakes. Each is made at the border of the state machines, so that no
+// code under test knows of it.
 const (
-	none mistake = ""
 	// sharedConsumer: all routers read through one consumer, so each sees only
 	// a part of the log and claims more about gaps than it knows.
 	sharedConsumer mistake = "routers share a consumer"
@@ -19,25 +24,56 @@ const (
 	// upToFromLeader: complete is taken from the leader while the newest
 	// sequence came from a replica that lags.
 	upToFromLeader mistake = "up-to from the leader, newest from a replica"
-	// floorIsComplete: the cursor follows what was considered, not what was settled.
-	floorIsComplete mistake = "the cursor passes what is unsettled"
-	// rangesForgotten: settled ranges above the floor are not kept.
-	rangesForgotten mistake = "settled ranges are not kept"
-	// newestEntryWins: the last writer of a cursor wins, not the higher floor.
-	newestEntryWins mistake = "the newest cursor entry wins"
-	// deadLetterUnstored: the cursor passes a dead letter that was not stored.
-	deadLetterUnstored mistake = "a dead letter counts before it is stored"
+	// startFromNow: a daemon id never seen starts from now.
+	startFromNow mistake = "a new daemon id starts from now"
 	// epochIgnored: edges go on with the sequences of a log that was rolled back.
 	epochIgnored mistake = "a rolled-back log is not noticed"
 	// staleAnswers: an answer of an earlier epoch is taken for one of this.
 	staleAnswers mistake = "answers of an earlier epoch are believed"
-	// startFromNow: a daemon id never seen starts from now.
-	startFromNow mistake = "a new daemon id starts from now"
+	// unorderedSocket: a socket writes what waits for it in any order.
+	unorderedSocket mistake = "the socket writes in any order"
+	// floorIsComplete: the cursor follows what was considered, not what was settled.
+	floorIsComplete mistake = "the cursor passes what is unsettled"
+	// deadLetterUnstored: the cursor passes a dead letter that was not stored.
+	deadLetterUnstored mistake = "a dead letter counts before it is stored"
+	// rangesForgotten: settled ranges above the floor are not kept.
+	rangesForgotten mistake = "settled ranges are not kept"
+	// newestEntryWins: the last writer of a cursor wins, not the higher floor.
+	newestEntryWins mistake = "the newest cursor entry wins"
+	// windowUnbounded: a session considers as much as comes.
+	windowUnbounded mistake = "the window has no bound"
+	// foreignSession: a connection is not bound to the orchestrator that it
+	// has authenticated for.
+	foreignSession mistake = "a connection is bound to another orchestrator"
 )
 
-var mistakes = []mistake{
-	sharedConsumer, afterNotRaised, upToFromLeader, floorIsComplete, rangesForgotten,
-	newestEntryWins, deadLetterUnstored, epochIgnored, staleAnswers, startFromNow,
+const (
+	lost        = "invariant 1"
+	disordered  = "invariant 2"
+	passed      = "invariant 3"
+	unbounded   = "invariant 4"
+	foreign     = "invariant 5"
+	resentAcked = "acknowledged and flushed before"
+)
+
+// mistakes says for each what it breaks.
+var mistakes = []struct {
+	mistake mistake
+	breaks  []string
+}{
+	{sharedConsumer, []string{lost, passed}},
+	{afterNotRaised, []string{lost, passed}},
+	{upToFromLeader, []string{lost, passed}},
+	{startFromNow, []string{lost, passed}},
+	{epochIgnored, []string{lost}},
+	{staleAnswers, []string{lost, passed}},
+	{unorderedSocket, []string{disordered}},
+	{floorIsComplete, []string{passed}},
+	{deadLetterUnstored, []string{lost, passed}},
+	{rangesForgotten, []string{resentAcked}},
+	{newestEntryWins, []string{resentAcked}},
+	{windowUnbounded, []string{unbounded}},
+	{foreignSession, []string{foreign}},
 }
 
 func (w *world) distort(rt *router, send *lane.Send) {
@@ -78,4 +114,19 @@ func (w *world) decide(record cursor.Record, req cursor.StartRequest) (cursor.Re
 		next.Daemons[req.Daemon] = d.Entry
 	}
 	return next, d
+}
+
+// window and orchestrator are what a session is configured with.
+func (w *world) window() int {
+	if w.mistake == windowUnbounded {
+		return 1000
+	}
+	return windowEvents
+}
+
+func (w *world) orchestrator(d *daemon) event.Token {
+	if w.mistake == foreignSession {
+		return w.tokens[0]
+	}
+	return d.token
 }

@@ -3,6 +3,7 @@ package simulation
 import (
 	"flag"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -167,15 +168,17 @@ func TestNoInvariantBreaksInRandomRuns(t *testing.T) {
 func TestEachMistakeIsCaught(t *testing.T) {
 	t.Parallel()
 	for _, m := range mistakes {
-		t.Run(string(m), func(t *testing.T) {
+		t.Run(string(m.mistake), func(t *testing.T) {
 			t.Parallel()
 			for seed := uint64(1); seed < 5000; seed++ {
-				if _, err := simulate(seed, *flagSteps, m); err != nil {
+				if _, err := simulate(seed, *flagSteps, m.mistake); err != nil {
 					t.Logf("caught at seed %d: %v", seed, err)
+					require.True(t, slices.ContainsFunc(m.breaks, func(what string) bool { return strings.Contains(err.Error(), what) }),
+						"expected a violation of %q, got: %v", m.breaks, err)
 					return
 				}
 			}
-			require.Fail(t, "not caught", "the simulation does not notice: %s", m)
+			require.Fail(t, "not caught", "the simulation does not notice: %s", m.mistake)
 		})
 	}
 }
