@@ -24,17 +24,20 @@ type Checkpoint struct {
 // may be an older one than was last saved, which costs repeats.
 func (l *Log) LoadCheckpoint(ctx context.Context, p event.Partition) (Checkpoint, bool, error) {
 	start := time.Now()
-	ctx, cancel := context.WithTimeout(ctx, l.requestTimeout)
-	defer cancel()
-	entry, err := l.checkpoints.Get(ctx, strconv.Itoa(int(p)))
-	if errors.Is(err, jetstream.ErrKeyNotFound) {
-		l.metrics.observe(opCheckpoint, start, nil)
-		return Checkpoint{}, false, nil
-	}
-	err = classify(err)
+	var entry jetstream.KeyValueEntry
+	err := l.request(ctx, func(ctx context.Context) (err error) {
+		entry, err = l.checkpoints.Get(ctx, strconv.Itoa(int(p)))
+		if errors.Is(err, jetstream.ErrKeyNotFound) {
+			return nil
+		}
+		return err
+	})
 	l.metrics.observe(opCheckpoint, start, err)
 	if err != nil {
 		return Checkpoint{}, false, fmt.Errorf("load the checkpoint of partition %d: %w", p, err)
+	}
+	if entry == nil {
+		return Checkpoint{}, false, nil
 	}
 	var c Checkpoint
 	if err := json.Unmarshal(entry.Value(), &c); err != nil {
@@ -54,10 +57,10 @@ func (l *Log) SaveCheckpoint(ctx context.Context, p event.Partition, c Checkpoin
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, l.requestTimeout)
-	defer cancel()
-	_, err = l.checkpoints.Put(ctx, strconv.Itoa(int(p)), data)
-	err = classify(err)
+	err = l.request(ctx, func(ctx context.Context) error {
+		_, err := l.checkpoints.Put(ctx, strconv.Itoa(int(p)), data)
+		return err
+	})
 	l.metrics.observe(opCheckpoint, start, err)
 	return wrap(fmt.Sprintf("save the checkpoint of partition %d", p), err)
 }

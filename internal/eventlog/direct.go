@@ -95,9 +95,15 @@ func apiPrefix(opts jetstream.JetStreamOptions) string {
 
 // direct asks any replica of a stream and collects its answer. An answer that
 // came in part is ErrUnavailable, never a shorter answer.
-func (l *Log) direct(ctx context.Context, stream string, req directRequest) (directAnswer, error) {
-	ctx, cancel := context.WithTimeout(ctx, l.requestTimeout)
-	defer cancel()
+func (l *Log) direct(ctx context.Context, stream string, req directRequest) (answer directAnswer, err error) {
+	err = l.request(ctx, func(ctx context.Context) error {
+		answer, err = l.directGet(ctx, stream, req)
+		return err
+	})
+	return answer, err
+}
+
+func (l *Log) directGet(ctx context.Context, stream string, req directRequest) (directAnswer, error) {
 	body, err := json.Marshal(req)
 	if err != nil {
 		return directAnswer{}, err

@@ -137,10 +137,14 @@ type State struct {
 // and to say with RaiseEpoch.
 func (l *Log) Refresh(ctx context.Context, p event.Partition) (State, error) {
 	start := time.Now()
-	ctx, cancel := context.WithTimeout(ctx, l.requestTimeout)
-	defer cancel()
-	info, epoch, err := l.ensurePartition(ctx, p, false)
-	err = classify(err)
+	var (
+		info  *jetstream.StreamInfo
+		epoch Epoch
+	)
+	err := l.request(ctx, func(ctx context.Context) (err error) {
+		info, epoch, err = l.ensurePartition(ctx, p, false)
+		return err
+	})
 	l.metrics.observe(opInfo, start, err)
 	if err != nil {
 		return State{}, fmt.Errorf("state of partition %d: %w", p, err)
@@ -157,10 +161,14 @@ func (l *Log) RaiseEpoch(ctx context.Context, p event.Partition, seen Epoch) (Ep
 	if err != nil {
 		return "", fmt.Errorf("raise epoch %q of partition %d: not an epoch", seen, p)
 	}
-	epoch, err := l.advance(ctx, p, func(current Epoch) (Epoch, bool) {
-		return NewEpoch(time.Unix(0, nanos), seen.counter()+1), current == seen
+	var epoch Epoch
+	err = l.request(ctx, func(ctx context.Context) (err error) {
+		epoch, err = l.advance(ctx, p, func(current Epoch) (Epoch, bool) {
+			return NewEpoch(time.Unix(0, nanos), seen.counter()+1), current == seen
+		})
+		return err
 	})
-	return epoch, wrap(fmt.Sprintf("raise the epoch of partition %d", p), classify(err))
+	return epoch, wrap(fmt.Sprintf("raise the epoch of partition %d", p), err)
 }
 
 // reconcileEpoch returns the epoch of a stream that was created at that time.

@@ -118,22 +118,21 @@ func (f *follower) run(ctx context.Context) (followCause, error) {
 }
 
 func (f *follower) create(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, f.log.requestTimeout)
-	defer cancel()
-	consumer, err := f.log.js.CreateConsumer(ctx, f.stream, jetstream.ConsumerConfig{
-		Description:       "Daemon gateway: a router",
-		DeliverPolicy:     jetstream.DeliverByStartSequencePolicy,
-		OptStartSeq:       f.last + 1,
-		AckPolicy:         jetstream.AckNonePolicy,
-		InactiveThreshold: consumerInactive,
-		MemoryStorage:     true,
-		Replicas:          1,
-	})
-	if err != nil {
+	return f.log.request(ctx, func(ctx context.Context) error {
+		consumer, err := f.log.js.CreateConsumer(ctx, f.stream, jetstream.ConsumerConfig{
+			Description:       "Daemon gateway: a router",
+			DeliverPolicy:     jetstream.DeliverByStartSequencePolicy,
+			OptStartSeq:       f.last + 1,
+			AckPolicy:         jetstream.AckNonePolicy,
+			InactiveThreshold: consumerInactive,
+			MemoryStorage:     true,
+			Replicas:          1,
+		})
+		if err == nil {
+			f.consumer = consumer.CachedInfo().Name
+		}
 		return err
-	}
-	f.consumer = consumer.CachedInfo().Name
-	return nil
+	})
 }
 
 // remove deletes the consumer, if the server can be reached at all.

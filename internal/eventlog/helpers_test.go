@@ -18,7 +18,7 @@ import (
 	"github.com/neolith/daemon-gateway/pkg/event"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m, testserver.LeakOptions()...) }
 
 const waitTime = 30 * time.Second
 

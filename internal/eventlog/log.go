@@ -19,10 +19,6 @@ import (
 	"github.com/neolith/daemon-gateway/pkg/event"
 )
 
-// requestTimeout bounds each request to the log, so that none hangs on an
-// answer that was lost.
-const requestTimeout = 5 * time.Second
-
 // Log is the event log as one node sees it over its connection. All methods may
 // be called at the same time, except that OnEpoch comes before Run.
 type Log struct {
@@ -41,7 +37,8 @@ type Log struct {
 	lasts chan struct{}
 	reads chan struct{}
 
-	epochs *epochs
+	epochs  *epochs
+	outages *outages
 }
 
 func newLog(js jetstream.JetStream, cfg Config, logger *slog.Logger, reg prometheus.Registerer) *Log {
@@ -56,6 +53,7 @@ func newLog(js jetstream.JetStream, cfg Config, logger *slog.Logger, reg prometh
 		lasts:          make(chan struct{}, concurrentLast),
 		reads:          make(chan struct{}, concurrentReads),
 		epochs:         newEpochs(cfg.Partitions),
+		outages:        watchOutages(js.Conn()),
 	}
 }
 

@@ -40,7 +40,7 @@ func (l *Log) Publish(ctx context.Context, orchestrator event.Token, eventID str
 }
 
 // PublishAsync is Publish in the background: done is called exactly once, from
-// a goroutine of its own, after at most the log's request timeout. It never
+// a goroutine of its own, at once or after some seconds at most. It never
 // blocks; how many are under way is for the caller to bound, and their order is
 // that of the calls only where the caller waits for one before the next.
 func (l *Log) PublishAsync(ctx context.Context, orchestrator event.Token, eventID string, body []byte, done func(Ack, error)) {
@@ -49,13 +49,12 @@ func (l *Log) PublishAsync(ctx context.Context, orchestrator event.Token, eventI
 
 // store publishes a message into a stream and waits until it is stored.
 func (l *Log) store(ctx context.Context, stream string, msg *nats.Msg) (*jetstream.PubAck, error) {
-	ctx, cancel := context.WithTimeout(ctx, l.requestTimeout)
-	defer cancel()
-	ack, err := l.js.PublishMsg(ctx, msg, jetstream.WithExpectStream(stream))
-	if err != nil {
-		return nil, classify(err)
-	}
-	return ack, nil
+	var ack *jetstream.PubAck
+	err := l.request(ctx, func(ctx context.Context) (err error) {
+		ack, err = l.js.PublishMsg(ctx, msg, jetstream.WithExpectStream(stream))
+		return err
+	})
+	return ack, err
 }
 
 // RenewSentinel publishes the sentinel of a partition: the one message that is

@@ -1,0 +1,74 @@
+package eventlog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// requestTimeout bounds each request to the log, so that none hangs on an
+// answer that was lost.
+const requestTimeout = 5 * time.Second
+
+var errConnectionLost = errors.New("connection to NATS lost")
+
+// outages ends the requests that are under way when the connection is lost,
+// whose answers will not come: to wait for them would add the request timeout
+// to every outage.
+type outages struct {
+	mu  sync.Mutex
+	ctx context.Context // ends with the connection that is up now
+	end context.CancelCauseFunc
+}
+
+// watchOutages starts a goroutine that ends when nc is closed.
+func watchOutages(nc *nats.Conn) *outages {
+	o := &outages{}
+	o.ctx, o.end = context.WithCancelCause(context.Background())
+	changes := nc.StatusChanged(nats.RECONNECTING, nats.DISCONNECTED, nats.CLOSED)
+	go func() {
+		for status := range changes {
+			o.lost()
+			if status == nats.CLOSED {
+				return
+			}
+		}
+	}()
+	if nc.IsClosed() {
+		nc.RemoveStatusListener(changes)
+	}
+	return o
+}
+
+func (o *outages) lost() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.end(errConnectionLost)
+	o.ctx, o.end = context.WithCancelCause(context.Background())
+}
+
+func (o *outages) connection() context.Context {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.ctx
+}
+
+// request does one request to NATS: within the request timeout and for as long
+// as the connection holds. Where these end it, the error is ErrUnavailable;
+// where the caller's context does, it is that context's.
+func (l *Log) request(ctx context.Context, f func(context.Context) error) error {
+	ending, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(l.outages.connection(), func() { cancel(errConnectionLost) })()
+	bounded, stop := context.WithTimeout(ending, l.requestTimeout)
+	defer stop()
+	err := f(bounded)
+	if err != nil && ctx.Err() == nil && bounded.Err() != nil {
+		return fmt.Errorf("%w: %w", ErrUnavailable, context.Cause(bounded))
+	}
+	return classify(err)
+}
