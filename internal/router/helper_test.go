@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"slices"
@@ -66,13 +67,36 @@ type cluster struct {
 
 func newCluster(t *testing.T, server *testserver.NATSServer) *cluster {
 	t.Helper()
-	c := &cluster{t: t, server: server, logger: slog.New(slog.NewTextHandler(t.Output(), nil)).With("test", t.Name())}
+	c := &cluster{t: t, server: server, logger: slog.New(slog.NewTextHandler(untilEnd(t), &slog.HandlerOptions{Level: slog.LevelDebug}))}
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	var err error
 	c.log, err = eventlog.Open(ctx, server.JetStream(), c.config().Log, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	require.NoError(t, err)
 	return c
+}
+
+// testOutput is the test's output while the test runs. memberlist may log for
+// a moment after it was shut down, which testing answers with a panic.
+type testOutput struct {
+	mu  sync.Mutex
+	out io.Writer
+}
+
+func untilEnd(t *testing.T) *testOutput {
+	o := &testOutput{out: t.Output()}
+	t.Cleanup(func() {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		o.out = io.Discard
+	})
+	return o
+}
+
+func (o *testOutput) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.out.Write(p)
 }
 
 func (c *cluster) config() Config {
