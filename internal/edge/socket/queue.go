@@ -18,10 +18,12 @@ type Frame struct {
 	Size int
 	// Priority lets the frame overtake waiting frames of a lower one.
 	Priority int
-	// Run, Sequence and Stored are the event's, for the Handler's use in Written.
-	Run      uint32
-	Sequence uint64
-	Stored   time.Time
+	// Run, Sequence, Stored and Redelivered are the event's, for the Handler's
+	// use in Written.
+	Run         uint32
+	Sequence    uint64
+	Stored      time.Time
+	Redelivered bool
 }
 
 // queue holds what waits to be written: replies first, then events.

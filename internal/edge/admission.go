@@ -1,0 +1,236 @@
+package edge
+
+import (
+	"context"
+	"hash/maphash"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/neolith/daemon-gateway/internal/edge/conversation"
+	"github.com/neolith/daemon-gateway/internal/edge/session"
+	"github.com/neolith/daemon-gateway/internal/ring"
+	"github.com/neolith/daemon-gateway/pkg/event"
+	"github.com/neolith/daemon-gateway/pkg/protocol"
+)
+
+const (
+	// fightDelay is how long the newcomer waits where two machines seem to use
+	// one daemon id.
+	fightDelay = 30 * time.Second
+	// drainingDelay is for those who authenticate just when the edge goes.
+	drainingDelay = time.Second
+)
+
+// directory is what admission needs of the ring.
+type directory interface {
+	Holdings(token event.Token) []ring.Holding
+	Claim(c ring.Claim)
+	Release(session protocol.SessionID)
+	Self() ring.Member
+}
+
+// admission decides whether an authenticated daemon may stay: the limit of
+// connections over the cluster, and that there is one connection of each daemon
+// id. It is told of others' claims by the directory (ring.Watcher).
+type admission struct {
+	directory directory
+	hub       *hub
+	prober    *prober
+	limit     int
+	metrics   *metrics
+	logger    *slog.Logger
+
+	// claiming serialises reading the claims of an orchestrator and adding one.
+	claiming [64]sync.Mutex
+	seed     maphash.Seed
+}
+
+// admit answers the conversation's Admit. It may take as long as a probe; the
+// connection's reader waits meanwhile.
+func (a *admission) admit(c *connection, e *conversation.Admit) {
+	c.token = event.TokenOf(e.Identity.Orchestrator)
+	c.daemon = e.Auth.DaemonID
+	c.partition = event.PartitionOf(c.token, len(a.hub.shards))
+	if e.Auth.Resume != nil {
+		c.resume = e.Auth.Resume.Position
+	}
+	if c.svc.draining() {
+		c.diverted("draining", drainingDelay, protocol.CloseGoingAway)
+		return
+	}
+	if a.fighting(c) {
+		return
+	}
+	if !a.claim(c) {
+		// Half-open sockets must not lock an orchestrator out.
+		a.probeOthers(c)
+		if !a.claim(c) {
+			a.metrics.authFailures.WithLabelValues(maxConnections).Inc()
+			c.refused(protocol.AuthMaxConnections, "the orchestrator has as many connections as it may have")
+			return
+		}
+	}
+	a.enforce(c.token)
+	if c.svc.draining() {
+		c.reconnect("draining", drainingDelay)
+	}
+}
+
+// claim enters the connection if there is room for it, and answers Admitted.
+func (a *admission) claim(c *connection) bool {
+	lock := &a.claiming[maphash.String(a.seed, string(c.token))%uint64(len(a.claiming))]
+	lock.Lock()
+	defer lock.Unlock()
+	holdings := a.directory.Holdings(c.token)
+	rest, _ := others(holdings, c.daemon)
+	if len(rest) >= a.limit {
+		return false
+	}
+	claim := ring.Claim{Orchestrator: c.token, Session: c.id, Daemon: c.daemon, Generation: nextGeneration(holdings)}
+	// Into the hub first: as soon as a router knows the claim, events come.
+	c.begin(a.hub.add(c.partition, c.token, c))
+	a.directory.Claim(claim)
+	return true
+}
+
+// release takes the claim back.
+func (a *admission) release(c *connection) { a.directory.Release(c.id) }
+
+// fighting reports whether the newcomer takes over too often, and then sends
+// it away for a while: two machines with one daemon id would otherwise throw
+// each other out for ever.
+func (a *admission) fighting(c *connection) bool {
+	_, same := others(a.directory.Holdings(c.token), c.daemon)
+	if same == nil {
+		return false
+	}
+	if !a.hub.takeover(c.partition, c.token, c.daemon, time.Now()) {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), probeTimeout)
+	defer cancel()
+	older := a.prober.ask(ctx, *same)
+	if !older.Alive {
+		return false
+	}
+	a.metrics.terminations.WithLabelValues(string(terminatedFight)).Inc()
+	a.logger.Error("one daemon id is used from two places, the newcomer is sent away",
+		"orchestrator", c.token, "daemon", c.daemon, "newcomer", c.addr, "holder", older.Address, "edge", same.Edge)
+	c.diverted("this daemon id is in use elsewhere", fightDelay, protocol.CloseSessionTerminated)
+	return true
+}
+
+// probeOthers finds out which of the connections that keep the newcomer out are
+// half-open, side by side. Their edges end those that do not answer.
+func (a *admission) probeOthers(c *connection) {
+	ctx, cancel := context.WithTimeout(context.Background(), probeTimeout)
+	defer cancel()
+	holdings := a.directory.Holdings(c.token)
+	rest, _ := others(holdings, c.daemon)
+	var probes sync.WaitGroup
+	for _, h := range rest {
+		probes.Go(func() {
+			if a.prober.ask(ctx, h).Alive {
+				return
+			}
+			// Its edge takes the claim back, which the directory then shows.
+			a.awaitRelease(ctx, c.token, h)
+		})
+	}
+	probes.Wait()
+}
+
+// awaitRelease waits until the directory no longer shows a connection.
+func (a *admission) awaitRelease(ctx context.Context, token event.Token, h ring.Holding) {
+	ticker := time.NewTicker(wheelStep)
+	defer ticker.Stop()
+	for a.holds(token, h.Session) {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+func (a *admission) holds(token event.Token, id protocol.SessionID) bool {
+	for _, h := range a.directory.Holdings(token) {
+		if h.Session == id {
+			return true
+		}
+	}
+	return false
+}
+
+// enforce ends those of this edge's connections that the cluster's claims leave
+// no room for.
+func (a *admission) enforce(token event.Token) {
+	replaced, over := surplus(a.directory.Holdings(token), a.limit)
+	for _, h := range replaced {
+		a.end(h, terminatedTakeover, "replaced by a newer connection of this daemon")
+	}
+	for _, h := range over {
+		a.end(h, terminatedLimit, "over the orchestrator's connection limit")
+	}
+}
+
+func (a *admission) end(h ring.Holding, why terminated, reason string) {
+	if h.Edge != a.directory.Self().Name {
+		return
+	}
+	c := a.hub.find(event.PartitionOf(h.Orchestrator, len(a.hub.shards)), h.Orchestrator, h.Session)
+	if c == nil {
+		return
+	}
+	a.metrics.terminations.WithLabelValues(string(why)).Inc()
+	a.logger.Info("connection ended for another's sake", "orchestrator", h.Orchestrator, "daemon", h.Daemon,
+		"session", h.Session, "address", c.addr, "reason", string(why))
+	c.end(protocol.CloseSessionTerminated, reason)
+}
+
+// ClaimsAdded implements ring.Watcher.
+func (a *admission) ClaimsAdded(claims []ring.Holding) {
+	for _, h := range claims {
+		p := event.PartitionOf(h.Orchestrator, len(a.hub.shards))
+		if len(a.hub.connections(p, h.Orchestrator)) > 0 {
+			a.enforce(h.Orchestrator)
+		}
+	}
+}
+
+// ClaimsRemoved implements ring.Watcher: fewer claims leave more room.
+func (a *admission) ClaimsRemoved([]ring.Holding) {}
+
+// MembersChanged implements ring.Watcher.
+func (a *admission) MembersChanged() {}
+
+// The answers to Admit.
+
+// begin makes the connection an orchestrator's, and tells the daemon.
+func (c *connection) begin(limits *conversation.Limits) {
+	now := time.Now()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.session = session.New(c.svc.cfg.session(c.token, c.daemon, c.partition))
+	c.admittedAt = now
+	c.talk.Admitted(limits, c.session, now)
+	c.moveLocked(stateAuthenticated)
+	c.carryOutLocked(now)
+}
+
+func (c *connection) refused(code protocol.AuthErrorCode, message string) {
+	now := time.Now()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.talk.Refused(code, message)
+	c.carryOutLocked(now)
+}
+
+func (c *connection) diverted(reason string, delay time.Duration, code protocol.CloseCode) {
+	now := time.Now()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.talk.Diverted(reason, delay, code)
+	c.carryOutLocked(now)
+}

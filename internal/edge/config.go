@@ -1,0 +1,130 @@
+package edge
+
+import (
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/neolith/daemon-gateway/internal/admin"
+	"github.com/neolith/daemon-gateway/internal/auth"
+	"github.com/neolith/daemon-gateway/internal/edge/conversation"
+	"github.com/neolith/daemon-gateway/internal/edge/session"
+	"github.com/neolith/daemon-gateway/internal/edge/socket"
+	"github.com/neolith/daemon-gateway/internal/eventlog"
+	"github.com/neolith/daemon-gateway/internal/natsconn"
+	"github.com/neolith/daemon-gateway/internal/ring"
+	"github.com/neolith/daemon-gateway/internal/settings"
+	"github.com/neolith/daemon-gateway/pkg/event"
+	"github.com/neolith/daemon-gateway/pkg/protocol"
+)
+
+// Config is everything that an edge is told by its operator.
+type Config struct {
+	settings.Common
+	Admin    admin.Config    `embed:""`
+	NATS     natsconn.Config `embed:""`
+	Log      eventlog.Config `embed:""`
+	Ring     ring.Config     `embed:""`
+	Auth     auth.Config     `embed:""`
+	Listen   ListenConfig    `embed:""`
+	Sockets  SocketConfig    `embed:""`
+	Delivery DeliveryConfig  `embed:""`
+}
+
+// ListenConfig says where daemons connect, and who may.
+type ListenConfig struct {
+	Port              int            `help:"Port for daemons, on all addresses." default:"8080" min:"0" max:"65535" group:"Daemons"`
+	ListenAddr        string         `help:"Address for daemons (host:port), instead of PORT." group:"Daemons"`
+	TLSCertFile       string         `name:"tls-cert-file" help:"File with the certificate chain (PEM), read again when it changes; with TLS_KEY_FILE daemons connect by TLS." group:"Daemons"`
+	TLSKeyFile        string         `name:"tls-key-file" help:"File with the key of the certificate." group:"Daemons"`
+	WSPath            string         `name:"ws-path" help:"Path of the WebSocket; /api/daemon/ws works as well." default:"/daemon/ws" group:"Daemons"`
+	MaxConnections    int            `help:"Most connections of this edge; further ones get 503." default:"60000" min:"1" group:"Daemons"`
+	RateConnectsPerIP int            `name:"rate-connects-per-ip" help:"Connects a second of one IP address (IPv6: of one /64), ten times as many at once; further ones get 429." default:"20" min:"1" group:"Daemons"`
+	AllowedCIDRs      []netip.Prefix `name:"allowed-cidrs" help:"Address ranges that daemons may connect from; empty: all." group:"Daemons"`
+	TrustedProxies    []netip.Prefix `help:"Address ranges of load balancers whose X-Forwarded-For is believed." group:"Daemons"`
+	DrainPeriod       time.Duration  `help:"Time over which daemons are sent away in an orderly stop." default:"20s" min:"0s" group:"Daemons"`
+}
+
+// SocketConfig says how an edge talks with its daemons.
+type SocketConfig struct {
+	WSHeartbeatInterval   settings.Milliseconds `name:"ws-heartbeat-interval" help:"How often a daemon is to send a heartbeat; after three intervals without one it is disconnected." default:"30s" min:"100ms" group:"Protocol"`
+	WSAuthTimeout         settings.Milliseconds `name:"ws-auth-timeout" help:"How long a new connection may take to authenticate." default:"10s" min:"100ms" group:"Protocol"`
+	WSMaxConnectionsPerVP int                   `name:"ws-max-connections-per-vp" help:"Connections of one orchestrator over the whole cluster." default:"5" min:"1" group:"Protocol"`
+	WSMaxMessageBytes     settings.ByteSize     `name:"ws-max-message-bytes" help:"Largest message of a daemon; a larger one disconnects it." default:"64KiB" min:"1KiB" max:"16MiB" group:"Protocol"`
+	WSWriteTimeout        time.Duration         `name:"ws-write-timeout" help:"How long a daemon may take nothing of what is sent to it before it is disconnected." default:"10s" min:"100ms" group:"Protocol"`
+	RateMessagesPerMinute int                   `help:"Messages a minute of one orchestrator on this edge; acks do not count, heartbeats count by themselves." default:"100" min:"1" group:"Protocol"`
+	RateAcksPerMinute     int                   `help:"Acks a minute of one orchestrator on this edge; beyond that they are read more slowly." default:"6000" min:"1" group:"Protocol"`
+}
+
+// DeliveryConfig says how events are delivered.
+type DeliveryConfig struct {
+	AckTimeout    time.Duration `help:"How long an event waits without any acknowledgement of its daemon before it is sent again." default:"30s" min:"100ms" group:"Delivery"`
+	MaxDeliveries int           `help:"How often an event is sent before it goes to the dead letters." default:"5" min:"1" group:"Delivery"`
+	WindowEvents  int           `help:"Unacknowledged events that a connection may have." default:"100" min:"1" max:"1000" group:"Delivery"`
+	NetInterval   time.Duration `help:"How often the log is asked whether a connected daemon has missed anything." default:"60s" min:"100ms" group:"Delivery"`
+}
+
+// windowBytes bounds the bodies of the unsettled events of a connection.
+const windowBytes = 1 << 20
+
+// Validate reports settings that contradict each other.
+func (c *Config) Validate(report func(setting, problem string)) {
+	if (c.Listen.TLSCertFile == "") != (c.Listen.TLSKeyFile == "") {
+		report("TLS_CERT_FILE", "expected together with TLS_KEY_FILE, or neither")
+	}
+	if !strings.HasPrefix(c.Listen.WSPath, "/") || strings.ContainsAny(c.Listen.WSPath, "?#{} ") {
+		report("WS_PATH", "expected a path that starts with /")
+	}
+	if addr := c.Listen.ListenAddr; addr != "" {
+		if _, port, err := net.SplitHostPort(addr); err != nil || port == "" {
+			report("LISTEN_ADDR", "expected an address such as 0.0.0.0:8080")
+		}
+	}
+	if c.Listen.DrainPeriod >= c.ShutdownTimeout {
+		report("DRAIN_PERIOD", "expected less than SHUTDOWN_TIMEOUT")
+	}
+}
+
+func (c ListenConfig) address() string {
+	if c.ListenAddr != "" {
+		return c.ListenAddr
+	}
+	return net.JoinHostPort("", strconv.Itoa(c.Port))
+}
+
+func (c *Config) conversation(v conversation.Verifier) *conversation.Config {
+	return &conversation.Config{
+		Verifier:          v,
+		AuthTimeout:       c.Sockets.WSAuthTimeout.Duration(),
+		HeartbeatInterval: c.Sockets.WSHeartbeatInterval.Duration(),
+		Rates: conversation.Rates{
+			MessagesPerMinute: c.Sockets.RateMessagesPerMinute,
+			AcksPerMinute:     c.Sockets.RateAcksPerMinute,
+		},
+	}
+}
+
+func (c *Config) session(token event.Token, daemon protocol.DaemonID, p event.Partition) session.Config {
+	return session.Config{
+		Orchestrator: token, Daemon: daemon, Partition: p,
+		WindowEvents: c.Delivery.WindowEvents, WindowBytes: windowBytes,
+		AckTimeout: c.Delivery.AckTimeout, MaxDeliveries: c.Delivery.MaxDeliveries,
+		MaxEventBytes: int(c.Log.MaxEventBytes), EventsPerOrchestrator: int(c.Log.EventsPerOrchestrator),
+	}
+}
+
+const (
+	closeTimeout = 5 * time.Second
+	maxReplies   = 64
+)
+
+func (c *Config) socket() socket.Config {
+	return socket.Config{
+		MaxMessageBytes: int(c.Sockets.WSMaxMessageBytes),
+		WriteTimeout:    c.Sockets.WSWriteTimeout,
+		CloseTimeout:    closeTimeout,
+		MaxReplies:      maxReplies,
+	}
+}

@@ -1,0 +1,108 @@
+package conversation
+
+import (
+	"errors"
+	"time"
+
+	"github.com/neolith/daemon-gateway/internal/auth"
+	"github.com/neolith/daemon-gateway/pkg/protocol"
+)
+
+// expiryNotice is how long before the end of the session token_expiring is
+// sent at most; a session that is shorter than four times as long is told after
+// three quarters of it.
+const expiryNotice = 2 * time.Minute
+
+func (c *Conversation) authenticate(p protocol.Auth, now time.Time) {
+	identity, err := c.verify(p, now)
+	if err != nil {
+		c.refuse(err)
+		return
+	}
+	if c.phase == phaseAuthenticated {
+		c.extend(identity, now)
+		return
+	}
+	c.phase = phaseAdmitting
+	c.identity, c.daemon = identity, p.DaemonID
+	c.emit(Admit{Identity: identity, Auth: p})
+}
+
+func (c *Conversation) verify(p protocol.Auth, now time.Time) (auth.Identity, error) {
+	identity, err := c.cfg.Verifier.Verify(p.AccessToken, now)
+	if err != nil {
+		return auth.Identity{}, err
+	}
+	if err := c.cfg.Verifier.CheckClaimed(identity, p.OrchestratorID, p.DaemonID); err != nil {
+		return auth.Identity{}, err
+	}
+	if c.phase == phaseAuthenticated && (identity.Orchestrator != c.identity.Orchestrator || p.DaemonID != c.daemon) {
+		return auth.Identity{}, &auth.Error{Reason: auth.ReasonOtherSession}
+	}
+	return identity, nil
+}
+
+// refuse answers a token that was not accepted. What is not an *auth.Error is
+// not shown to the daemon.
+func (c *Conversation) refuse(err error) {
+	var refusal *auth.Error
+	if !errors.As(err, &refusal) {
+		refusal = &auth.Error{Reason: auth.ReasonInvalidClaim}
+	}
+	c.emit(AuthRefused{refusal.Reason})
+	c.deny(refusal.Code(), refusal.Error())
+}
+
+func (c *Conversation) deny(code protocol.AuthErrorCode, message string) {
+	c.reply(protocol.AuthError{Code: code, Message: message})
+	c.End(code.CloseCode(), string(code))
+}
+
+// Admitted is an answer to Admit: the connection counts as the orchestrator's.
+func (c *Conversation) Admitted(limits *Limits, delivery Delivery, now time.Time) {
+	if c.phase != phaseAdmitting {
+		return
+	}
+	c.phase = phaseAuthenticated
+	c.limits, c.delivery = limits, delivery
+	c.alive(now)
+	c.extend(c.identity, now)
+}
+
+// Refused is an answer to Admit: the daemon may not connect.
+func (c *Conversation) Refused(code protocol.AuthErrorCode, message string) {
+	if c.phase == phaseAdmitting {
+		c.deny(code, message)
+	}
+}
+
+// Diverted is an answer to Admit: the daemon is to come back later, or to
+// another edge.
+func (c *Conversation) Diverted(reason string, delay time.Duration, code protocol.CloseCode) {
+	if c.phase == phaseAdmitting {
+		c.reply(protocol.Reconnection{Reason: reason, Delay: delay})
+		c.End(code, reason)
+	}
+}
+
+// extend begins, or prolongs, the session that the token allows.
+func (c *Conversation) extend(identity auth.Identity, now time.Time) {
+	c.identity = identity
+	c.expiresAt = identity.ExpiresAt
+	if !c.expiresAt.After(now) {
+		// Accepted within the leeway for clocks that disagree, which the session
+		// then has as well.
+		c.expiresAt = c.expiresAt.Add(auth.Leeway)
+	}
+	left := c.expiresAt.Sub(now)
+	c.noticeAt = c.expiresAt.Add(-min(expiryNotice, left/4))
+	c.reply(protocol.AuthSuccess{
+		SessionID: c.session, Scopes: identity.Scopes.List(), ServerTime: now,
+		HeartbeatInterval: c.cfg.HeartbeatInterval, ExpiresAt: c.expiresAt,
+	})
+}
+
+// alive pushes the deadline for heartbeats.
+func (c *Conversation) alive(now time.Time) {
+	c.heartbeatBy = now.Add(protocol.MissedHeartbeats * c.cfg.HeartbeatInterval)
+}

@@ -1,0 +1,197 @@
+// Package conversation is the protocol's side of one connection: who may speak,
+// what is answered, what is over a limit, and when the connection has to end.
+// What the daemon is sent is decided by package session, to which a
+// Conversation passes on subscriptions and acks.
+//
+// A Conversation is a pure state machine like a session: inputs are method
+// calls with the time, outputs are effects that the caller takes and carries
+// out. It has no clock, no lock and no I/O.
+//
+//	anonymous ──auth──▶ admitting ──Admitted──▶ authenticated ──▶ closed
+//	    └─ 4001, 4002        └─ 4006 over the limit     └─ 4003, 4004, 4006
+package conversation
+
+import (
+	"time"
+
+	"github.com/neolith/daemon-gateway/internal/auth"
+	"github.com/neolith/daemon-gateway/pkg/protocol"
+)
+
+// Verifier decides who a daemon is.
+type Verifier interface {
+	Verify(token string, now time.Time) (auth.Identity, error)
+	CheckClaimed(id auth.Identity, orchestrator protocol.OrchestratorID, daemon protocol.DaemonID) error
+}
+
+// Delivery is what subscriptions and acks go to.
+type Delivery interface {
+	Subscriptions() []protocol.Subscription
+	Subscribe(added []protocol.Subscription, now time.Time)
+	Unsubscribe(patterns []protocol.Pattern, now time.Time)
+	Ack(ids []string, now time.Time) int
+}
+
+// Config is what all conversations of an edge have in common.
+type Config struct {
+	Verifier          Verifier
+	AuthTimeout       time.Duration
+	HeartbeatInterval time.Duration
+	Rates             Rates
+}
+
+// Effect is something the caller has to do, in the order given.
+type Effect interface{ isEffect() }
+
+// Reply is a message to the daemon.
+type Reply struct{ Payload protocol.ServerPayload }
+
+// Close ends the connection after the replies before it.
+type Close struct {
+	Code   protocol.CloseCode
+	Reason string
+}
+
+// Admit asks whether the cluster has room for this connection; then for
+// Admitted, Refused or Diverted.
+type Admit struct {
+	Identity auth.Identity
+	Auth     protocol.Auth
+}
+
+// Pause asks that nothing be read from the daemon for a while.
+type Pause struct{ For time.Duration }
+
+// AuthRefused is for the metrics.
+type AuthRefused struct{ Reason auth.Reason }
+
+// Acked is for the metrics.
+type Acked struct{ Events int }
+
+func (Reply) isEffect()       {}
+func (Close) isEffect()       {}
+func (Admit) isEffect()       {}
+func (Pause) isEffect()       {}
+func (AuthRefused) isEffect() {}
+func (Acked) isEffect()       {}
+
+type phase uint8
+
+const (
+	phaseAnonymous phase = iota
+	phaseAdmitting
+	phaseAuthenticated
+	phaseClosed
+)
+
+// Conversation is the state of one connection. It is not safe for concurrent use.
+type Conversation struct {
+	cfg     *Config
+	session protocol.SessionID
+	phase   phase
+
+	authBy   time.Time // anonymous: the latest time for auth
+	limits   *Limits   // the connection's own before it is authenticated
+	delivery Delivery  // nil before it is authenticated
+
+	identity    auth.Identity
+	daemon      protocol.DaemonID
+	expiresAt   time.Time // when the session ends without a fresh auth
+	noticeAt    time.Time // when token_expiring is due; zero: sent
+	heartbeatBy time.Time // when the connection is given up without a heartbeat
+	overSince   time.Time // since when the daemon has been over a limit
+	overLast    time.Time // the last message over a limit
+
+	effects []Effect
+}
+
+// New returns the conversation of a connection that was accepted now.
+func New(cfg *Config, session protocol.SessionID, now time.Time) Conversation {
+	return Conversation{cfg: cfg, session: session, authBy: now.Add(cfg.AuthTimeout)}
+}
+
+// Take returns the effects since the last call; valid until the next input.
+func (c *Conversation) Take() []Effect {
+	out := c.effects
+	c.effects = nil
+	return out
+}
+
+// Authenticated reports whether the daemon has been admitted and may be sent
+// events.
+func (c *Conversation) Authenticated() bool { return c.phase == phaseAuthenticated }
+
+// Allows reports whether the token's scopes allow an event of this type.
+func (c *Conversation) Allows(t protocol.EventType) bool { return c.identity.Scopes.AllowsEvent(t) }
+
+// Tick lets time pass. It is wanted at Wake, and harmless at any other time.
+func (c *Conversation) Tick(now time.Time) {
+	switch c.phase {
+	case phaseAnonymous:
+		if !now.Before(c.authBy) {
+			c.emit(AuthRefused{auth.ReasonTimeout})
+			c.End(protocol.CloseAuthTimeout, "AUTH_TIMEOUT")
+		}
+	case phaseAuthenticated:
+		c.tickAuthenticated(now)
+	}
+}
+
+func (c *Conversation) tickAuthenticated(now time.Time) {
+	switch {
+	case !now.Before(c.expiresAt):
+		c.reply(protocol.AuthError{Code: protocol.AuthTokenExpired, Message: "the access token has expired"})
+		c.End(protocol.CloseTokenExpired, "TOKEN_EXPIRED")
+	case !now.Before(c.heartbeatBy):
+		c.End(protocol.CloseSessionTerminated, "missed heartbeats")
+	case !c.noticeAt.IsZero() && !now.Before(c.noticeAt):
+		c.noticeAt = time.Time{}
+		c.reply(protocol.TokenExpiring{ExpiresAt: c.expiresAt})
+	}
+}
+
+// Wake returns when the next Tick is wanted; zero: never.
+func (c *Conversation) Wake() time.Time {
+	switch c.phase {
+	case phaseAnonymous:
+		return c.authBy
+	case phaseAuthenticated:
+		wake := c.expiresAt
+		if c.heartbeatBy.Before(wake) {
+			wake = c.heartbeatBy
+		}
+		if !c.noticeAt.IsZero() && c.noticeAt.Before(wake) {
+			wake = c.noticeAt
+		}
+		return wake
+	}
+	return time.Time{}
+}
+
+// End closes the connection, whoever wants it. It does nothing the second time.
+func (c *Conversation) End(code protocol.CloseCode, reason string) {
+	if c.phase != phaseClosed {
+		c.phase = phaseClosed
+		c.emit(Close{Code: code, Reason: reason})
+	}
+}
+
+// Refuse answers a frame that cannot be accepted at all; the socket closes
+// with the code by itself.
+func (c *Conversation) Refuse(problem string) {
+	if c.phase != phaseClosed {
+		c.phase = phaseClosed
+		c.reply(&protocol.Fault{Code: protocol.InvalidMessage, Message: problem})
+	}
+}
+
+// Reconnect asks the daemon to wait for the delay, close, and connect again.
+func (c *Conversation) Reconnect(reason string, delay time.Duration) {
+	if c.phase == phaseAuthenticated || c.phase == phaseAnonymous {
+		c.reply(protocol.Reconnection{Reason: reason, Delay: delay})
+	}
+}
+
+func (c *Conversation) emit(e Effect) { c.effects = append(c.effects, e) }
+
+func (c *Conversation) reply(p protocol.ServerPayload) { c.emit(Reply{p}) }

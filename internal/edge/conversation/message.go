@@ -1,0 +1,153 @@
+package conversation
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/neolith/daemon-gateway/pkg/protocol"
+)
+
+// maxChannels bounds the channel ids of all subscriptions of a connection,
+// counted for each pattern.
+const maxChannels = 5 * protocol.MaxChannelIDs
+
+// Message is a text frame of the daemon. The caller hands over the next one
+// only when an Admit among the effects has been answered.
+func (c *Conversation) Message(data []byte, now time.Time) {
+	if c.phase == phaseClosed {
+		return
+	}
+	m, fault := protocol.ParseClientMessage(data)
+	if !c.withinLimits(m, fault, now) {
+		return
+	}
+	if c.phase != phaseAuthenticated && m.Type != "" && m.Type != protocol.TypeAuth {
+		c.reply(&protocol.Fault{Code: protocol.NotAuthenticated, Message: "the first message must be auth", InReplyTo: m.ID})
+		return
+	}
+	if fault != nil {
+		c.reply(fault)
+		if fault.Close != 0 {
+			c.End(fault.Close, string(fault.Code))
+			return
+		}
+	}
+	if m.Payload != nil {
+		c.carryOut(m, now)
+	}
+}
+
+// withinLimits counts the message. Acks are never refused, only read slowly.
+func (c *Conversation) withinLimits(m protocol.ClientMessage, fault *protocol.Fault, now time.Time) bool {
+	if c.limits == nil {
+		c.limits = NewLimits(c.cfg.Rates)
+	}
+	var wait time.Duration
+	var count int
+	action := protocol.ActionMessages
+	switch {
+	case fault == nil && m.Type == protocol.TypeAck && c.phase == phaseAuthenticated:
+		c.paceAcks(now)
+		return true
+	case fault == nil && m.Type == protocol.TypeHeartbeat && c.phase == phaseAuthenticated:
+		action = string(protocol.TypeHeartbeat)
+		// Not carried out, but a sign of life all the same.
+		c.alive(now)
+		wait, count = c.limits.heartbeat(now)
+	default:
+		wait, count = c.limits.message(now)
+	}
+	if wait == 0 {
+		return true
+	}
+	c.reply(protocol.RateLimit{Action: action, RetryAfter: wait, CurrentRate: count, MaxRate: c.cfg.Rates.MessagesPerMinute})
+	c.over(now)
+	return false
+}
+
+// over closes a connection that goes on sending over the limit for a whole
+// further minute.
+func (c *Conversation) over(now time.Time) {
+	if c.overSince.IsZero() || now.Sub(c.overLast) >= time.Minute {
+		c.overSince = now
+	}
+	c.overLast = now
+	if now.Sub(c.overSince) >= time.Minute {
+		c.reply(&protocol.Fault{Code: protocol.RateLimited, Message: "over the message limit for more than a minute"})
+		c.End(protocol.CloseRateLimited, "RATE_LIMITED")
+	}
+}
+
+func (c *Conversation) paceAcks(now time.Time) {
+	wait := c.limits.ack(now)
+	if wait <= 0 {
+		return
+	}
+	// What waits to be read may hold the heartbeats back.
+	c.alive(now.Add(wait))
+	c.emit(Pause{For: wait})
+}
+
+func (c *Conversation) carryOut(m protocol.ClientMessage, now time.Time) {
+	switch p := m.Payload.(type) {
+	case protocol.Auth:
+		c.authenticate(p, now)
+	case protocol.Heartbeat:
+		c.reply(protocol.HeartbeatAck{ServerTime: now, NextHeartbeat: now.Add(c.cfg.HeartbeatInterval)})
+	case protocol.Subscribe:
+		c.subscribe(m.ID, p, now)
+	case protocol.Unsubscribe:
+		c.delivery.Unsubscribe(p.EventTypes, now)
+	case protocol.Ack:
+		c.emit(Acked{Events: c.delivery.Ack(p.EventIDs, now)})
+	}
+}
+
+// subscribe passes on what the scopes allow, and says what they do not.
+func (c *Conversation) subscribe(id string, p protocol.Subscribe, now time.Time) {
+	var allowed []protocol.Subscription
+	var denied []string
+	for _, pattern := range p.EventTypes {
+		if c.identity.Scopes.AllowsPattern(pattern) {
+			allowed = append(allowed, protocol.Subscription{Pattern: pattern, Channels: p.ChannelIDs})
+		} else {
+			denied = append(denied, string(pattern))
+		}
+	}
+	if len(denied) > 0 {
+		c.reply(&protocol.Fault{
+			Code: protocol.ErrorInsufficientScope, Message: "the token's scopes do not allow " + strings.Join(denied, ", "),
+			Field: "payload.eventTypes", Detail: "not allowed: " + strings.Join(denied, ", "), InReplyTo: id,
+		})
+	}
+	if field, problem := c.tooMany(allowed); problem != "" {
+		c.reply(&protocol.Fault{
+			Code: protocol.InvalidMessage, Message: field + ": " + problem, Field: field, Detail: problem, InReplyTo: id,
+		})
+		return
+	}
+	c.delivery.Subscribe(allowed, now)
+}
+
+func (c *Conversation) tooMany(added []protocol.Subscription) (field, problem string) {
+	have := c.delivery.Subscriptions()
+	patterns, channels := len(have), 0
+	for _, s := range have {
+		channels += len(s.Channels)
+	}
+	for _, s := range added {
+		channels += len(s.Channels)
+		if !slices.ContainsFunc(have, func(h protocol.Subscription) bool { return h.Pattern == s.Pattern }) {
+			patterns++
+		}
+	}
+	switch {
+	case patterns > protocol.MaxSubscriptions:
+		return "payload.eventTypes", fmt.Sprintf("the connection would have %d subscriptions, expected at most %d", patterns, protocol.MaxSubscriptions)
+	case channels > maxChannels && len(added) > 0 && len(added[0].Channels) > 0:
+		return "payload.channelIds", fmt.Sprintf("the connection's subscriptions would name %d channels, expected at most %d", channels, maxChannels)
+	}
+	return "", ""
+}

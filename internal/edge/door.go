@@ -1,0 +1,152 @@
+package edge
+
+import (
+	"encoding/json"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/neolith/daemon-gateway/internal/edge/socket"
+	"github.com/neolith/daemon-gateway/pkg/protocol"
+)
+
+// door is the HTTP side: it lets daemons in and turns requests into
+// connections. It counts the open sockets and waits for their end.
+type door struct {
+	access  *access
+	cfg     *Config
+	metrics *metrics
+	logger  *slog.Logger
+
+	// services is nil until the edge can serve.
+	services atomic.Pointer[services]
+	draining atomic.Bool
+
+	mu      sync.Mutex
+	open    map[*connection]struct{}
+	sockets sync.WaitGroup
+}
+
+func newDoor(cfg *Config, m *metrics, logger *slog.Logger) *door {
+	return &door{access: newAccess(cfg.Listen), cfg: cfg, metrics: m, logger: logger, open: make(map[*connection]struct{})}
+}
+
+func (d *door) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc(d.cfg.Listen.WSPath, d.upgrade)
+	if d.cfg.Listen.WSPath != protocol.PathAlias {
+		mux.HandleFunc(protocol.PathAlias, d.upgrade)
+	}
+	return mux
+}
+
+// upgrade turns a request into a connection, or says why not.
+func (d *door) upgrade(w http.ResponseWriter, r *http.Request) {
+	addr := d.access.client(r)
+	if !d.access.permits(addr) {
+		d.refuse(w, refusedAddress, http.StatusForbidden, "connections from this address are not allowed", 0)
+		return
+	}
+	if !isUpgrade(r) {
+		d.explain(w)
+		return
+	}
+	svc := d.services.Load()
+	now := time.Now()
+	switch {
+	case svc == nil || d.draining.Load():
+		d.refuse(w, refusedNotReady, http.StatusServiceUnavailable, "this edge takes no connections at the moment", retryAfter)
+	case d.count() >= d.cfg.Listen.MaxConnections:
+		d.refuse(w, refusedFull, http.StatusServiceUnavailable, "this edge is full", retryAfter)
+	case !d.access.rates.allow(addr, now):
+		d.refuse(w, refusedRate, http.StatusTooManyRequests, "too many connections from this address", 1)
+	default:
+		s, err := socket.Accept(w, r, d.cfg.socket())
+		if err != nil {
+			d.logger.Debug("upgrade failed", "address", addr.String(), "error", err)
+			return
+		}
+		d.enter(svc, s, addr.String(), now)
+	}
+}
+
+// enter serves the socket in a goroutine of its own, so that net/http frees
+// what it holds for the request.
+func (d *door) enter(svc *services, s *socket.Socket, addr string, now time.Time) {
+	c := newConnection(svc, protocol.SessionID(uuid.NewString()), s, addr, now)
+	d.mu.Lock()
+	d.open[c] = struct{}{}
+	d.sockets.Add(1)
+	d.mu.Unlock()
+	go func() {
+		defer d.sockets.Done()
+		c.serve()
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		delete(d.open, c)
+	}()
+}
+
+func (d *door) count() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.open)
+}
+
+// connections returns all open connections.
+func (d *door) connections() []*connection {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	all := make([]*connection, 0, len(d.open))
+	for c := range d.open {
+		all = append(all, c)
+	}
+	return all
+}
+
+func isUpgrade(r *http.Request) bool {
+	for _, value := range r.Header.Values("Upgrade") {
+		if strings.Contains(strings.ToLower(value), "websocket") {
+			return true
+		}
+	}
+	return false
+}
+
+// explain answers a plain request.
+func (d *door) explain(w http.ResponseWriter) {
+	w.Header().Set("Upgrade", "websocket")
+	w.Header().Set("Connection", "Upgrade")
+	writeJSON(w, http.StatusUpgradeRequired, map[string]any{
+		"error":    "this is a WebSocket endpoint: connect with an upgrade",
+		"protocol": protocol.Name,
+		"version":  protocol.Version,
+		"paths":    []string{d.cfg.Listen.WSPath, protocol.PathAlias},
+	})
+}
+
+// retryAfter is what refused clients are told to wait at least, in seconds; up
+// to as much again is added, so that they do not come back together.
+const retryAfter = 2
+
+func (d *door) refuse(w http.ResponseWriter, why refusedConnect, status int, message string, wait int) {
+	d.metrics.refused.WithLabelValues(string(why)).Inc()
+	if wait > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(wait+rand.IntN(wait+1)))
+	}
+	writeJSON(w, status, map[string]any{"error": message})
+}
+
+func writeJSON(w http.ResponseWriter, status int, body any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(body) // the client may be gone
+}

@@ -1,0 +1,122 @@
+package edge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/neolith/daemon-gateway/pkg/protocol"
+)
+
+const (
+	// drainPoll is how often a drain looks whether everybody has gone.
+	drainPoll = 50 * time.Millisecond
+	// closeReserve of SHUTDOWN_TIMEOUT is kept for what follows the daemons'
+	// leaving: cursors, gossip, closing.
+	closeReserve = closeTimeout + 2*time.Second
+	// stepTimeout bounds each of these.
+	stepTimeout = 3 * time.Second
+)
+
+// drain empties the edge, in this order, all within SHUTDOWN_TIMEOUT:
+//
+//  1. not ready, upgrades get 503;
+//  2. the directory shows that this edge takes nothing new;
+//  3. each daemon is asked to reconnect, with delays spread over DRAIN_PERIOD,
+//     and is delivered to until it goes;
+//  4. the cursors are written;
+//  5. the gossip is left, so that routers forget this edge's claims at once;
+//  6. who is still there is closed with 1001, and its cursor written;
+//  7. what serves the connections stops.
+//
+// A step that fails keeps none of the following from being tried.
+func (e *Edge) drain(ctx context.Context, n *running) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), e.cfg.ShutdownTimeout)
+	defer cancel()
+	e.door.draining.Store(true)
+	e.logger.Info("draining", "connections", e.door.count())
+	errs := []error{e.bounded(ctx, "announce the drain", func(ctx context.Context) error {
+		return e.directory.SetDraining(ctx, true)
+	})}
+	e.sendAway(ctx, n)
+	errs = append(errs, e.bounded(ctx, "write cursors", n.log.flush))
+	errs = append(errs, e.bounded(ctx, "leave the directory", e.directory.Leave))
+	e.closeAll(ctx)
+	errs = append(errs, e.bounded(ctx, "write cursors", n.log.flush))
+	e.stopRunning(n)
+	if err := errors.Join(errs...); err != nil {
+		// Not worth a failed exit: what was not written costs duplicates.
+		e.logger.Warn("drained, but not in full order", "error", err)
+	} else {
+		e.logger.Info("drained")
+	}
+	return n.parts.Wait()
+}
+
+func (e *Edge) bounded(ctx context.Context, act string, step func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
+	defer cancel()
+	if err := step(ctx); err != nil {
+		return fmt.Errorf("%s: %w", act, err)
+	}
+	return nil
+}
+
+// sendAway asks every daemon to reconnect and waits until they have gone, their
+// time is over, or a part has failed.
+func (e *Edge) sendAway(ctx context.Context, n *running) {
+	period := e.cfg.Listen.DrainPeriod
+	all := e.door.connections()
+	rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	for i, c := range all {
+		c.reconnect("draining", period*time.Duration(i)/time.Duration(len(all)))
+	}
+	// The last one gets its message, waits as long as it was told, and leaves.
+	grace := min(period+time.Second, max(0, e.cfg.ShutdownTimeout-closeReserve))
+	ctx, cancel := context.WithTimeout(ctx, grace)
+	defer cancel()
+	ticker := time.NewTicker(drainPoll)
+	defer ticker.Stop()
+	for e.door.count() > 0 {
+		select {
+		case <-ctx.Done():
+			return
+		case <-n.parts.Context().Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+// closeAll closes whoever is left, side by side, and waits for their end.
+func (e *Edge) closeAll(ctx context.Context) {
+	for _, c := range e.door.connections() {
+		c.end(protocol.CloseGoingAway, "the edge is shutting down")
+	}
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		e.door.sockets.Wait()
+	}()
+	select {
+	case <-closed:
+		return
+	case <-ctx.Done():
+	}
+	for _, c := range e.door.connections() {
+		c.socket.Cut()
+	}
+	<-closed
+}
+
+// stopRunning ends what start has begun.
+func (e *Edge) stopRunning(n *running) {
+	for _, deaf := range n.deaf {
+		deaf()
+	}
+	n.stopLog()
+	n.log.close()
+	e.prober.answers.close()
+}

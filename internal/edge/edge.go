@@ -1,0 +1,312 @@
+// Package edge terminates the daemons' WebSockets: it speaks the protocol with
+// them, claims their orchestrators in the directory, takes what routers forward
+// and reads from the log what is missing.
+//
+//	          ┌──────────────────────── connection ────────────────────────┐
+//	daemon ◀─▶ socket ◀─▶ conversation (what is answered, what is refused)  │
+//	          │        ◀─▶ session (what is delivered)                      │
+//	          └───▲───────────▲─────────────▲──────────────▲───────────────┘
+//	           door        admission      intake        logSide     wheel
+//	           (HTTP)      (directory)    (routers)     (log, cursors)
+//
+// One Edge is one node; several may run in one process. It is wired by hand in
+// New (what needs no NATS) and start (what does).
+package edge
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/neolith/daemon-gateway/internal/admin"
+	"github.com/neolith/daemon-gateway/internal/auth"
+	"github.com/neolith/daemon-gateway/internal/buildinfo"
+	"github.com/neolith/daemon-gateway/internal/cursor"
+	"github.com/neolith/daemon-gateway/internal/eventlog"
+	"github.com/neolith/daemon-gateway/internal/lifecycle"
+	"github.com/neolith/daemon-gateway/internal/natsconn"
+	"github.com/neolith/daemon-gateway/internal/ring"
+	"github.com/neolith/daemon-gateway/pkg/event"
+	"github.com/neolith/daemon-gateway/pkg/protocol"
+)
+
+// Edge is one node that daemons connect to. Run is called once; the other
+// methods may be called at any time after New.
+type Edge struct {
+	cfg       Config
+	base      *slog.Logger // for what is not package edge
+	logger    *slog.Logger
+	registry  *prometheus.Registry
+	metrics   *metrics
+	verifier  *auth.Verifier
+	directory *ring.Directory
+	nats      *natsconn.Conn
+	admin     *admin.Server
+	listener  net.Listener
+	http      *http.Server
+	door      *door
+	hub       *hub
+	wheel     *wheel
+	admission *admission
+	prober    *prober
+
+	reconnected chan struct{} // NATS has come back
+	logState    atomic.Value  // string: what opening the log waits for; "" when it is open
+	undo        lifecycle.Stack
+}
+
+// New wires an edge and binds its addresses: daemons, admin and gossip. It
+// connects to nothing yet that Run would not tolerate to be away. On an error
+// everything is undone.
+func New(cfg Config, logger *slog.Logger) (_ *Edge, err error) {
+	logger = logger.With("node", cfg.Node())
+	e := &Edge{
+		cfg: cfg, base: logger, logger: logger.With("component", "edge"),
+		registry: prometheus.NewRegistry(), reconnected: make(chan struct{}, 1),
+	}
+	e.logState.Store("starting")
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, e.Close())
+		}
+	}()
+	e.metrics = newMetrics(e.registry)
+	if e.verifier, err = auth.New(cfg.Auth); err != nil {
+		return nil, err
+	}
+	if err := e.listen(); err != nil {
+		return nil, err
+	}
+	if err := e.join(); err != nil {
+		return nil, err
+	}
+	e.wire()
+	checks := []admin.Check{
+		{Name: "nats", Ready: e.nats.Check},
+		{Name: "log", Ready: e.logReady},
+		{Name: "directory", Ready: e.directoryReady},
+		{Name: "edge", Ready: e.serving},
+	}
+	if e.admin, err = admin.New(cfg.Admin.AdminAddr, cfg.Admin.EnablePprof, e.registry, checks, logger); err != nil {
+		return nil, err
+	}
+	e.undo.Push("admin", func(context.Context) error { return e.admin.Close() })
+	return e, nil
+}
+
+// Close gives back what New has bound, if Run is never called.
+func (e *Edge) Close() error { return e.undo.Stop(context.Background()) }
+
+// listen binds the address for daemons.
+func (e *Edge) listen() error {
+	var cert *certificate
+	var err error
+	if e.cfg.Listen.TLSCertFile != "" {
+		if cert, err = newCertificate(e.cfg.Listen.TLSCertFile, e.cfg.Listen.TLSKeyFile, e.logger); err != nil {
+			return err
+		}
+	}
+	if e.listener, err = net.Listen("tcp", e.cfg.Listen.address()); err != nil {
+		return fmt.Errorf("listen for daemons on %s: %w", e.cfg.Listen.address(), err)
+	}
+	if cert != nil {
+		e.listener = tls.NewListener(e.listener, cert.config())
+	}
+	e.door = newDoor(&e.cfg, e.metrics, e.logger)
+	e.http = &http.Server{
+		Handler:           e.door.handler(),
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       time.Minute,
+		MaxHeaderBytes:    16 << 10,
+		ErrorLog:          slog.NewLogLogger(e.logger.Handler(), slog.LevelDebug),
+	}
+	e.undo.Push("daemon address", func(context.Context) error {
+		if err := e.listener.Close(); !errors.Is(err, net.ErrClosed) {
+			return err
+		}
+		return nil
+	})
+	return nil
+}
+
+// join binds the gossip address and begins to connect to NATS.
+func (e *Edge) join() (err error) {
+	node := e.cfg.Node()
+	if e.directory, err = ring.New(e.cfg.Ring, ring.TierEdge, node, buildinfo.Get().Version, e.base, e.registry); err != nil {
+		return err
+	}
+	e.undo.Push("directory", func(context.Context) error { return e.directory.Close() })
+	e.nats, err = natsconn.Connect(context.Background(), e.cfg.NATS, "edge "+node, e.base, e.registry, func() {
+		select {
+		case e.reconnected <- struct{}{}:
+		default:
+		}
+	})
+	if err != nil {
+		return err
+	}
+	e.undo.Push("nats", func(context.Context) error { e.nats.Close(); return nil })
+	return nil
+}
+
+// wire makes what needs neither the log nor NATS to be there.
+func (e *Edge) wire() {
+	talk := e.cfg.conversation(e.verifier)
+	e.hub = newHub(e.cfg.Log.Partitions, talk.Rates)
+	e.wheel = newWheel(time.Now())
+	e.prober = &prober{
+		self: e.directory.Self().Name, nc: e.nats.NC, hub: e.hub, metrics: e.metrics, logger: e.logger,
+	}
+	e.admission = &admission{
+		directory: e.directory, hub: e.hub, prober: e.prober, limit: e.cfg.Sockets.WSMaxConnectionsPerVP,
+		metrics: e.metrics, logger: e.logger, seed: maphash.MakeSeed(),
+	}
+	e.directory.Watch(e.admission)
+}
+
+// Addr is the address that daemons connect to.
+func (e *Edge) Addr() net.Addr { return e.listener.Addr() }
+
+// AdminAddr is the address of /readyz and /metrics.
+func (e *Edge) AdminAddr() net.Addr { return e.admin.Addr() }
+
+// Member is this node as the directory knows it; its Address is the one that
+// others join.
+func (e *Edge) Member() ring.Member { return e.directory.Self() }
+
+func (e *Edge) logReady() (bool, string) {
+	state := e.logState.Load().(string)
+	return state == "", state
+}
+
+func (e *Edge) directoryReady() (bool, string) {
+	if !e.directory.Settled() {
+		return false, "joining"
+	}
+	return true, ""
+}
+
+func (e *Edge) serving() (bool, string) {
+	switch {
+	case e.door.draining.Load():
+		return false, "draining"
+	case e.door.services.Load() == nil:
+		return false, "starting"
+	}
+	return true, fmt.Sprintf("%d connections", e.door.count())
+}
+
+// Run serves until ctx ends, then drains: it returns when every daemon has been
+// sent elsewhere and every cursor written, at the latest after
+// SHUTDOWN_TIMEOUT. An error means that a part has failed, such as a connection
+// to NATS that is closed for good; the process is then to be started anew.
+func (e *Edge) Run(ctx context.Context) error {
+	// The parts outlive ctx by the drain.
+	base, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	parts := lifecycle.NewGroup(base)
+	parts.Go("admin", e.admin.Run)
+	parts.Go("directory", e.directory.Run)
+	parts.Go("nats", e.nats.Run)
+	parts.Go("wheel", e.wheel.run)
+	parts.Go("daemons", e.serveHTTP)
+	parts.Go("edge", func(partCtx context.Context) error {
+		defer stop()
+		return e.work(ctx, partCtx)
+	})
+	err := parts.Wait()
+	return errors.Join(err, e.Close())
+}
+
+// work opens the log, lets daemons in, and drains when ctx ends. partCtx ends
+// when another part has failed.
+func (e *Edge) work(ctx, partCtx context.Context) error {
+	opening, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(partCtx, cancel)()
+	log, err := eventlog.Open(opening, e.nats.JS, e.cfg.Log, e.base, e.registry, eventlog.Progress(func(s string) { e.logState.Store(s) }))
+	if err != nil {
+		if opening.Err() != nil {
+			return nil // stopped before it began
+		}
+		return err
+	}
+	n, err := e.start(partCtx, log)
+	if err != nil {
+		return err
+	}
+	select {
+	case <-ctx.Done():
+	case <-n.parts.Context().Done():
+	}
+	return e.drain(ctx, n)
+}
+
+// running is what exists only while daemons are served.
+type running struct {
+	parts   *lifecycle.Group // of the log side
+	log     *logSide
+	stopLog context.CancelFunc
+	deaf    []func() // stop what listens on NATS
+}
+
+// start wires what needs the log. It is long because it is straight.
+func (e *Edge) start(partCtx context.Context, log *eventlog.Log) (*running, error) {
+	cursors := cursor.NewStore(log, e.nats.JS, e.base, e.registry)
+	ctx, stop := context.WithCancel(partCtx)
+	n := &running{parts: lifecycle.NewGroup(ctx), stopLog: stop}
+	n.log = newLogSide(n.parts.Context(), log, cursors, e.hub, e.logger, e.connected)
+	e.prober.answers = newPool(n.parts.Context(), concurrentProbes)
+
+	n.parts.Go("epochs", log.Run)
+	n.parts.Go("cursors", cursors.Run)
+	n.parts.Go("saver", n.log.runSaver)
+	n.parts.Go("net", func(ctx context.Context) error { return n.log.runNet(ctx, e.cfg.Delivery.NetInterval) })
+	n.parts.Go("reconnects", func(ctx context.Context) error { return n.log.runReconnects(ctx, e.reconnected) })
+
+	self := e.directory.Self().Name
+	for _, listen := range []func() (func(), error){
+		func() (func(), error) { return newIntake(e.nats.NC, e.hub, e.metrics, e.logger).serve(self) },
+		e.prober.serve,
+	} {
+		deaf, err := listen()
+		if err != nil {
+			e.stopRunning(n)
+			return nil, err
+		}
+		n.deaf = append(n.deaf, deaf)
+	}
+	e.door.services.Store(&services{
+		cfg: &e.cfg, talk: e.cfg.conversation(e.verifier), hub: e.hub, wheel: e.wheel, log: n.log,
+		door: e.admission, metrics: e.metrics, logger: e.logger, draining: e.door.draining.Load,
+	})
+	e.logger.Info("serving daemons", "address", e.Addr().String(), "member", self)
+	return n, nil
+}
+
+// connected returns what the directory shows of an orchestrator's daemons.
+func (e *Edge) connected(token event.Token) func(protocol.DaemonID) bool {
+	shown := make(map[protocol.DaemonID]bool)
+	for _, h := range e.directory.Holdings(token) {
+		shown[h.Daemon] = true
+	}
+	return func(id protocol.DaemonID) bool { return shown[id] }
+}
+
+func (e *Edge) serveHTTP(ctx context.Context) error {
+	stopped := context.AfterFunc(ctx, func() { _ = e.http.Close() })
+	defer stopped()
+	if err := e.http.Serve(e.listener); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve daemons on %s: %w", e.Addr(), err)
+	}
+	return nil
+}

@@ -1,0 +1,151 @@
+package edge
+
+import (
+	"time"
+
+	"github.com/neolith/daemon-gateway/internal/edge/conversation"
+	"github.com/neolith/daemon-gateway/internal/edge/session"
+	"github.com/neolith/daemon-gateway/pkg/protocol"
+)
+
+// carryOutLocked does what the two machines ask for, and sets the alarm for
+// the next tick. c.mu is held.
+func (c *connection) carryOutLocked(now time.Time) {
+	for _, e := range c.talk.Take() {
+		c.answerLocked(e, now)
+	}
+	for c.session != nil {
+		withheld := c.deliverLocked(c.session.Take(), now)
+		if len(withheld) == 0 {
+			break
+		}
+		c.withholdLocked(withheld, now)
+	}
+	c.wakeLocked()
+}
+
+// answerLocked carries out an effect of the conversation. c.mu is held.
+func (c *connection) answerLocked(e conversation.Effect, now time.Time) {
+	m := c.svc.metrics
+	switch e := e.(type) {
+	case conversation.Reply:
+		if e.Payload.Type() == protocol.TypeRateLimit {
+			m.rateLimited.Inc()
+		}
+		c.socket.Send(protocol.AppendFrame(nil, now, e.Payload))
+	case conversation.Close:
+		c.socket.Close(int(e.Code), e.Reason)
+	case conversation.Admit:
+		c.admit = &e
+	case conversation.Pause:
+		c.pause = max(c.pause, e.For)
+	case conversation.AuthRefused:
+		m.authFailures.WithLabelValues(string(e.Reason)).Inc()
+	case conversation.Acked:
+		m.event(outcomeAcked, "acked", e.Events)
+	}
+}
+
+// deliverLocked carries out effects of the session, and returns the events
+// among them that may not be sent. c.mu is held.
+func (c *connection) deliverLocked(effects []session.Effect, now time.Time) (withheld []session.Send) {
+	log := c.svc.log
+	for _, e := range effects {
+		switch e := e.(type) {
+		case session.Begin:
+			if c.attachFrom.IsZero() {
+				c.attachFrom = now
+			}
+			log.start(c, e.Run)
+		case session.AskLast:
+			log.askLast(c, e.Run)
+		case session.Read:
+			c.svc.metrics.catchUps.WithLabelValues(string(e.Cause)).Inc()
+			log.read(c, e)
+		case session.Subscribed:
+			c.attachedLocked(e, now)
+		case session.Send:
+			if !c.talk.Allows(e.Event.Type) {
+				withheld = append(withheld, e)
+				continue
+			}
+			c.socket.SendEvents(newFrame(e))
+		case session.DeadLetter:
+			log.deadLetter(c, e, c.session.Epoch())
+		case session.Save:
+			c.saveSoonLocked()
+		case session.RefreshEpoch:
+			log.refreshEpoch(c.partition)
+		case session.Filtered:
+			c.svc.metrics.filtered.WithLabelValues(string(e.Why)).Inc()
+			c.svc.metrics.wsEvents.WithLabelValues("filtered", "success").Inc()
+		case session.WindowFull:
+			c.svc.metrics.windowsFull.Inc()
+		}
+	}
+	return withheld
+}
+
+// withholdLocked settles events that match a subscription to "*" and that the
+// token's scopes do not allow: as if sent and acknowledged, but not sent. c.mu
+// is held.
+func (c *connection) withholdLocked(sends []session.Send, now time.Time) {
+	for _, s := range sends {
+		c.svc.metrics.event(outcomeWithheld, "filtered", 1)
+		c.session.Written(s.Run, s.Position.Sequence, now)
+		c.session.Ack([]string{s.Event.ID}, now)
+	}
+}
+
+func (c *connection) attachedLocked(e session.Subscribed, now time.Time) {
+	c.moveLocked(stateSubscribed)
+	c.svc.metrics.attaches.Inc()
+	c.svc.metrics.attachSeconds.Observe(now.Sub(c.attachFrom).Seconds())
+	payload := protocol.Subscribed{Position: e.Position.String(), Resumed: e.Resumed, Truncated: e.Truncated}
+	c.socket.Send(protocol.AppendFrame(nil, now, payload))
+}
+
+func (c *connection) moveLocked(to connectionState) {
+	c.svc.metrics.moved(c.state, to)
+	c.state = to
+}
+
+// wakeLocked sets the alarm to when the next of the two machines wants a tick.
+func (c *connection) wakeLocked() {
+	wake := c.talk.Wake()
+	if c.session != nil {
+		if w := c.session.Wake(); !w.IsZero() && (wake.IsZero() || w.Before(wake)) {
+			wake = w
+		}
+	}
+	if !wake.IsZero() && (c.wakeAt.IsZero() || wake.Before(c.wakeAt)) {
+		c.wakeAt = wake
+		c.svc.wheel.set(&c.alarm, wake)
+	}
+}
+
+func (c *connection) saveSoonLocked() {
+	if !c.dirty {
+		c.dirty = true
+		c.svc.log.saveSoon(c)
+	}
+}
+
+// save hands the cursor entry to the store, if it has changed.
+func (c *connection) save() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.dirty {
+		c.dirty = false
+		c.saveLocked()
+	}
+}
+
+// saveLocked hands the cursor entry to the store. c.mu is held.
+func (c *connection) saveLocked() {
+	if c.session == nil || !c.session.Running() {
+		return
+	}
+	c.saved = time.Now()
+	c.svc.log.cursors.Save(c.token, c.session.Epoch(), c.daemon, c.session.Entry(c.saved))
+}

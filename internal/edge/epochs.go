@@ -1,0 +1,71 @@
+package edge
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/neolith/daemon-gateway/internal/eventlog"
+	"github.com/neolith/daemon-gateway/pkg/event"
+)
+
+// refreshInterval is the least time between two questions to the leader of a
+// partition: during a change of epoch every connection asks for one.
+const refreshInterval = time.Second
+
+// epochKeeper remembers what the leaders said last of their partitions.
+type epochKeeper struct {
+	log        *eventlog.Log
+	partitions []partitionState
+}
+
+type partitionState struct {
+	mu    sync.Mutex // held during the question, so that there is one at a time
+	asked time.Time
+	state eventlog.State
+}
+
+func newEpochKeeper(log *eventlog.Log) *epochKeeper {
+	return &epochKeeper{log: log, partitions: make([]partitionState, log.Config().Partitions)}
+}
+
+// refresh asks the leader, unless that was done a moment ago, and reports the
+// epoch.
+func (k *epochKeeper) refresh(ctx context.Context, p event.Partition, report func(event.Partition, eventlog.Epoch)) {
+	ps := &k.partitions[p]
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	if time.Since(ps.asked) < refreshInterval {
+		return
+	}
+	if k.askLocked(ctx, ps, p) {
+		report(p, ps.state.Epoch)
+	}
+}
+
+// reached reports whether the log has come as far as the position. What a
+// leader said once is enough where it had already reached it.
+func (k *epochKeeper) reached(ctx context.Context, pos eventlog.Position) bool {
+	ps := &k.partitions[pos.Partition]
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	if ps.reachedLocked(pos) {
+		return true
+	}
+	return k.askLocked(ctx, ps, pos.Partition) && ps.reachedLocked(pos)
+}
+
+// reachedLocked: ps.mu is held.
+func (ps *partitionState) reachedLocked(pos eventlog.Position) bool {
+	return ps.state.Epoch == pos.Epoch && pos.Sequence <= ps.state.Last
+}
+
+// askLocked asks the leader. ps.mu is held.
+func (k *epochKeeper) askLocked(ctx context.Context, ps *partitionState, p event.Partition) bool {
+	state, err := k.log.Refresh(ctx, p)
+	if err != nil {
+		return false // counted by the log; asked again when it matters again
+	}
+	ps.asked, ps.state = time.Now(), state
+	return true
+}

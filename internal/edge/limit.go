@@ -1,0 +1,70 @@
+package edge
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/neolith/daemon-gateway/internal/ring"
+	"github.com/neolith/daemon-gateway/pkg/protocol"
+)
+
+// older orders the connections of one orchestrator: by generation, not by
+// clock, and by session where two edges gave out the same one at a time. Every
+// edge that sees the same claims orders them alike.
+func older(a, b ring.Holding) int {
+	return cmp.Or(cmp.Compare(a.Generation, b.Generation), cmp.Compare(a.Session, b.Session))
+}
+
+// surplus returns which of an orchestrator's connections have to go: those
+// replaced by a newer one of the same daemon, and of the rest the newest ones
+// over the limit. It is deterministic, so that edges need not agree first.
+func surplus(holdings []ring.Holding, limit int) (replaced, over []ring.Holding) {
+	sorted := slices.Clone(holdings)
+	slices.SortFunc(sorted, older)
+	newest := make(map[protocol.DaemonID]protocol.SessionID, len(sorted))
+	for _, h := range sorted {
+		newest[h.Daemon] = h.Session
+	}
+	kept := 0
+	for _, h := range sorted {
+		switch {
+		case newest[h.Daemon] != h.Session:
+			replaced = append(replaced, h)
+		case kept == limit:
+			over = append(over, h)
+		default:
+			kept++
+		}
+	}
+	return replaced, over
+}
+
+// others returns the connections that a newcomer does not replace, without
+// those that are replaced already, oldest first; and the newest one that it
+// does replace, if any.
+func others(holdings []ring.Holding, daemon protocol.DaemonID) (rest []ring.Holding, same *ring.Holding) {
+	sorted := slices.Clone(holdings)
+	slices.SortFunc(sorted, older)
+	newest := make(map[protocol.DaemonID]protocol.SessionID, len(sorted))
+	for _, h := range sorted {
+		newest[h.Daemon] = h.Session
+	}
+	for i, h := range sorted {
+		switch {
+		case h.Daemon == daemon:
+			same = &sorted[i]
+		case newest[h.Daemon] == h.Session:
+			rest = append(rest, h)
+		}
+	}
+	return rest, same
+}
+
+// nextGeneration is one more than the highest known of the orchestrator.
+func nextGeneration(holdings []ring.Holding) uint64 {
+	var highest uint64
+	for _, h := range holdings {
+		highest = max(highest, h.Generation)
+	}
+	return highest + 1
+}

@@ -1,0 +1,293 @@
+package edge
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/neolith/daemon-gateway/internal/cursor"
+	"github.com/neolith/daemon-gateway/internal/edge/session"
+	"github.com/neolith/daemon-gateway/internal/eventlog"
+	"github.com/neolith/daemon-gateway/pkg/event"
+	"github.com/neolith/daemon-gateway/pkg/protocol"
+)
+
+// Bounds of what an edge does at once. The log bounds its requests by itself;
+// these bound the goroutines that wait for it.
+const (
+	concurrentStarts      = 1024
+	concurrentReads       = 32
+	concurrentDeadLetters = 32
+	concurrentFlushes     = 128
+
+	startTimeout = 15 * time.Second
+	flushTimeout = 10 * time.Second
+	saveInterval = 500 * time.Millisecond
+)
+
+// logSide does for connections what needs the log or the cursors. None of its
+// methods blocks; answers come to the connection as inputs.
+type logSide struct {
+	log     *eventlog.Log
+	cursors *cursor.Store
+	hub     *hub
+	logger  *slog.Logger
+	// connected reports which daemons of an orchestrator the directory shows.
+	connected func(event.Token) func(protocol.DaemonID) bool
+
+	gatherers   []*gatherer
+	starts      *pool
+	asks        *pool
+	reads       *pool
+	deadLetters *pool
+	flushes     *pool
+	epochs      *epochKeeper
+
+	mu    sync.Mutex
+	dirty []*connection // whose cursor entry is to be saved
+}
+
+func newLogSide(ctx context.Context, log *eventlog.Log, cursors *cursor.Store, h *hub, logger *slog.Logger, connected func(event.Token) func(protocol.DaemonID) bool) *logSide {
+	l := &logSide{
+		log: log, cursors: cursors, hub: h, logger: logger, connected: connected,
+		starts:      newPool(ctx, concurrentStarts),
+		asks:        newPool(ctx, log.Config().Partitions),
+		reads:       newPool(ctx, concurrentReads),
+		deadLetters: newPool(ctx, concurrentDeadLetters),
+		flushes:     newPool(ctx, concurrentFlushes),
+		epochs:      newEpochKeeper(log),
+	}
+	for p := range event.Partition(log.Config().Partitions) {
+		l.gatherers = append(l.gatherers, &gatherer{partition: p, ask: log.LastSequences, pool: l.asks})
+	}
+	log.OnEpoch(l.epochChanged)
+	return l
+}
+
+// close returns when nothing runs any more; the context has ended before.
+func (l *logSide) close() {
+	for _, p := range []*pool{l.starts, l.asks, l.reads, l.deadLetters, l.flushes} {
+		p.close()
+	}
+}
+
+// start decides where a connection starts, and writes it (Begin).
+func (l *logSide) start(c *connection, run uint32) {
+	l.starts.submit(func(ctx context.Context) {
+		ctx, cancel := context.WithTimeout(ctx, startTimeout)
+		defer cancel()
+		epoch := l.log.Epoch(c.partition)
+		req := cursor.StartRequest{
+			Daemon: c.daemon, Subscriptions: c.subscriptions(), Connected: l.connected(c.token),
+			Epoch: epoch, Now: time.Now(), MaxAge: l.log.Config().EventRetention,
+		}
+		req.Resume, req.HasResume = l.resume(ctx, c, epoch)
+		var decision cursor.Decision
+		_, err := l.cursors.Begin(ctx, c.token, func(rec cursor.Record) (cursor.Record, bool) {
+			next, d := cursor.Start(rec, req)
+			decision = d
+			return next, true
+		})
+		if err != nil {
+			l.logger.Warn("start of a connection not decided, trying again", "orchestrator", c.token, "daemon", c.daemon, "session", c.id, "error", err)
+			c.startFailed(run)
+			return
+		}
+		c.started(run, epoch, decision)
+	})
+}
+
+// resume returns the sequence after which the daemon asked to continue, if that
+// means something: of this partition and epoch, and not above the log's last.
+func (l *logSide) resume(ctx context.Context, c *connection, epoch eventlog.Epoch) (uint64, bool) {
+	if c.resume == "" {
+		return 0, false
+	}
+	pos, err := eventlog.ParsePosition(c.resume)
+	if err != nil || pos.Partition != c.partition || pos.Epoch != epoch {
+		return 0, false
+	}
+	return pos.Sequence, l.epochs.reached(ctx, pos)
+}
+
+// askLast asks where the orchestrator's newest event stands (AskLast).
+func (l *logSide) askLast(c *connection, run uint32) {
+	l.gatherers[c.partition].add(c.token, func(last eventlog.Last, err error) { c.lastKnown(run, last, err) })
+}
+
+// read reads the orchestrator's events (Read).
+func (l *logSide) read(c *connection, r session.Read) {
+	l.reads.submit(func(ctx context.Context) {
+		page, err := l.log.Read(ctx, c.partition, c.token, r.From, r.MaxEvents, r.MaxBytes)
+		c.readDone(r.Run, page, err)
+	})
+}
+
+// deadLetter stores an event that the daemon never acknowledged (DeadLetter).
+func (l *logSide) deadLetter(c *connection, d session.DeadLetter, epoch eventlog.Epoch) {
+	l.deadLetters.submit(func(ctx context.Context) {
+		ctx, cancel := context.WithTimeout(ctx, startTimeout)
+		defer cancel()
+		err := l.storeDeadLetter(ctx, c, d, epoch)
+		if err != nil {
+			l.logger.Warn("dead letter not stored, trying again", "orchestrator", c.token, "daemon", c.daemon, "event", d.Event.ID, "error", err)
+		}
+		c.deadLettered(d.Run, d.Sequence, err == nil)
+	})
+}
+
+func (l *logSide) storeDeadLetter(ctx context.Context, c *connection, d session.DeadLetter, epoch eventlog.Epoch) error {
+	elsewhere, err := l.settledElsewhere(ctx, c, d.Sequence, epoch)
+	if err != nil {
+		return err
+	}
+	l.logger.Warn("event given up after the last try", "orchestrator", c.token, "daemon", c.daemon, "event", d.Event.ID, "sends", d.Sends, "settledElsewhere", elsewhere)
+	return l.log.DeadLetter(ctx, eventlog.DeadLetter{
+		Reason: event.ReasonUndelivered, Token: c.token, EventID: d.Event.ID, Daemon: c.daemon,
+		Detail:           fmt.Sprintf("not acknowledged after being sent %d times", d.Sends),
+		SettledElsewhere: elsewhere, Sequence: d.Sequence, Body: d.Body,
+	})
+}
+
+// settledElsewhere reports whether the cursor of another daemon has settled
+// the event.
+func (l *logSide) settledElsewhere(ctx context.Context, c *connection, sequence uint64, epoch eventlog.Epoch) (bool, error) {
+	rec, err := l.cursors.Begin(ctx, c.token, func(rec cursor.Record) (cursor.Record, bool) { return rec, false })
+	if err != nil || rec.Epoch != epoch {
+		return false, err
+	}
+	for id, entry := range rec.Daemons {
+		if id != c.daemon && entry.Settles(sequence) {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// saveSoon remembers that the connection's cursor entry has changed (Save).
+func (l *logSide) saveSoon(c *connection) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.dirty = append(l.dirty, c)
+}
+
+// runSaver hands changed cursor entries to the store, which writes them within
+// a second.
+func (l *logSide) runSaver(ctx context.Context) error {
+	ticker := time.NewTicker(saveInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+			l.saveAll()
+		}
+	}
+}
+
+func (l *logSide) saveAll() {
+	l.mu.Lock()
+	dirty := l.dirty
+	l.dirty = nil
+	l.mu.Unlock()
+	for _, c := range dirty {
+		c.save()
+	}
+}
+
+// detached writes the cursor of a connection that has ended, at once, so that
+// the daemon continues exactly there on another edge.
+func (l *logSide) detached(c *connection, last bool) {
+	l.flushes.submit(func(ctx context.Context) {
+		ctx, cancel := context.WithTimeout(ctx, flushTimeout)
+		defer cancel()
+		if err := l.cursors.Flush(ctx, c.token); err != nil {
+			l.logger.Warn("cursor of an ended connection not written yet", "orchestrator", c.token, "daemon", c.daemon, "session", c.id, "error", err)
+		}
+		if last {
+			l.cursors.Forget(c.token)
+		}
+	})
+}
+
+// flush writes all cursors, of living connections too.
+func (l *logSide) flush(ctx context.Context) error {
+	l.saveAll()
+	return l.cursors.FlushAll(ctx)
+}
+
+// runNet asks the log for every connection whether it has missed anything: a
+// partition at a time, each once an interval.
+func (l *logSide) runNet(ctx context.Context, interval time.Duration) error {
+	partitions := len(l.gatherers)
+	step := interval / time.Duration(partitions)
+	for p := rand.IntN(partitions); ; p = (p + 1) % partitions {
+		// Jittered, so that the edges of a cluster do not ask in step.
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(step/2 + rand.N(step+1)):
+		}
+		l.checkPartition(event.Partition(p))
+	}
+}
+
+func (l *logSide) checkPartition(p event.Partition) {
+	now := time.Now()
+	for _, c := range l.hub.inPartition(p) {
+		c.check(now)
+	}
+	l.hub.sweep(p, now)
+}
+
+// spreadAfterReconnect is over how long the questions after a reconnect to NATS
+// are spread.
+const spreadAfterReconnect = 5 * time.Second
+
+// runReconnects asks for all connections at once, spread over some seconds,
+// each time that NATS has come back: what was forwarded meanwhile is lost.
+func (l *logSide) runReconnects(ctx context.Context, reconnected <-chan struct{}) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-reconnected:
+		}
+		for p := range l.gatherers {
+			l.epochs.refresh(ctx, event.Partition(p), l.epochConfirmed)
+			l.checkPartition(event.Partition(p))
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-time.After(spreadAfterReconnect / time.Duration(len(l.gatherers))):
+			}
+		}
+	}
+}
+
+// refreshEpoch asks the leader for the epoch of a partition (RefreshEpoch).
+func (l *logSide) refreshEpoch(p event.Partition) {
+	l.asks.submit(func(ctx context.Context) { l.epochs.refresh(ctx, p, l.epochConfirmed) })
+}
+
+// epochConfirmed is for sessions that run in another epoch than the leader's,
+// whatever made them miss the change.
+func (l *logSide) epochConfirmed(p event.Partition, epoch eventlog.Epoch) {
+	now := time.Now()
+	for _, c := range l.hub.inPartition(p) {
+		if c.epoch() != epoch {
+			c.epochChanged(epoch, now)
+		}
+	}
+}
+
+func (l *logSide) epochChanged(p event.Partition, epoch eventlog.Epoch) {
+	now := time.Now()
+	for _, c := range l.hub.inPartition(p) {
+		c.epochChanged(epoch, now)
+	}
+}

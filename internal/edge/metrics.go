@@ -1,0 +1,207 @@
+package edge
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"github.com/neolith/daemon-gateway/internal/auth"
+	"github.com/neolith/daemon-gateway/internal/edge/session"
+	"github.com/neolith/daemon-gateway/pkg/protocol"
+)
+
+// connectionState is how far a connection has come: a closed set of labels.
+type connectionState string
+
+const (
+	stateConnected     connectionState = "connected" // not yet authenticated
+	stateAuthenticated connectionState = "authenticated"
+	stateSubscribed    connectionState = "subscribed"
+)
+
+// eventOutcome is what happened to an event on a connection.
+type eventOutcome string
+
+const (
+	outcomeSent         eventOutcome = "sent"
+	outcomeRedelivered  eventOutcome = "redelivered"
+	outcomeAcked        eventOutcome = "acked"
+	outcomeDeadLettered eventOutcome = "dead_lettered"
+	outcomeWithheld     eventOutcome = "withheld" // the scopes do not allow it
+)
+
+// refusedConnect is why an upgrade was refused.
+type refusedConnect string
+
+const (
+	refusedNotReady refusedConnect = "not_ready"
+	refusedAddress  refusedConnect = "address"
+	refusedRate     refusedConnect = "rate"
+	refusedFull     refusedConnect = "full"
+)
+
+// terminated is why the cluster ended a connection.
+type terminated string
+
+const (
+	terminatedTakeover terminated = "takeover"
+	terminatedLimit    terminated = "limit"
+	terminatedSilent   terminated = "silent"
+	terminatedFight    terminated = "fight" // too many takeovers, the newcomer waits
+)
+
+// maxConnections is a reason for a refused authentication beside those of
+// package auth.
+const maxConnections = "max_connections"
+
+// otherCode stands for close codes that are not of the protocol.
+const otherCode = "other"
+
+// metrics are an edge's own. Those named ws_* are what Neolith's dashboards read.
+type metrics struct {
+	connections     *prometheus.GaugeVec
+	refused         *prometheus.CounterVec
+	attaches        prometheus.Counter
+	attachSeconds   prometheus.Histogram
+	closes          *prometheus.CounterVec
+	authFailures    *prometheus.CounterVec
+	terminations    *prometheus.CounterVec
+	events          *prometheus.CounterVec
+	filtered        *prometheus.CounterVec
+	deliverySeconds prometheus.Histogram
+	catchUps        *prometheus.CounterVec
+	windowsFull     prometheus.Counter
+	batches         *prometheus.CounterVec
+	forwarded       prometheus.Counter
+	hints           prometheus.Counter
+	rateLimited     prometheus.Counter
+
+	wsConnections *prometheus.GaugeVec
+	wsEvents      *prometheus.CounterVec
+	wsLatency     prometheus.Histogram
+}
+
+func newMetrics(reg prometheus.Registerer) *metrics {
+	f := promauto.With(reg)
+	vec := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return f.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+	}
+	one := func(name, help string) prometheus.Counter {
+		return f.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
+	}
+	m := &metrics{
+		connections: f.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "gateway_edge_connections", Help: "Connections by how far they have come.",
+		}, []string{"state"}),
+		refused:  vec("gateway_edge_connects_refused_total", "Upgrades refused, by reason.", "reason"),
+		attaches: one("gateway_edge_attaches_total", "Connections whose first subscribe has taken effect."),
+		attachSeconds: f.NewHistogram(prometheus.HistogramOpts{
+			Name: "gateway_edge_attach_seconds", Help: "From a connection's first subscribe, settled, to its subscribed message.",
+			Buckets: []float64{0.05, 0.075, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30},
+		}),
+		closes:       vec("gateway_edge_closes_total", "Connections ended, by close code.", "code"),
+		authFailures: vec("gateway_edge_auth_failures_total", "Refused authentications, by reason.", "reason"),
+		terminations: vec("gateway_edge_terminations_total", "Connections ended for another's sake, by reason.", "reason"),
+		events:       vec("gateway_edge_events_total", "What happened to events on connections.", "outcome"),
+		filtered:     vec("gateway_edge_events_filtered_total", "Events settled without being sent, by reason.", "reason"),
+		deliverySeconds: f.NewHistogram(prometheus.HistogramOpts{
+			Name: "gateway_edge_delivery_seconds", Help: "From the event's time in the log to the write on the socket, of first sends of events published while the daemon was connected.",
+			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 60},
+		}),
+		catchUps:    vec("gateway_edge_catchups_total", "Reads of the log by connections, by cause.", "cause"),
+		windowsFull: one("gateway_edge_windows_full_total", "How often a connection had as many unacknowledged events as it may."),
+		batches:     vec("gateway_edge_batches_total", "Batches received from routers.", "result"),
+		forwarded:   one("gateway_edge_forwarded_events_total", "Events received from routers."),
+		hints:       one("gateway_edge_hints_total", "Hints received from routers."),
+		rateLimited: one("gateway_edge_rate_limited_total", "Messages of daemons not carried out because they were over a limit."),
+	}
+	m.legacy(f, vec)
+	m.zero()
+	return m
+}
+
+func (m *metrics) legacy(f promauto.Factory, vec func(name, help string, labels ...string) *prometheus.CounterVec) {
+	m.wsConnections = f.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "ws_connections_total", Help: "Connections by state.",
+	}, []string{"state"})
+	m.wsEvents = vec("ws_events_total", "Events by what happened to them.", "type", "status")
+	m.wsLatency = f.NewHistogram(prometheus.HistogramOpts{
+		Name: "ws_event_latency_seconds", Help: "From the event's time in the log to the write on the socket.",
+		Buckets: []float64{0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1},
+	})
+}
+
+// zero creates the series of every label, so that rates can be computed from
+// the first occurrence on.
+func (m *metrics) zero() {
+	for _, s := range []connectionState{stateConnected, stateAuthenticated, stateSubscribed} {
+		m.connections.WithLabelValues(string(s))
+		m.wsConnections.WithLabelValues(string(legacyState(s)))
+	}
+	for _, r := range []refusedConnect{refusedNotReady, refusedAddress, refusedRate, refusedFull} {
+		m.refused.WithLabelValues(string(r))
+	}
+	for _, r := range auth.Reasons() {
+		m.authFailures.WithLabelValues(string(r))
+	}
+	m.authFailures.WithLabelValues(maxConnections)
+	for _, r := range []terminated{terminatedTakeover, terminatedLimit, terminatedSilent, terminatedFight} {
+		m.terminations.WithLabelValues(string(r))
+	}
+	for _, o := range []eventOutcome{outcomeSent, outcomeRedelivered, outcomeAcked, outcomeDeadLettered, outcomeWithheld} {
+		m.events.WithLabelValues(string(o))
+	}
+	for _, r := range session.FilterReasons {
+		m.filtered.WithLabelValues(string(r))
+	}
+	for _, c := range session.Causes {
+		m.catchUps.WithLabelValues(string(c))
+	}
+	for _, r := range []string{"ok", "malformed"} {
+		m.batches.WithLabelValues(r)
+	}
+	for _, t := range []string{"routed", "queued", "acked", "redelivered", "dead_lettered", "filtered"} {
+		m.wsEvents.WithLabelValues(t, "success")
+		m.wsEvents.WithLabelValues(t, "error")
+	}
+}
+
+// legacyState maps to the states that the old dashboards know, in which a
+// subscribed connection is an authenticated one.
+func legacyState(s connectionState) connectionState {
+	if s == stateSubscribed {
+		return stateAuthenticated
+	}
+	return s
+}
+
+// moved counts a connection's step from one state to the next; "" is outside.
+func (m *metrics) moved(from, to connectionState) {
+	step(m.connections, from, to)
+	if legacyState(from) != legacyState(to) {
+		step(m.wsConnections, legacyState(from), legacyState(to))
+	}
+}
+
+func step(gauge *prometheus.GaugeVec, from, to connectionState) {
+	if from != "" {
+		gauge.WithLabelValues(string(from)).Dec()
+	}
+	if to != "" {
+		gauge.WithLabelValues(string(to)).Inc()
+	}
+}
+
+func (m *metrics) closed(code int) {
+	label := otherCode
+	if c := protocol.CloseCode(code); c.Known() {
+		label = c.String()
+	}
+	m.closes.WithLabelValues(label).Inc()
+}
+
+func (m *metrics) event(o eventOutcome, legacy string, n int) {
+	m.events.WithLabelValues(string(o)).Add(float64(n))
+	if legacy != "" {
+		m.wsEvents.WithLabelValues(legacy, "success").Add(float64(n))
+	}
+}

@@ -1,0 +1,74 @@
+package edge
+
+import (
+	"crypto/tls"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+)
+
+// certCheckInterval is how often the files are looked at, at most.
+const certCheckInterval = time.Second
+
+// certificate is read from files again when they change, so that a renewed one
+// needs no restart. A change that cannot be read leaves the old one in force.
+type certificate struct {
+	certFile, keyFile string
+	logger            *slog.Logger
+
+	mu      sync.Mutex
+	current *tls.Certificate
+	version [2]time.Time // modification times of the files that current is from
+	checked time.Time
+}
+
+func newCertificate(certFile, keyFile string, logger *slog.Logger) (*certificate, error) {
+	c := &certificate{certFile: certFile, keyFile: keyFile, logger: logger}
+	if err := c.loadLocked(c.versionOnDisk()); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// config returns the TLS configuration of the listener. HTTP/2 is left out: a
+// WebSocket upgrade is HTTP/1.1.
+func (c *certificate) config() *tls.Config {
+	return &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}, GetCertificate: c.get}
+}
+
+func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if now := time.Now(); now.Sub(c.checked) >= certCheckInterval {
+		c.checked = now
+		if version := c.versionOnDisk(); version != c.version {
+			if err := c.loadLocked(version); err != nil {
+				c.logger.Error("changed TLS certificate not usable, the old one stays in force", "error", err)
+			} else {
+				c.logger.Info("TLS certificate read again", "file", c.certFile)
+			}
+		}
+	}
+	return c.current, nil
+}
+
+func (c *certificate) versionOnDisk() (version [2]time.Time) {
+	for i, name := range []string{c.certFile, c.keyFile} {
+		if info, err := os.Stat(name); err == nil {
+			version[i] = info.ModTime()
+		}
+	}
+	return version
+}
+
+// loadLocked reads the files; mu is held, or the certificate not yet shared.
+func (c *certificate) loadLocked(version [2]time.Time) error {
+	loaded, err := tls.LoadX509KeyPair(c.certFile, c.keyFile)
+	if err != nil {
+		return fmt.Errorf("load TLS certificate %s: %w", c.certFile, err)
+	}
+	c.current, c.version = &loaded, version
+	return nil
+}

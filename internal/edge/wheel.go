@@ -1,0 +1,119 @@
+package edge
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+const (
+	// wheelStep is how exactly connections are woken.
+	wheelStep = 20 * time.Millisecond
+	// wheelSlots times wheelStep is how far ahead the wheel reaches, almost
+	// three minutes; what lies further is woken early and waits again.
+	wheelSlots = 8192
+)
+
+// wheel wakes connections: one timer for all of them, because tens of
+// thousands of runtime timers that are moved with every event cost more.
+type wheel struct {
+	mu    sync.Mutex
+	slots [wheelSlots][]slotEntry
+	done  int64 // all slots up to this step have been emptied
+}
+
+type slotEntry struct {
+	alarm *alarm
+	step  int64
+}
+
+// alarm is a connection's place in the wheel. Its fields are guarded by the
+// wheel's mu. It outlives the connection until its slot comes round, and lets
+// go of it before.
+type alarm struct {
+	ring func(now time.Time)
+	// next is the step of its earliest entry, later that of one beyond: most
+	// alarms are moved forward for a moment (a refill) and back again, which
+	// must not leave an entry behind each time.
+	next, later int64
+}
+
+func newWheel(now time.Time) *wheel { return &wheel{done: stepOf(now)} }
+
+func stepOf(t time.Time) int64 { return t.UnixNano() / int64(wheelStep) }
+
+// set makes sure that a rings at the given time, or a step later. It may ring
+// earlier as well.
+func (w *wheel) set(a *alarm, at time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if a.ring == nil {
+		return
+	}
+	step := min(max(stepOf(at)+1, w.done+1), w.done+wheelSlots-1)
+	if a.next != 0 && a.next <= step {
+		return
+	}
+	if a.next != 0 {
+		a.later = a.next
+	}
+	a.next = step
+	slot := &w.slots[step%wheelSlots]
+	*slot = append(*slot, slotEntry{a, step})
+}
+
+// cancel makes a never ring again.
+func (w *wheel) cancel(a *alarm) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	a.ring = nil
+}
+
+// run rings alarms until the context ends.
+func (w *wheel) run(ctx context.Context) error {
+	ticker := time.NewTicker(wheelStep)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+			w.advance(time.Now())
+		}
+	}
+}
+
+// advance rings everything that is due. Alarms may be set while it runs.
+func (w *wheel) advance(now time.Time) {
+	var due []func(time.Time)
+	w.mu.Lock()
+	for last := stepOf(now); w.done < last; {
+		w.done++
+		slot := &w.slots[w.done%wheelSlots]
+		for _, e := range *slot {
+			if ring := e.alarm.due(e.step); ring != nil {
+				due = append(due, ring)
+			}
+		}
+		clear(*slot)
+		*slot = (*slot)[:0]
+	}
+	w.mu.Unlock()
+	for _, ring := range due {
+		ring(now)
+	}
+}
+
+// due takes an entry's turn and returns what to call, nil if it was superseded.
+func (a *alarm) due(step int64) func(time.Time) {
+	switch step {
+	case a.next:
+		a.next, a.later = a.later, 0
+	case a.later:
+		a.later = 0
+		return nil
+	default:
+		return nil
+	}
+	return a.ring
+}
