@@ -12,7 +12,7 @@ import (
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
 
-const lawRuns = 20000
+const lawRuns = 5000
 
 func TestMerge(t *testing.T) {
 	t.Parallel()

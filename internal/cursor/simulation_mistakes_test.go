@@ -40,7 +40,7 @@ func (w *world) start(req StartRequest) (Record, Decision) {
 		for _, e := range rec.at(req.Epoch).Daemons {
 			own.Floor, own.Settled = normalize(own.Floor, slices.Concat(own.Settled, e.Settled), w.lim.ranges)
 		}
-	case resumeRemoves:
+	case resumeRemoves, startNow, connectedLow:
 		for id, e := range rec.Daemons {
 			if id != req.Daemon && req.HasResume && req.gone(id) && Covers(req.Subscriptions, e.Subscriptions) {
 				delete(next.Daemons, id)

@@ -73,7 +73,7 @@ type world struct {
 
 func newWorld(r *rand.Rand, m mistake) *world {
 	w := &world{
-		r: r, mistake: m, lim: defaultLimits, encoded: r.IntN(20) == 0, rollbacks: r.IntN(4) == 0,
+		r: r, mistake: m, lim: defaultLimits, encoded: r.IntN(20) == 0, rollbacks: r.IntN(3) == 0,
 		log: map[uint64]*simEvent{}, view: map[protocol.DaemonID]bool{}, now: time.UnixMilli(1).UTC(),
 	}
 	if r.IntN(3) == 0 {
@@ -128,7 +128,7 @@ func (w *world) publish() {
 // rollback restores the log from a backup: its newest events are gone, their
 // sequences will be used again, and the epoch rises.
 func (w *world) rollback() {
-	lost := min(w.last, w.r.Uint64N(5))
+	lost := min(w.last, w.r.Uint64N(worldKeep))
 	w.last -= lost
 	maps.DeleteFunc(w.log, func(q uint64, _ *simEvent) bool { return q > w.last })
 	w.epochs++
@@ -309,7 +309,7 @@ func (w *world) step() {
 	switch {
 	case k < .22:
 		w.publish()
-	case k < .225 && w.rollbacks:
+	case k < .23 && w.rollbacks:
 		w.rollback()
 	case k < .34:
 		if d.session == nil {
