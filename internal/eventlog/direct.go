@@ -56,7 +56,7 @@ const (
 	statusEnd          = "204"
 	statusNone         = "404"
 	statusNoResponders = "503"
-	noneDescription    = "No Results"
+	noResults          = "No Results"
 	notFound           = "Message Not Found"
 )
 
@@ -120,7 +120,10 @@ func (l *Log) directGet(ctx context.Context, stream string, req directRequest) (
 	if err := l.nc.PublishRequest(l.api+"DIRECT.GET."+stream, inbox, body); err != nil {
 		return directAnswer{}, err
 	}
-	var c collector
+	c := collector{nothing: notFound}
+	if len(req.MultiLast) > 0 {
+		c.nothing = noResults
+	}
 	for {
 		select {
 		case msg := <-messages:
@@ -140,6 +143,7 @@ func (l *Log) directGet(ctx context.Context, stream string, req directRequest) (
 // collector puts an answer together and checks that it is whole: each message
 // names the sequence of the one before it, and the end that of the last.
 type collector struct {
+	nothing  string // how the server says that there is nothing of what was asked for
 	answer   directAnswer
 	previous uint64
 }
@@ -186,11 +190,11 @@ func (c *collector) end(msg *nats.Msg) (err error) {
 	case code == statusEnd:
 	case code == statusNoResponders:
 		return nats.ErrNoResponders
-	case code == statusNone && len(c.answer.messages) == 0 && (description == noneDescription || description == notFound):
+	case code == statusNone && len(c.answer.messages) == 0 && description == c.nothing:
 		c.answer.none = true
 		return nil
 	default:
-		// Also 404 in the middle of an answer: a message could not be loaded.
+		// Also 404 where a message of the answer could not be loaded.
 		return fmt.Errorf("%w: direct get answered %s %s", ErrUnavailable, code, description)
 	}
 	if err := c.follows(msg); err != nil {

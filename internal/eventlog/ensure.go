@@ -12,7 +12,7 @@ import (
 // ensureStream returns the stream as its leader describes it, and creates it if
 // there is none. Many nodes may do that at once: the same settings twice are no
 // mistake to the server, and others than ours mean that it is there.
-func (l *Log) ensureStream(ctx context.Context, want jetstream.StreamConfig, manage bool) (*jetstream.StreamInfo, error) {
+func (l *Log) ensureStream(ctx context.Context, want jetstream.StreamConfig) (*jetstream.StreamInfo, error) {
 	stream, err := l.js.Stream(ctx, want.Name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		stream, err = l.js.CreateStream(ctx, want)
@@ -30,19 +30,24 @@ func (l *Log) ensureStream(ctx context.Context, want jetstream.StreamConfig, man
 	if !slices.Equal(info.Config.Subjects, want.Subjects) {
 		return nil, fmt.Errorf("%w: stream %s holds the subjects %v, expected %v", ErrConfig, want.Name, info.Config.Subjects, want.Subjects)
 	}
-	merged, differs := merge(info.Config, want)
+	return info, nil
+}
+
+// adjustStream changes a stream's settings to the wanted ones, or complains.
+func (l *Log) adjustStream(ctx context.Context, have, want jetstream.StreamConfig, manage bool) error {
+	merged, differs := merge(have, want)
 	if !differs {
-		return info, nil
+		return nil
 	}
 	if !manage {
 		l.logger.Warn("stream has other settings than this node; a router changes them", "stream", want.Name)
-		return info, nil
+		return nil
 	}
-	if stream, err = l.js.UpdateStream(ctx, merged); err != nil {
-		return nil, fmt.Errorf("update stream %s: %w", want.Name, setupError(err))
+	if _, err := l.js.UpdateStream(ctx, merged); err != nil {
+		return fmt.Errorf("update stream %s: %w", want.Name, setupError(err))
 	}
 	l.logger.Info("stream updated", "stream", want.Name)
-	return stream.CachedInfo(), nil
+	return nil
 }
 
 // merge returns have with the settings that can be changed taken from want, and

@@ -142,7 +142,7 @@ func (l *Log) Refresh(ctx context.Context, p event.Partition) (State, error) {
 		epoch Epoch
 	)
 	err := l.request(ctx, func(ctx context.Context) (err error) {
-		info, epoch, err = l.ensurePartition(ctx, p, false)
+		info, epoch, err = l.ensurePartition(ctx, p)
 		return err
 	})
 	l.metrics.observe(opInfo, start, err)

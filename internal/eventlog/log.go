@@ -10,7 +10,6 @@ package eventlog
 
 import (
 	"log/slog"
-	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -23,15 +22,14 @@ import (
 // be called at the same time, except that OnEpoch comes before Run.
 type Log struct {
 	// Set once.
-	cfg            Config
-	nc             *nats.Conn
-	js             jetstream.JetStream
-	api            string // what the subjects of JetStream's API start with
-	requestTimeout time.Duration
-	logger         *slog.Logger
-	metrics        *metrics
-	cluster        jetstream.KeyValue
-	checkpoints    jetstream.KeyValue
+	cfg         Config
+	nc          *nats.Conn
+	js          jetstream.JetStream
+	api         string // what the subjects of JetStream's API start with
+	logger      *slog.Logger
+	metrics     *metrics
+	cluster     jetstream.KeyValue
+	checkpoints jetstream.KeyValue
 
 	// lasts and reads hold a token for each request under way on the connection.
 	lasts chan struct{}
@@ -43,17 +41,16 @@ type Log struct {
 
 func newLog(js jetstream.JetStream, cfg Config, logger *slog.Logger, reg prometheus.Registerer) *Log {
 	return &Log{
-		cfg:            cfg,
-		nc:             js.Conn(),
-		js:             js,
-		api:            apiPrefix(js.Options()),
-		requestTimeout: requestTimeout,
-		logger:         logger.With("component", "eventlog"),
-		metrics:        newMetrics(reg),
-		lasts:          make(chan struct{}, concurrentLast),
-		reads:          make(chan struct{}, concurrentReads),
-		epochs:         newEpochs(cfg.Partitions),
-		outages:        watchOutages(js.Conn()),
+		cfg:     cfg,
+		nc:      js.Conn(),
+		js:      js,
+		api:     apiPrefix(js.Options()),
+		logger:  logger.With("component", "eventlog"),
+		metrics: newMetrics(reg),
+		lasts:   make(chan struct{}, concurrentLast),
+		reads:   make(chan struct{}, concurrentReads),
+		epochs:  newEpochs(cfg.Partitions),
+		outages: watchOutages(js.Conn()),
 	}
 }
 

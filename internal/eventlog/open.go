@@ -60,7 +60,7 @@ func Open(ctx context.Context, js jetstream.JetStream, cfg Config, logger *slog.
 	opts.progress("connecting to NATS")
 	var err error
 	for delay := firstOpenDelay; ctx.Err() == nil; delay = min(2*delay, longestDelay) {
-		err = l.setUp(ctx, opts)
+		err = l.bounded(ctx, openTimeout, func(ctx context.Context) error { return l.setUp(ctx, opts) })
 		if err == nil {
 			opts.progress("")
 			return l, nil
@@ -81,8 +81,6 @@ func Open(ctx context.Context, js jetstream.JetStream, cfg Config, logger *slog.
 // setUp is one try at everything. It starts with the number of partitions,
 // which tells whether the rest is any of our business.
 func (l *Log) setUp(ctx context.Context, opts openOptions) error {
-	ctx, cancel := context.WithTimeout(ctx, openTimeout)
-	defer cancel()
 	if !l.nc.IsConnected() {
 		return fmt.Errorf("%w: not connected to NATS", ErrUnavailable)
 	}
@@ -123,8 +121,12 @@ func (l *Log) setUpParts(ctx context.Context, buckets []jetstream.KeyValueConfig
 		start(func(ctx context.Context) error { return l.ensureBucket(ctx, b, opts.manage) })
 	}
 	start(func(ctx context.Context) error {
-		_, err := l.ensureStream(ctx, l.cfg.deadletters(), opts.manage)
-		return err
+		want := l.cfg.deadletters()
+		info, err := l.ensureStream(ctx, want)
+		if err != nil {
+			return err
+		}
+		return l.adjustStream(ctx, info.Config, want, opts.manage)
 	})
 	for p := range event.Partition(l.cfg.Partitions) {
 		start(func(ctx context.Context) error { return l.setUpPartition(ctx, p, opts.manage) })
@@ -160,15 +162,19 @@ func (l *Log) setUpCluster(ctx context.Context, cfg jetstream.KeyValueConfig, op
 }
 
 func (l *Log) setUpPartition(ctx context.Context, p event.Partition, manage bool) error {
-	if _, _, err := l.ensurePartition(ctx, p, manage); err != nil {
+	info, _, err := l.ensurePartition(ctx, p)
+	if err != nil {
+		return err
+	}
+	if err := l.adjustStream(ctx, info.Config, l.cfg.partitionStream(p), manage); err != nil {
 		return err
 	}
 	return l.ensureSentinel(ctx, p)
 }
 
 // ensurePartition makes sure of the stream and of its epoch.
-func (l *Log) ensurePartition(ctx context.Context, p event.Partition, manage bool) (*jetstream.StreamInfo, Epoch, error) {
-	info, err := l.ensureStream(ctx, l.cfg.partitionStream(p), manage)
+func (l *Log) ensurePartition(ctx context.Context, p event.Partition) (*jetstream.StreamInfo, Epoch, error) {
+	info, err := l.ensureStream(ctx, l.cfg.partitionStream(p))
 	if err != nil {
 		return nil, "", err
 	}

@@ -66,6 +66,7 @@ func TestOpenWaitsForNATSAndSaysSo(t *testing.T) {
 	s := testserver.NATS(t)
 	js := s.JetStream()
 	s.Shutdown()
+	require.Eventually(t, func() bool { return !js.Conn().IsConnected() }, waitTime, time.Millisecond)
 	var (
 		mu      sync.Mutex
 		details []string

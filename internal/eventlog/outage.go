@@ -57,18 +57,24 @@ func (o *outages) connection() context.Context {
 	return o.ctx
 }
 
-// request does one request to NATS: within the request timeout and for as long
-// as the connection holds. Where these end it, the error is ErrUnavailable;
-// where the caller's context does, it is that context's.
+// request does one request to NATS, within the request timeout, and classifies
+// its error.
 func (l *Log) request(ctx context.Context, f func(context.Context) error) error {
+	return classify(l.bounded(ctx, requestTimeout, f))
+}
+
+// bounded calls f with a context that ends at the timeout and with the
+// connection. Where these end it, the error is ErrUnavailable; where the
+// caller's context does, it is that context's.
+func (l *Log) bounded(ctx context.Context, timeout time.Duration, f func(context.Context) error) error {
 	ending, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(l.outages.connection(), func() { cancel(errConnectionLost) })()
-	bounded, stop := context.WithTimeout(ending, l.requestTimeout)
+	bounded, stop := context.WithTimeout(ending, timeout)
 	defer stop()
 	err := f(bounded)
 	if err != nil && ctx.Err() == nil && bounded.Err() != nil {
 		return fmt.Errorf("%w: %w", ErrUnavailable, context.Cause(bounded))
 	}
-	return classify(err)
+	return err
 }
