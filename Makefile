@@ -16,7 +16,7 @@ build: ## build bin/edge, bin/router, bin/publisher-bridge and bin/devcluster
 	CGO_ENABLED=0 go build -trimpath -ldflags '-X $(BUILDINFO).version=$(VERSION)' -o bin/ ./cmd/...
 
 run: build ## run all three tiers here, with demo daemons; ARGS="--edges 3" adds flags
-	@exec bin/devcluster $(ARGS)
+	@exec bin/devcluster --demo $(ARGS)
 
 test: ## run all tests with the race detector against real servers; ARGS="-run X" adds flags
 	@scripts/test-prerequisites

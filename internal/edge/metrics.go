@@ -90,7 +90,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	}
 	m := &metrics{
 		connections: f.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "gateway_edge_connections", Help: "Connections by how far they have come.",
+			Name: "gateway_connections", Help: "Connections by how far they have come.",
 		}, []string{"state"}),
 		refused:  vec("gateway_edge_connects_refused_total", "Upgrades refused, by reason.", "reason"),
 		attaches: one("gateway_edge_attaches_total", "Connections whose first subscribe has taken effect."),

@@ -3,4 +3,4 @@
 package simulation
 
 // raceFactor makes runs fewer where the race detector makes them slow.
-const raceFactor = 10
+const raceFactor = 3

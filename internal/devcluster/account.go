@@ -1,0 +1,122 @@
+package devcluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/neolith/daemon-gateway/pkg/protocol"
+)
+
+const (
+	// readyPoll is how often nodes are asked whether they are ready.
+	readyPoll = 50 * time.Millisecond
+	// handToken is how long the token for trying by hand is valid.
+	handToken = 24 * time.Hour
+	// by hand is who the lines to copy speak of.
+	handOrchestrator protocol.OrchestratorID = "you"
+	handDaemon       protocol.DaemonID       = "your-daemon"
+)
+
+// account tells a person what runs, when it is ready, how to try it and, in a
+// demo, what happens.
+func (c *Cluster) account(ctx context.Context) error {
+	c.tellNodes()
+	if err := c.waitReady(ctx); err != nil {
+		return ignoreEnd(ctx, err)
+	}
+	if err := c.tellByHand(); err != nil {
+		return err
+	}
+	if !c.cfg.Demo {
+		<-ctx.Done()
+		return nil
+	}
+	return ignoreEnd(ctx, c.demo(ctx))
+}
+
+// ignoreEnd is nil for an error that is only the end of ctx.
+func ignoreEnd(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+func (c *Cluster) say(format string, args ...any) { fmt.Fprintf(c.out, format+"\n", args...) }
+
+func (c *Cluster) tellNodes() {
+	c.say("Daemon Gateway, a development cluster (data in %s)", c.cfg.Data)
+	c.say("")
+	c.say("  nats      %s", c.nats[0])
+	c.say("  redis     %s", c.redis)
+	urls := c.EdgeURLs()
+	for i, n := range c.nodes {
+		address := ""
+		if i < len(urls) {
+			address = urls[i] + "   "
+		}
+		c.say("  %-9s %sadmin http://%s/readyz", n.name, address, n.admin)
+	}
+	c.say("")
+}
+
+// waitReady returns when every node says that it is ready.
+func (c *Cluster) waitReady(ctx context.Context) error {
+	start := time.Now()
+	for _, n := range c.nodes {
+		for !ready(ctx, n.admin) {
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(readyPoll):
+			}
+		}
+	}
+	c.say("All nodes are ready after %s.", time.Since(start).Round(10*time.Millisecond))
+	return nil
+}
+
+func ready(ctx context.Context, admin string) bool {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+admin+"/readyz", nil)
+	if err != nil {
+		return false
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return false
+	}
+	_, _ = io.Copy(io.Discard, resp.Body)
+	return errors.Join(resp.Body.Close()) == nil && resp.StatusCode == http.StatusOK
+}
+
+// tellByHand prints lines to copy.
+func (c *Cluster) tellByHand() error {
+	token, err := c.Token(handOrchestrator, handDaemon, handToken)
+	if err != nil {
+		return err
+	}
+	redis, err := url.Parse(c.RedisURL())
+	if err != nil {
+		return fmt.Errorf("read the address of Redis: %w", err)
+	}
+	now := time.Now().UTC().Format("2006-01-02T15:04:05.000Z")
+	c.say(`
+Try it by hand, as orchestrator %q (in another terminal):
+
+  a token, valid for a day:
+    %s
+
+  connect, authenticate, subscribe (acknowledge with {"type":"ack","id":"3","timestamp":%[4]q,"payload":{"eventIds":["hello-1"]}}):
+    { echo '{"type":"auth","id":"1","timestamp":%[4]q,"payload":{"accessToken":"%[2]s","daemonId":%[5]q,"orchestratorId":%[1]q}}'; echo '{"type":"subscribe","id":"2","timestamp":%[4]q,"payload":{"eventTypes":["*"]}}'; cat; } | websocat %[3]s
+
+  publish an event for it, before, while or after it is connected:
+    redis-cli -h %[6]s -p %[7]s PUBLISH daemon:events '{"id":"hello-1","type":"message.received","orchestratorId":%[1]q,"payload":{"content":"hello"},"timestamp":%[4]q,"requiresAck":true}'
+`, handOrchestrator, token, c.EdgeURLs()[0], now, handDaemon, redis.Hostname(), redis.Port())
+	c.say("Ctrl-C stops the cluster.")
+	return nil
+}
