@@ -20,7 +20,7 @@ import (
 )
 
 const (
-	soon = 20 * time.Second
+	soon = 30 * time.Second
 	poll = 20 * time.Millisecond
 )
 
