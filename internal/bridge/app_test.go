@@ -216,7 +216,7 @@ func TestMessagesOfTheMessageRouter(t *testing.T) {
 	letters := s.deadLetters()
 	require.Len(t, letters, 2)
 	for _, letter := range letters {
-		require.Equal(t, reasonUnresolvedDaemon, letter.Reason)
+		require.Equal(t, event.ReasonUnresolvedDaemon, letter.Reason)
 		require.Empty(t, letter.Orchestrator)
 		require.Regexp(t, "nobody|broken", letter.Detail)
 	}

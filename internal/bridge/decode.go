@@ -9,20 +9,10 @@ import (
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
 
-// The reasons for which the bridge itself refuses an event, beside those of
-// event.Parse.
-const (
-	// reasonUnresolvedDaemon: the event names only a daemon, and neither that
-	// daemon's id nor its session says whose it is.
-	reasonUnresolvedDaemon event.Reason = "unresolved_daemon"
-	// reasonRefused: the log will not take the event, however often it is asked.
-	reasonRefused event.Reason = "refused"
-)
-
 // rejectReasons is the closed set of the metric's label.
 var rejectReasons = []event.Reason{
 	event.ReasonTooLarge, event.ReasonNotJSON, event.ReasonInvalidUTF8, event.ReasonMissingField,
-	event.ReasonInvalidField, reasonUnresolvedDaemon, reasonRefused,
+	event.ReasonInvalidField, event.ReasonUnresolvedDaemon, event.ReasonRefused,
 }
 
 // job is what is to be done with one message; the sequencer holds jobs.

@@ -200,7 +200,7 @@ func (p *pump) published(t ticket, ack eventlog.Ack, err error) {
 		p.metrics.published.Inc()
 		p.sequencer.Done(t)
 	case refused(err, t.Failures()):
-		p.giveUp(t, reasonRefused, err.Error())
+		p.giveUp(t, event.ReasonRefused, err.Error())
 	default:
 		p.retry(t, err)
 	}
@@ -241,7 +241,7 @@ func (p *pump) resolved(t ticket, orchestrator protocol.OrchestratorID, err erro
 		}
 		p.move(t, next)
 	case errors.Is(err, errNoSession), t.Failures() >= maxLookups:
-		p.giveUp(t, reasonUnresolvedDaemon, fmt.Sprintf("daemon %q: %v", j.event.DaemonID, err))
+		p.giveUp(t, event.ReasonUnresolvedDaemon, fmt.Sprintf("daemon %q: %v", j.event.DaemonID, err))
 	default:
 		p.retry(t, err)
 	}
@@ -250,7 +250,7 @@ func (p *pump) resolved(t ticket, orchestrator protocol.OrchestratorID, err erro
 func (p *pump) bury(ctx context.Context, t ticket) {
 	j := t.Value()
 	letter := eventlog.DeadLetter{Reason: j.reason, EventID: j.event.ID, Detail: j.detail, Body: j.body}
-	if j.reason != reasonUnresolvedDaemon { // then what stands there is not to be believed
+	if j.reason != event.ReasonUnresolvedDaemon { // then what stands there is not to be believed
 		letter.Token = event.TokenOf(j.event.OrchestratorID)
 	}
 	p.workers.Go(func() {

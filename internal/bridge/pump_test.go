@@ -136,10 +136,10 @@ func TestRefusedEventIsBuried(t *testing.T) {
 			m := pumpAll(t, s, nil, messages...)
 			require.Equal(t, []string{"event_vp_0", "event_vp_2", "event_vp_3"}, s.stored["vp"])
 			require.Len(t, s.letters, 1)
-			require.Equal(t, reasonRefused, s.letters[0].Reason)
+			require.Equal(t, event.ReasonRefused, s.letters[0].Reason)
 			require.Equal(t, "event_vp_1", s.letters[0].EventID)
 			require.Equal(t, event.Token("vp"), s.letters[0].Token)
-			require.EqualValues(t, 1, testutil.ToFloat64(m.rejected.WithLabelValues(string(reasonRefused))))
+			require.EqualValues(t, 1, testutil.ToFloat64(m.rejected.WithLabelValues(string(event.ReasonRefused))))
 		})
 	}
 }
@@ -172,7 +172,7 @@ func TestLookups(t *testing.T) {
 	require.Equal(t, eventIDs("channel-1", 0, 5), s.stored["vp"])
 	require.Equal(t, map[protocol.DaemonID]int{"d1": 2, "nobody": 1}, asked, "an answer is remembered")
 	require.Len(t, s.letters, 1)
-	require.Equal(t, reasonUnresolvedDaemon, s.letters[0].Reason)
+	require.Equal(t, event.ReasonUnresolvedDaemon, s.letters[0].Reason)
 }
 
 // TestDaemonCacheIsBounded: it starts over rather than grow.

@@ -70,7 +70,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			m.requests.WithLabelValues(string(op), string(s))
 		}
 	}
-	for _, r := range reasons {
+	for _, r := range event.Reasons {
 		m.deadletters.WithLabelValues(string(r))
 	}
 	for _, c := range followCauses {
@@ -78,11 +78,6 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	}
 	reg.MustRegister(m.requests, m.duration, m.deadletters, m.epochs, m.sentinels, m.following, m.restarts)
 	return m
-}
-
-var reasons = []event.Reason{
-	event.ReasonTooLarge, event.ReasonNotJSON, event.ReasonInvalidUTF8, event.ReasonMissingField,
-	event.ReasonInvalidField, event.ReasonWrongSubject, event.ReasonUndelivered,
 }
 
 // observe counts a request that began at start and ended with err.

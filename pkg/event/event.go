@@ -43,7 +43,7 @@ type Event struct {
 // subjects and a metric label, so the set is closed.
 type Reason string
 
-// The reasons for which Parse refuses an event.
+// The reasons; the first five are those of Parse.
 const (
 	ReasonTooLarge     Reason = "too_large"
 	ReasonNotJSON      Reason = "not_json"
@@ -56,7 +56,19 @@ const (
 	// ReasonUndelivered is given by an edge for an event that its daemon did
 	// not acknowledge after the last try.
 	ReasonUndelivered Reason = "undelivered"
+	// ReasonUnresolvedDaemon is given by a bridge for an event that names only a
+	// daemon, when neither that daemon's id nor its session says whose it is.
+	ReasonUnresolvedDaemon Reason = "unresolved_daemon"
+	// ReasonRefused is given by a bridge for an event that the log will not
+	// take, however often it is asked.
+	ReasonRefused Reason = "refused"
 )
+
+// Reasons lists every Reason.
+var Reasons = []Reason{
+	ReasonTooLarge, ReasonNotJSON, ReasonInvalidUTF8, ReasonMissingField, ReasonInvalidField,
+	ReasonWrongSubject, ReasonUndelivered, ReasonUnresolvedDaemon, ReasonRefused,
+}
 
 // InvalidError says what is wrong with a published event and where.
 type InvalidError struct {
