@@ -29,9 +29,10 @@ type door struct {
 	services atomic.Pointer[services]
 	draining atomic.Bool
 
-	mu      sync.Mutex
-	open    map[*connection]struct{}
-	sockets sync.WaitGroup
+	mu    sync.Mutex
+	open  map[*connection]struct{}
+	taken int           // places: open connections and upgrades under way
+	empty chan struct{} // to be closed when taken is 0; nil if nobody waits
 }
 
 func newDoor(cfg *Config, m *metrics, logger *slog.Logger) *door {
@@ -63,18 +64,30 @@ func (d *door) upgrade(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case svc == nil || d.draining.Load():
 		d.refuse(w, refusedNotReady, http.StatusServiceUnavailable, "this edge takes no connections at the moment", retryAfter)
-	case d.count() >= d.cfg.Listen.MaxConnections:
-		d.refuse(w, refusedFull, http.StatusServiceUnavailable, "this edge is full", retryAfter)
 	case !d.access.rates.allow(addr, now):
 		d.refuse(w, refusedRate, http.StatusTooManyRequests, "too many connections from this address", 1)
+	case !d.reserve():
+		d.refuse(w, refusedFull, http.StatusServiceUnavailable, "this edge is full", retryAfter)
 	default:
 		s, err := socket.Accept(w, r, d.cfg.socket())
 		if err != nil {
+			d.leave(nil)
 			d.logger.Debug("upgrade failed", "address", addr.String(), "error", err)
 			return
 		}
 		d.enter(svc, s, addr.String(), now)
 	}
+}
+
+// reserve takes a place for a socket, if there is one.
+func (d *door) reserve() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.taken >= d.cfg.Listen.MaxConnections {
+		return false
+	}
+	d.taken++
+	return true
 }
 
 // enter serves the socket in a goroutine of its own, so that net/http frees
@@ -83,21 +96,47 @@ func (d *door) enter(svc *services, s *socket.Socket, addr string, now time.Time
 	c := newConnection(svc, protocol.SessionID(uuid.NewString()), s, addr, now)
 	d.mu.Lock()
 	d.open[c] = struct{}{}
-	d.sockets.Add(1)
 	d.mu.Unlock()
 	go func() {
-		defer d.sockets.Done()
 		c.serve()
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		delete(d.open, c)
+		d.leave(c)
 	}()
+	if d.draining.Load() {
+		// Let in just before; nobody may have seen it to send it away.
+		c.end(protocol.CloseGoingAway, "the edge is shutting down")
+	}
+}
+
+// leave gives the place back; c is nil where no connection came of it.
+func (d *door) leave(c *connection) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.open, c)
+	d.taken--
+	if d.taken == 0 && d.empty != nil {
+		close(d.empty)
+		d.empty = nil
+	}
+}
+
+// gone is closed when no socket is left. It is called once, when none comes in
+// any more.
+func (d *door) gone() <-chan struct{} {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	gone := make(chan struct{})
+	if d.taken == 0 {
+		close(gone)
+	} else {
+		d.empty = gone
+	}
+	return gone
 }
 
 func (d *door) count() int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return len(d.open)
+	return d.taken
 }
 
 // connections returns all open connections.

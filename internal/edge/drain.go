@@ -95,20 +95,16 @@ func (e *Edge) closeAll(ctx context.Context) {
 	for _, c := range e.door.connections() {
 		c.end(protocol.CloseGoingAway, "the edge is shutting down")
 	}
-	closed := make(chan struct{})
-	go func() {
-		defer close(closed)
-		e.door.sockets.Wait()
-	}()
+	gone := e.door.gone()
 	select {
-	case <-closed:
+	case <-gone:
 		return
 	case <-ctx.Done():
 	}
 	for _, c := range e.door.connections() {
 		c.socket.Cut()
 	}
-	<-closed
+	<-gone
 }
 
 // stopRunning ends what start has begun.

@@ -15,16 +15,22 @@ func older(a, b ring.Holding) int {
 	return cmp.Or(cmp.Compare(a.Generation, b.Generation), cmp.Compare(a.Session, b.Session))
 }
 
+// ordered returns the connections oldest first, and each daemon's newest.
+func ordered(holdings []ring.Holding) (sorted []ring.Holding, newest map[protocol.DaemonID]protocol.SessionID) {
+	sorted = slices.Clone(holdings)
+	slices.SortFunc(sorted, older)
+	newest = make(map[protocol.DaemonID]protocol.SessionID, len(sorted))
+	for _, h := range sorted {
+		newest[h.Daemon] = h.Session
+	}
+	return sorted, newest
+}
+
 // surplus returns which of an orchestrator's connections have to go: those
 // replaced by a newer one of the same daemon, and of the rest the newest ones
 // over the limit. It is deterministic, so that edges need not agree first.
 func surplus(holdings []ring.Holding, limit int) (replaced, over []ring.Holding) {
-	sorted := slices.Clone(holdings)
-	slices.SortFunc(sorted, older)
-	newest := make(map[protocol.DaemonID]protocol.SessionID, len(sorted))
-	for _, h := range sorted {
-		newest[h.Daemon] = h.Session
-	}
+	sorted, newest := ordered(holdings)
 	kept := 0
 	for _, h := range sorted {
 		switch {
@@ -43,12 +49,7 @@ func surplus(holdings []ring.Holding, limit int) (replaced, over []ring.Holding)
 // those that are replaced already, oldest first; and the newest one that it
 // does replace, if any.
 func others(holdings []ring.Holding, daemon protocol.DaemonID) (rest []ring.Holding, same *ring.Holding) {
-	sorted := slices.Clone(holdings)
-	slices.SortFunc(sorted, older)
-	newest := make(map[protocol.DaemonID]protocol.SessionID, len(sorted))
-	for _, h := range sorted {
-		newest[h.Daemon] = h.Session
-	}
+	sorted, newest := ordered(holdings)
 	for i, h := range sorted {
 		switch {
 		case h.Daemon == daemon:

@@ -1,0 +1,93 @@
+package edge
+
+import (
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+var wheelStart = time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
+
+func TestTheWheelWakesNeverEarlierThanAskedNorMuchLater(t *testing.T) {
+	t.Parallel()
+	w := newWheel(wheelStart)
+	rung := map[time.Duration]time.Time{}
+	now := wheelStart
+	for _, after := range []time.Duration{-time.Second, 0, time.Millisecond, time.Second, time.Minute, 2 * time.Minute} {
+		a := &alarm{ring: func(at time.Time) { rung[after] = at }}
+		w.set(a, now.Add(after))
+	}
+	for ; now.Before(wheelStart.Add(3 * time.Minute)); now = now.Add(7 * time.Millisecond) {
+		w.advance(now)
+	}
+	require.Len(t, rung, 6)
+	for after, at := range rung {
+		late := at.Sub(wheelStart.Add(max(0, after)))
+		require.GreaterOrEqual(t, late, time.Duration(0), after)
+		require.LessOrEqual(t, late, 3*wheelStep, after)
+	}
+}
+
+func TestAnAlarmBeyondTheWheelRingsEarlyAndIsSetAgain(t *testing.T) {
+	t.Parallel()
+	w := newWheel(wheelStart)
+	target := wheelStart.Add(10 * time.Minute)
+	var a alarm
+	var rang time.Time
+	a.ring = func(at time.Time) {
+		if at.Before(target) {
+			w.set(&a, target)
+			return
+		}
+		rang = at
+	}
+	w.set(&a, target)
+	for now := wheelStart; now.Before(target.Add(time.Second)); now = now.Add(wheelStep) {
+		w.advance(now)
+	}
+	require.False(t, rang.IsZero())
+}
+
+// Random wishes, each of which must be followed by a ring in time, without
+// entries piling up: a connection asks for a moment and then for later again
+// with every refill.
+func TestAlarmsThatMoveForwardAndBack(t *testing.T) {
+	t.Parallel()
+	w := newWheel(wheelStart)
+	now := wheelStart
+	due := now.Add(30 * time.Second)
+	var a alarm
+	a.ring = func(at time.Time) {
+		if !at.Before(due) {
+			due = at.Add(30 * time.Second)
+		}
+		w.set(&a, due)
+	}
+	w.set(&a, due)
+	for range 20_000 {
+		now = now.Add(wheelStep)
+		w.advance(now)
+		require.False(t, now.After(due.Add(3*wheelStep)), "missed %v at %v", due, now)
+		if rand.IntN(5) == 0 {
+			due = now.Add(rand.N(40 * time.Second))
+			w.set(&a, due)
+		}
+	}
+	entries := 0
+	for _, slot := range w.slots {
+		entries += len(slot)
+	}
+	require.LessOrEqual(t, entries, 60)
+}
+
+func TestACancelledAlarmIsSilent(t *testing.T) {
+	t.Parallel()
+	w := newWheel(wheelStart)
+	a := &alarm{ring: func(time.Time) { t.Error("rang") }}
+	w.set(a, wheelStart.Add(time.Second))
+	w.cancel(a)
+	w.set(a, wheelStart.Add(time.Second))
+	w.advance(wheelStart.Add(time.Minute))
+}
