@@ -1,0 +1,92 @@
+package ledger
+
+import (
+	"slices"
+
+	"github.com/neolith/daemon-gateway/pkg/event"
+	"github.com/neolith/daemon-gateway/pkg/protocol"
+)
+
+// judgeLosses looks at each publish: who was owed it, and who has it.
+func (j *judge) judgeLosses() {
+	seats := j.seatsByOrchestrator()
+	for _, p := range j.order {
+		k := key{p.event.OrchestratorID, p.event.ID}
+		if _, stored := j.stored[k]; j.buried[k] || len(j.stored) > 0 && !stored || !p.event.RequiresAck && !j.promise.Unacked {
+			continue
+		}
+		j.judgeLoss(p, seats[p.event.OrchestratorID])
+	}
+}
+
+func (j *judge) judgeLoss(p *publication, seats []*seat) {
+	wanted, got := false, false
+	for _, s := range seats {
+		if !s.wants(p.event) {
+			continue
+		}
+		wanted = true
+		has := j.has(s, p.event)
+		got = got || has
+		if !has && s.owed(p, seats) {
+			j.violated(Lost, "%s of %s never came to seat %s, or was not acknowledged there", p.event.ID, p.event.OrchestratorID, s.name)
+			return
+		}
+	}
+	if wanted && !got {
+		j.violated(Lost, "%s of %s was acknowledged by nobody", p.event.ID, p.event.OrchestratorID)
+	}
+}
+
+func (j *judge) has(s *seat, e event.Event) bool {
+	if e.RequiresAck {
+		return j.seats[s.name].acked[e.ID]
+	}
+	return j.seats[s.name].received[e.ID]
+}
+
+// seat is what the connections of one seat have in common.
+type seat struct {
+	name  Seat
+	conns []*connection
+}
+
+func (j *judge) seatsByOrchestrator() map[protocol.OrchestratorID][]*seat {
+	all := map[protocol.OrchestratorID][]*seat{}
+	for _, c := range j.conns {
+		i := slices.IndexFunc(all[c.Orchestrator], func(s *seat) bool { return s.name == c.Seat })
+		if i < 0 {
+			all[c.Orchestrator] = append(all[c.Orchestrator], &seat{name: c.Seat})
+			i = len(all[c.Orchestrator]) - 1
+		}
+		s := all[c.Orchestrator][i]
+		s.conns = append(s.conns, c)
+	}
+	return all
+}
+
+// wants reports whether a connection of the seat is meant by an event. What is
+// addressed to a daemon is meant for the seat that it ever took.
+func (s *seat) wants(e event.Event) bool {
+	matches := slices.ContainsFunc(s.conns, func(c *connection) bool { return c.wants(e) })
+	return matches && (e.DaemonID == "" || s.had(e.DaemonID))
+}
+
+func (s *seat) had(id protocol.DaemonID) bool {
+	return slices.ContainsFunc(s.conns, func(c *connection) bool { return c.Daemon == id })
+}
+
+// owed reports whether this very seat must have the event, and not just any
+// seat of the orchestrator. It must if it was subscribed before the publish and
+// its cursor was its own all the time: a daemon with a new id continues where
+// the others left off, and may put an absent one's cursor away.
+func (s *seat) owed(p *publication, all []*seat) bool {
+	if first := s.conns[0].subscribed; first == 0 || first > p.at {
+		return false
+	}
+	return len(all) == 1 || len(s.conns) == 1 || !slices.ContainsFunc(all, (*seat).renamed)
+}
+
+func (s *seat) renamed() bool {
+	return slices.ContainsFunc(s.conns, func(c *connection) bool { return c.Daemon != s.conns[0].Daemon })
+}
