@@ -88,7 +88,7 @@ func (c *Conversation) Diverted(reason string, delay time.Duration, code protoco
 // extend begins, or prolongs, the session that the token allows.
 func (c *Conversation) extend(identity auth.Identity, now time.Time) {
 	c.identity = identity
-	c.expiresAt = identity.ExpiresAt
+	c.expiresAt = identity.ExpiresAt.UTC()
 	if !c.expiresAt.After(now) {
 		// Accepted within the leeway for clocks that disagree, which the session
 		// then has as well.

@@ -1,0 +1,322 @@
+package conversation
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/neolith/daemon-gateway/internal/auth"
+	"github.com/neolith/daemon-gateway/internal/edge/session"
+	"github.com/neolith/daemon-gateway/internal/settings"
+	"github.com/neolith/daemon-gateway/pkg/protocol"
+)
+
+const secret settings.Secret = "a-secret-of-the-tests-with-enough-bytes"
+
+var start = time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
+
+func config(t *testing.T) *Config {
+	t.Helper()
+	cfg := settings.Default[auth.Config]()
+	cfg.DaemonJWTSecret = secret
+	v, err := auth.New(cfg)
+	require.NoError(t, err)
+	return &Config{
+		Verifier: v, AuthTimeout: 10 * time.Second, HeartbeatInterval: 30 * time.Second,
+		Rates: Rates{MessagesPerMinute: 5, AcksPerMinute: 60},
+	}
+}
+
+// talk drives one conversation with a clock of its own.
+type talk struct {
+	*testing.T
+	Conversation
+	cfg    *Config
+	now    time.Time
+	limits *Limits
+	n      int
+}
+
+func newTalk(t *testing.T) *talk {
+	t.Helper()
+	cfg := config(t)
+	return &talk{T: t, Conversation: New(cfg, "session-1", start), cfg: cfg, now: start, limits: NewLimits(cfg.Rates)}
+}
+
+func (x *talk) say(messageType, payload string) []Effect {
+	x.n++
+	x.Message(fmt.Appendf(nil, `{"type":%q,"id":"m%d","timestamp":"2026-11-22T10:00:00Z","payload":%s}`, messageType, x.n, payload), x.now)
+	return x.Take()
+}
+
+func (x *talk) auth(orchestrator string, expires time.Time) []Effect {
+	x.Helper()
+	token, err := auth.Mint(secret, auth.Grant{Orchestrator: protocol.OrchestratorID(orchestrator), Daemon: "daemon", ExpiresAt: expires})
+	require.NoError(x, err)
+	return x.say("auth", fmt.Sprintf(`{"accessToken":%q,"daemonId":"daemon","orchestratorId":%q}`, token, orchestrator))
+}
+
+// admitted is a conversation of a daemon that has been let in until expires.
+func admitted(t *testing.T, expires time.Time) *talk {
+	t.Helper()
+	x := newTalk(t)
+	effects := x.auth("orch", expires)
+	require.Len(t, effects, 1)
+	require.IsType(t, Admit{}, effects[0])
+	x.Admitted(x.limits, session.New(session.Config{}), x.now)
+	effects = x.Take()
+	require.Len(t, effects, 1)
+	success := effects[0].(Reply).Payload.(protocol.AuthSuccess)
+	require.Equal(t, protocol.SessionID("session-1"), success.SessionID)
+	return x
+}
+
+// tickTo lets time pass as the caller would: at each Wake.
+func (x *talk) tickTo(end time.Time) (effects []Effect) {
+	x.Helper()
+	for steps := 0; ; steps++ {
+		require.Less(x, steps, 1000, "it wants to be woken for ever")
+		wake := x.Wake()
+		if wake.IsZero() || wake.After(end) {
+			x.now = end
+			return effects
+		}
+		if wake.After(x.now) {
+			x.now = wake
+		}
+		x.Tick(x.now)
+		effects = append(effects, x.Take()...)
+	}
+}
+
+func closing(effects []Effect) (code protocol.CloseCode) {
+	for _, e := range effects {
+		if c, ok := e.(Close); ok {
+			code = c.Code
+		}
+	}
+	return code
+}
+
+func TestAuthTimeout(t *testing.T) {
+	t.Parallel()
+	x := newTalk(t)
+	require.Empty(t, x.tickTo(start.Add(10*time.Second-1)))
+	effects := x.tickTo(start.Add(10 * time.Second))
+	require.Equal(t, AuthRefused{auth.ReasonTimeout}, effects[0])
+	require.Equal(t, protocol.CloseAuthTimeout, closing(effects))
+	require.Zero(t, x.Wake())
+	require.Empty(t, x.auth("orch", start.Add(time.Hour)), "too late")
+}
+
+// While it is being found out whether there is room, nothing times out.
+func TestNoTimeoutWhileAdmitting(t *testing.T) {
+	t.Parallel()
+	x := newTalk(t)
+	x.auth("orch", start.Add(time.Hour))
+	require.Empty(t, x.tickTo(start.Add(time.Minute)))
+	x.Refused(protocol.AuthMaxConnections, "full")
+	effects := x.Take()
+	require.Equal(t, protocol.AuthMaxConnections, effects[0].(Reply).Payload.(protocol.AuthError).Code)
+	require.Equal(t, protocol.CloseSessionTerminated, closing(effects))
+	x.Admitted(x.limits, session.New(session.Config{}), x.now)
+	require.Empty(t, x.Take())
+	require.False(t, x.Authenticated())
+}
+
+func TestMissedHeartbeats(t *testing.T) {
+	t.Parallel()
+	x := admitted(t, start.Add(time.Hour))
+	x.now = start.Add(60 * time.Second)
+	x.say("heartbeat", `{}`)
+	require.Empty(t, x.tickTo(start.Add(150*time.Second-1)))
+	require.Equal(t, protocol.CloseSessionTerminated, closing(x.tickTo(start.Add(150*time.Second))))
+}
+
+func TestTokenExpiry(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		expires, notice, end time.Duration
+	}{
+		"an hour":               {time.Hour, 58 * time.Minute, time.Hour},
+		"a minute":              {time.Minute, 45 * time.Second, time.Minute},
+		"expired in the leeway": {-10 * time.Second, 15 * time.Second, 20 * time.Second},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			x := admitted(t, start.Add(test.expires))
+			x.heartbeatBy = start.Add(24 * time.Hour)
+			require.Empty(t, x.tickTo(start.Add(test.notice-1)))
+			effects := x.tickTo(start.Add(test.notice))
+			require.Len(t, effects, 1)
+			require.Equal(t, protocol.TokenExpiring{ExpiresAt: start.Add(test.end)}, effects[0].(Reply).Payload)
+			require.Empty(t, x.tickTo(start.Add(test.end-1)))
+			effects = x.tickTo(start.Add(test.end))
+			require.Equal(t, protocol.AuthTokenExpired, effects[0].(Reply).Payload.(protocol.AuthError).Code)
+			require.Equal(t, protocol.CloseTokenExpired, closing(effects))
+		})
+	}
+}
+
+func TestAFreshTokenExtendsTheSession(t *testing.T) {
+	t.Parallel()
+	x := admitted(t, start.Add(time.Minute))
+	x.heartbeatBy = start.Add(24 * time.Hour)
+	x.tickTo(start.Add(50 * time.Second))
+	effects := x.auth("orch", start.Add(time.Hour))
+	require.Len(t, effects, 1)
+	require.Equal(t, start.Add(time.Hour), effects[0].(Reply).Payload.(protocol.AuthSuccess).ExpiresAt)
+	require.Empty(t, x.tickTo(start.Add(57*time.Minute)))
+	require.Equal(t, AuthRefused{auth.ReasonOtherSession}, x.auth("other", x.now.Add(time.Hour))[0])
+}
+
+func TestBeforeAuthentication(t *testing.T) {
+	t.Parallel()
+	for _, messageType := range []string{"heartbeat", "subscribe", "unsubscribe", "ack", "dance"} {
+		effects := newTalk(t).say(messageType, `{"eventTypes":["*"],"eventIds":["1"]}`)
+		require.Len(t, effects, 1, messageType)
+		require.Equal(t, protocol.NotAuthenticated, effects[0].(Reply).Payload.(*protocol.Fault).Code)
+	}
+	effects := newTalk(t).say("auth", `{}`)
+	require.Equal(t, protocol.InvalidMessage, effects[0].(Reply).Payload.(*protocol.Fault).Code)
+}
+
+func limited(effects []Effect) bool {
+	for _, e := range effects {
+		if r, ok := e.(Reply); ok && r.Payload.Type() == protocol.TypeRateLimit {
+			return true
+		}
+	}
+	return false
+}
+
+const nothing = `{"eventTypes":["a.b"]}`
+
+func TestMessagesOverTheLimitAreNotCarriedOut(t *testing.T) {
+	t.Parallel()
+	x := admitted(t, start.Add(time.Hour))
+	for range 5 {
+		require.Empty(t, x.say("unsubscribe", nothing))
+	}
+	x.now = start.Add(20 * time.Second)
+	effects := x.say("subscribe", `{"eventTypes":["*"]}`)
+	require.Equal(t, protocol.RateLimit{Action: "messages", RetryAfter: 40 * time.Second, CurrentRate: 6, MaxRate: 5}, effects[0].(Reply).Payload)
+	require.Empty(t, x.delivery.Subscriptions())
+	for range 5 {
+		require.False(t, limited(x.say("heartbeat", `{}`)), "counted apart")
+	}
+	effects = x.say("heartbeat", `{}`)
+	require.Equal(t, "heartbeat", effects[0].(Reply).Payload.(protocol.RateLimit).Action)
+	x.now = start.Add(time.Minute)
+	require.Empty(t, x.say("unsubscribe", nothing))
+}
+
+func TestAFloodOfAWholeFurtherMinuteEndsTheConnection(t *testing.T) {
+	t.Parallel()
+	x := admitted(t, start.Add(time.Hour))
+	for second := range 200 {
+		x.now = start.Add(time.Duration(second) * time.Second)
+		effects := x.say("unsubscribe", nothing)
+		if closing(effects) != 0 {
+			require.Equal(t, protocol.CloseRateLimited, closing(effects))
+			require.Equal(t, protocol.RateLimited, effects[1].(Reply).Payload.(*protocol.Fault).Code)
+			require.GreaterOrEqual(t, second, 65, "over the limit from the fifth second on")
+			require.Empty(t, x.say("heartbeat", `{}`))
+			return
+		}
+	}
+	require.Fail(t, "never closed")
+}
+
+func TestWhoHeedsTheLimitIsNotClosed(t *testing.T) {
+	t.Parallel()
+	x := admitted(t, start.Add(10*time.Hour))
+	x.heartbeatBy = start.Add(10 * time.Hour)
+	for range 20 {
+		for !limited(x.say("unsubscribe", nothing)) {
+			x.now = x.now.Add(time.Second)
+		}
+		x.now = x.now.Add(time.Minute)
+	}
+	require.True(t, x.Authenticated())
+}
+
+// Acks are all carried out; over the limit only the reading slows down, and a
+// daemon whose heartbeats wait behind its acks is not given up for that.
+func TestAcksAreNeverDropped(t *testing.T) {
+	t.Parallel()
+	x := admitted(t, start.Add(time.Hour))
+	acked, paused := 0, time.Duration(0)
+	for range 200 {
+		for _, e := range x.say("ack", `{"eventIds":["1"]}`) {
+			switch e := e.(type) {
+			case Acked:
+				acked++
+			case Pause:
+				paused += e.For
+				x.now = x.now.Add(e.For)
+			default:
+				require.Fail(t, "unexpected", "%T", e)
+			}
+		}
+	}
+	require.Equal(t, 200, acked)
+	require.InDelta(t, 140, paused.Seconds(), 1, "a minute's worth at once, one a second after")
+	require.Empty(t, x.tickTo(x.now))
+}
+
+func TestLimitsAreOfTheOrchestrator(t *testing.T) {
+	t.Parallel()
+	x, y := admitted(t, start.Add(time.Hour)), newTalk(t)
+	y.limits = x.limits
+	y.auth("orch", start.Add(time.Hour))
+	y.Admitted(y.limits, session.New(session.Config{}), start)
+	y.Take()
+	for range 5 {
+		require.Empty(t, x.say("unsubscribe", nothing))
+	}
+	require.True(t, limited(y.say("unsubscribe", nothing)))
+	require.False(t, x.limits.Idle(start.Add(time.Minute-1)))
+	require.True(t, x.limits.Idle(start.Add(time.Minute)))
+}
+
+func TestTooManyChannels(t *testing.T) {
+	t.Parallel()
+	x := admitted(t, start.Add(time.Hour))
+	x.limits.rates.MessagesPerMinute = 100
+	subscribe := func(pattern string, first int) []Effect {
+		list := ""
+		for i := range 1000 {
+			list += fmt.Sprintf(`"c%d",`, first+i)
+		}
+		return x.say("subscribe", fmt.Sprintf(`{"eventTypes":[%q],"channelIds":[%s]}`, pattern, list[:len(list)-1]))
+	}
+	for i := range 5 {
+		require.Empty(t, subscribe("message.*", 1000*i))
+	}
+	fault := subscribe("message.*", 9000)[0].(Reply).Payload.(*protocol.Fault)
+	require.Equal(t, "payload.channelIds", fault.Field)
+	require.Empty(t, x.say("subscribe", `{"eventTypes":["call.*"]}`), "without channels there is room")
+}
+
+func TestDivertedAndSentAway(t *testing.T) {
+	t.Parallel()
+	x := newTalk(t)
+	x.auth("orch", start.Add(time.Hour))
+	x.Diverted("draining", time.Second, protocol.CloseGoingAway)
+	effects := x.Take()
+	require.Equal(t, protocol.Reconnection{Reason: "draining", Delay: time.Second}, effects[0].(Reply).Payload)
+	require.Equal(t, protocol.CloseGoingAway, closing(effects))
+
+	y := admitted(t, start.Add(time.Hour))
+	y.Reconnect("draining", time.Minute)
+	require.Len(t, y.Take(), 1)
+	require.True(t, y.Authenticated())
+	y.Refuse("too big")
+	require.Equal(t, protocol.InvalidMessage, y.Take()[0].(Reply).Payload.(*protocol.Fault).Code)
+	y.End(protocol.CloseTooLarge, "")
+	require.Empty(t, y.Take())
+}
