@@ -33,8 +33,6 @@ func (r *run) follow(ctx context.Context) error {
 		}
 		r.metrics.resets.WithLabelValues(string(cause)).Inc()
 		r.logger.Warn("consumer ended, making it anew", "from", r.fed.Load()+1, "error", err)
-		// It may have ended because the stream was rolled back.
-		r.kick()
 		if time.Since(began) > healthy {
 			delay = r.timing.retry
 		}
@@ -42,6 +40,10 @@ func (r *run) follow(ctx context.Context) error {
 			return nil
 		}
 		delay = min(2*delay, longestRetry)
+		// It may have ended because the stream was rolled back, or deleted. Not
+		// before the pause: looking creates a missing stream, and a NATS server
+		// that is still deleting the old one makes a new one that never answers.
+		r.kick()
 	}
 }
 

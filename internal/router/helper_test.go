@@ -174,7 +174,7 @@ func (r *running) owns() int {
 
 func (c *cluster) eventually(condition func() bool, what string) {
 	c.t.Helper()
-	require.Eventually(c.t, condition, patience, moment, what)
+	require.Eventually(c.t, condition, patience, moment, "%s", what)
 }
 
 func (c *cluster) owning(r *running, n int) {
@@ -295,9 +295,9 @@ func (c *cluster) publish(o event.Token) uint64 {
 // reached waits until the edge has each of the orchestrator's events.
 func (c *cluster) reached(e *edge, o event.Token, sequences ...uint64) {
 	c.t.Helper()
-	c.eventually(func() bool {
-		return !slices.ContainsFunc(sequences, func(q uint64) bool { return !e.has(o, q) })
-	}, fmt.Sprintf("events %v of %s", sequences, o))
+	for _, q := range sequences {
+		c.eventually(func() bool { return e.has(o, q) }, fmt.Sprintf("event %d of %s", q, o))
+	}
 }
 
 // checkpointed waits until the orchestrator's event is behind the checkpoint.

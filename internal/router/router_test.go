@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -121,15 +122,15 @@ func TestOrderlyStopHandsPartitionsOver(t *testing.T) {
 		c.checkpointed(o, c.publish(o))
 	}
 	published := map[event.Token][]uint64{}
-	stopped := false
+	one.stop()
+	// Paced, so that no event is pushed out of the log by newer ones.
+	pace := time.NewTicker(moment)
+	defer pace.Stop()
 	for !isClosed(one.ended) {
 		for _, o := range tokens {
 			published[o] = append(published[o], c.publish(o))
 		}
-		if !stopped {
-			one.stop()
-			stopped = true
-		}
+		<-pace.C
 	}
 	require.NoError(t, one.err)
 	c.owning(two, partitions)
