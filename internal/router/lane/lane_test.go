@@ -367,34 +367,3 @@ func TestDeadLetterThatCannotBeStoredIsTriedAgainAndBoundsTheLane(t *testing.T) 
 	require.False(t, f.Blocked())
 	require.EqualValues(t, 11, f.Checkpoint())
 }
-
-func TestRoutingAnEventNobodyHoldsDoesNotAllocate(t *testing.T) {
-	f := newFixture(nil)
-	m := message(11, "a")
-	f.Event(m)
-	require.Zero(t, testing.AllocsPerRun(100, func() {
-		m.Sequence++
-		f.Event(m)
-	}))
-}
-
-func BenchmarkEvent(b *testing.B) {
-	f := newFixture(func(c *Config) { c.Inflight = 1 << 30 })
-	tokens := make([]event.Token, 10_000)
-	for i := range tokens {
-		tokens[i] = event.Token(fmt.Sprint("orchestrator-", i))
-		f.holds[tokens[i]] = []string{fmt.Sprint("edge-", i%20)}
-	}
-	b.ReportAllocs()
-	var effects []Effect
-	for i := range b.N {
-		f.Event(message(uint64(11+i), tokens[i%len(tokens)]))
-		if i%256 == 0 {
-			f.Flush()
-			effects = f.Take(effects[:0])
-			for _, e := range effects {
-				f.Receipt(e.(Send).ID, Received)
-			}
-		}
-	}
-}
