@@ -3,6 +3,7 @@ package router
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"sync/atomic"
 	"time"
 
@@ -100,13 +101,13 @@ func (p *partition) rolledBack(ctx context.Context, c eventlog.Checkpoint, state
 // oldest returns the position before the oldest retained event. A partition
 // that never had an event is started there without being counted.
 func (p *partition) oldest(found bool, state eventlog.State) uint64 {
-	cause := replayNoCheckpoint
+	cause, level := replayNoCheckpoint, slog.LevelInfo
 	if found {
-		cause = replayEpoch
+		cause, level = replayEpoch, slog.LevelWarn
 	}
 	if found || state.Last > 1 { // 1 is the first sentinel
 		p.metrics.replays.WithLabelValues(string(cause)).Inc()
-		p.logger.Warn("starting from the partition's oldest event", "partition", int(p.id), "cause", string(cause))
+		p.logger.Log(context.Background(), level, "starting from the partition's oldest event", "partition", int(p.id), "cause", string(cause))
 	}
 	return max(state.First, 1) - 1
 }
