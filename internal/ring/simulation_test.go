@@ -200,10 +200,10 @@ func (s *simulation) heal() {
 // the watcher knows exactly the claims in the table at every moment, and when
 // the faults end the table becomes what the edges say.
 //
-// Checked to fail when: apply ignores gaps; replace keeps claims that the
-// snapshot lacks; a replaced claim is not taken out of the index; pending does
-// not cancel what was not told; leave keeps claims; judge keeps early batches
-// of an older copy.
+// Checked to fail when: replace keeps claims that the snapshot lacks; a replaced
+// claim is not taken out of the index; pending does not cancel what was not
+// told; a dead edge's claims stay; a digest does not raise the target; a request
+// without an answer is not repeated.
 func TestSimulation(t *testing.T) {
 	t.Parallel()
 	seeds, rounds, steps := uint64(40), 5, 5000
