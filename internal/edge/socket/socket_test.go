@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -277,30 +278,35 @@ func TestAPeerThatReadsNothingIsCutOff(t *testing.T) {
 	require.Equal(t, Ending{Code: CodeAbnormal, Reason: ReasonStuck, ByPeer: true}, <-p.ending)
 }
 
+// tardyConn takes a few bytes of each write before the deadline passes.
+type tardyConn struct {
+	net.Conn
+	takes int
+	taken int
+}
+
+func (c *tardyConn) SetWriteDeadline(time.Time) error { return nil }
+
+func (c *tardyConn) Write(p []byte) (int, error) {
+	if n := min(c.takes, len(p)); n < len(p) {
+		c.taken += n
+		return n, os.ErrDeadlineExceeded
+	}
+	c.taken += len(p)
+	return len(p), nil
+}
+
 // A peer that takes little by little is slow, not stuck.
 func TestAPeerThatReadsSlowlyIsNotCutOff(t *testing.T) {
 	t.Parallel()
-	near, far := net.Pipe()
-	defer func() { _ = far.Close() }()
-	c := newCorkedConn(near, nil, time.Second)
-	received := make(chan int, 1)
-	go func() {
-		n, buf := 0, make([]byte, 1)
-		for n < 3000 {
-			m, err := far.Read(buf)
-			if err != nil {
-				break
-			}
-			n += m
-		}
-		received <- n
-	}()
-	c.Cork()
-	_, err := c.Write([]byte(strings.Repeat("s", 3000)))
+	slow := &tardyConn{takes: 7}
+	_, err := newCorkedConn(slow, nil, time.Second).Write([]byte(strings.Repeat("s", 3000)))
 	require.NoError(t, err)
-	require.NoError(t, c.Uncork())
-	require.Equal(t, 3000, <-received)
-	require.NoError(t, c.Close())
+	require.Equal(t, 3000, slow.taken)
+
+	stuck := &tardyConn{takes: 0}
+	_, err = newCorkedConn(stuck, nil, time.Second).Write([]byte("s"))
+	require.ErrorIs(t, err, os.ErrDeadlineExceeded)
 }
 
 // Without the bound on replies the reader would go on for as long as the peer
@@ -326,6 +332,13 @@ func TestPingsOfAPeerThatReadsNothingAreBounded(t *testing.T) {
 	t.Parallel()
 	f := start(t, defaults(), true)
 	conn, _, p := f.dialRaw(t, "")
+	// The writer is busy, so pongs wait behind it.
+	p.socket.SendEvents(frame(strings.Repeat("z", 32<<20), 0))
+	require.Eventually(t, func() bool {
+		p.socket.raw.mu.Lock()
+		defer p.socket.raw.mu.Unlock()
+		return p.socket.raw.state == flushing
+	}, 10*time.Second, time.Millisecond)
 	ping := strings.Repeat(masked(opPing, strings.Repeat("p", 125)), 100)
 	var err error
 	for sent := 0; err == nil; sent += len(ping) {
