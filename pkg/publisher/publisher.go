@@ -1,0 +1,132 @@
+// Package publisher stores events in the gateway's log, for backends that
+// speak NATS themselves. The log keeps the first of each event id (of one
+// orchestrator) within its duplicate window, so an event whose outcome is not
+// known is simply published again.
+package publisher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/neolith/daemon-gateway/pkg/event"
+)
+
+// DefaultPartitions is the number of partitions of a cluster that was not
+// configured otherwise.
+const DefaultPartitions = 16
+
+// What callers tell apart; each error of Publish that may succeed later wraps
+// one of these.
+var (
+	// ErrUnavailable: the log did not answer. The event may be stored or not;
+	// publish it again.
+	ErrUnavailable = errors.New("event log unavailable")
+	// ErrFull: the log refuses events until some expire or it is enlarged.
+	ErrFull = errors.New("event log full")
+)
+
+// Retryable reports whether publishing the same event again may succeed.
+func Retryable(err error) bool { return errors.Is(err, ErrUnavailable) || errors.Is(err, ErrFull) }
+
+// Config says what the cluster was created with. Zero fields mean the defaults.
+type Config struct {
+	// Partitions is the cluster's PARTITIONS; 16.
+	Partitions int
+	// MaxEventBytes is the cluster's MAX_EVENT_BYTES; 256 KiB.
+	MaxEventBytes int
+}
+
+// Publisher stores events. It may be used by any number of goroutines; to keep
+// the order of one orchestrator's events, wait for one before the next.
+type Publisher struct {
+	js  jetstream.JetStream
+	cfg Config
+}
+
+// New returns a publisher on a connection of the caller's.
+func New(js jetstream.JetStream, cfg Config) (*Publisher, error) {
+	if cfg.Partitions == 0 {
+		cfg.Partitions = DefaultPartitions
+	}
+	if cfg.MaxEventBytes == 0 {
+		cfg.MaxEventBytes = event.DefaultMaxBytes
+	}
+	if cfg.Partitions < 1 || cfg.MaxEventBytes < 1 {
+		return nil, fmt.Errorf("publisher: %d partitions and %d bytes an event, expected at least 1 of each", cfg.Partitions, cfg.MaxEventBytes)
+	}
+	return &Publisher{js: js, cfg: cfg}, nil
+}
+
+// Ack is the log's receipt: the event is stored.
+type Ack struct {
+	Partition event.Partition
+	// Sequence is where the event stands in its partition; that of the first
+	// for a duplicate.
+	Sequence uint64
+	// Duplicate: the event was there already.
+	Duplicate bool
+}
+
+// Publish stores an event and returns when it is stored. What is wrong with an
+// invalid event is an *event.InvalidError; see Retryable for the rest.
+func (p *Publisher) Publish(ctx context.Context, e event.Event) (Ack, error) {
+	body, err := e.MarshalJSON()
+	if err != nil {
+		return Ack{}, fmt.Errorf("publish event %q: %w", e.ID, err)
+	}
+	return p.PublishJSON(ctx, body)
+}
+
+// PublishJSON is Publish for an event that is JSON already. It is stored byte
+// for byte.
+func (p *Publisher) PublishJSON(ctx context.Context, body []byte) (Ack, error) {
+	e, err := event.Parse(body, p.cfg.MaxEventBytes)
+	if err != nil {
+		return Ack{}, err
+	}
+	token := event.TokenOf(e.OrchestratorID)
+	partition := event.PartitionOf(token, p.cfg.Partitions)
+	msg := nats.NewMsg(event.Subject(partition, token))
+	msg.Header.Set(jetstream.MsgIDHeader, event.MessageID(token, e.ID))
+	msg.Data = body
+	ack, err := p.js.PublishMsg(ctx, msg, jetstream.WithExpectStream(event.StreamName(partition)))
+	if err != nil {
+		return Ack{}, fmt.Errorf("publish event %q to partition %d: %w", e.ID, partition, classify(err))
+	}
+	return Ack{Partition: partition, Sequence: ack.Sequence, Duplicate: ack.Duplicate}, nil
+}
+
+// JetStream error codes that its client library does not name.
+const (
+	codeInsufficientResources jetstream.ErrorCode = 10023
+	codeStorageExceeded       jetstream.ErrorCode = 10047
+	codeStoreFailed           jetstream.ErrorCode = 10077
+)
+
+// classify wraps an error in what it means to the caller.
+func classify(err error) error {
+	var api *jetstream.APIError
+	switch {
+	case errors.Is(err, context.Canceled):
+		return err
+	case errors.As(err, &api):
+		full := api.ErrorCode == codeStoreFailed && strings.Contains(api.Description, "maximum bytes") ||
+			api.ErrorCode == codeStorageExceeded || api.ErrorCode == codeInsufficientResources
+		switch {
+		case full:
+			return fmt.Errorf("%w: %w", ErrFull, err)
+		case api.Code == 503:
+			return fmt.Errorf("%w: %w", ErrUnavailable, err)
+		}
+		return err
+	case errors.Is(err, nats.ErrMaxPayload):
+		return err
+	}
+	// What is left is a connection, or an answer, that is missing.
+	return fmt.Errorf("%w: %w", ErrUnavailable, err)
+}

@@ -1,0 +1,129 @@
+package publisher_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+
+	"github.com/neolith/daemon-gateway/pkg/event"
+	"github.com/neolith/daemon-gateway/pkg/publisher"
+)
+
+// startNATS runs a NATS server whose log has one partition's stream of at most
+// maxBytes.
+func startNATS(dir string, maxBytes int64) (*server.Server, jetstream.JetStream, error) {
+	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: -1, JetStream: true, StoreDir: dir, NoSigs: true, NoLog: true})
+	if err != nil {
+		return nil, nil, err
+	}
+	go s.Start()
+	if !s.ReadyForConnections(10 * time.Second) {
+		return nil, nil, fmt.Errorf("the NATS server is not ready")
+	}
+	nc, err := nats.Connect(s.ClientURL(), nats.MaxReconnects(-1), nats.ReconnectBufSize(-1))
+	if err != nil {
+		return nil, nil, err
+	}
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return nil, nil, err
+	}
+	_, err = js.CreateStream(context.Background(), jetstream.StreamConfig{
+		Name: event.StreamName(0), Subjects: []string{event.Subject(0, "*")}, Discard: jetstream.DiscardNew, MaxBytes: maxBytes, Duplicates: time.Minute,
+	})
+	return s, js, err
+}
+
+func setup(t *testing.T, maxBytes int64) (*server.Server, jetstream.JetStream, *publisher.Publisher) {
+	t.Helper()
+	s, js, err := startNATS(t.TempDir(), maxBytes)
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		js.Conn().Close()
+		s.Shutdown()
+		s.WaitForShutdown()
+	})
+	p, err := publisher.New(js, publisher.Config{Partitions: 1})
+	require.NoError(t, err)
+	return s, js, p
+}
+
+func sample(id string) event.Event {
+	return event.Event{ID: id, Type: "message.received", OrchestratorID: "a.b", Payload: []byte(`{ "content":"<b>" }`), RequiresAck: true}
+}
+
+func TestEventIsStoredOnceUnderItsSubjectWithItsPayloadAsItIs(t *testing.T) {
+	t.Parallel()
+	_, js, p := setup(t, 1<<20)
+	first, err := p.Publish(t.Context(), sample("e1"))
+	require.NoError(t, err)
+	again, err := p.Publish(t.Context(), sample("e1"))
+	require.NoError(t, err)
+	require.Equal(t, publisher.Ack{Sequence: first.Sequence, Duplicate: true}, again)
+
+	stream, err := js.Stream(t.Context(), event.StreamName(0))
+	require.NoError(t, err)
+	msg, err := stream.GetMsg(t.Context(), first.Sequence)
+	require.NoError(t, err)
+	require.Equal(t, "daemon.events.0.a=2Eb", msg.Subject)
+	require.Equal(t, "a=2Eb/e1", msg.Header.Get(nats.MsgIdHdr))
+	require.Contains(t, string(msg.Data), `"payload":{ "content":"<b>" }`)
+}
+
+func TestSameIDOfTwoOrchestratorsIsStoredTwice(t *testing.T) {
+	t.Parallel()
+	_, _, p := setup(t, 1<<20)
+	_, err := p.Publish(t.Context(), sample("e1"))
+	require.NoError(t, err)
+	other := sample("e1")
+	other.OrchestratorID = "other"
+	ack, err := p.Publish(t.Context(), other)
+	require.NoError(t, err)
+	require.False(t, ack.Duplicate)
+}
+
+func TestInvalidEventIsRefusedBeforeItIsPublished(t *testing.T) {
+	t.Parallel()
+	_, _, p := setup(t, 1<<20)
+	bad := sample("e1")
+	bad.Type = "nonsense"
+	_, err := p.Publish(t.Context(), bad)
+	var invalid *event.InvalidError
+	require.ErrorAs(t, err, &invalid)
+	require.Equal(t, "type", invalid.Field)
+	require.False(t, publisher.Retryable(err))
+}
+
+func TestFullLogIsSaidAndRetryable(t *testing.T) {
+	t.Parallel()
+	_, _, p := setup(t, 1024)
+	var err error
+	for i := 0; err == nil; i++ {
+		_, err = p.Publish(t.Context(), sample(fmt.Sprintf("e%d", i)))
+	}
+	require.ErrorIs(t, err, publisher.ErrFull)
+	require.True(t, publisher.Retryable(err))
+}
+
+func TestLogThatIsAwayIsSaidAndRetryable(t *testing.T) {
+	t.Parallel()
+	s, _, p := setup(t, 1<<20)
+	s.Shutdown()
+	s.WaitForShutdown()
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	_, err := p.Publish(ctx, sample("e1"))
+	require.ErrorIs(t, err, publisher.ErrUnavailable)
+}
+
+func TestNonsensicalConfigurationIsRefused(t *testing.T) {
+	t.Parallel()
+	_, err := publisher.New(nil, publisher.Config{Partitions: -1})
+	require.ErrorContains(t, err, "-1 partitions")
+}
