@@ -42,7 +42,11 @@ func (e *Edge) drain(ctx context.Context, n *running) error {
 	})}
 	e.sendAway(ctx, n)
 	errs = append(errs, e.bounded(ctx, "write cursors", n.log.flush))
-	errs = append(errs, e.bounded(ctx, "leave the directory", e.directory.Leave))
+	if err := e.bounded(ctx, "leave the directory", e.directory.Leave); err != nil {
+		// Normal where the whole cluster stops; else they find out as of a node
+		// that dies.
+		e.logger.Info("left the gossip without telling everyone", "error", err)
+	}
 	e.closeAll(ctx)
 	errs = append(errs, e.bounded(ctx, "write cursors", n.log.flush))
 	e.stopRunning(n)

@@ -190,7 +190,9 @@ func (r *Router) leave(base context.Context) error {
 	ctx, cancel := context.WithTimeout(base, time.Second)
 	defer cancel()
 	if err := r.ring.Leave(ctx); err != nil {
-		r.logger.Warn("left the gossip without telling everyone", "error", err)
+		// Normal where the whole cluster stops; else they find out as of a
+		// node that dies.
+		r.logger.Info("left the gossip without telling everyone", "error", err)
 	}
 	return nil
 }

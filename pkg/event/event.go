@@ -133,7 +133,8 @@ func Parse(data []byte, maxBytes int) (Event, error) {
 	return e, nil
 }
 
-// MarshalJSON writes the event as it is published. It keeps Payload as it is.
+// MarshalJSON writes the event as it is published, with Payload as it is. Call
+// it directly: json.Marshal compacts what it returns, the payload included.
 func (e Event) MarshalJSON() ([]byte, error) {
 	if !json.Valid(e.Payload) {
 		return nil, errors.New("event payload is not valid JSON")
