@@ -178,11 +178,12 @@ func (r *run) loop(ctx context.Context, stop <-chan struct{}) error {
 }
 
 // take feeds the lane what the consumer has at hand, so that a batch gets as
-// large as it may without waiting.
+// large as it may without waiting. Whatever is received is fed: an event that
+// the lane does not see makes its claims about gaps false (invariant 1).
 func (r *run) take(m eventlog.Message) {
-	for range r.cfg.FetchBatch {
+	for fed := 1; ; fed++ {
 		r.metrics.disposed(r.lane.Event(m))
-		if r.lane.Blocked() {
+		if fed >= r.cfg.FetchBatch || r.lane.Blocked() {
 			return
 		}
 		select {
