@@ -95,6 +95,16 @@ func (l *Ledger) Check(p Promise) Report {
 	return j.report
 }
 
+// Outstanding returns what is lost if nothing more happens, for callers that
+// wait for the rest.
+func (l *Ledger) Outstanding(p Promise) []Violation {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	j := judge{Ledger: l, promise: p}
+	j.judgeLosses()
+	return j.report.Violations
+}
+
 // judge is one Check; the ledger's mu is held all the time.
 type judge struct {
 	*Ledger

@@ -22,12 +22,14 @@ func (j *judge) judgeLosses() {
 func (j *judge) judgeLoss(p *publication, seats []*seat) {
 	wanted, got := false, false
 	for _, s := range seats {
+		// Also a seat that is not meant may have it: a successor answers for
+		// those whose place it has taken.
+		has := j.has(s, p.event)
+		got = got || has
 		if !s.wants(p.event) {
 			continue
 		}
 		wanted = true
-		has := j.has(s, p.event)
-		got = got || has
 		if !has && s.owed(p, seats) {
 			j.violated(Lost, "%s of %s never came to seat %s, or was not acknowledged there", p.event.ID, p.event.OrchestratorID, s.name)
 			return
