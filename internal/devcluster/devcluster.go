@@ -67,7 +67,7 @@ func New(cfg Config, out io.Writer, logger *slog.Logger) (*Cluster, error) {
 		cfg: cfg, out: out, logger: logger, ports: ports{cfg.Port, cfg.AdminPort},
 		partitions: settings.Default[eventlog.Config]().Partitions,
 	}
-	for _, step := range []func() error{c.makeDirectory, c.loadSecret, c.startNATS, c.startRedis, c.bindNodes} {
+	for _, step := range []func() error{c.makeDirectory, c.lockData, c.loadSecret, c.startNATS, c.startRedis, c.bindNodes} {
 		if err := step(); err != nil {
 			_ = c.Close()
 			return nil, err

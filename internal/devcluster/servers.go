@@ -57,7 +57,7 @@ func (c *Cluster) startNATS() error {
 		return nil
 	})
 	if !s.ReadyForConnections(natsReady) {
-		return fmt.Errorf("the embedded NATS server is not ready after %s; is another cluster running on %s?", natsReady, c.cfg.Data)
+		return fmt.Errorf("the embedded NATS server is not ready after %s", natsReady)
 	}
 	c.nats = []settings.URL{settings.URL(s.ClientURL())}
 	return nil
