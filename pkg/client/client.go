@@ -54,8 +54,8 @@ var errBegun = errors.New("client: Run was called before")
 // Run connects and stays connected until ctx ends, which it reports as nil, or
 // until the gateway refuses this daemon for good, which is a *RejectedError.
 // Every other failure is retried. It may be called once. When it returns, the
-// handler has returned as well; of events not yet handled those that need an
-// ack will come again.
+// handler has returned as well; events that need an ack come again if they
+// were not handled before ctx ended.
 func (c *Client) Run(ctx context.Context) error {
 	if c.begun.Swap(true) {
 		return errBegun

@@ -4,6 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"net"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/coder/websocket"
@@ -14,38 +18,68 @@ import (
 const (
 	// controlRoom is how many messages beside events may wait for the writer.
 	controlRoom = 16
-	// defaultHeartbeat is for a gateway that names no interval.
-	defaultHeartbeat = 30 * time.Second
+	// minHeartbeat keeps a faulty gateway from making its clients flood it.
+	minHeartbeat = 10 * time.Millisecond
+	// minPause is for a gateway that limits the rate and names no time.
+	minPause = time.Second
+	// tokenRetry is the wait after a failure to get a fresh token while the
+	// session still lives.
+	tokenRetry = 5 * time.Second
 )
 
-// errLeft: this side closed in order.
-var errLeft = errors.New("left")
+var (
+	// errLeft: this side closed in order.
+	errLeft = errors.New("left")
+	// errRead wraps what ended the reader.
+	errRead = errors.New("connection lost")
+)
 
 // connection is one connection from dialing to its end: a reader, which hands
-// events to the handler's queue, and run, the only writer.
+// events to the handler's queue, and talk, the only writer.
 type connection struct {
-	client          *Client
-	url             string
-	ws              *websocket.Conn
-	session         protocol.SessionID
-	heartbeat       time.Duration
-	authenticatedAt time.Time
-	refused         *protocol.AuthError
-	asked           bool // the gateway asked to reconnect, at leaveAt
-	leaveAt         time.Time
+	// Set by open.
+	client    *Client
+	url       string
+	ws        *websocket.Conn
+	network   net.Conn // under ws; closing it unblocks everything at once
+	session   protocol.SessionID
+	heartbeat time.Duration
+	opened    time.Time
 
-	control chan protocol.ServerPayload // from the reader to run
+	// Shared by reader and talk.
+	control chan protocol.ServerPayload // from the reader to talk
+	heard   atomic.Int64                // when the last frame came, in nanoseconds since opened
+	stalled atomic.Bool                 // the reader waits for the handler
 
-	// Owned by run.
-	subscribed  bool
-	lastAck     time.Time
-	unanswered  bool // a heartbeat waits for its answer
-	beat        *time.Timer
-	dead        *time.Timer
-	leave       *time.Timer
-	ackDue      *time.Timer
-	resubscribe *time.Timer
-	tokens      chan freshToken
+	// Owned by talk; by open before.
+	refused  *protocol.AuthError
+	asked    bool      // the gateway asked to reconnect
+	leaveAt  time.Time // when to leave, or not to come back before
+	noAcks   time.Time // no ack before
+	beatSent time.Time // the oldest heartbeat not yet known to be answered
+	fetching bool      // the token source works on a fresh token
+	renewing bool      // from then until the gateway has accepted it
+	timers   timers
+	tokens   chan freshToken
+	tasks    sync.WaitGroup
+}
+
+// timers are what talk waits for beside messages.
+type timers struct{ beat, dead, leave, ack, subscribe, token *time.Timer }
+
+func newTimers() timers {
+	stopped := func() *time.Timer {
+		timer := time.NewTimer(time.Hour)
+		timer.Stop()
+		return timer
+	}
+	return timers{stopped(), stopped(), stopped(), stopped(), stopped(), stopped()}
+}
+
+func (t timers) stop() {
+	for _, timer := range []*time.Timer{t.beat, t.dead, t.leave, t.ack, t.subscribe, t.token} {
+		timer.Stop()
+	}
 }
 
 type freshToken struct {
@@ -53,34 +87,58 @@ type freshToken struct {
 	err   error
 }
 
-// run speaks for the daemon until the connection ends; it returns errLeft
-// after an orderly close by this side.
+// run speaks for the daemon until the connection ends, and leaves no goroutine
+// behind; it returns errLeft after an orderly close by this side.
 func (k *connection) run(ctx context.Context) error {
-	reading, stopReading := context.WithCancel(ctx)
-	defer stopReading()
+	// Reads and writes outlive ctx: a cancelled one cuts the connection off, and
+	// ctx's end is to close it in order.
+	connected, cut := context.WithCancel(context.WithoutCancel(ctx))
+	defer cut()
 	ended := make(chan error, 1)
-	go func() { ended <- k.read(reading) }()
-	err := k.talk(ctx, ended)
-	if errors.Is(err, errLeft) {
+	go func() { ended <- k.read(connected) }()
+	fetching, stopFetching := context.WithCancel(ctx)
+	err := k.talk(ctx, connected, fetching, ended)
+	stopFetching()
+	k.tasks.Wait()
+	switch {
+	case errors.Is(err, errRead):
+	case errors.Is(err, errLeft):
 		k.close()
-	} else {
-		_ = k.ws.CloseNow()
-	}
-	stopReading()
-	if !errors.Is(err, errRead) {
+		cut()
 		<-ended
+	case errors.Is(err, ErrDead):
+		_ = k.network.Close()
+		cut()
+		<-ended
+	default:
+		err = k.writeFailed(err, ended, cut)
 	}
+	k.hearRest()
+	_ = k.ws.CloseNow()
 	return err
 }
 
-// errRead wraps what ended the reader.
-var errRead = errors.New("connection lost")
-
 // close says goodbye, and does not wait long for the answer.
 func (k *connection) close() {
-	cut := time.AfterFunc(k.client.cfg.CloseTimeout, func() { _ = k.ws.CloseNow() })
-	defer cut.Stop()
+	timer := time.AfterFunc(k.client.cfg.CloseTimeout, func() { _ = k.network.Close() })
+	defer timer.Stop()
 	_ = k.ws.Close(websocket.StatusNormalClosure, "")
+}
+
+// writeFailed prefers what the reader learned: a gateway that closes says why,
+// while a write only finds the connection gone.
+func (k *connection) writeFailed(err error, ended <-chan error, cut func()) error {
+	timer := time.NewTimer(k.client.cfg.CloseTimeout)
+	defer timer.Stop()
+	select {
+	case cause := <-ended:
+		return errors.Join(err, cause)
+	case <-timer.C:
+		_ = k.network.Close()
+		cut()
+		<-ended
+		return err
+	}
 }
 
 // read hands events to the handler, in order, and the rest to talk.
@@ -90,14 +148,11 @@ func (k *connection) read(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		k.heard.Store(int64(time.Since(k.opened)))
 		switch p := payload.(type) {
 		case nil:
 		case *protocol.Event:
-			select {
-			case k.client.events <- p:
-			case <-ctx.Done():
-				return ctx.Err()
-			}
+			err = k.deliver(ctx, p)
 		default:
 			if p, ok := p.(protocol.Subscribed); ok {
 				// Here, so that observers hear of it before the events.
@@ -106,56 +161,7 @@ func (k *connection) read(ctx context.Context) error {
 			select {
 			case k.control <- p:
 			case <-ctx.Done():
-				return ctx.Err()
-			}
-		}
-	}
-}
-
-func (k *connection) talk(ctx context.Context, ended <-chan error) error {
-	if k.heartbeat <= 0 {
-		k.heartbeat = defaultHeartbeat
-	}
-	fetching, stopFetching := context.WithCancel(ctx)
-	defer stopFetching()
-	k.tokens = make(chan freshToken, 1)
-	k.beat = time.NewTimer(k.heartbeat)
-	for _, timer := range []**time.Timer{&k.dead, &k.leave, &k.ackDue, &k.resubscribe} {
-		*timer = stopped()
-		defer (*timer).Stop()
-	}
-	defer k.beat.Stop()
-	if err := k.subscribe(ctx); err != nil {
-		return err
-	}
-	if !k.client.acks.empty() {
-		k.ackDue.Reset(0)
-	}
-	for {
-		var err error
-		select {
-		case <-ctx.Done():
-			return errLeft
-		case cause := <-ended:
-			k.hearRest(fetching)
-			return fmt.Errorf("%w: %w", errRead, cause)
-		case payload := <-k.control:
-			k.hear(fetching, payload)
-		case fresh := <-k.tokens:
-			err = k.reauthenticate(ctx, fresh)
-		case <-k.client.acks.wake:
-			k.ackDue.Reset(max(0, k.client.cfg.AckInterval-time.Since(k.lastAck)))
-		case <-k.ackDue.C:
-			err = k.acknowledge(ctx)
-		case <-k.resubscribe.C:
-			err = k.subscribe(ctx)
-		case <-k.beat.C:
-			err = k.sendHeartbeat(ctx)
-		case <-k.dead.C:
-			return fmt.Errorf("%w: no answer to a heartbeat within %s", ErrDead, k.patience())
-		case <-k.leave.C:
-			if err = k.acknowledge(ctx); err == nil {
-				return errLeft
+				err = ctx.Err()
 			}
 		}
 		if err != nil {
@@ -164,126 +170,91 @@ func (k *connection) talk(ctx context.Context, ended <-chan error) error {
 	}
 }
 
-func stopped() *time.Timer {
-	timer := time.NewTimer(time.Hour)
-	timer.Stop()
-	return timer
+func (k *connection) deliver(ctx context.Context, e *protocol.Event) error {
+	select {
+	case k.client.events <- e:
+		return nil
+	default:
+	}
+	k.stalled.Store(true)
+	defer k.stalled.Store(false)
+	select {
+	case k.client.events <- e:
+		k.heard.Store(int64(time.Since(k.opened)))
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// talk does all that is sent, until the connection ends or ctx does.
+func (k *connection) talk(ctx, connected, fetching context.Context, ended <-chan error) error {
+	k.begin()
+	defer k.timers.stop()
+	if err := k.subscribe(connected); err != nil {
+		return err
+	}
+	for {
+		var err error
+		select {
+		case <-ctx.Done():
+			k.noAcks = time.Time{}
+			_ = k.acknowledge(connected) // what is not sent comes again
+			return errLeft
+		case cause := <-ended:
+			return fmt.Errorf("%w: %w", errRead, cause)
+		case payload := <-k.control:
+			k.hear(payload)
+		case fresh := <-k.tokens:
+			err = k.reauthenticate(connected, fresh)
+		case <-k.client.acks.wake:
+			k.timers.ack.Reset(max(0, time.Until(k.noAcks)))
+		case <-k.timers.ack.C:
+			err = k.acknowledge(connected)
+		case <-k.timers.subscribe.C:
+			err = k.subscribe(connected)
+		case <-k.timers.token.C:
+			k.fetchToken(fetching)
+		case <-k.timers.beat.C:
+			err = k.sendHeartbeat(connected)
+		case <-k.timers.dead.C:
+			err = k.checkAlive()
+		case <-k.timers.leave.C:
+			k.noAcks = time.Time{}
+			if err = k.acknowledge(connected); err == nil {
+				err = errLeft
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func (k *connection) begin() {
+	if k.heartbeat <= 0 {
+		k.heartbeat = protocol.DefaultHeartbeatInterval
+	}
+	k.heartbeat = max(k.heartbeat, minHeartbeat)
+	k.tokens = make(chan freshToken, 1)
+	k.timers = newTimers()
+	// The first one comes at a random moment, so that clients that connected
+	// together do not beat together.
+	k.timers.beat.Reset(time.Duration((0.5 + rand.Float64()/2) * float64(k.heartbeat)))
+	if !k.client.acks.empty() {
+		k.timers.ack.Reset(0)
+	}
 }
 
 // hearRest takes what was said before the connection ended, such as why.
-func (k *connection) hearRest(ctx context.Context) {
+func (k *connection) hearRest() {
+	defer k.timers.stop()
 	for {
 		select {
 		case payload := <-k.control:
-			k.hear(ctx, payload)
+			k.hear(payload)
 		default:
 			return
 		}
 	}
-}
-
-// hear acts on a message that is no event.
-func (k *connection) hear(ctx context.Context, payload protocol.ServerPayload) {
-	switch p := payload.(type) {
-	case protocol.Subscribed:
-		k.subscribed = true
-	case protocol.HeartbeatAck:
-		k.unanswered = false
-		k.dead.Stop()
-	case protocol.TokenExpiring:
-		k.fetchToken(ctx)
-	case protocol.Reconnection:
-		if !k.asked {
-			k.asked, k.leaveAt = true, time.Now().Add(p.Delay)
-			k.leave.Reset(p.Delay)
-		}
-	case protocol.RateLimit:
-		k.pause(p)
-	case protocol.AuthError:
-		k.refused = &p
-	case *protocol.Fault:
-		k.client.cfg.Logger.Warn("gateway reports an error", "code", string(p.Code), "field", p.Field, "error", p.Message)
-	}
-}
-
-// pause keeps to a limit: what was not carried out is sent again after it.
-func (k *connection) pause(limit protocol.RateLimit) {
-	k.client.cfg.Logger.Warn("gateway limits the rate", "action", limit.Action, "retryAfter", limit.RetryAfter)
-	switch protocol.MessageType(limit.Action) {
-	case protocol.TypeHeartbeat:
-		k.unanswered = false
-		k.dead.Stop()
-		k.beat.Reset(max(limit.RetryAfter, k.heartbeat))
-	case protocol.TypeAck:
-		k.lastAck = time.Now().Add(limit.RetryAfter)
-	default:
-		if !k.subscribed && len(k.client.cfg.Subscriptions) > 0 {
-			k.resubscribe.Reset(limit.RetryAfter)
-		}
-	}
-}
-
-func (k *connection) subscribe(ctx context.Context) error {
-	for _, s := range k.client.cfg.Subscriptions {
-		if err := k.send(ctx, s); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (k *connection) acknowledge(ctx context.Context) error {
-	if wait := time.Until(k.lastAck); wait > 0 {
-		k.ackDue.Reset(wait)
-		return nil
-	}
-	for ids := k.client.acks.take(); len(ids) > 0; ids = k.client.acks.take() {
-		if err := k.send(ctx, protocol.Ack{EventIDs: ids}); err != nil {
-			k.client.acks.add(ids...)
-			return err
-		}
-	}
-	k.lastAck = time.Now()
-	return nil
-}
-
-// sendHeartbeat sends one and expects an answer. What is sent while one waits
-// does not extend the wait.
-func (k *connection) sendHeartbeat(ctx context.Context) error {
-	k.beat.Reset(k.heartbeat)
-	if !k.unanswered {
-		k.unanswered = true
-		k.dead.Reset(k.patience())
-	}
-	return k.send(ctx, k.client.cfg.Health())
-}
-
-func (k *connection) patience() time.Duration {
-	if t := k.client.cfg.HeartbeatTimeout; t > 0 {
-		return t
-	}
-	return k.heartbeat
-}
-
-// fetchToken gets a fresh token in the background, because that may take long
-// and nothing else should wait. Its context ends with the connection; the room
-// in tokens lets it end even if nobody listens any more.
-func (k *connection) fetchToken(ctx context.Context) {
-	go func() {
-		token, err := k.client.cfg.Token(ctx)
-		select {
-		case k.tokens <- freshToken{token, err}:
-		default:
-		}
-	}()
-}
-
-func (k *connection) reauthenticate(ctx context.Context, fresh freshToken) error {
-	if fresh.err != nil {
-		// The session goes on until the old token expires; then the next
-		// connection asks again.
-		k.client.cfg.Logger.Warn("no fresh token", "error", fresh.err)
-		return nil
-	}
-	return k.send(ctx, k.auth(fresh.token, false))
 }

@@ -2,15 +2,25 @@ package client
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
+	"net/http/httptrace"
 	"strconv"
 	"time"
 
 	"github.com/coder/websocket"
 
 	"github.com/neolith/daemon-gateway/pkg/protocol"
+)
+
+const (
+	// refusedGrace is how long to wait for the close that follows an auth_error.
+	refusedGrace = 2 * time.Second
+	// maxRetryAfter bounds, in seconds, what an HTTP answer may ask for.
+	maxRetryAfter = 24 * 60 * 60
 )
 
 // connect makes one connection and stays on it until it ends.
@@ -20,10 +30,9 @@ func (c *Client) connect(ctx context.Context, url string) ending {
 	if err := k.open(ctx); err != nil {
 		return k.ended(err)
 	}
-	k.authenticatedAt = time.Now()
 	c.report(StateChange{State: StateAuthenticated, URL: url, SessionID: k.session})
 	end := k.ended(k.run(ctx))
-	end.lived = time.Since(k.authenticatedAt)
+	end.lived = time.Since(k.opened)
 	return end
 }
 
@@ -36,7 +45,8 @@ func (k *connection) open(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("get access token: %w", err)
 	}
-	ws, response, err := websocket.Dial(ctx, k.url, &websocket.DialOptions{HTTPClient: k.client.http, HTTPHeader: cfg.Header})
+	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(i httptrace.GotConnInfo) { k.network = plain(i.Conn) }})
+	ws, response, err := websocket.Dial(traced, k.url, &websocket.DialOptions{HTTPClient: k.client.http, HTTPHeader: cfg.Header})
 	if err != nil {
 		if refused := handshakeError(response); refused != nil {
 			return refused
@@ -49,7 +59,16 @@ func (k *connection) open(ctx context.Context) error {
 		_ = ws.CloseNow()
 		return err
 	}
+	k.opened = time.Now()
 	return nil
+}
+
+// plain returns the connection under TLS, whose own Close may wait.
+func plain(conn net.Conn) net.Conn {
+	if encrypted, ok := conn.(*tls.Conn); ok {
+		return encrypted.NetConn()
+	}
+	return conn
 }
 
 func handshakeError(response *http.Response) error {
@@ -58,19 +77,23 @@ func handshakeError(response *http.Response) error {
 	}
 	refused := &HandshakeError{Status: response.StatusCode}
 	if seconds, err := strconv.Atoi(response.Header.Get("Retry-After")); err == nil && seconds > 0 {
-		refused.RetryAfter = time.Duration(seconds) * time.Second
+		refused.RetryAfter = time.Duration(min(seconds, maxRetryAfter)) * time.Second
 	}
 	return refused
 }
 
-// authenticate sends auth and waits for the answer.
+// authenticate sends auth and waits for the answer. After a refusal it waits a
+// little for the close, whose code observers want to see.
 func (k *connection) authenticate(ctx context.Context, token string) error {
 	if err := k.send(ctx, k.auth(token, true)); err != nil {
 		return err
 	}
 	for {
 		payload, err := k.receive(ctx)
-		if err != nil {
+		switch {
+		case err != nil && k.refused != nil:
+			return fmt.Errorf("gateway refused the daemon: %s: %s: %w", k.refused.Code, k.refused.Message, err)
+		case err != nil:
 			return fmt.Errorf("wait for the answer to auth: %w", err)
 		}
 		switch p := payload.(type) {
@@ -79,7 +102,20 @@ func (k *connection) authenticate(ctx context.Context, token string) error {
 			return nil
 		case protocol.AuthError:
 			k.refused = &p
-			return fmt.Errorf("gateway refused the daemon: %s: %s", p.Code, p.Message)
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeout(ctx, refusedGrace)
+			defer cancel() // once: what follows is the close
+		case protocol.Reconnection:
+			// The gateway sends the client away before it has let it in.
+			k.asked, k.leaveAt = true, time.Now().Add(p.Delay)
+		case protocol.RateLimit:
+			k.leaveAt = time.Now().Add(max(p.RetryAfter, minPause))
+			return fmt.Errorf("gateway limits the rate of %s", p.Action)
+		case *protocol.Fault:
+			k.warn(p)
+			if p.Code == protocol.InvalidMessage {
+				return fmt.Errorf("gateway does not accept the auth message: %w", p)
+			}
 		}
 	}
 }
@@ -100,17 +136,18 @@ func (k *connection) send(ctx context.Context, payload protocol.ClientPayload) e
 	now := time.Now()
 	frame, _, err := protocol.EncodeClientMessage(now, payload)
 	if err != nil {
-		return fmt.Errorf("encode %s: %w", payload.Type(), err)
+		return err
 	}
+	shown := frame
+	if payload.Type() == protocol.TypeAuth {
+		shown = nil
+	}
+	k.observe(Frame{Sent: true, Time: now, Type: payload.Type(), Data: shown})
 	ctx, cancel := context.WithTimeout(ctx, k.client.cfg.WriteTimeout)
 	defer cancel()
 	if err := k.ws.Write(ctx, websocket.MessageText, frame); err != nil {
 		return fmt.Errorf("send %s: %w", payload.Type(), err)
 	}
-	if payload.Type() == protocol.TypeAuth {
-		frame = nil
-	}
-	k.observe(Frame{Sent: true, Time: now, Type: payload.Type(), Data: frame})
 	return nil
 }
 

@@ -46,7 +46,8 @@ type StateChange struct {
 
 // Frame is one frame on the wire.
 type Frame struct {
-	// Sent: from this client; else received.
+	// Sent: from this client, told just before it is written, which may fail;
+	// else received.
 	Sent bool
 	Time time.Time
 	Type protocol.MessageType

@@ -169,20 +169,11 @@ func readReconnection(raw json.RawMessage) (ServerPayload, error) {
 // client's work depends on it.
 type looseTime struct{ time.Time }
 
-// UnmarshalText implements encoding.TextUnmarshaler.
-func (t *looseTime) UnmarshalText(text []byte) error {
-	if parsed, err := time.Parse(time.RFC3339, string(text)); err == nil {
-		t.Time = parsed
-	}
-	return nil
-}
-
-// UnmarshalJSON implements json.Unmarshaler; time.Time's own would be promoted
-// otherwise.
+// UnmarshalJSON implements json.Unmarshaler.
 func (t *looseTime) UnmarshalJSON(data []byte) error {
 	var text string
 	if json.Unmarshal(data, &text) == nil {
-		return t.UnmarshalText([]byte(text))
+		t.Time, _ = time.Parse(time.RFC3339, text)
 	}
 	return nil
 }
