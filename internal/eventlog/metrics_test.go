@@ -31,8 +31,10 @@ gateway_deadletters_total{reason="invalid_field"} 0
 gateway_deadletters_total{reason="invalid_utf8"} 0
 gateway_deadletters_total{reason="missing_field"} 0
 gateway_deadletters_total{reason="not_json"} 1
+gateway_deadletters_total{reason="refused"} 0
 gateway_deadletters_total{reason="too_large"} 0
 gateway_deadletters_total{reason="undelivered"} 0
+gateway_deadletters_total{reason="unresolved_daemon"} 0
 gateway_deadletters_total{reason="wrong_subject"} 0
 `), "gateway_deadletters_total"))
 	got, err := testutil.GatherAndCount(reg, "gateway_log_requests_total")

@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/neolith/daemon-gateway/internal/settings"
 	"github.com/neolith/daemon-gateway/pkg/event"
 )
 
@@ -34,6 +35,7 @@ const (
 type Option func(*openOptions)
 
 type openOptions struct {
+	wanted   Config // as configured; the log's own may have smaller partitions
 	manage   bool
 	progress func(detail string)
 }
@@ -52,7 +54,7 @@ func Progress(f func(detail string)) Option { return func(o *openOptions) { o.pr
 // reached or is not ready it waits, until ctx ends. ErrPartitions and ErrConfig
 // are returned at once.
 func Open(ctx context.Context, js jetstream.JetStream, cfg Config, logger *slog.Logger, reg prometheus.Registerer, options ...Option) (*Log, error) {
-	opts := openOptions{progress: func(string) {}}
+	opts := openOptions{wanted: cfg, progress: func(string) {}}
 	for _, o := range options {
 		o(&opts)
 	}
@@ -88,6 +90,7 @@ func (l *Log) setUp(ctx context.Context, opts openOptions) error {
 		return fmt.Errorf("%w: MAX_EVENT_BYTES is %d, expected at most %d with the max_payload of the NATS server",
 			ErrConfig, l.cfg.MaxEventBytes, room)
 	}
+	wanted := int64(opts.wanted.LogMaxBytes)
 	buckets := l.cfg.buckets()
 	for _, b := range buckets {
 		if b.Bucket == ClusterBucket {
@@ -96,10 +99,14 @@ func (l *Log) setUp(ctx context.Context, opts openOptions) error {
 			}
 		}
 	}
+	bytes, err := l.partitionBytes(ctx, wanted, opts.manage)
+	if err != nil {
+		return err
+	}
+	l.cfg.LogMaxBytes = settings.ByteSize(bytes)
 	if err := l.setUpParts(ctx, buckets, opts); err != nil {
 		return err
 	}
-	var err error
 	if l.checkpoints, err = l.js.KeyValue(ctx, CheckpointBucket); err != nil {
 		return fmt.Errorf("open bucket %s: %w", CheckpointBucket, err)
 	}

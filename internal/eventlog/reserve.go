@@ -1,0 +1,129 @@
+package eventlog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/neolith/daemon-gateway/internal/settings"
+)
+
+// NATS reserves a stream's MaxBytes when it is created and refuses one that
+// does not fit, so a server with less disk than PARTITIONS times LOG_MAX_BYTES
+// would hold some partitions and not others. Therefore the size of all
+// partitions is decided once, for the whole cluster: LOG_MAX_BYTES, halved until
+// it fits. It is kept in the cluster's bucket, and only those who manage change
+// it when the setting or the room changes.
+
+const (
+	partitionBytesKey = "partition_bytes"
+	// minPartitionBytes is less than which a partition is of no use.
+	minPartitionBytes = 32 << 20
+
+	reservationStream  = "DAEMON_GATEWAY_RESERVATION"
+	reservationSubject = "daemon.reservation"
+	// reservationAge is when the stream of a node that died is in the way.
+	reservationAge = 10 * time.Second
+)
+
+// partitionBytes returns how large each partition may get.
+func (l *Log) partitionBytes(ctx context.Context, wanted int64, manage bool) (int64, error) {
+	entry, err := l.cluster.Get(ctx, partitionBytesKey)
+	if errors.Is(err, jetstream.ErrKeyNotFound) {
+		return l.firstPartitionBytes(ctx, wanted)
+	}
+	if err != nil {
+		return 0, wrap("read the size of the partitions", err)
+	}
+	have, err := strconv.ParseInt(string(entry.Value()), 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("%w: the size of the partitions is recorded as %q", ErrConfig, entry.Value())
+	}
+	if have == wanted || !manage {
+		return have, nil
+	}
+	if have < wanted {
+		fits, err := l.fits(ctx, (wanted-have)*l.reservations())
+		if err != nil {
+			return 0, err
+		}
+		if !fits {
+			l.warnReduced(have, wanted)
+			return have, nil
+		}
+	}
+	_, err = l.cluster.Update(ctx, partitionBytesKey, []byte(strconv.FormatInt(wanted, 10)), entry.Revision())
+	return wanted, wrap("record the size of the partitions", err)
+}
+
+func (l *Log) firstPartitionBytes(ctx context.Context, wanted int64) (int64, error) {
+	bytes := wanted
+	for {
+		fits, err := l.fits(ctx, bytes*l.reservations())
+		if err != nil {
+			return 0, err
+		}
+		if fits {
+			break
+		}
+		if bytes /= 2; bytes < minPartitionBytes {
+			return 0, fmt.Errorf("%w: NATS cannot reserve even %s for each of %d partitions", ErrUnavailable, settings.ByteSize(minPartitionBytes), l.cfg.Partitions)
+		}
+	}
+	if bytes < wanted {
+		l.warnReduced(bytes, wanted)
+	}
+	_, err := l.cluster.Create(ctx, partitionBytesKey, []byte(strconv.FormatInt(bytes, 10)))
+	if errors.Is(err, jetstream.ErrKeyExists) {
+		return 0, fmt.Errorf("%w: another node has just decided the size of the partitions", ErrUnavailable)
+	}
+	return bytes, wrap("record the size of the partitions", err)
+}
+
+// reservations is how many streams of a partition's size there are: the
+// partitions and the dead letters.
+func (l *Log) reservations() int64 { return int64(l.cfg.Partitions) + 1 }
+
+func (l *Log) warnReduced(have, wanted int64) {
+	l.logger.Warn("NATS cannot reserve LOG_MAX_BYTES for each partition: they are smaller",
+		"bytes", have, "wanted", wanted, "partitions", l.cfg.Partitions)
+}
+
+// fits reports whether NATS can reserve so many bytes, by doing so for a moment.
+func (l *Log) fits(ctx context.Context, bytes int64) (bool, error) {
+	_, err := l.js.CreateStream(ctx, jetstream.StreamConfig{
+		Name: reservationStream, Subjects: []string{reservationSubject},
+		Storage: jetstream.FileStorage, Replicas: l.cfg.StreamReplicas, MaxBytes: bytes,
+	})
+	var api *jetstream.APIError
+	switch {
+	case err == nil:
+		return true, wrap("give back a reservation", setupError(l.js.DeleteStream(ctx, reservationStream)))
+	case errors.Is(err, jetstream.ErrStreamNameAlreadyInUse):
+		return false, l.awaitReservation(ctx)
+	case errors.As(err, &api) && isNoRoom(api):
+		return false, nil
+	}
+	return false, fmt.Errorf("reserve disk: %w", setupError(err))
+}
+
+// isNoRoom tells a lack of disk from a lack of servers.
+func isNoRoom(api *jetstream.APIError) bool {
+	return api.ErrorCode == codeStorageExceeded ||
+		api.ErrorCode == codeNoPeers && strings.Contains(api.Description, "insufficient storage")
+}
+
+// awaitReservation makes the caller try again later, because another node is
+// reserving; what one that died has left is removed.
+func (l *Log) awaitReservation(ctx context.Context) error {
+	stream, err := l.js.Stream(ctx, reservationStream)
+	if err == nil && time.Since(stream.CachedInfo().Created) > reservationAge {
+		_ = l.js.DeleteStream(ctx, reservationStream) // whoever fails tries again
+	}
+	return fmt.Errorf("%w: another node is reserving disk", ErrUnavailable)
+}
