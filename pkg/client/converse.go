@@ -3,6 +3,8 @@ package client
 import (
 	"context"
 	"fmt"
+	"maps"
+	"math"
 	"time"
 
 	"github.com/neolith/daemon-gateway/pkg/protocol"
@@ -103,7 +105,11 @@ func (k *connection) sendHeartbeat(ctx context.Context) error {
 		k.beatSent = time.Now()
 		k.timers.dead.Reset(k.patience())
 	}
-	return k.send(ctx, k.client.cfg.Health())
+	health := k.client.cfg.Health()
+	// JSON has no such numbers; one of them must not cost the connection.
+	health.Metrics = maps.Clone(health.Metrics)
+	maps.DeleteFunc(health.Metrics, func(_ string, n float64) bool { return math.IsNaN(n) || math.IsInf(n, 0) })
+	return k.send(ctx, health)
 }
 
 // checkAlive ends a connection whose other side has been silent for too long
