@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
@@ -47,7 +49,13 @@ func New(cfg Config) (*Client, error) {
 
 // Ack acknowledges events whose handler returned ErrNoAck. It does not wait:
 // the ids are sent with the next ack message, on this connection or the next.
-func (c *Client) Ack(eventIDs ...string) { c.acks.add(eventIDs...) }
+// What no event can have as its id is left out, because the gateway would
+// refuse the whole message for it.
+func (c *Client) Ack(eventIDs ...string) {
+	c.acks.add(slices.DeleteFunc(slices.Clone(eventIDs), func(id string) bool {
+		return id == "" || len(id) > protocol.MaxIDBytes || !utf8.ValidString(id)
+	})...)
+}
 
 var errBegun = errors.New("client: Run was called before")
 
@@ -141,7 +149,7 @@ func (c *Client) handle(ctx context.Context) {
 		switch err := c.cfg.Handler(ctx, *e); {
 		case err == nil:
 			if e.RequiresAck {
-				c.acks.add(e.EventID)
+				c.Ack(e.EventID)
 			}
 		case !errors.Is(err, ErrNoAck):
 			c.cfg.Logger.Warn("handler failed, the event is not acknowledged", "event", e.EventID, "error", err)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -83,6 +84,7 @@ func TestHandlerDecidesWhatIsAcknowledged(t *testing.T) {
 		p := g.authenticated()
 		p.send(sampleEvent("fails"), sampleEvent("later"), sampleEvent("good"))
 		require.Equal(t, []string{"good"}, nextOf[protocol.Ack](p).EventIDs)
+		d.client.Ack("", strings.Repeat("x", 129), "\xff") // what the gateway would refuse
 		d.client.Ack("later")
 		require.Equal(t, []string{"later"}, nextOf[protocol.Ack](p).EventIDs)
 	})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,7 +20,12 @@ func TestHeartbeatsComeAtTheIntervalWithWhatHealthSays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGateway(t)
 		health := protocol.Heartbeat{Status: protocol.StatusBusy, Metrics: map[string]float64{"uptimeSeconds": 7}}
-		start(t, g, func(c *client.Config) { c.Health = func() protocol.Heartbeat { return health } })
+		start(t, g, func(c *client.Config) {
+			c.Health = func() protocol.Heartbeat {
+				metrics := map[string]float64{"uptimeSeconds": 7, "ratio": math.NaN(), "rate": math.Inf(1)}
+				return protocol.Heartbeat{Status: protocol.StatusBusy, Metrics: metrics}
+			}
+		})
 		p := g.authenticated()
 		begun := time.Now()
 		require.Equal(t, health, nextOf[protocol.Heartbeat](p))
