@@ -90,8 +90,8 @@ func (e *InvalidError) Error() string {
 }
 
 // Parse reads and validates the JSON of one event of at most maxBytes bytes.
-// Field names are case-sensitive; unknown fields are ignored. The event's
-// Payload shares data's memory. A refusal is an *InvalidError.
+// Field names are case-sensitive; unknown fields are ignored. The event does not
+// share data's memory. A refusal is an *InvalidError.
 func Parse(data []byte, maxBytes int) (Event, error) {
 	if len(data) > maxBytes {
 		return Event{}, &InvalidError{Reason: ReasonTooLarge, Detail: fmt.Sprintf("%d bytes, expected at most %d", len(data), maxBytes)}
