@@ -24,7 +24,7 @@ type world struct {
 	ctx       context.Context
 	ledger    *ledger.Ledger
 	publisher *traffic.Publisher
-	log       *traffic.Log
+	log       *traffic.Log // nil before openLog
 }
 
 // newWorld lays out a cluster that does not run yet, and ends with the test.
@@ -43,10 +43,16 @@ func newWorld(t *testing.T, change ...func(*cluster.Config)) *world {
 	t.Cleanup(w.end)
 	w.publisher = traffic.NewPublisher(w.ledger, c.Redis.Addr)
 	t.Cleanup(func() { _ = w.publisher.Close() })
-	w.log, err = traffic.OpenLog(c.NATS[0].URL())
-	require.NoError(t, err)
-	t.Cleanup(w.log.Close)
 	return w
+}
+
+// openLog gives the world its log, once NATS is there.
+func (w *world) openLog() {
+	w.t.Helper()
+	var err error
+	w.log, err = traffic.OpenLog(w.NATS[0].URL())
+	require.NoError(w.t, err)
+	w.t.Cleanup(w.log.Close)
 }
 
 // startWorld is newWorld with everything running and ready.
@@ -54,6 +60,7 @@ func startWorld(t *testing.T, change ...func(*cluster.Config)) *world {
 	t.Helper()
 	w := newWorld(t, change...)
 	require.NoError(t, w.Start(w.ctx))
+	w.openLog()
 	return w
 }
 

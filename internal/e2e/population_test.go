@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 
 	"github.com/stretchr/testify/require"
 
@@ -67,21 +68,33 @@ func (w *world) edgesFrom(n int) []string {
 // profiles returns all seats as they are taken now.
 func (p *population) profiles() []traffic.Profile { return slices.Concat(p.seats...) }
 
-// start starts daemons and waits until they are subscribed.
+// start starts daemons and waits until they are subscribed. Those of one
+// orchestrator come one after the other, and known to all nodes in between: a
+// daemon that begins before its sibling is known would take it for gone, and
+// answer for it from then on.
 func (p *population) start(profiles []traffic.Profile) {
-	t := p.w.t
-	t.Helper()
-	var started []*traffic.Daemon
-	for _, profile := range profiles {
-		d, err := traffic.StartDaemon(p.w.ledger, profile)
-		require.NoError(t, err)
-		t.Cleanup(func() { _ = d.Stop() })
-		p.running[profile.Seat] = d
-		started = append(started, d)
+	p.w.t.Helper()
+	for wave := range subscribes {
+		var started []*traffic.Daemon
+		for _, profile := range profiles {
+			if strings.HasSuffix(string(profile.Seat), fmt.Sprintf("#%d", wave)) {
+				started = append(started, p.launch(profile))
+			}
+		}
+		for _, d := range started {
+			require.NoError(p.w.t, d.AwaitSubscribed(p.w.ctx))
+		}
+		p.w.awaitClaims(len(p.running))
 	}
-	for _, d := range started {
-		require.NoError(t, d.AwaitSubscribed(p.w.ctx))
-	}
+}
+
+func (p *population) launch(profile traffic.Profile) *traffic.Daemon {
+	p.w.t.Helper()
+	d, err := traffic.StartDaemon(p.w.ledger, profile)
+	require.NoError(p.w.t, err)
+	p.w.t.Cleanup(func() { _ = d.Stop() })
+	p.running[profile.Seat] = d
+	return d
 }
 
 // stop closes the connections of daemons in order.

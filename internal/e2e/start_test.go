@@ -37,6 +37,7 @@ func TestNodesWaitForTheirServersAndSaySo(t *testing.T) {
 	require.NoError(t, w.StartServers(w.ctx))
 	require.NoError(t, w.AwaitReady(w.ctx))
 
+	w.openLog()
 	p := w.populate(5)
 	p.start(p.profiles())
 	p.publish(100)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -22,9 +23,10 @@ type Log struct {
 	js jetstream.JetStream
 }
 
-// OpenLog connects to NATS and stays connected until Close.
+// OpenLog connects to NATS, which must be there, and stays connected, over the
+// server's restarts as well, until Close.
 func OpenLog(url string) (*Log, error) {
-	nc, err := nats.Connect(url, nats.MaxReconnects(-1), nats.RetryOnFailedConnect(true))
+	nc, err := nats.Connect(url, nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond))
 	if err != nil {
 		return nil, fmt.Errorf("connect to %s: %w", url, err)
 	}
