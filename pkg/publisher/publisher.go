@@ -124,7 +124,8 @@ func classify(err error) error {
 			return fmt.Errorf("%w: %w", ErrUnavailable, err)
 		}
 		return err
-	case errors.Is(err, nats.ErrMaxPayload):
+	case errors.Is(err, nats.ErrMaxPayload), errors.Is(err, nats.ErrConnectionClosed):
+		// A closed connection never comes back: its owner has to make a new one.
 		return err
 	}
 	// What is left is a connection, or an answer, that is missing.

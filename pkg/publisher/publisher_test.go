@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/neolith/daemon-gateway/pkg/event"
+	"github.com/neolith/daemon-gateway/pkg/protocol"
 	"github.com/neolith/daemon-gateway/pkg/publisher"
 )
 
@@ -120,6 +121,84 @@ func TestLogThatIsAwayIsSaidAndRetryable(t *testing.T) {
 	defer cancel()
 	_, err := p.Publish(ctx, sample("e1"))
 	require.ErrorIs(t, err, publisher.ErrUnavailable)
+}
+
+func TestJSONIsStoredAsItIs(t *testing.T) {
+	t.Parallel()
+	_, js, p := setup(t, 1<<20)
+	body := "{\n \"id\":\"e1\", \"extra\":1, \"type\":\"a.b\",\"orchestratorId\":\"o\",\"payload\":{ \"x\": \"<\\u00fc>\" } }\n"
+	ack, err := p.PublishJSON(t.Context(), []byte(body))
+	require.NoError(t, err)
+	stream, err := js.Stream(t.Context(), event.StreamName(0))
+	require.NoError(t, err)
+	msg, err := stream.GetMsg(t.Context(), ack.Sequence)
+	require.NoError(t, err)
+	require.Equal(t, body, string(msg.Data))
+
+	_, err = p.PublishJSON(t.Context(), []byte("nonsense"))
+	var invalid *event.InvalidError
+	require.ErrorAs(t, err, &invalid)
+	require.Equal(t, event.ReasonNotJSON, invalid.Reason)
+}
+
+func TestEventGoesToTheStreamOfItsPartition(t *testing.T) {
+	t.Parallel()
+	_, js, _ := setup(t, 1<<20)
+	for p := range event.Partition(3) {
+		_, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: event.StreamName(p + 1), Subjects: []string{event.Subject(p+1, "*")}})
+		require.NoError(t, err)
+	}
+	p, err := publisher.New(js, publisher.Config{Partitions: 4})
+	require.NoError(t, err)
+	for i := range 50 {
+		e := sample("e")
+		e.OrchestratorID = protocol.OrchestratorID(fmt.Sprintf("orchestrator-%d", i))
+		ack, err := p.Publish(t.Context(), e)
+		require.NoError(t, err)
+		require.Equal(t, event.PartitionOf(event.TokenOf(e.OrchestratorID), 4), ack.Partition)
+	}
+}
+
+func TestWhatIsTriedAgainAndWhatIsNot(t *testing.T) {
+	t.Parallel()
+	t.Run("the stream is missing", func(t *testing.T) {
+		t.Parallel()
+		_, js, p := setup(t, 1<<20)
+		require.NoError(t, js.DeleteStream(t.Context(), event.StreamName(0)))
+		_, err := p.Publish(t.Context(), sample("e1"))
+		require.ErrorIs(t, err, publisher.ErrUnavailable)
+		require.True(t, publisher.Retryable(err))
+	})
+	t.Run("the caller gave up", func(t *testing.T) {
+		t.Parallel()
+		_, _, p := setup(t, 1<<20)
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		_, err := p.Publish(ctx, sample("e1"))
+		require.ErrorIs(t, err, context.Canceled)
+		require.False(t, publisher.Retryable(err))
+	})
+	t.Run("the connection is closed", func(t *testing.T) {
+		t.Parallel()
+		_, js, p := setup(t, 1<<20)
+		js.Conn().Close()
+		_, err := p.Publish(t.Context(), sample("e1"))
+		require.ErrorIs(t, err, nats.ErrConnectionClosed)
+		require.False(t, publisher.Retryable(err))
+	})
+	t.Run("the stream takes no message of that size", func(t *testing.T) {
+		t.Parallel()
+		_, js, p := setup(t, 1<<20)
+		stream, err := js.Stream(t.Context(), event.StreamName(0))
+		require.NoError(t, err)
+		cfg := stream.CachedInfo().Config
+		cfg.MaxMsgSize = 10
+		_, err = js.UpdateStream(t.Context(), cfg)
+		require.NoError(t, err)
+		_, err = p.Publish(t.Context(), sample("e1"))
+		require.Error(t, err)
+		require.False(t, publisher.Retryable(err))
+	})
 }
 
 func TestNonsensicalConfigurationIsRefused(t *testing.T) {
