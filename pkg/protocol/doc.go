@@ -7,8 +7,9 @@
 //
 //	{"type": "...", "id": "...", "timestamp": "<ISO 8601>", "payload": {...}}
 //
-// Field names are case-sensitive and unknown fields are ignored, on both sides.
-// A client also ignores messages of a type it does not know. The usual flow:
+// Unknown fields are ignored on both sides; the gateway reads field names
+// case-sensitively. A client also ignores messages of a type it does not know.
+// The usual flow:
 //
 //	daemon                                gateway
 //	auth                             ──▶

@@ -18,11 +18,19 @@ type ClientMessage struct {
 	Payload ClientPayload
 }
 
-// ParseClientMessage reads and validates one frame. A fault is to be answered
-// with an error message; if it names a close code, the connection is to be
-// closed after it. Message and fault may both be there: of a subscribe or
-// unsubscribe with some bad names, the payload has the good ones and the fault
-// names the bad ones. The message does not share data's memory.
+// ParseClientMessage reads and validates one frame, whose size the caller has
+// limited. A fault is to be answered with an error message; if it names a close
+// code, the connection is to be closed after it. Message and fault may both be
+// there: of a subscribe or unsubscribe with some bad names, the payload has the
+// good ones and the fault names the bad ones. The message does not share data's
+// memory.
+//
+// Everything that the protocol does not call optional must be there, the
+// timestamp too, although nothing depends on it: every client written to the
+// protocol sends one, and one that does not is told so with its first message,
+// not left to find out at a stricter gateway. Its form is another matter, where
+// clients' languages differ: any common form of ISO 8601 is accepted, with or
+// without a fraction, seconds and zone. Optional fields may be null.
 func ParseClientMessage(data []byte) (ClientMessage, *Fault) {
 	if !utf8.Valid(data) {
 		return ClientMessage{}, &Fault{Code: InvalidMessage, Message: "the frame is not valid UTF-8", Close: CloseInvalidUTF8}
@@ -111,8 +119,9 @@ func (r *fieldReader) text(f fields, path, name string, most int) string {
 	return s
 }
 
-// timestampLayouts are the common forms of ISO 8601; fractions of a second are
-// accepted after each.
+// timestampLayouts are the common forms of ISO 8601; a fraction of a second is
+// accepted wherever there are seconds, and a space or small letters as RFC 3339
+// allows them.
 var timestampLayouts = []string{
 	time.RFC3339, "2006-01-02T15:04:05Z0700", "2006-01-02T15:04:05Z07", "2006-01-02T15:04:05",
 	"2006-01-02T15:04Z07:00", "2006-01-02T15:04", "20060102T150405Z0700", "20060102T150405", "2006-01-02",
@@ -123,7 +132,7 @@ func (r *fieldReader) timestamp(f fields) {
 	if s == "" {
 		return
 	}
-	s = strings.Replace(s, " ", "T", 1)
+	s = strings.ToUpper(strings.Replace(s, " ", "T", 1))
 	for _, layout := range timestampLayouts {
 		if _, err := time.Parse(layout, s); err == nil {
 			return
@@ -171,7 +180,8 @@ func (r *fieldReader) auth(f fields) ClientPayload {
 			r.fail("payload.resume", "expected an object, "+problem)
 			return nil
 		}
-		if _, ok := resume.get("position"); ok {
+		// A client that has no position yet may say so with an empty one.
+		if raw, ok := resume.get("position"); ok && string(raw) != `""` {
 			p.Resume = &Resume{Position: r.text(resume, "payload.resume.", "position", 0)}
 		}
 	}

@@ -195,7 +195,7 @@ func TestTimestampsOfISO8601AreAccepted(t *testing.T) {
 	for _, text := range []string{
 		"2026-11-22T10:00:00.000Z", "2026-11-22T10:00:00Z", "2026-11-22T10:00:00.123456789+01:00", "2026-11-22T10:00:00+0100",
 		"2026-11-22T10:00:00-05", "2026-11-22T10:00:00.123456", "2026-11-22 10:00:00+00:00", "2026-11-22T10:00Z", "2026-11-22T10:00",
-		"20261122T100000Z", "20261122T100000", "2026-11-22",
+		"20261122T100000Z", "20261122T100000", "2026-11-22", "2026-11-22t10:00:00.5z", "2026-11-22T10:00:00,5Z", "2026-11-22T10:00+01:00",
 	} {
 		_, fault := protocol.ParseClientMessage([]byte(`{"type":"heartbeat","id":"1","timestamp":"` + text + `"}`))
 		require.Nil(t, fault, text)
@@ -246,6 +246,7 @@ func FuzzParseClientMessage(f *testing.F) {
 			require.NotNil(t, m.Payload)
 			require.Equal(t, m.Type, m.Payload.Type())
 			require.NotEmpty(t, m.ID)
+			requireReencodes(t, m.Payload)
 		} else {
 			require.Equal(t, protocol.InvalidMessage, fault.Code)
 			require.LessOrEqual(t, len(fault.InReplyTo), protocol.MaxIDBytes)
@@ -259,4 +260,18 @@ func FuzzParseClientMessage(f *testing.F) {
 			}
 		}
 	})
+}
+
+// requireReencodes checks that a payload, sent on, would be read as the same.
+func requireReencodes(t *testing.T, payload protocol.ClientPayload) {
+	t.Helper()
+	frame, _, err := protocol.EncodeClientMessage(time.Now(), payload)
+	require.NoError(t, err)
+	m, fault := protocol.ParseClientMessage(frame)
+	require.Nil(t, fault)
+	want, err := json.Marshal(payload)
+	require.NoError(t, err)
+	got, err := json.Marshal(m.Payload)
+	require.NoError(t, err)
+	require.Equal(t, string(want), string(got))
 }
