@@ -89,6 +89,7 @@ type Partition int
 // PartitionOf returns the partition of an orchestrator's token: FNV-1a-32 of
 // the token modulo partitions, which is the NATS server's own partition()
 // mapping function, so that a server-side subject mapping agrees with it.
+// There is at least one partition; with none it panics.
 func PartitionOf(t Token, partitions int) Partition {
 	h := fnv.New32a()
 	_, _ = h.Write([]byte(t))

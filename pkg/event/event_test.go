@@ -202,6 +202,30 @@ func TestEventDoesNotShareTheMemoryItWasReadFrom(t *testing.T) {
 	require.Equal(t, event.Event{ID: "e", Type: "a.b", OrchestratorID: "o", Payload: []byte(`{"x":1}`)}, e)
 }
 
+func TestOfAFieldGivenTwiceTheLastCounts(t *testing.T) {
+	t.Parallel()
+	e, err := event.Parse([]byte(`{"id":"x","orchestratorId":"x","payload":[],"type":"a.b",
+		"id":"e","orchestratorId":"o","payload":{"n": 1}}`), event.DefaultMaxBytes)
+	require.NoError(t, err)
+	require.Equal(t, event.Event{ID: "e", Type: "a.b", OrchestratorID: "o", Payload: []byte(`{"n": 1}`)}, e)
+}
+
+func TestDeepNestingIsRefusedOrCarried(t *testing.T) {
+	t.Parallel()
+	for depth, want := range map[int]bool{100: true, 20_000: false} {
+		deep := `{"a":` + strings.Repeat("[", depth) + strings.Repeat("]", depth) + `}`
+		e, err := event.Parse([]byte(`{"id":"e","type":"a.b","orchestratorId":"o","payload":`+deep+`}`), event.DefaultMaxBytes)
+		if want {
+			require.NoError(t, err)
+			require.Equal(t, deep, string(e.Payload))
+			continue
+		}
+		var invalid *event.InvalidError
+		require.ErrorAs(t, err, &invalid)
+		require.Equal(t, event.ReasonNotJSON, invalid.Reason)
+	}
+}
+
 func TestWrittenEventIsReadBack(t *testing.T) {
 	t.Parallel()
 	e := event.Event{
