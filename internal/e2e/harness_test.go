@@ -78,14 +78,6 @@ func (w *world) end() {
 	}
 }
 
-func (w *world) urls(edges ...int) []string {
-	var urls []string
-	for _, i := range edges {
-		urls = append(urls, w.Edges[i].URL)
-	}
-	return urls
-}
-
 // eventually waits for a condition.
 func (w *world) eventually(condition func() bool, message string, args ...any) {
 	w.t.Helper()

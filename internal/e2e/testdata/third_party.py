@@ -109,7 +109,7 @@ async def conversation():
 
 
 async def resumption():
-    """The first event was acknowledged and does not come again; the second was not."""
+    """By the other path: what was acknowledged does not come again, the second event does."""
     async with connect("resumption", params["alias"]) as daemon:
         await daemon.authenticate("first")
         await daemon.subscribe("*")
