@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/neolith/daemon-gateway/internal/eventlog"
 	"github.com/neolith/daemon-gateway/pkg/event"
@@ -18,6 +19,16 @@ type Promise struct {
 	// PublishOrder: the log must hold the events of each orchestrator in the
 	// order of their publishing. A bridge that starts late may break it.
 	PublishOrder bool
+	// ConfirmedOnly: only events of which Confirmed was told must be in the log,
+	// and in the order of their publishing.
+	ConfirmedOnly bool
+	// Splits: nodes did not see each other all the time, so that a successor may
+	// have begun to answer for a daemon that was still connected elsewhere.
+	Splits bool
+	// Calm reports whether an edge and the log worked without any disturbance
+	// from one time to the other, so that the edge's cursors were written. Nil:
+	// nothing is known, and repeats on later connections are only counted.
+	Calm func(edge string, from, to time.Time) bool
 }
 
 // Kind says what was violated.
@@ -40,14 +51,20 @@ const (
 	Altered Kind = "altered"
 	// Invented: an event arrived that nobody published.
 	Invented Kind = "invented"
-	// Repeated: an event arrived again on one connection without being marked.
+	// Repeated: an event arrived again on one connection without being marked, or
+	// on a later one although what had become of it was written to the cursor.
 	Repeated Kind = "repeated"
+	// Doubled: the log holds an event twice.
+	Doubled Kind = "doubled"
 )
 
 // Violation is one broken promise.
 type Violation struct {
 	Kind Kind
 	Text string
+	// Orchestrator and Event say which event it is about; see Story.
+	Orchestrator protocol.OrchestratorID
+	Event        string
 }
 
 func (v Violation) String() string { return string(v.Kind) + ": " + v.Text }
@@ -112,8 +129,10 @@ type judge struct {
 	report  Report
 }
 
-func (j *judge) violated(kind Kind, format string, args ...any) {
-	j.report.Violations = append(j.report.Violations, Violation{Kind: kind, Text: fmt.Sprintf(format, args...)})
+func (j *judge) violated(kind Kind, k key, format string, args ...any) {
+	j.report.Violations = append(j.report.Violations, Violation{
+		Kind: kind, Text: fmt.Sprintf(format, args...), Orchestrator: k.orchestrator, Event: k.id,
+	})
 }
 
 func (c *connection) String() string {
@@ -133,19 +152,19 @@ func (j *judge) judgeConnection(c *connection) {
 			continue
 		}
 		switch {
-		case p.event.DaemonID != "" && !j.mayAnswer(c, p.event.DaemonID):
-			j.violated(Foreign, "%s got %s, which is for daemon %s", c, p.event.ID, p.event.DaemonID)
+		case p.event.DaemonID != "" && !j.promise.Splits && !j.mayAnswer(c, p.event.DaemonID):
+			j.violated(Foreign, k, "%s got %s, which is for daemon %s", c, p.event.ID, p.event.DaemonID)
 		case !c.wants(p.event):
-			j.violated(Unwanted, "%s got %s of type %s in channel %q", c, p.event.ID, p.event.Type, p.event.ChannelID)
+			j.violated(Unwanted, k, "%s got %s of type %s in channel %q", c, p.event.ID, p.event.Type, p.event.ChannelID)
 		}
 		if what := j.difference(p.event, r.event); what != "" {
-			j.violated(Altered, "%s got %s with another %s", c, p.event.ID, what)
+			j.violated(Altered, k, "%s got %s with another %s", c, p.event.ID, what)
 		}
-		if !r.event.Redelivered && !seen[p.event.ID] {
+		if !seen[p.event.ID] {
 			j.judgeOrder(c, p.event, newest)
 		}
 		if seen[p.event.ID] && !r.event.Redelivered {
-			j.violated(Repeated, "%s got %s again, unmarked", c, p.event.ID)
+			j.violated(Repeated, k, "%s got %s again, unmarked", c, p.event.ID)
 		}
 		seen[p.event.ID] = true
 	}
@@ -155,11 +174,11 @@ func (j *judge) judgeConnection(c *connection) {
 func (j *judge) judgeStranger(c *connection, r receipt) {
 	for _, p := range j.order {
 		if p.event.ID == r.event.EventID {
-			j.violated(Foreign, "%s of orchestrator %s got %s of %s", c, c.Orchestrator, p.event.ID, p.event.OrchestratorID)
+			j.violated(Foreign, keyOf(p.event), "%s of orchestrator %s got %s of %s", c, c.Orchestrator, p.event.ID, p.event.OrchestratorID)
 			return
 		}
 	}
-	j.violated(Invented, "%s got %q", c, r.event.EventID)
+	j.violated(Invented, key{c.Orchestrator, r.event.EventID}, "%s got %q", c, r.event.EventID)
 }
 
 // mayAnswer reports whether a connection may get what is addressed to a daemon:
@@ -212,65 +231,14 @@ func stands(position string, at Place) bool {
 // judgeOrder looks at a first receipt: only events of higher priority may have
 // overtaken it.
 func (j *judge) judgeOrder(c *connection, e event.Event, newest map[int]uint64) {
-	at, known := j.stored[key{e.OrchestratorID, e.ID}]
+	at, known := j.stored[keyOf(e)]
 	if !known {
 		return
 	}
 	for priority, sequence := range newest {
 		if priority <= e.Priority && sequence > at.Sequence {
-			j.violated(Misordered, "%s got %s, sequence %d, after sequence %d", c, e.ID, at.Sequence, sequence)
+			j.violated(Misordered, keyOf(e), "%s got %s, sequence %d, after sequence %d", c, e.ID, at.Sequence, sequence)
 		}
 	}
 	newest[e.Priority] = max(newest[e.Priority], at.Sequence)
-}
-
-// judgeRepeats counts what came again, over the connections of each seat.
-func (j *judge) judgeRepeats() {
-	type history struct{ received, acked map[string]bool }
-	seats := map[Seat]history{}
-	for _, c := range j.conns {
-		before, ok := seats[c.Seat]
-		if !ok {
-			before = history{map[string]bool{}, map[string]bool{}}
-			seats[c.Seat] = before
-		}
-		for _, r := range c.receipts {
-			id := r.event.EventID
-			if before.received[id] {
-				j.report.Repeats++
-				if !r.event.Redelivered {
-					j.report.Unmarked++
-				}
-			}
-			if before.acked[id] {
-				j.report.Stale++
-			}
-			before.received[id] = true
-		}
-		for id := range c.acked {
-			before.acked[id] = true
-		}
-	}
-}
-
-// judgeLog looks at what the log holds of what was published. A run that never
-// looked into the log is not judged by it.
-func (j *judge) judgeLog() {
-	if len(j.stored) == 0 {
-		return
-	}
-	last := map[protocol.OrchestratorID]Place{}
-	for _, p := range j.order {
-		at, ok := j.stored[key{p.event.OrchestratorID, p.event.ID}]
-		if !ok {
-			if !j.buried[key{p.event.OrchestratorID, p.event.ID}] {
-				j.violated(Unstored, "%s of %s", p.event.ID, p.event.OrchestratorID)
-			}
-			continue
-		}
-		if before := last[p.event.OrchestratorID]; j.promise.PublishOrder && before.Sequence > at.Sequence {
-			j.violated(Misordered, "the log holds %s of %s at %d, before %d", p.event.ID, p.event.OrchestratorID, at.Sequence, before.Sequence)
-		}
-		last[p.event.OrchestratorID] = at
-	}
 }

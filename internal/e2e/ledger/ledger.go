@@ -7,6 +7,7 @@ package ledger
 import (
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/neolith/daemon-gateway/pkg/event"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
@@ -40,12 +41,15 @@ type ConnID int
 // cause and effect: a publish before it is sent, an ack before it is written, a
 // close before the next connect.
 type Ledger struct {
+	clock func() time.Time
+
 	mu        sync.Mutex
 	now       int // counts facts
 	published map[key]*publication
 	order     []*publication
 	conns     []*connection
 	stored    map[key]Place
+	doubled   map[key]Place // a second place of what is stored
 	buried    map[key]bool
 	seats     map[Seat]*progress
 }
@@ -64,22 +68,26 @@ type key struct {
 }
 
 type publication struct {
-	at    int
-	event event.Event
+	at        int
+	when      time.Time
+	event     event.Event
+	confirmed time.Time // zero: not
 }
 
 type connection struct {
 	Connection
 	id         ConnID
 	opened     int
+	openedAt   time.Time
 	subscribed int // 0: not yet
 	closed     int // 0: not yet
+	closedAt   time.Time
 	receipts   []receipt
-	acked      map[string]int // event id -> when
+	acked      map[string]time.Time // by event id
 }
 
 type receipt struct {
-	at    int
+	when  time.Time
 	event protocol.Event
 }
 
@@ -91,8 +99,8 @@ type progress struct {
 // New returns an empty ledger.
 func New() *Ledger {
 	return &Ledger{
-		published: map[key]*publication{}, stored: map[key]Place{},
-		buried: map[key]bool{}, seats: map[Seat]*progress{},
+		clock: time.Now, published: map[key]*publication{}, stored: map[key]Place{},
+		doubled: map[key]Place{}, buried: map[key]bool{}, seats: map[Seat]*progress{},
 	}
 }
 
@@ -111,17 +119,40 @@ func (l *Ledger) Published(e event.Event) {
 	if l.published[k] != nil {
 		return
 	}
-	p := &publication{at: l.tickLocked(), event: e}
+	p := &publication{at: l.tickLocked(), when: l.clock(), event: e}
 	l.published[k] = p
 	l.order = append(l.order, p)
 }
 
+// Confirmed records that the log has acknowledged a publish, before the next of
+// its orchestrator began: from now on the event must not be lost.
+func (l *Ledger) Confirmed(orchestrator protocol.OrchestratorID, id string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if p := l.published[key{orchestrator, id}]; p != nil {
+		p.confirmed = l.clock()
+	}
+}
+
 // Stored records where the log holds an event. Without it nothing is said
-// about order.
+// about order. A second place is a second copy.
 func (l *Ledger) Stored(orchestrator protocol.OrchestratorID, id string, at Place) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.stored[key{orchestrator, id}] = at
+	k := key{orchestrator, id}
+	if before, ok := l.stored[k]; ok && before != at {
+		l.doubled[k] = at
+		return
+	}
+	l.stored[k] = at
+}
+
+// IsStored reports whether Stored was told of an event.
+func (l *Ledger) IsStored(orchestrator protocol.OrchestratorID, id string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_, ok := l.stored[key{orchestrator, id}]
+	return ok
 }
 
 // Buried records that an event is in the dead letters.
@@ -136,7 +167,7 @@ func (l *Ledger) Connected(c Connection) ConnID {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	id := ConnID(len(l.conns))
-	l.conns = append(l.conns, &connection{Connection: c, id: id, opened: l.tickLocked(), acked: map[string]int{}})
+	l.conns = append(l.conns, &connection{Connection: c, id: id, opened: l.tickLocked(), openedAt: l.clock(), acked: map[string]time.Time{}})
 	if l.seats[c.Seat] == nil {
 		l.seats[c.Seat] = &progress{received: map[string]bool{}, acked: map[string]bool{}}
 	}
@@ -155,7 +186,7 @@ func (l *Ledger) Received(id ConnID, e protocol.Event) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	c := l.conns[id]
-	c.receipts = append(c.receipts, receipt{at: l.tickLocked(), event: e})
+	c.receipts = append(c.receipts, receipt{when: l.clock(), event: e})
 	l.seats[c.Seat].received[e.EventID] = true
 }
 
@@ -164,7 +195,7 @@ func (l *Ledger) Acked(id ConnID, ids ...string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	c := l.conns[id]
-	at := l.tickLocked()
+	at := l.clock()
 	for _, event := range ids {
 		c.acked[event] = at
 		l.seats[c.Seat].acked[event] = true
@@ -176,7 +207,7 @@ func (l *Ledger) Closed(id ConnID) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if c := l.conns[id]; c.closed == 0 {
-		c.closed = l.tickLocked()
+		c.closed, c.closedAt = l.tickLocked(), l.clock()
 	}
 }
 

@@ -31,12 +31,12 @@ func (j *judge) judgeLoss(p *publication, seats []*seat) {
 		}
 		wanted = true
 		if !has && s.owed(p, seats) {
-			j.violated(Lost, "%s of %s never came to seat %s, or was not acknowledged there", p.event.ID, p.event.OrchestratorID, s.name)
+			j.violated(Lost, keyOf(p.event), "%s of %s never came to seat %s, or was not acknowledged there", p.event.ID, p.event.OrchestratorID, s.name)
 			return
 		}
 	}
 	if wanted && !got {
-		j.violated(Lost, "%s of %s was acknowledged by nobody", p.event.ID, p.event.OrchestratorID)
+		j.violated(Lost, keyOf(p.event), "%s of %s was acknowledged by nobody", p.event.ID, p.event.OrchestratorID)
 	}
 }
 

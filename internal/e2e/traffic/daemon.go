@@ -27,6 +27,9 @@ type Profile struct {
 	URLs []string
 	// Secret signs its tokens.
 	Secret settings.Secret
+	// Handle is the daemon's handler, see client.Config. Nil: it acknowledges
+	// whatever it gets.
+	Handle func(ctx context.Context, e protocol.Event) error
 }
 
 func (p Profile) subscriptions() []protocol.Subscription {
@@ -43,10 +46,10 @@ func (p Profile) token(context.Context) (string, error) {
 	return auth.Mint(p.Secret, auth.Grant{Orchestrator: p.Orchestrator, Daemon: p.Daemon, ExpiresAt: time.Now().Add(time.Hour)})
 }
 
-// Daemon is a running daemon that acknowledges whatever it gets. Its methods
-// may be called at the same time.
+// Daemon is a running daemon. Its methods may be called at the same time.
 type Daemon struct {
 	profile Profile
+	client  *client.Client
 	ledger  *ledger.Ledger
 	stop    context.CancelFunc
 	ended   chan struct{}
@@ -65,9 +68,12 @@ type Daemon struct {
 // until the gateway refuses it for good.
 func StartDaemon(l *ledger.Ledger, p Profile) (*Daemon, error) {
 	d := &Daemon{profile: p, ledger: l, ended: make(chan struct{}), subscribed: make(chan struct{})}
+	if p.Handle == nil {
+		p.Handle = func(context.Context, protocol.Event) error { return nil }
+	}
 	c, err := client.New(client.Config{
 		URLs: p.URLs, Token: p.token, OrchestratorID: p.Orchestrator, DaemonID: p.Daemon, Subscriptions: p.Subscribes,
-		Handler: func(context.Context, protocol.Event) error { return nil },
+		Handler: p.Handle,
 		OnState: d.stateChanged, OnFrame: d.frame, DialContext: d.dial,
 		// Tests want to be back soon, and there is no herd to spread.
 		Backoff: client.Backoff{Min: 50 * time.Millisecond, Max: time.Second},
@@ -76,7 +82,7 @@ func StartDaemon(l *ledger.Ledger, p Profile) (*Daemon, error) {
 		return nil, fmt.Errorf("daemon %s: %w", p.Daemon, err)
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	d.stop = stop
+	d.client, d.stop = c, stop
 	go func() {
 		defer close(d.ended)
 		d.err = c.Run(ctx)
@@ -106,6 +112,12 @@ func (d *Daemon) Stop() error {
 	<-d.ended
 	return d.err
 }
+
+// Ack acknowledges events that Handle did not.
+func (d *Daemon) Ack(ids ...string) { d.client.Ack(ids...) }
+
+// Ended is closed when the daemon has ended; Stop says why.
+func (d *Daemon) Ended() <-chan struct{} { return d.ended }
 
 // Cut ends the network connection without a word, as a crash of the daemon's
 // machine would that its edge learns of; the daemon connects again.

@@ -45,6 +45,20 @@ func (p *Publisher) Publish(ctx context.Context, events []event.Event) error {
 	return exec(ctx, pipe)
 }
 
+// PublishOne publishes one event and returns how many bridges heard it.
+func (p *Publisher) PublishOne(ctx context.Context, e event.Event) (int64, error) {
+	text, err := e.MarshalJSON()
+	if err != nil {
+		return 0, fmt.Errorf("publish %s: %w", e.ID, err)
+	}
+	p.ledger.Published(e)
+	heard, err := p.redis.Publish(ctx, Channel, text).Result()
+	if err != nil {
+		return 0, fmt.Errorf("publish %s on Redis: %w", e.ID, err)
+	}
+	return heard, nil
+}
+
 // PublishRaw publishes what need not be an event; the ledger is not told.
 func (p *Publisher) PublishRaw(ctx context.Context, texts ...[]byte) error {
 	pipe := p.redis.Pipeline()

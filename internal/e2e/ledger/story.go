@@ -1,0 +1,121 @@
+package ledger
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/neolith/daemon-gateway/pkg/event"
+	"github.com/neolith/daemon-gateway/pkg/protocol"
+)
+
+func keyOf(e event.Event) key { return key{e.OrchestratorID, e.ID} }
+
+func stamp(t time.Time) string {
+	if t.IsZero() {
+		return "never"
+	}
+	return t.UTC().Format("15:04:05.000")
+}
+
+// Story tells all that is known of an event: its publishing, its place, and
+// what each connection of its orchestrator, and whoever else had it, saw of it.
+// It also returns the time of the first and last of these facts.
+func (l *Ledger) Story(orchestrator protocol.OrchestratorID, id string) (text string, from, to time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var b strings.Builder
+	k := key{orchestrator, id}
+	note := func(t time.Time) {
+		if from.IsZero() || !t.IsZero() && t.Before(from) {
+			from = t
+		}
+		if t.After(to) {
+			to = t
+		}
+	}
+	if p := l.published[k]; p != nil {
+		note(p.when)
+		note(p.confirmed)
+		fmt.Fprintf(&b, "event %s of %s: type %s, channel %q, daemon %q, requiresAck %t, priority %d\n", id, orchestrator,
+			p.event.Type, p.event.ChannelID, p.event.DaemonID, p.event.RequiresAck, p.event.Priority)
+		fmt.Fprintf(&b, "  published %s, acknowledged by the log %s\n", stamp(p.when), stamp(p.confirmed))
+	}
+	at, stored := l.stored[k]
+	fmt.Fprintf(&b, "  in the log: %t, partition %d, sequence %d; in the dead letters: %t\n", stored, at.Partition, at.Sequence, l.buried[k])
+	for _, c := range l.conns {
+		lines := c.story(id, l.stored)
+		if c.Orchestrator != orchestrator && len(lines) == 0 {
+			continue
+		}
+		fmt.Fprintf(&b, "  %s: %s to %s, subscribed %t, %d receipts, %d acks\n", c, stamp(c.openedAt), stamp(c.closedAt), c.subscribed > 0, len(c.receipts), len(c.acked))
+		for _, line := range lines {
+			note(line.when)
+			fmt.Fprintf(&b, "    %s %s\n", stamp(line.when), line.text)
+		}
+	}
+	return b.String(), from, to
+}
+
+type storyLine struct {
+	when time.Time
+	text string
+}
+
+// story tells what a connection saw of an event, with its neighbours.
+func (c *connection) story(id string, stored map[key]Place) []storyLine {
+	var lines []storyLine
+	for i, r := range c.receipts {
+		if r.event.EventID != id {
+			continue
+		}
+		text := fmt.Sprintf("received as number %d, redelivered %t, position %s", i+1, r.event.Redelivered, r.event.Position)
+		for _, n := range c.receipts[max(0, i-2):min(len(c.receipts), i+3)] {
+			text += fmt.Sprintf("\n        %s %s sequence %d redelivered %t", stamp(n.when), n.event.EventID,
+				stored[key{c.Orchestrator, n.event.EventID}].Sequence, n.event.Redelivered)
+		}
+		lines = append(lines, storyLine{r.when, text})
+	}
+	if when, ok := c.acked[id]; ok {
+		lines = append(lines, storyLine{when, "acknowledged"})
+	}
+	slices.SortStableFunc(lines, func(a, b storyLine) int { return a.when.Compare(b.when) })
+	return lines
+}
+
+// Delivery is when an event that its orchestrator's daemons wanted was
+// published, and when the first of a seat's connections got it.
+type Delivery struct {
+	Seat      Seat
+	Event     event.Event
+	Published time.Time
+	Received  time.Time
+}
+
+// Deliveries returns every event that came to a seat, in the order in which
+// the seats first had them.
+func (l *Ledger) Deliveries() []Delivery {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	type arrival struct {
+		seat Seat
+		id   string
+	}
+	var all []Delivery
+	seen := map[arrival]bool{}
+	for _, c := range l.conns {
+		for _, r := range c.receipts {
+			a := arrival{c.Seat, r.event.EventID}
+			if p := l.published[key{c.Orchestrator, a.id}]; p != nil && !seen[a] {
+				seen[a] = true
+				published := p.when
+				if !p.confirmed.IsZero() {
+					published = p.confirmed
+				}
+				all = append(all, Delivery{c.Seat, p.event, published, r.when})
+			}
+		}
+	}
+	return all
+}
