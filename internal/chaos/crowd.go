@@ -1,0 +1,274 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/neolith/daemon-gateway/internal/e2e/cluster"
+	"github.com/neolith/daemon-gateway/internal/e2e/ledger"
+	"github.com/neolith/daemon-gateway/internal/e2e/traffic"
+	"github.com/neolith/daemon-gateway/pkg/client"
+	"github.com/neolith/daemon-gateway/pkg/protocol"
+)
+
+// habit is how the daemons of an orchestrator behave; number i has habit i%4.
+type habit int
+
+const (
+	// steady daemons stay; what they see is what the service was like.
+	steady habit = iota
+	// restless ones leave or are cut off, and come back under their ids.
+	restless
+	// renaming ones come back under new ids.
+	renaming
+	// lazy ones stay, and acknowledge some events late, or at the repeat, or never.
+	lazy
+	habits
+)
+
+// crowd is all daemons.
+type crowd struct {
+	w     *world
+	seats [][]*seat // by orchestrator
+
+	cancel context.CancelFunc
+	tasks  sync.WaitGroup
+	// refused collects daemons that the gateway sent away for good.
+	mu      sync.Mutex
+	refused []string
+}
+
+// seat is a daemon that is there or will come back.
+type seat struct {
+	habit   habit
+	profile traffic.Profile
+	name    int // of the daemon id, raised by renaming
+
+	mu     sync.Mutex // guards daemon for late acks
+	daemon *traffic.Daemon
+}
+
+// subscribes are what the first, second and third daemon of an orchestrator
+// subscribe to; each event matches the first one's.
+var subscribes = [][]protocol.Subscribe{
+	{{EventTypes: []protocol.Pattern{protocol.AllEvents}}},
+	{{EventTypes: []protocol.Pattern{"message.*"}, ChannelIDs: []string{"c1", "c2"}}, {EventTypes: []protocol.Pattern{"vp.mentioned"}}},
+	{{EventTypes: []protocol.Pattern{"message.received", "call.*"}}},
+}
+
+func newCrowd(w *world) *crowd {
+	c := &crowd{w: w}
+	random := w.options.random(2)
+	for i, left := 0, w.options.daemons; left > 0; i++ {
+		id := protocol.OrchestratorID(fmt.Sprintf("vp_%d", i))
+		var seats []*seat
+		for j := range min(left, 1+(i/int(habits))%3) {
+			s := &seat{habit: habit(i % int(habits))}
+			s.profile = traffic.Profile{
+				Seat: ledger.Seat(fmt.Sprintf("%s#%d", id, j)), Orchestrator: id,
+				Subscribes: subscribes[j], Secret: cluster.Secret, URLs: c.edgesFrom(random.IntN(len(w.Edges))),
+				Handle: s.handle(random.Uint64()),
+			}
+			s.rename()
+			seats = append(seats, s)
+			left--
+		}
+		c.seats = append(c.seats, seats)
+	}
+	return c
+}
+
+func (s *seat) rename() {
+	s.name++
+	s.profile.Daemon = protocol.DaemonID(fmt.Sprintf("daemon_%s_%d", s.profile.Seat, s.name))
+}
+
+func (c *crowd) edgesFrom(n int) []string {
+	var urls []string
+	for i := range c.w.Edges {
+		urls = append(urls, c.w.Edges[(n+i)%len(c.w.Edges)].URL)
+	}
+	return urls
+}
+
+// handle returns what a daemon does with an event.
+func (s *seat) handle(seed uint64) func(context.Context, protocol.Event) error {
+	return func(_ context.Context, e protocol.Event) error {
+		n := number(e.EventID)
+		switch random := rand.New(rand.NewPCG(seed, n)); {
+		case s.habit != lazy:
+			return nil
+		case neverAcked(n):
+			return client.ErrNoAck
+		case random.IntN(40) == 0 && !e.Redelivered:
+			return client.ErrNoAck // the repeat is acknowledged
+		case random.IntN(20) == 0:
+			time.AfterFunc(time.Duration(random.IntN(4000))*time.Millisecond, func() { s.ack(e.EventID) })
+			return client.ErrNoAck
+		}
+		return nil
+	}
+}
+
+// neverAcked says which events no lazy daemon acknowledges.
+func neverAcked(n uint64) bool { return n%601 == 7 }
+
+func (s *seat) ack(id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.daemon != nil {
+		s.daemon.Ack(id)
+	}
+}
+
+func (s *seat) enter(c *crowd) error {
+	d, err := traffic.StartDaemon(c.w.ledger, s.profile)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.daemon = d
+	return nil
+}
+
+func (s *seat) leave(c *crowd) {
+	s.mu.Lock()
+	d := s.daemon
+	s.daemon = nil
+	s.mu.Unlock()
+	if d == nil {
+		return
+	}
+	if err := d.Stop(); err != nil {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.refused = append(c.refused, fmt.Sprintf("%s: %v", s.profile.Daemon, err))
+	}
+}
+
+// start brings all daemons in, the first of each orchestrator first, so that
+// none takes its sibling for gone.
+func (c *crowd) start(ctx context.Context) error {
+	total := 0
+	for wave := range subscribes {
+		var entered []*seat
+		for _, seats := range c.seats {
+			if wave < len(seats) {
+				if err := seats[wave].enter(c); err != nil {
+					return err
+				}
+				entered = append(entered, seats[wave])
+			}
+		}
+		for _, s := range entered {
+			if err := s.daemon.AwaitSubscribed(ctx); err != nil {
+				return err
+			}
+		}
+		total += len(entered)
+		if err := c.awaitClaims(ctx, total); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *crowd) awaitClaims(ctx context.Context, n int) error {
+	for _, node := range slices.Concat(c.w.Routers, c.w.Edges) {
+		if err := node.AwaitMetric(ctx, "gateway_directory_claims", float64(n)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// churn begins the coming and going.
+func (c *crowd) churn() {
+	ctx, cancel := context.WithCancel(context.Background())
+	c.cancel = cancel
+	for i, seats := range c.seats {
+		for j, s := range seats {
+			if s.habit == restless || s.habit == renaming {
+				random := c.w.options.random(uint64(1000 + 10*i + j))
+				c.tasks.Go(func() { c.wander(ctx, s, random) })
+			}
+		}
+	}
+}
+
+func (c *crowd) wander(ctx context.Context, s *seat, random *rand.Rand) {
+	for {
+		wait(ctx, 3*time.Second+time.Duration(random.IntN(30_000))*time.Millisecond)
+		if ctx.Err() != nil {
+			return
+		}
+		if random.IntN(3) == 0 {
+			s.daemon.Cut()
+			continue
+		}
+		s.leave(c)
+		if s.habit == renaming {
+			s.rename()
+		}
+		s.profile.URLs = c.edgesFrom(random.IntN(len(c.w.Edges)))
+		wait(ctx, time.Duration(random.IntN(4000))*time.Millisecond)
+		if err := s.enter(c); err != nil {
+			panic(err) // a configuration that was good before
+		}
+	}
+}
+
+// calm ends the coming and going; everybody is there then.
+func (c *crowd) calm() {
+	if c.cancel != nil {
+		c.cancel()
+	}
+	c.tasks.Wait()
+}
+
+// finale has the renaming ones come back once more while nobody of theirs is
+// there. What was addressed to an id that somebody was taken to be connected
+// under when its successor came waits for this.
+func (c *crowd) finale(ctx context.Context) error {
+	var left, staying []*seat
+	for _, seats := range c.seats {
+		for _, s := range seats {
+			if s.habit == renaming {
+				left = append(left, s)
+			} else {
+				staying = append(staying, s)
+			}
+		}
+	}
+	var tasks sync.WaitGroup
+	for _, s := range left {
+		tasks.Go(func() { s.leave(c) })
+	}
+	tasks.Wait()
+	bounded, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	if err := c.awaitClaims(bounded, len(staying)); err != nil {
+		c.w.say("the directory does not forget who has left: %v", err)
+	}
+	for _, s := range left {
+		s.rename()
+		if err := s.enter(c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *crowd) stop() {
+	c.calm()
+	var tasks sync.WaitGroup
+	for _, s := range slices.Concat(c.seats...) {
+		tasks.Go(func() { s.leave(c) })
+	}
+	tasks.Wait()
+}

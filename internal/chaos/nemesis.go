@@ -1,0 +1,178 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/neolith/daemon-gateway/internal/e2e/cluster"
+)
+
+// stopLimit is how long a process may take to end in order; more than
+// SHUTDOWN_TIMEOUT.
+const stopLimit = 40 * time.Second
+
+// nemesis breaks the cluster, and starts again what ends by itself, as whoever
+// runs the processes in production would.
+type nemesis struct {
+	w      *world
+	random *rand.Rand
+
+	mu     sync.Mutex
+	done   []*injury
+	broken map[*cluster.Process]bool
+	// complaints are what processes did that no fault explains.
+	complaints []string
+}
+
+// injury is a fault that has happened.
+type injury struct {
+	name    string
+	targets []string
+	began   time.Time
+	mended  time.Time // what was done is undone; zero: not yet
+	ready   time.Time // all nodes say that they are ready; zero: not awaited, or not in time
+}
+
+func newNemesis(w *world) *nemesis {
+	return &nemesis{w: w, random: w.options.random(1), broken: map[*cluster.Process]bool{}}
+}
+
+// rage breaks things for a while, one fault after the other; every fourth one
+// does not wait until the cluster has recovered from the one before.
+func (n *nemesis) rage(ctx context.Context, faults []fault, d time.Duration) {
+	watch, stop := context.WithCancel(ctx)
+	var watching sync.WaitGroup
+	watching.Go(func() { n.supervise(watch) })
+	for end := time.Now().Add(d); time.Now().Before(end) && ctx.Err() == nil; {
+		x := n.inject(ctx, faults[n.random.IntN(len(faults))])
+		patient := n.random.IntN(4) > 0
+		pause := time.Duration(500+n.random.IntN(4500)) * time.Millisecond
+		if patient {
+			n.awaitReady(ctx, x)
+			wait(ctx, pause)
+		}
+	}
+	stop()
+	watching.Wait()
+}
+
+// inject does a fault to its targets, and undoes it.
+func (n *nemesis) inject(ctx context.Context, f fault) *injury {
+	targets := f.targets(n.w, n.random)
+	x := &injury{name: f.name, began: time.Now()}
+	down := 200*time.Millisecond + time.Duration(n.random.IntN(4000))*time.Millisecond
+	if f.action == pause {
+		down += time.Duration(n.random.IntN(8000)) * time.Millisecond
+	}
+	for _, p := range targets {
+		x.targets = append(x.targets, p.Name())
+	}
+	slices.Sort(x.targets)
+	n.mu.Lock()
+	n.done = append(n.done, x)
+	for _, p := range targets {
+		n.broken[p] = true
+	}
+	n.mu.Unlock()
+	n.w.say("%s %v", x.name, x.targets)
+	var tasks sync.WaitGroup
+	for _, p := range targets {
+		tasks.Go(func() { n.hurt(ctx, f.action, p, down) })
+	}
+	tasks.Wait()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, p := range targets {
+		delete(n.broken, p)
+	}
+	x.mended = time.Now()
+	return x
+}
+
+func (n *nemesis) hurt(ctx context.Context, a action, p *cluster.Process, down time.Duration) {
+	switch a {
+	case kill:
+		p.Kill()
+		wait(ctx, down)
+	case pause:
+		_ = p.Pause()
+		wait(ctx, down)
+		_ = p.Resume()
+		return
+	case restart:
+		n.stop(ctx, p)
+	}
+	if err := p.Start(); err != nil {
+		n.complain("%s does not start: %v", p.Name(), err)
+	}
+}
+
+// stop ends a process in order, and complains if that is not how it ends.
+func (n *nemesis) stop(ctx context.Context, p *cluster.Process) {
+	ctx, cancel := context.WithTimeout(ctx, stopLimit)
+	defer cancel()
+	_ = p.Terminate()
+	code, err := p.Wait(ctx)
+	isNode := slices.ContainsFunc(n.w.Nodes(), func(node *cluster.Node) bool { return node.Process == p })
+	switch {
+	case err != nil:
+		n.complain("%s does not end: %v", p.Name(), err)
+		p.Kill()
+	case code != 0 && isNode: // a NATS server ends with 1
+		n.complain("%s was to end in order and exited with code %d; it wrote:\n%s", p.Name(), code, p.Tail(15))
+	}
+}
+
+func (n *nemesis) complain(format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	n.w.say("%s", text)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.complaints = append(n.complaints, text)
+}
+
+// awaitReady waits until the whole cluster says that it is ready.
+func (n *nemesis) awaitReady(ctx context.Context, x *injury) {
+	ctx, cancel := context.WithTimeout(ctx, patience/2)
+	defer cancel()
+	if err := n.w.AwaitReady(ctx); err != nil {
+		n.complain("%s after %s the cluster is not ready: %v", time.Since(x.mended).Round(time.Second), x.name, err)
+		return
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	x.ready = time.Now()
+}
+
+// supervise starts again what has ended without being told to.
+func (n *nemesis) supervise(ctx context.Context) {
+	for ; ctx.Err() == nil; wait(ctx, 200*time.Millisecond) {
+		for _, p := range n.w.Processes() {
+			n.mu.Lock()
+			fallen := !n.broken[p] && !p.Running()
+			n.mu.Unlock()
+			if fallen {
+				n.complain("%s has ended by itself; it wrote:\n%s", p.Name(), p.Tail(15))
+				_ = p.Start()
+			}
+		}
+	}
+}
+
+// calm reports whether nothing disturbed any of some processes between two
+// times. What follows a fault belongs to it: aftermath.
+func (n *nemesis) calm(from, to time.Time, aftermath time.Duration, concerns func(process string) bool) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return !slices.ContainsFunc(n.done, func(x *injury) bool {
+		over := to
+		if !x.mended.IsZero() {
+			over = x.mended.Add(aftermath)
+		}
+		return x.began.Before(to) && over.After(from) && slices.ContainsFunc(x.targets, concerns)
+	})
+}

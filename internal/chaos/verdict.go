@@ -1,0 +1,236 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/neolith/daemon-gateway/internal/e2e/cluster"
+	"github.com/neolith/daemon-gateway/internal/e2e/ledger"
+)
+
+const (
+	// natsAftermath is how long after a NATS server is back its streams may be
+	// electing leaders.
+	natsAftermath = 15 * time.Second
+	// late is from when on an event has waited for a fault.
+	late = time.Second
+)
+
+// verdict is what came of a run.
+type verdict struct {
+	w        *world
+	report   ledger.Report
+	findings []string // what is wrong beyond the ledger's violations
+	summary  []string
+}
+
+// promise is what a run under faults is held to.
+func (w *world) promise() ledger.Promise {
+	edges := map[string]string{}
+	for _, e := range w.Edges {
+		edges[e.URL] = e.Name()
+	}
+	return ledger.Promise{ConfirmedOnly: true, Splits: true, Calm: func(url string, from, to time.Time) bool {
+		return w.nemesis.calm(from, to, 0, func(p string) bool { return p == edges[url] }) &&
+			w.nemesis.calm(from, to, natsAftermath, func(p string) bool { return strings.HasPrefix(p, "nats") })
+	}}
+}
+
+func (w *world) judge(ctx context.Context) (*verdict, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	if err := w.log.Record(ctx, w.ledger, partitions); err != nil {
+		return nil, fmt.Errorf("read the log: %w", err)
+	}
+	v := &verdict{w: w, report: w.ledger.Check(w.promise())}
+	v.find(w.Crashes()...)
+	v.find(w.nemesis.complaints...)
+	v.find(w.press.failed...)
+	w.crowd.mu.Lock()
+	v.find(w.crowd.refused...)
+	w.crowd.mu.Unlock()
+	v.judgeHeard()
+	if err := v.judgeLetters(ctx); err != nil {
+		return nil, err
+	}
+	v.countMetrics(ctx, "gateway_epoch_raised_total", "gateway_log_epoch_changes_total")
+	return v, nil
+}
+
+func (v *verdict) find(texts ...string) { v.findings = append(v.findings, texts...) }
+
+func (v *verdict) note(format string, args ...any) {
+	v.summary = append(v.summary, fmt.Sprintf(format, args...))
+}
+
+// judgeHeard looks at what bridges were given by Redis: it must be in the log
+// if all bridges had it and one of them had time to publish it.
+func (v *verdict) judgeHeard() {
+	w := v.w
+	lost := 0
+	for _, h := range w.press.heard {
+		if w.ledger.IsStored(h.event.OrchestratorID, h.event.ID) {
+			continue
+		}
+		lost++
+		// What holds the log up makes the bridges hold the event.
+		until := h.when.Add(3 * time.Second)
+		for until.Before(w.healed) && !w.nemesis.calm(until.Add(-3*time.Second), until, natsAftermath, func(p string) bool { return strings.HasPrefix(p, "nats") }) {
+			until = until.Add(time.Second)
+		}
+		excused := h.bridges < int64(len(w.Bridges)) || !w.nemesis.calm(h.when.Add(-time.Second), h.when.Add(time.Second), time.Second, func(p string) bool { return p == "redis" })
+		survivors := slices.ContainsFunc(w.Bridges, func(b *cluster.Node) bool {
+			return w.nemesis.calm(h.when.Add(-time.Second), until, 0, func(p string) bool { return p == b.Name() })
+		})
+		if survivors && !excused {
+			text, from, to := w.ledger.Story(h.event.OrchestratorID, h.event.ID)
+			v.find(fmt.Sprintf("all bridges heard %s at %s and one lived on, but the log does not hold it\n%s%s", h.event.ID, h.when.UTC().Format("15:04:05.000"), text,
+				v.logLines(h.event.ID, string(h.event.OrchestratorID), from, to)))
+		}
+	}
+	v.note("Redis: %d heard by a bridge, %d of them lost with bridges or Redis, %d heard by nobody", len(w.press.heard), lost, w.press.unheard)
+	v.note("JetStream: %d retries until acknowledged", w.press.retries)
+}
+
+// judgeLetters looks at the dead letters: only what no daemon acknowledges
+// belongs there.
+func (v *verdict) judgeLetters(ctx context.Context) error {
+	letters, err := v.w.log.DeadLetters(ctx)
+	if err != nil {
+		return fmt.Errorf("read the dead letters: %w", err)
+	}
+	for _, l := range letters {
+		if !neverAcked(number(l.EventID)) {
+			v.find(fmt.Sprintf("dead letter of an event that would have been acknowledged: %s of %s, daemon %s: %s", l.EventID, l.Orchestrator, l.Daemon, l.Detail))
+		}
+	}
+	v.note("dead letters: %d", len(letters))
+	return nil
+}
+
+func (v *verdict) countMetrics(ctx context.Context, names ...string) {
+	for _, name := range names {
+		total := 0.0
+		for _, n := range v.w.Nodes() {
+			if value, err := n.Metric(ctx, name); err == nil {
+				total += value
+			}
+		}
+		v.note("%s since the nodes' last starts: %.0f", name, total)
+	}
+}
+
+// print shows the tables, and each violation with its story. It returns
+// whether there was none.
+func (v *verdict) print(out io.Writer) bool {
+	w := v.w
+	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "\nfault\tof\tat\tmended after\tready after\tlate events\tlongest wait\tlast of them came after mending")
+	stayed := w.stayed()
+	for i, x := range w.nemesis.done {
+		until := w.healed
+		if i+1 < len(w.nemesis.done) {
+			until = w.nemesis.done[i+1].began
+		}
+		fmt.Fprintf(table, "%s\t%s\t%.1fs\t%s\t%s\t%s\n", x.name, strings.Join(x.targets, " "), x.began.Sub(w.began).Seconds(),
+			seconds(x.began, x.mended), seconds(x.mended, x.ready), waits(stayed, x, until))
+	}
+	_ = table.Flush()
+	fmt.Fprintf(out, "\n%d faults; %s\n", len(w.nemesis.done), v.report)
+	for _, line := range v.summary {
+		fmt.Fprintln(out, line)
+	}
+	const most = 5
+	for _, x := range v.report.Violations[:min(most, len(v.report.Violations))] {
+		text, from, to := w.ledger.Story(x.Orchestrator, x.Event)
+		fmt.Fprintf(out, "\n==== %s\n%s%s", x, text, v.logLines(x.Event, string(x.Orchestrator), from, to))
+	}
+	for _, f := range v.findings {
+		fmt.Fprintf(out, "\n==== %s\n", f)
+	}
+	good := len(v.report.Violations)+len(v.findings) == 0
+	fmt.Fprintf(out, "\nseed %d: %s\n", w.options.seed, map[bool]string{true: "no violation", false: "VIOLATIONS"}[good])
+	return good
+}
+
+func seconds(from, to time.Time) string {
+	if from.IsZero() || to.IsZero() {
+		return "-"
+	}
+	return fmt.Sprintf("%.1fs", to.Sub(from).Seconds())
+}
+
+// waits tells what the daemons that stay all the time saw of a fault: of the
+// events published from its beginning to that of the next.
+func waits(stayed []ledger.Delivery, x *injury, until time.Time) string {
+	count, longest, last := 0, time.Duration(0), time.Time{}
+	for _, d := range stayed {
+		if d.Published.Before(x.began) || !d.Published.Before(until) {
+			continue
+		}
+		if took := d.Received.Sub(d.Published); took > late {
+			count, longest = count+1, max(longest, took)
+			if d.Received.After(last) {
+				last = d.Received
+			}
+		}
+	}
+	return fmt.Sprintf("%d\t%.1fs\t%s", count, longest.Seconds(), seconds(x.mended, last))
+}
+
+// stayed returns what came to the steady daemons.
+func (w *world) stayed() []ledger.Delivery {
+	is := map[ledger.Seat]bool{}
+	for _, s := range slices.Concat(w.crowd.seats...) {
+		is[s.profile.Seat] = s.habit == steady
+	}
+	return slices.DeleteFunc(w.ledger.Deliveries(), func(d ledger.Delivery) bool { return !is[d.Seat] })
+}
+
+// logLines returns what the nodes wrote of an event and its orchestrator, and
+// their warnings while it was on its way.
+func (v *verdict) logLines(id, orchestrator string, from, to time.Time) string {
+	const most = 80
+	var lines []string
+	for _, n := range v.w.Nodes() {
+		file, err := os.Open(n.LogFile())
+		if err != nil {
+			continue
+		}
+		scanner := bufio.NewScanner(file)
+		scanner.Buffer(nil, 1<<20)
+		for scanner.Scan() {
+			line := scanner.Text()
+			about := strings.Contains(line, `"`+id+`"`) || strings.Contains(line, `"`+orchestrator+`"`)
+			if about || isWarning(line) && within(line, from.Add(-2*time.Second), to.Add(5*time.Second)) {
+				lines = append(lines, timeOf(line)+" "+n.Name()+" "+line)
+			}
+		}
+		_ = file.Close()
+	}
+	slices.Sort(lines)
+	text := strings.Join(lines[:min(most, len(lines))], "\n    ")
+	return "  log lines of the nodes:\n    " + text + "\n"
+}
+
+func isWarning(line string) bool {
+	return strings.Contains(line, `"level":"WARN"`) || strings.Contains(line, `"level":"ERROR"`)
+}
+
+func timeOf(line string) string {
+	_, rest, _ := strings.Cut(line, `"time":"`)
+	text, _, _ := strings.Cut(rest, `"`)
+	return text
+}
+
+func within(line string, from, to time.Time) bool {
+	t, err := time.Parse(time.RFC3339Nano, timeOf(line))
+	return err == nil && t.After(from) && t.Before(to)
+}
