@@ -13,7 +13,7 @@ import (
 )
 
 // patience bounds every wait of a test; it is far more than anything takes.
-const patience = 2 * time.Minute
+const patience = 4 * time.Minute
 
 const partitions = 16
 

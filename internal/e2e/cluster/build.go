@@ -22,8 +22,9 @@ type Binaries struct {
 
 // Build builds the gateway's programs and the NATS server of go.mod into dir,
 // and finds redis-server in PATH. The go command must be there, and the working
-// directory within the module.
-func Build(ctx context.Context, dir string) (Binaries, error) {
+// directory within the module. flags, such as -race, are for the gateway's own
+// programs.
+func Build(ctx context.Context, dir string, flags ...string) (Binaries, error) {
 	redis, err := exec.LookPath("redis-server")
 	if err != nil {
 		return Binaries{}, fmt.Errorf("redis-server is not in PATH: install it " +
@@ -45,14 +46,14 @@ func Build(ctx context.Context, dir string) (Binaries, error) {
 	}
 	// -o with a directory names each program after its package; the server's
 	// package path ends in its major version, so it is named by hand.
-	if err := goBuild(ctx, dir+string(filepath.Separator), packages...); err != nil {
+	if err := goBuild(ctx, dir+string(filepath.Separator), append(flags, packages...)...); err != nil {
 		return Binaries{}, err
 	}
 	return b, goBuild(ctx, b.NATS, natsModule)
 }
 
-func goBuild(ctx context.Context, output string, packages ...string) error {
-	args := append([]string{"build", "-o", output}, packages...)
+func goBuild(ctx context.Context, output string, arguments ...string) error {
+	args := append([]string{"build", "-o", output}, arguments...)
 	out, err := exec.CommandContext(ctx, "go", args...).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("go %s: %w\n%s", strings.Join(args, " "), err, out)
