@@ -40,6 +40,7 @@ import (
 // called at any time.
 type App struct {
 	cfg      Config
+	base     *slog.Logger // for what is not package bridge, and names itself
 	logger   *slog.Logger
 	registry *prometheus.Registry
 	redis    redis.UniversalClient
@@ -61,11 +62,12 @@ var errRedisURL = errors.New("REDIS_URL is not a valid redis:// or rediss:// URL
 func New(cfg Config, logger *slog.Logger) (*App, error) {
 	a := &App{
 		cfg:      cfg,
-		logger:   logger.With("component", "bridge", "node", cfg.Node()),
+		base:     logger.With("node", cfg.Node()),
 		registry: prometheus.NewRegistry(),
 		link:     newLink(time.Now()),
 		inbox:    newInbox(cfg.PublishBuffer, maxBufferBytes),
 	}
+	a.logger = a.base.With("component", "bridge")
 	a.logProgress("not opened yet")
 	if err := a.connect(); err != nil {
 		return nil, errors.Join(err, a.Close())
@@ -89,7 +91,7 @@ func (a *App) connect() error {
 	}
 	a.teardown.Push("Redis client", func(context.Context) error { return a.redis.Close() })
 	// What waits for NATS to come back is woken at once.
-	a.nats, err = natsconn.Connect(context.Background(), a.cfg.NATS, "publisher-bridge "+a.cfg.Node(), a.logger, a.registry, a.inbox.wake)
+	a.nats, err = natsconn.Connect(context.Background(), a.cfg.NATS, "publisher-bridge "+a.cfg.Node(), a.base, a.registry, a.inbox.wake)
 	if err != nil {
 		return err
 	}
@@ -107,7 +109,7 @@ func (a *App) newSource() *source {
 }
 
 func (a *App) bind() (err error) {
-	a.admin, err = admin.New(a.cfg.Admin.AdminAddr, a.cfg.Admin.EnablePprof, a.registry, a.checks(), a.logger)
+	a.admin, err = admin.New(a.cfg.Admin.AdminAddr, a.cfg.Admin.EnablePprof, a.registry, a.checks(), a.base)
 	if err != nil {
 		return err
 	}
@@ -177,7 +179,7 @@ func (a *App) publish(ctx, opening context.Context) (left int, err error) {
 	opening, stopOpening := context.WithCancel(opening)
 	defer stopOpening()
 	defer context.AfterFunc(hard, stopOpening)()
-	log, err := eventlog.Open(opening, a.nats.JS, a.cfg.Log, a.logger, a.registry, eventlog.Progress(a.logProgress))
+	log, err := eventlog.Open(opening, a.nats.JS, a.cfg.Log, a.base, a.registry, eventlog.Progress(a.logProgress))
 	if err != nil {
 		if ctx.Err() != nil {
 			err = nil // the stop is the reason, and what is lost is reported

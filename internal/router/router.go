@@ -34,6 +34,7 @@ import (
 type Router struct {
 	cfg      Config
 	timing   timing
+	base     *slog.Logger // for what is not package router, and names itself
 	logger   *slog.Logger
 	registry *prometheus.Registry
 	metrics  *metrics
@@ -52,8 +53,9 @@ type Router struct {
 func New(cfg Config, logger *slog.Logger) (*Router, error) {
 	r := &Router{
 		cfg: cfg, timing: defaultTiming(), registry: prometheus.NewRegistry(),
-		logger: logger.With("component", "router", "node", cfg.Node()),
+		base: logger.With("node", cfg.Node()),
 	}
+	r.logger = r.base.With("component", "router")
 	r.metrics = newMetrics(r.registry)
 	r.setWaiting("not started")
 	if err := r.bind(); err != nil {
@@ -68,7 +70,7 @@ func (r *Router) bind() (err error) {
 	made := make(chan struct{})
 	defer close(made)
 	name := "router " + r.cfg.Node()
-	r.conn, err = natsconn.Connect(context.Background(), r.cfg.NATS, name, r.logger, r.registry, func() {
+	r.conn, err = natsconn.Connect(context.Background(), r.cfg.NATS, name, r.base, r.registry, func() {
 		<-made
 		if r.placement != nil {
 			r.placement.kick()
@@ -79,7 +81,7 @@ func (r *Router) bind() (err error) {
 		return err
 	}
 	r.teardown.Push("NATS connection", func(context.Context) error { r.conn.Close(); return nil })
-	r.ring, err = ring.New(r.cfg.Ring, ring.TierRouter, r.cfg.Node(), buildinfo.Get().Version, r.logger, r.registry)
+	r.ring, err = ring.New(r.cfg.Ring, ring.TierRouter, r.cfg.Node(), buildinfo.Get().Version, r.base, r.registry)
 	if err != nil {
 		return err
 	}
@@ -87,7 +89,7 @@ func (r *Router) bind() (err error) {
 	r.placement = newPlacement(r.ring, r.conn.NC.IsConnected)
 	r.ring.Watch(&watcher{placement: r.placement, members: r.ring.Members, partitions: r.cfg.Log.Partitions})
 	r.hide()
-	r.admin, err = admin.New(r.cfg.Admin.AdminAddr, r.cfg.Admin.EnablePprof, r.registry, r.checks(), r.logger)
+	r.admin, err = admin.New(r.cfg.Admin.AdminAddr, r.cfg.Admin.EnablePprof, r.registry, r.checks(), r.base)
 	if err != nil {
 		return err
 	}
@@ -146,7 +148,7 @@ func (r *Router) route(ctx, base context.Context, group *lifecycle.Group) error 
 	starting, cancel := context.WithCancel(base)
 	defer cancel()
 	defer context.AfterFunc(ctx, cancel)()
-	log, err := eventlog.Open(starting, r.conn.JS, r.cfg.Log, r.logger, r.registry, eventlog.Manage(), eventlog.Progress(r.setWaiting))
+	log, err := eventlog.Open(starting, r.conn.JS, r.cfg.Log, r.base, r.registry, eventlog.Manage(), eventlog.Progress(r.setWaiting))
 	if err != nil {
 		if starting.Err() != nil {
 			return nil
