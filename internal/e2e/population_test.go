@@ -33,8 +33,8 @@ var subscribes = [][]protocol.Subscribe{
 	{{EventTypes: []protocol.Pattern{"message.received", "call.*"}}},
 }
 
-// populate lays out daemons; none runs yet. Every orchestrator whose number
-// leaves 1 or 2 when divided by 3 has as many daemons more than one.
+// populate lays out daemons; none runs yet. Orchestrators have one, two and
+// three daemons in turn, apart from the first with two: 100 of them have 200.
 func (w *world) populate(orchestrators int) *population {
 	p := &population{w: w, random: rand.New(rand.NewPCG(1, 2)), running: map[ledger.Seat]*traffic.Daemon{}}
 	for i := range orchestrators {
@@ -44,7 +44,11 @@ func (w *world) populate(orchestrators int) *population {
 			id = protocol.OrchestratorID(fmt.Sprintf("vp %d.*/ü", i))
 		}
 		var seats []traffic.Profile
-		for j := range 1 + i%3 {
+		daemons := 1 + i%3
+		if i == 0 {
+			daemons = 2
+		}
+		for j := range daemons {
 			seats = append(seats, traffic.Profile{
 				Seat: ledger.Seat(fmt.Sprintf("%s#%d", id, j)), Orchestrator: id,
 				Daemon:     protocol.DaemonID(fmt.Sprintf("daemon_session_%s_%d", id, j)),
