@@ -41,6 +41,9 @@ const (
 	codeStoreFailed           jetstream.ErrorCode = 10077
 	codeReplicasUnsupported   jetstream.ErrorCode = 10074
 	codeStreamInvalidConfig   jetstream.ErrorCode = 10052
+	// codeDuplicateInProcess: another publish of the same message id waits for
+	// a majority of the replicas, as when two bridges publish the same event.
+	codeDuplicateInProcess jetstream.ErrorCode = 10158
 )
 
 // classify wraps an error of the library in the one that tells what to do next.
@@ -70,8 +73,9 @@ func classifyAPI(api *jetstream.APIError, err error) error {
 		return fmt.Errorf("%w: %w", ErrLogFull, err)
 	case api.ErrorCode == jetstream.JSErrCodeStreamMessageExceedsMaximum:
 		return fmt.Errorf("%w: %w", ErrTooLarge, err)
-	case api.Code == 503, api.ErrorCode == jetstream.JSErrCodeStreamNotFound:
-		// Leaderless, starting, or deleted and about to be created again.
+	case api.Code == 503, api.ErrorCode == jetstream.JSErrCodeStreamNotFound, api.ErrorCode == codeDuplicateInProcess:
+		// Leaderless, starting, or deleted and about to be created again; or the
+		// other publish may fail yet.
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	return err

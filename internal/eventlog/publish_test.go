@@ -124,3 +124,21 @@ func TestSubjectMappingAgreesWithThePartitionFunction(t *testing.T) {
 		require.Equal(t, []uint64{ack.Sequence}, sequences(read(t, l, token, 1, 10, 1<<20)))
 	}
 }
+
+// Regression: two bridges publish the same event, and in a cluster of servers
+// the second may be told that the first is not stored yet. A bridge took that
+// for a refusal, and after five of them, in three seconds without a majority,
+// put the event into the dead letters.
+func TestEventThatIsStillBeingStoredIsRetryable(t *testing.T) {
+	t.Parallel()
+	s, l := setup(t)
+	js := s.JetStream()
+	p := l.Partition("o")
+	require.NoError(t, js.DeleteStream(t.Context(), event.StreamName(p)))
+	answer := `{"error":{"code":409,"err_code":10158,"description":"duplicate message id is in process"},"stream":"` + event.StreamName(p) + `","seq":0}`
+	_, err := js.Conn().Subscribe(event.Subject(p, "*"), func(m *nats.Msg) { _ = m.Respond([]byte(answer)) })
+	require.NoError(t, err)
+	_, err = l.Publish(t.Context(), "o", "e", []byte("x"))
+	require.ErrorIs(t, err, eventlog.ErrUnavailable)
+	require.True(t, eventlog.Retryable(err))
+}

@@ -106,6 +106,9 @@ const (
 	codeInsufficientResources jetstream.ErrorCode = 10023
 	codeStorageExceeded       jetstream.ErrorCode = 10047
 	codeStoreFailed           jetstream.ErrorCode = 10077
+	// codeDuplicateInProcess: an earlier publish of the same event, whose answer
+	// was not awaited, is not stored yet, and may fail.
+	codeDuplicateInProcess jetstream.ErrorCode = 10158
 )
 
 // classify wraps an error in what it means to the caller.
@@ -120,7 +123,7 @@ func classify(err error) error {
 		switch {
 		case full:
 			return fmt.Errorf("%w: %w", ErrFull, err)
-		case api.Code == 503:
+		case api.Code == 503, api.ErrorCode == codeDuplicateInProcess:
 			return fmt.Errorf("%w: %w", ErrUnavailable, err)
 		}
 		return err

@@ -206,3 +206,18 @@ func TestNonsensicalConfigurationIsRefused(t *testing.T) {
 	_, err := publisher.New(nil, publisher.Config{Partitions: -1})
 	require.ErrorContains(t, err, "-1 partitions")
 }
+
+// Regression: a publish that was repeated because its answer took too long met
+// the first one still waiting for a majority, and was reported as an error that
+// no repetition mends.
+func TestEventThatIsStillBeingStoredIsRetryable(t *testing.T) {
+	t.Parallel()
+	_, js, p := setup(t, 1<<20)
+	require.NoError(t, js.DeleteStream(t.Context(), event.StreamName(0)))
+	answer := `{"error":{"code":409,"err_code":10158,"description":"duplicate message id is in process"},"stream":"` + event.StreamName(0) + `","seq":0}`
+	_, err := js.Conn().Subscribe(event.Subject(0, "*"), func(m *nats.Msg) { _ = m.Respond([]byte(answer)) })
+	require.NoError(t, err)
+	_, err = p.Publish(t.Context(), sample("e1"))
+	require.ErrorIs(t, err, publisher.ErrUnavailable)
+	require.True(t, publisher.Retryable(err))
+}
