@@ -13,14 +13,14 @@ import (
 // there is none. Many nodes may do that at once: the same settings twice are no
 // mistake to the server, and others than ours mean that it is there.
 func (l *Log) ensureStream(ctx context.Context, want jetstream.StreamConfig) (*jetstream.StreamInfo, error) {
-	stream, err := l.js.Stream(ctx, want.Name)
+	stream, err := l.stream(ctx, want.Name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		stream, err = l.js.CreateStream(ctx, want)
 		if err == nil {
 			l.logger.Info("stream created", "stream", want.Name)
 		}
 		if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
-			stream, err = l.js.Stream(ctx, want.Name)
+			stream, err = l.stream(ctx, want.Name)
 		}
 	}
 	if err != nil {
@@ -77,7 +77,7 @@ func unlimited(limit int64) int64 {
 }
 
 func (l *Log) ensureBucket(ctx context.Context, want jetstream.KeyValueConfig, manage bool) error {
-	stream, err := l.js.Stream(ctx, BucketStream(want.Bucket))
+	stream, err := l.stream(ctx, BucketStream(want.Bucket))
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		_, err = l.js.CreateKeyValue(ctx, want)
 		if err == nil || errors.Is(err, jetstream.ErrBucketExists) {

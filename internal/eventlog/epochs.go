@@ -207,7 +207,7 @@ func (l *Log) advance(ctx context.Context, p event.Partition, next func(current 
 var errEpochRaced = errors.New("the epoch was changed by another node or read from a replica that lags")
 
 func (l *Log) advanceOnce(ctx context.Context, p event.Partition, next func(current Epoch) (Epoch, bool)) (Epoch, error) {
-	entry, err := l.cluster.Get(ctx, epochKey(p))
+	entry, err := l.entry(ctx, epochKey(p))
 	if errors.Is(err, jetstream.ErrKeyNotFound) {
 		first, _ := next(Epoch("." + strconv.FormatInt(time.Now().Unix(), 16)))
 		_, err = l.cluster.Create(ctx, epochKey(p), []byte(first))

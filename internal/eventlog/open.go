@@ -107,7 +107,7 @@ func (l *Log) setUp(ctx context.Context, opts openOptions) error {
 	if err := l.setUpParts(ctx, buckets, opts); err != nil {
 		return err
 	}
-	if l.checkpoints, err = l.js.KeyValue(ctx, CheckpointBucket); err != nil {
+	if l.checkpoints, err = l.bucket(ctx, CheckpointBucket); err != nil {
 		return fmt.Errorf("open bucket %s: %w", CheckpointBucket, err)
 	}
 	return nil
@@ -147,18 +147,18 @@ func (l *Log) setUpCluster(ctx context.Context, cfg jetstream.KeyValueConfig, op
 	if err := l.ensureBucket(ctx, cfg, opts.manage); err != nil {
 		return err
 	}
-	kv, err := l.js.KeyValue(ctx, ClusterBucket)
+	kv, err := l.bucket(ctx, ClusterBucket)
 	if err != nil {
 		return fmt.Errorf("open bucket %s: %w", ClusterBucket, err)
 	}
 	l.cluster = kv
 	want := strconv.Itoa(l.cfg.Partitions)
 	// Create, not Get: only the leader knows that the key is absent.
-	_, err = kv.Create(ctx, partitionsKey, []byte(want))
+	_, err = ask(ctx, func(ctx context.Context) (uint64, error) { return kv.Create(ctx, partitionsKey, []byte(want)) })
 	if !errors.Is(err, jetstream.ErrKeyExists) {
 		return wrap("record the number of partitions", err)
 	}
-	entry, err := kv.Get(ctx, partitionsKey)
+	entry, err := l.entry(ctx, partitionsKey)
 	if err != nil {
 		return wrap("read the number of partitions", err)
 	}

@@ -2,11 +2,14 @@ package eventlog_test
 
 import (
 	"context"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sync/errgroup"
@@ -140,4 +143,37 @@ func TestOnlyAManagerChangesWhatExists(t *testing.T) {
 	check(7*24*time.Hour, 1000)
 	open(t, js, longer, eventlog.Manage())
 	check(14*24*time.Hour, 2000)
+}
+
+// Regression: servers that elect a leader leave requests unanswered. A node that
+// started then waited for one answer until its time for everything was over, so
+// that after a crash of all servers a bridge published nothing for 15 s.
+func TestOpenAsksAgainWhatIsNotAnswered(t *testing.T) {
+	t.Parallel()
+	s := testserver.NATS(t)
+	open(t, s.JetStream(), config())
+	nc := s.JetStream().Conn()
+	var ignored sync.Map
+	_, err := nc.Subscribe("ELECTING.>", func(m *nats.Msg) {
+		subject := strings.TrimPrefix(m.Subject, "ELECTING.")
+		if !strings.HasPrefix(subject, "$KV.") { // a bucket's keys are no requests to the API
+			subject = "$JS.API." + subject
+		}
+		if _, again := ignored.LoadOrStore(subject, true); !again && strings.Contains(subject, ".KV_gateway_") {
+			return
+		}
+		_ = nc.PublishMsg(&nats.Msg{Subject: subject, Reply: m.Reply, Header: m.Header, Data: m.Data})
+	})
+	require.NoError(t, err)
+	require.NoError(t, nc.Flush())
+	js, err := jetstream.NewWithAPIPrefix(s.JetStream().Conn(), "ELECTING")
+	require.NoError(t, err)
+	var mu sync.Mutex
+	var details []string
+	open(t, js, config(), eventlog.Progress(func(detail string) {
+		mu.Lock()
+		defer mu.Unlock()
+		details = append(details, detail)
+	}))
+	require.Equal(t, []string{"connecting to NATS", ""}, details, "it begins anew only when a whole try has failed")
 }

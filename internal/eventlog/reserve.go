@@ -33,7 +33,7 @@ const (
 
 // partitionBytes returns how large each partition may get.
 func (l *Log) partitionBytes(ctx context.Context, wanted int64, manage bool) (int64, error) {
-	entry, err := l.cluster.Get(ctx, partitionBytesKey)
+	entry, err := l.entry(ctx, partitionBytesKey)
 	if errors.Is(err, jetstream.ErrKeyNotFound) {
 		return l.firstPartitionBytes(ctx, wanted)
 	}
