@@ -15,6 +15,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/redis/go-redis/v9/logging"
+
 	"github.com/neolith/daemon-gateway/internal/e2e/cluster"
 )
 
@@ -49,6 +51,7 @@ func main() {
 	if o.seed == 0 {
 		o.seed = rand.Uint64N(1_000_000) + 1
 	}
+	logging.Disable() // it tells of every attempt to reach a Redis that was killed
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	good, err := run(ctx, o)

@@ -122,7 +122,7 @@ func (n *nemesis) stop(ctx context.Context, p *cluster.Process) {
 	case err != nil:
 		n.complain("%s does not end: %v", p.Name(), err)
 		p.Kill()
-	case code != 0 && isNode: // a NATS server ends with 1
+	case code > 0 && isNode: // a NATS server ends with 1; -1: it had not begun to listen to signals
 		n.complain("%s was to end in order and exited with code %d; it wrote:\n%s", p.Name(), code, p.Tail(15))
 	}
 }

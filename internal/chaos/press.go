@@ -147,7 +147,9 @@ func (p *press) next(seats []*seat, random *rand.Rand) event.Event {
 	if random.IntN(20) == 0 {
 		s := seats[random.IntN(len(seats))]
 		s.mu.Lock()
-		if s.daemon != nil {
+		// What is addressed to an id that the gateway has never heard of is
+		// settled for the others, and nobody is owed it.
+		if s.daemon != nil && s.daemon.Subscribed() {
 			e.DaemonID = s.daemon.Profile().Daemon
 		}
 		s.mu.Unlock()

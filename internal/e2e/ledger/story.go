@@ -46,7 +46,7 @@ func (l *Ledger) Story(orchestrator protocol.OrchestratorID, id string) (text st
 	fmt.Fprintf(&b, "  in the log: %t, partition %d, sequence %d; in the dead letters: %t\n", stored, at.Partition, at.Sequence, l.buried[k])
 	for _, c := range l.conns {
 		lines := c.story(id, l.stored)
-		if c.Orchestrator != orchestrator && len(lines) == 0 {
+		if len(lines) == 0 && (c.Orchestrator != orchestrator || c.subscribed == 0) {
 			continue
 		}
 		fmt.Fprintf(&b, "  %s: %s to %s, subscribed %t, %d receipts, %d acks\n", c, stamp(c.openedAt), stamp(c.closedAt), c.subscribed > 0, len(c.receipts), len(c.acked))

@@ -105,6 +105,16 @@ func (d *Daemon) AwaitSubscribed(ctx context.Context) error {
 	}
 }
 
+// Subscribed reports whether the gateway has ever confirmed a subscription.
+func (d *Daemon) Subscribed() bool {
+	select {
+	case <-d.subscribed:
+		return true
+	default:
+		return false
+	}
+}
+
 // Stop closes the connection in order and waits for the daemon's end. It
 // returns why the daemon had ended before, if it had.
 func (d *Daemon) Stop() error {
