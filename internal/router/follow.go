@@ -17,6 +17,9 @@ var errStoodStill = errors.New("the consumer yields nothing while the partition 
 // be retried at once.
 const healthy = 10 * time.Second
 
+// longestFollowRetry is short because live delivery waits for it.
+const longestFollowRetry = time.Second
+
 // follow keeps a consumer of the run's own on the partition, contiguous over
 // its restarts: each begins behind the last message that was handed on.
 func (r *run) follow(ctx context.Context) error {
@@ -39,7 +42,7 @@ func (r *run) follow(ctx context.Context) error {
 		if !pause(ctx, delay) {
 			return nil
 		}
-		delay = min(2*delay, longestRetry)
+		delay = min(2*delay, longestFollowRetry)
 		// It may have ended because the stream was rolled back, or deleted. Not
 		// before the pause: looking creates a missing stream, and a NATS server
 		// that is still deleting the old one makes a new one that never answers.
@@ -50,7 +53,8 @@ func (r *run) follow(ctx context.Context) error {
 func (r *run) followOnce(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	r.setReset(cancel)
+	r.beginConsumer(cancel)
+	defer r.beginConsumer(nil)
 	err := r.log.Follow(ctx, r.partition, r.fed.Load()+1, func(m eventlog.Message) error {
 		select {
 		case r.events <- m:
@@ -66,10 +70,22 @@ func (r *run) followOnce(ctx context.Context) error {
 	return err
 }
 
-func (r *run) setReset(cancel context.CancelCauseFunc) {
+// beginConsumer notes how the consumer that begins now is ended; nil: none is
+// under way any more.
+func (r *run) beginConsumer(cancel context.CancelCauseFunc) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.reset = cancel
+	r.reset, r.began = cancel, time.Time{}
+	if cancel != nil {
+		r.began = time.Now()
+	}
+}
+
+// consumerBegan returns since when there is a consumer; zero: there is none.
+func (r *run) consumerBegan() time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.began
 }
 
 // resetConsumer ends the consumer under way, so that follow makes a new one.

@@ -150,7 +150,7 @@ func TestConsumerThatStandsStillIsMadeAnew(t *testing.T) {
 	log := &standing{Log: c.log, after: 5}
 	routing := c.routing(func(r *routing) {
 		r.log = log
-		r.timing.watchdog = 50 * time.Millisecond
+		r.timing.watchdog, r.timing.standstill = 50*time.Millisecond, 50*time.Millisecond
 	})
 	p := serve(t.Context(), routing, c.log.Partition("alpha"))
 	var last uint64
@@ -189,25 +189,32 @@ func TestCheckpointAheadOfTheLogRaisesTheEpoch(t *testing.T) {
 func TestStandstill(t *testing.T) {
 	t.Parallel()
 	type look struct {
+		at, began int // seconds
 		fed, last uint64
 		full      bool
 		want      bool
 	}
 	cases := map[string][]look{
-		"at the end":            {{5, 5, false, false}, {5, 5, false, false}},
-		"moving":                {{5, 9, false, false}, {7, 12, false, false}, {9, 15, false, false}},
-		"just stored":           {{5, 5, false, false}, {5, 9, false, false}},
-		"standing":              {{5, 9, false, false}, {5, 9, false, true}},
-		"once for the same":     {{5, 9, false, false}, {5, 9, false, true}, {5, 9, false, false}, {5, 9, false, false}},
-		"again when more comes": {{5, 9, false, false}, {5, 9, false, true}, {5, 12, false, false}, {5, 12, false, true}},
-		"held back by the lane": {{5, 9, true, false}, {5, 9, true, false}},
+		"at the end":            {{at: 3, fed: 5, last: 5}, {at: 30, fed: 5, last: 5}},
+		"moving":                {{at: 3, fed: 5, last: 9}, {at: 9, fed: 7, last: 12}, {at: 15, fed: 9, last: 15}},
+		"just stored":           {{at: 3, fed: 5, last: 5}, {at: 30, fed: 5, last: 9}, {at: 33, fed: 5, last: 9}},
+		"standing":              {{at: 3, fed: 5, last: 9}, {at: 6, fed: 5, last: 9}, {at: 9, fed: 5, last: 9, want: true}},
+		"standing and growing":  {{at: 3, fed: 5, last: 9}, {at: 6, fed: 5, last: 10}, {at: 9, fed: 5, last: 11, want: true}},
+		"once for the same":     {{at: 3, fed: 5, last: 9}, {at: 9, fed: 5, last: 9, want: true}, {at: 16, began: 9, fed: 5, last: 9}, {at: 30, began: 9, fed: 5, last: 9}},
+		"again when more comes": {{at: 3, fed: 5, last: 9}, {at: 9, fed: 5, last: 9, want: true}, {at: 12, began: 9, fed: 5, last: 12}, {at: 18, began: 9, fed: 5, last: 12, want: true}},
+		"held back by the lane": {{at: 3, fed: 5, last: 9, full: true}, {at: 30, fed: 5, last: 9, full: true}},
+		// Regression: after an outage of NATS each consumer was made 3 s after the
+		// one before, and ended by the look that came just then, for minutes.
+		"made anew by others": {{at: 3, fed: 5, last: 9}, {at: 9, began: 9, fed: 5, last: 12}, {at: 12, began: 12, fed: 5, last: 15}, {at: 15, began: 12, fed: 5, last: 18}},
 	}
 	for name, looks := range cases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			var w standstill
+			w := standstill{patience: 6 * time.Second}
+			start := time.Unix(0, 0)
+			at := func(seconds int) time.Time { return start.Add(time.Duration(seconds) * time.Second) }
 			for i, l := range looks {
-				require.Equal(t, l.want, w.found(l.fed, l.last, l.full), "look %d", i)
+				require.Equal(t, l.want, w.found(at(l.at), at(l.began), l.fed, l.last, l.full), "look %d", i)
 			}
 		})
 	}

@@ -79,6 +79,7 @@ type run struct {
 
 	mu    sync.Mutex
 	reset context.CancelCauseFunc // ends the consumer under way
+	began time.Time               // when that began; zero: there is none
 }
 
 // letterRoom is more dead letters than a lane has under way.

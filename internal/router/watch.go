@@ -13,7 +13,7 @@ import (
 func (r *run) watch(ctx context.Context) error {
 	ticker := time.NewTicker(r.timing.watchdog)
 	defer ticker.Stop()
-	var w standstill
+	w := standstill{patience: r.timing.standstill}
 	for {
 		var again <-chan time.Time
 		// Loaded before the leader is asked: its answer must not be older.
@@ -31,7 +31,8 @@ func (r *run) watch(ctx context.Context) error {
 			if err := r.compare(ctx, fed, state); err != nil {
 				return err
 			}
-			if w.found(fed, state.Last, len(r.events) == cap(r.events)) {
+			began := r.consumerBegan()
+			if !began.IsZero() && w.found(time.Now(), began, fed, state.Last, len(r.events) == cap(r.events)) {
 				r.resetConsumer(errStoodStill)
 			}
 		}
@@ -94,17 +95,29 @@ func (r *run) rolledBack(ctx context.Context, fed uint64) error {
 
 // standstill finds a consumer that yields nothing while the partition grows.
 type standstill struct {
-	fed, last uint64 // at the last look
-	given     uint64 // what was due when the consumer was last made anew
+	patience time.Duration
+
+	fed, due uint64    // fed stood still while due was in the log
+	since    time.Time // since when
+	given    uint64    // what was due when the consumer was last made anew
 }
 
-// found reports whether what was due at the last look has not come since. A
-// consumer is made anew once for the same: what is due may have expired.
-func (w *standstill) found(fed, last uint64, full bool) bool {
-	stands := !full && fed == w.fed && fed < w.last && w.last > w.given
-	if stands {
-		w.given = w.last
+// found reports whether what is due has not come for too long, from a consumer
+// that had so long to yield it: one that is only just being made must not be
+// ended, or none would ever work. A consumer is made anew once for the same:
+// what is due may have expired.
+func (w *standstill) found(now, began time.Time, fed, last uint64, full bool) bool {
+	if full || fed != w.fed || fed >= w.due || w.due <= w.given {
+		w.fed, w.due, w.since = fed, last, now
+		return false
 	}
-	w.fed, w.last = fed, last
-	return stands
+	since := w.since
+	if began.After(since) {
+		since = began
+	}
+	if now.Sub(since) < w.patience {
+		return false
+	}
+	w.given = w.due
+	return true
 }
