@@ -7,7 +7,7 @@ SHELL := /usr/bin/env bash
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 BUILDINFO := github.com/neolith/daemon-gateway/internal/buildinfo
 
-.PHONY: help build run test lint bench docs clean
+.PHONY: help build run test chaos lint bench docs clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,6 +21,9 @@ run: build ## run all three tiers here, with demo daemons; ARGS="--edges 3" adds
 test: ## run all tests with the race detector against real servers; ARGS="-run X" adds flags
 	@scripts/test-prerequisites
 	go test -race -timeout 12m $(ARGS) ./...
+
+chaos: ## kill, pause and restart processes at random, and check that nothing is lost; ARGS="-seed 7" repeats
+	go run ./internal/chaos $(ARGS)
 
 lint: ## check format, vet, staticcheck, go.mod and the generated documentation
 	@unformatted=$$(git ls-files -z '*.go' | xargs -0 -r gofmt -l); \

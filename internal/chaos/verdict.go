@@ -21,6 +21,9 @@ const (
 	natsAftermath = 15 * time.Second
 	// late is from when on an event has waited for a fault.
 	late = time.Second
+	// tooLate is longer than any fault of a run holds an event up: then it was
+	// not the live path that brought it, but the net under it.
+	tooLate = 30 * time.Second
 )
 
 // verdict is what came of a run.
@@ -57,6 +60,7 @@ func (w *world) judge(ctx context.Context) (*verdict, error) {
 	v.find(w.crowd.refused...)
 	w.crowd.mu.Unlock()
 	v.judgeHeard()
+	v.judgeWaits()
 	if err := v.judgeLetters(ctx); err != nil {
 		return nil, err
 	}
@@ -97,6 +101,25 @@ func (v *verdict) judgeHeard() {
 	}
 	v.note("Redis: %d heard by a bridge, %d of them lost with bridges or Redis, %d heard by nobody", len(w.press.heard), lost, w.press.unheard)
 	v.note("JetStream: %d retries until acknowledged", w.press.retries)
+}
+
+// judgeWaits looks for daemons that were there and got events very late.
+func (v *verdict) judgeWaits() {
+	count, worst := 0, ledger.Delivery{}
+	for _, d := range v.w.stayed() {
+		if took := d.Received.Sub(d.Published); took > tooLate {
+			count++
+			if took > worst.Received.Sub(worst.Published) {
+				worst = d
+			}
+		}
+	}
+	if count == 0 {
+		return
+	}
+	text, from, to := v.w.ledger.Story(worst.Event.OrchestratorID, worst.Event.ID)
+	v.find(fmt.Sprintf("%d events took over %s to daemons that stayed; the longest %s\n%s%s", count, tooLate, worst.Received.Sub(worst.Published), text,
+		v.logLines(worst.Event.ID, string(worst.Event.OrchestratorID), from, to)))
 }
 
 // judgeLetters looks at the dead letters: only what no daemon acknowledges

@@ -97,9 +97,12 @@ type progress struct {
 }
 
 // New returns an empty ledger.
-func New() *Ledger {
+func New() *Ledger { return NewAt(time.Now) }
+
+// NewAt is New with another clock.
+func NewAt(clock func() time.Time) *Ledger {
 	return &Ledger{
-		clock: time.Now, published: map[key]*publication{}, stored: map[key]Place{},
+		clock: clock, published: map[key]*publication{}, stored: map[key]Place{},
 		doubled: map[key]Place{}, buried: map[key]bool{}, seats: map[Seat]*progress{},
 	}
 }

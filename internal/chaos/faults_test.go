@@ -1,0 +1,73 @@
+package main
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/neolith/daemon-gateway/internal/e2e/cluster"
+)
+
+func laidOut(t *testing.T) *world {
+	t.Helper()
+	c, err := cluster.New(cluster.Config{Dir: t.TempDir(), NATS: 3, Binaries: cluster.Binaries{Edge: "edge", Router: "router", Bridge: "bridge"}})
+	require.NoError(t, err)
+	w := &world{Cluster: c, options: options{seed: 7}}
+	w.nemesis = newNemesis(w)
+	return w
+}
+
+func TestFaultsAreChosenByPattern(t *testing.T) {
+	t.Parallel()
+	all, err := choose("*")
+	require.NoError(t, err)
+	require.Len(t, all, len(allFaults()))
+	some, err := choose("kill-edge,pause-*nats*,kill-*edge*")
+	require.NoError(t, err)
+	require.Equal(t, []string{"kill-edge", "pause-nats", "pause-all-nats", "kill-all-edges"}, names(some))
+	_, err = choose("kill-edge,nonsense")
+	require.ErrorContains(t, err, `no fault matches "nonsense"`)
+}
+
+func TestTheSameSeedDrawsTheSameTargets(t *testing.T) {
+	t.Parallel()
+	w := laidOut(t)
+	draw := func() (drawn []string) {
+		random := w.options.random(1)
+		for _, f := range allFaults() {
+			for _, p := range f.targets(w, random) {
+				drawn = append(drawn, f.name+" "+p.Name())
+			}
+		}
+		return drawn
+	}
+	require.Equal(t, draw(), draw())
+	require.Contains(t, draw(), "kill-everything redis")
+	require.Contains(t, draw(), "restart-all-edges edge-3")
+}
+
+func TestCalmIsWhatNoFaultTouches(t *testing.T) {
+	t.Parallel()
+	w := laidOut(t)
+	start := time.Unix(1000, 0)
+	at := func(seconds int) time.Time { return start.Add(time.Duration(seconds) * time.Second) }
+	w.nemesis.done = []*injury{{targets: []string{"edge-1"}, began: at(10), mended: at(12)}, {targets: []string{"nats-2"}, began: at(30)}}
+	concerns := func(name string) func(string) bool { return func(p string) bool { return p == name } }
+	for _, test := range []struct {
+		from, to, aftermath int
+		name                string
+		want                bool
+	}{
+		{0, 9, 0, "edge-1", true},
+		{0, 11, 0, "edge-1", false},
+		{11, 20, 0, "edge-1", false},
+		{13, 20, 0, "edge-1", true},
+		{13, 20, 5, "edge-1", false},
+		{0, 20, 0, "edge-2", true},
+		{40, 50, 0, "nats-2", false}, // never mended
+	} {
+		got := w.nemesis.calm(at(test.from), at(test.to), time.Duration(test.aftermath)*time.Second, concerns(test.name))
+		require.Equal(t, test.want, got, "%+v", test)
+	}
+}
