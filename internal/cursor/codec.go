@@ -38,6 +38,7 @@ type wireEntry struct {
 	SendsOf       uint64                  `json:"q,omitempty"`
 	SendsCount    int                     `json:"n,omitempty"`
 	Sent          uint64                  `json:"x,omitempty"`
+	Left          bool                    `json:"l,omitempty"`
 	WrittenMillis int64                   `json:"w"`
 }
 
@@ -52,7 +53,7 @@ func (rec Record) Encode() ([]byte, error) {
 		}
 		w.Daemons[id] = wireEntry{
 			Floor: e.Floor, Settled: settled, Subscriptions: e.Subscriptions, AnswersFor: e.AnswersFor,
-			SendsOf: e.Sends.Sequence, SendsCount: e.Sends.Count, Sent: e.Sent, WrittenMillis: e.Written.UnixMilli(),
+			SendsOf: e.Sends.Sequence, SendsCount: e.Sends.Count, Sent: e.Sent, Left: e.Left, WrittenMillis: e.Written.UnixMilli(),
 		}
 	}
 	data, err := json.Marshal(w)
@@ -97,7 +98,7 @@ func Decode(data []byte) (Record, error) {
 func (w wireEntry) entry() Entry {
 	e := Entry{
 		Subscriptions: w.Subscriptions, AnswersFor: w.AnswersFor,
-		Sends: Sends{w.SendsOf, w.SendsCount}, Sent: w.Sent, Written: time.UnixMilli(w.WrittenMillis).UTC(),
+		Sends: Sends{w.SendsOf, w.SendsCount}, Sent: w.Sent, Left: w.Left, Written: time.UnixMilli(w.WrittenMillis).UTC(),
 	}
 	var settled []Range
 	for i := 0; i < len(w.Settled); i += 2 {

@@ -76,6 +76,8 @@ type Entry struct {
 	// Sent is the highest sequence ever written to the daemon's connections or
 	// to those it has taken over: what is at or below it is a repeat.
 	Sent uint64
+	// Left: the daemon's last connection ended and wrote this as its last word.
+	Left bool
 	// Written is when the entry was last written. Entries older than the
 	// events' age are dropped, so a session saves at least daily.
 	Written time.Time
@@ -107,7 +109,7 @@ func (rec Record) at(epoch eventlog.Epoch) Record {
 		return next
 	}
 	for id, e := range next.Daemons {
-		next.Daemons[id] = Entry{Subscriptions: e.Subscriptions, AnswersFor: e.AnswersFor, Written: e.Written}
+		next.Daemons[id] = Entry{Subscriptions: e.Subscriptions, AnswersFor: e.AnswersFor, Left: e.Left, Written: e.Written}
 	}
 	return next
 }

@@ -28,7 +28,9 @@ func merge(a, b Entry, lim limits) Entry {
 		Subscriptions: unite(lim, a.Subscriptions, b.Subscriptions),
 		AnswersFor:    appendIDs(lim, a.AnswersFor, b.AnswersFor...),
 		Sent:          max(a.Sent, b.Sent),
-		Written:       b.Written,
+		// The newer knows; of two at once the one that does not claim too much.
+		Left:    b.Left && (a.Left || a.Written.Before(b.Written)),
+		Written: b.Written,
 	}
 	m.Floor, m.Settled = normalize(max(a.Floor, b.Floor), slices.Concat(a.Settled, b.Settled), lim.ranges)
 	m.Sends = olderSends(m, a.Sends, b.Sends)

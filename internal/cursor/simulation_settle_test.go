@@ -29,6 +29,7 @@ func (w *world) settle() error {
 		for _, d := range w.daemons {
 			d.resumes = false
 			if d.fresh {
+				d.session.left = true
 				w.save(d.session)
 				w.end(d.session)
 			}
@@ -68,8 +69,10 @@ func (w *world) owed(meant func(*simEvent) bool) error {
 	return nil
 }
 
-// heal ends what is half-open and brings the directory up to date.
+// heal ends what is half-open and brings the directory up to date, which takes
+// longer than a daemon that has left without a word is taken for one just come.
 func (w *world) heal() {
+	w.now = w.now.Add(2 * directoryDelay)
 	w.sessions = slices.DeleteFunc(w.sessions, func(s *simSession) bool { return s.daemon.session != s })
 	clear(w.view)
 	for _, s := range w.sessions {

@@ -49,6 +49,7 @@ type simSession struct {
 	first      uint64 // the highest sent
 	subscribed bool
 	dead       bool
+	left       bool
 	cached     Record // of its start
 }
 
@@ -232,7 +233,7 @@ func (w *world) mayBeSent(s *simSession, q uint64, e *simEvent) bool {
 func (s *simSession) state(now time.Time) Entry {
 	e := Entry{
 		Floor: s.at, Settled: slices.Clone(s.start.Settled), Subscriptions: s.daemon.subscriptions(),
-		AnswersFor: s.start.AnswersFor, Sent: s.first, Written: now,
+		AnswersFor: s.start.AnswersFor, Sent: s.first, Left: s.left, Written: now,
 	}
 	if len(s.out) > 0 {
 		e.Floor = s.out[0] - 1
@@ -336,6 +337,7 @@ func (w *world) step() {
 			w.end(s)
 		}
 	case k < .92: // orderly close
+		s.left = true
 		w.save(s)
 		w.end(s)
 	case k < .94: // the edge crashes: nothing flushed
@@ -345,8 +347,9 @@ func (w *world) step() {
 	}
 }
 
-// gossip lets the directory see some of what has changed.
+// gossip lets the directory see some of what has changed, which takes a while.
 func (w *world) gossip() {
+	w.now = w.now.Add(time.Duration(w.r.IntN(8)) * time.Second)
 	held := map[protocol.DaemonID]bool{}
 	for _, s := range w.sessions {
 		held[s.id] = true

@@ -52,13 +52,14 @@ type Decision struct {
 // A resume position overrides all three, lower or higher, and forgets the
 // settled ranges above it: the daemon asks for everything after it.
 //
-// A daemon without an entry speaks for those that seem gone and want no more
-// than it does: it takes over their ids, and their entries are removed, unless
-// it resumed above their floor and so will not be sent all that they lack.
-// Where the directory was wrong and such a daemon lives, it saves its entry
-// again. The ids in the Remainder it takes over in any case, because nobody may
-// ever want all that the Remainder wants; the Remainder stays until then. A count of sends goes with the takeover, because the event that
-// crashes a daemon crashes it under its next id too.
+// A daemon without an entry speaks for those that are gone, as far as can be
+// known (see departed), and want no more than it does: it takes over their ids,
+// and their entries are removed, unless it resumed above their floor and so will
+// not be sent all that they lack. Where the directory was wrong and such a
+// daemon lives, it saves its entry again. The ids in the Remainder it takes over
+// in any case, because nobody may ever want all that the Remainder wants; the
+// Remainder stays until then. A count of sends goes with the takeover, because
+// the event that crashes a daemon crashes it under its next id too.
 //
 // Whoever adds an entry also drops those that seem gone and were last written
 // longer ago than events are kept (after they have counted in rule 2), and
@@ -81,7 +82,7 @@ func start(rec Record, req StartRequest, lim limits) (Record, Decision) {
 	if entry.Settles(entry.Sends.Sequence) {
 		entry.Sends = Sends{}
 	}
-	entry.Subscriptions = unite(lim, req.Subscriptions)
+	entry.Subscriptions, entry.Left = unite(lim, req.Subscriptions), false
 	entry.Written = written(req.Now)
 	next.Daemons[req.Daemon] = entry
 	next.bound(lim, req.gone, req.Daemon)
@@ -92,6 +93,17 @@ func start(rec Record, req StartRequest, lim limits) (Record, Decision) {
 // gone reports whether the daemon seems not to be connected.
 func (req StartRequest) gone(id protocol.DaemonID) bool {
 	return id == Remainder || req.Connected != nil && !req.Connected(id)
+}
+
+// directoryDelay is longer than the directory needs to show a new connection.
+const directoryDelay = 5 * time.Second
+
+// departed tells a daemon that has gone from one that has just come: two that
+// begin at the same moment on different edges do not see each other in the
+// directory yet, and neither may take the other's place, because it would be
+// sent what is addressed to the other. Who left in order has said so.
+func (req StartRequest) departed(id protocol.DaemonID, e Entry) bool {
+	return id == Remainder || e.Left || req.Now.Sub(e.Written) > directoryDelay
 }
 
 func (req StartRequest) tooOld(e Entry) bool {
@@ -122,7 +134,7 @@ func takeOver(rec Record, entry Entry, req StartRequest, lim limits) (Entry, []p
 		if !req.gone(id) {
 			continue
 		}
-		covered := Covers(req.Subscriptions, e.Subscriptions)
+		covered := req.departed(id, e) && Covers(req.Subscriptions, e.Subscriptions)
 		if covered || id == Remainder {
 			entry.AnswersFor = appendIDs(lim, entry.AnswersFor, spokenFor(id, e, req.Daemon)...)
 			entry.Sent = max(entry.Sent, e.Sent)

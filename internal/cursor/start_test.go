@@ -68,6 +68,18 @@ var startCases = map[string]startCase{
 		connected: ids("f"),
 		want:      Entry{Floor: 5, AnswersFor: ids("c", "e"), Sent: 11}, resumed: true, removed: ids("e"), left: ids("f"),
 	},
+	"who has just come, unseen by the directory yet, is not taken for gone": {
+		rec:  recordOf(map[protocol.DaemonID]Entry{"e": entryOf(7, func(e *Entry) { e.Written = now.Add(-time.Second) })}),
+		want: Entry{Floor: 7}, resumed: true, left: ids("e"),
+	},
+	"who has just left, and said so, is taken over": {
+		rec:  recordOf(map[protocol.DaemonID]Entry{"e": entryOf(7, func(e *Entry) { e.Written, e.Left = now.Add(-time.Second), true })}),
+		want: Entry{Floor: 7, AnswersFor: ids("e")}, resumed: true, removed: ids("e"),
+	},
+	"who is back has not left": {
+		rec:  recordOf(map[protocol.DaemonID]Entry{"d": entryOf(9, func(e *Entry) { e.Left = true })}),
+		want: Entry{Floor: 9}, resumed: true,
+	},
 	"who wants more stays": {
 		rec:  recordOf(map[protocol.DaemonID]Entry{"e": entryOf(7, func(e *Entry) { e.Subscriptions = subs("a.x", "b.x") })}),
 		want: Entry{Floor: 7}, resumed: true, left: ids("e"),
@@ -207,7 +219,7 @@ func TestStartInAFullRecord(t *testing.T) {
 	require.Equal(t, subs("t01.x", "t02.x"), r.Subscriptions)
 	require.Equal(t, ids("old01", "old02"), r.AnswersFor)
 
-	req.Daemon, req.Subscriptions = "wide", subs("*")
+	req.Daemon, req.Subscriptions, req.Now = "wide", subs("*"), now.Add(time.Minute)
 	next, d = Start(next, req)
 	require.NotContains(t, next.Daemons, Remainder)
 	require.Len(t, next.Daemons, 2)
@@ -220,7 +232,7 @@ func TestAnswersForIsBounded(t *testing.T) {
 	for i := range 3 * MaxAnswersFor {
 		rec, _ = Start(rec, StartRequest{
 			Daemon: protocol.DaemonID(fmt.Sprintf("d%03d", i)), Subscriptions: subs("*"), Epoch: epoch0,
-			Now: now.Add(time.Duration(i) * time.Second), Connected: func(protocol.DaemonID) bool { return false },
+			Now: now.Add(time.Duration(i) * time.Minute), Connected: func(protocol.DaemonID) bool { return false },
 		})
 	}
 	require.Len(t, rec.Daemons, 1)

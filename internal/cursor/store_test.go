@@ -167,7 +167,7 @@ func TestTakeoverIsAtomic(t *testing.T) {
 	t.Parallel()
 	server := testserver.NATS(t)
 	stores := []*Store{openStore(t, server, 1), openStore(t, server, 1)}
-	stores[0].Save(orch, epoch0, "old", Entry{Floor: 7, Subscriptions: subs("a.*"), AnswersFor: ids("older")})
+	stores[0].Save(orch, epoch0, "old", Entry{Floor: 7, Subscriptions: subs("a.*"), AnswersFor: ids("older"), Left: true})
 	require.NoError(t, stores[0].Flush(t.Context(), orch))
 	var (
 		wait       sync.WaitGroup

@@ -83,7 +83,7 @@ func sameState(a, b Entry) bool {
 	sameSubscription := func(s, t protocol.Subscription) bool {
 		return s.Pattern == t.Pattern && slices.Equal(s.Channels, t.Channels)
 	}
-	return a.Floor == b.Floor && a.Sends == b.Sends && a.Sent == b.Sent &&
+	return a.Floor == b.Floor && a.Sends == b.Sends && a.Sent == b.Sent && a.Left == b.Left &&
 		slices.Equal(a.Settled, b.Settled) && slices.Equal(a.AnswersFor, b.AnswersFor) &&
 		slices.EqualFunc(a.Subscriptions, b.Subscriptions, sameSubscription)
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
-	"strings"
 
 	"github.com/stretchr/testify/require"
 
@@ -72,24 +71,18 @@ func (w *world) edgesFrom(n int) []string {
 // profiles returns all seats as they are taken now.
 func (p *population) profiles() []traffic.Profile { return slices.Concat(p.seats...) }
 
-// start starts daemons and waits until they are subscribed. Those of one
-// orchestrator come one after the other, and known to all nodes in between: a
-// daemon that begins before its sibling is known would take it for gone, and
-// answer for it from then on.
+// start starts daemons, all at once, and waits until they are subscribed. Those
+// of one orchestrator begin on different edges before the directory shows them
+// to each other, and still none is taken for gone.
 func (p *population) start(profiles []traffic.Profile) {
 	p.w.t.Helper()
-	for wave := range subscribes {
-		var started []*traffic.Daemon
-		for _, profile := range profiles {
-			if strings.HasSuffix(string(profile.Seat), fmt.Sprintf("#%d", wave)) {
-				started = append(started, p.launch(profile))
-			}
-		}
-		for _, d := range started {
-			require.NoError(p.w.t, d.AwaitSubscribed(p.w.ctx))
-		}
-		p.w.awaitClaims(len(p.running))
+	for _, profile := range profiles {
+		p.launch(profile)
 	}
+	for _, profile := range profiles {
+		require.NoError(p.w.t, p.running[profile.Seat].AwaitSubscribed(p.w.ctx))
+	}
+	p.w.awaitClaims(len(p.running))
 }
 
 func (p *population) launch(profile traffic.Profile) *traffic.Daemon {

@@ -87,7 +87,7 @@ func (c *connection) serve() {
 func (c *connection) detach() {
 	c.mu.Lock()
 	admitted := c.session != nil
-	c.saveLocked()
+	c.saveLocked(true)
 	c.session = nil
 	c.talk.End(protocol.CloseNormal, "")
 	c.svc.metrics.moved(c.state, "")

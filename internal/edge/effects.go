@@ -137,15 +137,18 @@ func (c *connection) save() {
 	defer c.mu.Unlock()
 	if c.dirty {
 		c.dirty = false
-		c.saveLocked()
+		c.saveLocked(false)
 	}
 }
 
-// saveLocked hands the cursor entry to the store. c.mu is held.
-func (c *connection) saveLocked() {
+// saveLocked hands the cursor entry to the store; left says that the connection
+// has ended. c.mu is held.
+func (c *connection) saveLocked(left bool) {
 	if c.session == nil || !c.session.Running() {
 		return
 	}
 	c.saved = time.Now()
-	c.svc.log.cursors.Save(c.token, c.session.Epoch(), c.daemon, c.session.Entry(c.saved))
+	entry := c.session.Entry(c.saved)
+	entry.Left = left
+	c.svc.log.cursors.Save(c.token, c.session.Epoch(), c.daemon, entry)
 }

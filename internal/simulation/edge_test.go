@@ -94,7 +94,7 @@ func (w *world) carryOut(c *conn) {
 			w.checkSend(c, e)
 			c.queue = append(c.queue, e)
 		case session.Save:
-			w.save(c)
+			w.save(c, false)
 		case session.RefreshEpoch:
 			c.later(func() { w.learnEpoch(c.edge) })
 		}
@@ -192,11 +192,12 @@ func (w *world) learnEpoch(e *edge) {
 	}
 }
 
-func (w *world) save(c *conn) {
+func (w *world) save(c *conn, left bool) {
 	if !c.s.Running() {
 		return
 	}
 	entry := c.s.Entry(w.now)
+	entry.Left = left
 	var acked []uint64
 	for _, q := range c.ackedBy {
 		if entry.Settles(q) {
@@ -226,7 +227,7 @@ func (w *world) flush(e *edge, key cursorKey) {
 	next := cursor.Record{Epoch: own.epoch, Daemons: map[protocol.DaemonID]cursor.Entry{}}
 	for id, entry := range record.Daemons {
 		if record.Epoch != own.epoch {
-			entry = cursor.Entry{Subscriptions: entry.Subscriptions, AnswersFor: entry.AnswersFor, Written: entry.Written}
+			entry = cursor.Entry{Subscriptions: entry.Subscriptions, AnswersFor: entry.AnswersFor, Left: entry.Left, Written: entry.Written}
 		}
 		next.Daemons[id] = entry
 	}
@@ -269,7 +270,7 @@ func (w *world) tick(c *conn) {
 // end removes a connection; an orderly end flushes its cursor.
 func (w *world) end(c *conn, orderly bool) {
 	if orderly {
-		w.save(c)
+		w.save(c, true)
 		w.flush(c.edge, cursorKey{c.daemon.token, c.id})
 	}
 	c.edge.conns = slices.DeleteFunc(c.edge.conns, func(x *conn) bool { return x == c })
