@@ -13,9 +13,10 @@ import (
 const firstAsk = time.Second
 
 // ask puts a question until it is answered or ctx ends, with growing patience.
-// A cluster of servers that is electing a leader does not refuse questions but
-// leaves them unanswered, so that to wait for one answer would cost the whole of
-// ctx, long after the leader is there. f must do no harm when done twice.
+// A cluster of servers that is electing a leader, or that is told to create and
+// to delete the same stream at once, does not refuse requests but leaves them
+// unanswered, so that to wait for one answer would cost the whole of ctx, long
+// after the leader is there. f must do no harm when done twice.
 func ask[T any](ctx context.Context, f func(context.Context) (T, error)) (T, error) {
 	for patience := firstAsk; ; patience *= 2 {
 		bounded, cancel := context.WithTimeout(ctx, patience)
@@ -32,6 +33,12 @@ func ask[T any](ctx context.Context, f func(context.Context) (T, error)) (T, err
 // stream asks the leader for a stream.
 func (l *Log) stream(ctx context.Context, name string) (jetstream.Stream, error) {
 	return ask(ctx, func(ctx context.Context) (jetstream.Stream, error) { return l.js.Stream(ctx, name) })
+}
+
+// createStream creates a stream, or returns one that is there with the same
+// settings.
+func (l *Log) createStream(ctx context.Context, cfg jetstream.StreamConfig) (jetstream.Stream, error) {
+	return ask(ctx, func(ctx context.Context) (jetstream.Stream, error) { return l.js.CreateStream(ctx, cfg) })
 }
 
 // bucket asks for a bucket.

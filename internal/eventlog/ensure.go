@@ -15,7 +15,7 @@ import (
 func (l *Log) ensureStream(ctx context.Context, want jetstream.StreamConfig) (*jetstream.StreamInfo, error) {
 	stream, err := l.stream(ctx, want.Name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		stream, err = l.js.CreateStream(ctx, want)
+		stream, err = l.createStream(ctx, want)
 		if err == nil {
 			l.logger.Info("stream created", "stream", want.Name)
 		}
@@ -79,7 +79,7 @@ func unlimited(limit int64) int64 {
 func (l *Log) ensureBucket(ctx context.Context, want jetstream.KeyValueConfig, manage bool) error {
 	stream, err := l.stream(ctx, BucketStream(want.Bucket))
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		_, err = l.js.CreateKeyValue(ctx, want)
+		_, err = ask(ctx, func(ctx context.Context) (jetstream.KeyValue, error) { return l.js.CreateKeyValue(ctx, want) })
 		if err == nil || errors.Is(err, jetstream.ErrBucketExists) {
 			return nil
 		}

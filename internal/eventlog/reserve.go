@@ -57,7 +57,9 @@ func (l *Log) partitionBytes(ctx context.Context, wanted int64, manage bool) (in
 			return have, nil
 		}
 	}
-	_, err = l.cluster.Update(ctx, partitionBytesKey, []byte(strconv.FormatInt(wanted, 10)), entry.Revision())
+	_, err = ask(ctx, func(ctx context.Context) (uint64, error) {
+		return l.cluster.Update(ctx, partitionBytesKey, []byte(strconv.FormatInt(wanted, 10)), entry.Revision())
+	})
 	return wanted, wrap("record the size of the partitions", err)
 }
 
@@ -78,7 +80,9 @@ func (l *Log) firstPartitionBytes(ctx context.Context, wanted int64) (int64, err
 	if bytes < wanted {
 		l.warnReduced(bytes, wanted)
 	}
-	_, err := l.cluster.Create(ctx, partitionBytesKey, []byte(strconv.FormatInt(bytes, 10)))
+	_, err := ask(ctx, func(ctx context.Context) (uint64, error) {
+		return l.cluster.Create(ctx, partitionBytesKey, []byte(strconv.FormatInt(bytes, 10)))
+	})
 	if errors.Is(err, jetstream.ErrKeyExists) {
 		return 0, fmt.Errorf("%w: another node has just decided the size of the partitions", ErrUnavailable)
 	}
@@ -96,20 +100,32 @@ func (l *Log) warnReduced(have, wanted int64) {
 
 // fits reports whether NATS can reserve so many bytes, by doing so for a moment.
 func (l *Log) fits(ctx context.Context, bytes int64) (bool, error) {
-	_, err := l.js.CreateStream(ctx, jetstream.StreamConfig{
+	_, err := l.createStream(ctx, jetstream.StreamConfig{
 		Name: reservationStream, Subjects: []string{reservationSubject},
 		Storage: jetstream.FileStorage, Replicas: l.cfg.StreamReplicas, MaxBytes: bytes,
 	})
 	var api *jetstream.APIError
 	switch {
 	case err == nil:
-		return true, wrap("give back a reservation", setupError(l.js.DeleteStream(ctx, reservationStream)))
+		return true, wrap("give back a reservation", setupError(l.giveBack(ctx)))
 	case errors.Is(err, jetstream.ErrStreamNameAlreadyInUse):
 		return false, l.awaitReservation(ctx)
 	case errors.As(err, &api) && isNoRoom(api):
 		return false, nil
 	}
 	return false, fmt.Errorf("reserve disk: %w", setupError(err))
+}
+
+// giveBack deletes the reservation. Nodes that reserve at the same time share
+// it, so that another one may have done so.
+func (l *Log) giveBack(ctx context.Context) error {
+	_, err := ask(ctx, func(ctx context.Context) (struct{}, error) {
+		return struct{}{}, l.js.DeleteStream(ctx, reservationStream)
+	})
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return nil
+	}
+	return err
 }
 
 // isNoRoom tells a lack of disk from a lack of servers.
@@ -121,9 +137,9 @@ func isNoRoom(api *jetstream.APIError) bool {
 // awaitReservation makes the caller try again later, because another node is
 // reserving; what one that died has left is removed.
 func (l *Log) awaitReservation(ctx context.Context) error {
-	stream, err := l.js.Stream(ctx, reservationStream)
+	stream, err := l.stream(ctx, reservationStream)
 	if err == nil && time.Since(stream.CachedInfo().Created) > reservationAge {
-		_ = l.js.DeleteStream(ctx, reservationStream) // whoever fails tries again
+		_ = l.giveBack(ctx) // whoever fails tries again
 	}
 	return fmt.Errorf("%w: another node is reserving disk", ErrUnavailable)
 }
