@@ -2,6 +2,7 @@ package eventlog
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -117,21 +118,26 @@ func (f *follower) run(ctx context.Context) (followCause, error) {
 	}
 }
 
+// create makes the consumer. It names it, so that the request can be repeated
+// when servers that elect a leader do not answer it: live delivery waits.
 func (f *follower) create(ctx context.Context) error {
+	f.consumer = "router-" + rand.Text()
 	return f.log.request(ctx, func(ctx context.Context) error {
-		consumer, err := f.log.js.CreateConsumer(ctx, f.stream, jetstream.ConsumerConfig{
-			Description:       "Daemon gateway: a router",
-			DeliverPolicy:     jetstream.DeliverByStartSequencePolicy,
-			OptStartSeq:       f.last + 1,
-			AckPolicy:         jetstream.AckNonePolicy,
-			InactiveThreshold: consumerInactive,
-			MemoryStorage:     true,
-			Replicas:          1,
-		})
-		if err == nil {
-			f.consumer = consumer.CachedInfo().Name
-		}
+		_, err := ask(ctx, f.createOnce)
 		return err
+	})
+}
+
+func (f *follower) createOnce(ctx context.Context) (jetstream.Consumer, error) {
+	return f.log.js.CreateConsumer(ctx, f.stream, jetstream.ConsumerConfig{
+		Name:              f.consumer,
+		Description:       "Daemon gateway: a router",
+		DeliverPolicy:     jetstream.DeliverByStartSequencePolicy,
+		OptStartSeq:       f.last + 1,
+		AckPolicy:         jetstream.AckNonePolicy,
+		InactiveThreshold: consumerInactive,
+		MemoryStorage:     true,
+		Replicas:          1,
 	})
 }
 

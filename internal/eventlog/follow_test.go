@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/neolith/daemon-gateway/internal/eventlog"
+	"github.com/neolith/daemon-gateway/internal/testserver"
 	"github.com/neolith/daemon-gateway/pkg/event"
 )
 
@@ -194,4 +195,18 @@ func TestFollowReturnsErrors(t *testing.T) {
 
 	err = l.Follow(t.Context(), 0, 1, func(eventlog.Message) error { return nil })
 	require.ErrorIs(t, err, eventlog.ErrUnavailable)
+}
+
+// Regression: a router whose consumer was asked for while servers elected a
+// leader waited 5 s for the answer, without live delivery.
+func TestFollowAsksAgainForItsConsumer(t *testing.T) {
+	t.Parallel()
+	s := testserver.NATS(t)
+	l := open(t, electing(t, s, "CONSUMER.CREATE."), config())
+	p := l.Partition("o")
+	sequence := publish(t, l, "o", "e", "x")
+	f := follow(t, l, p, 1)
+	f.until(t, sequence)
+	require.NoError(t, f.stop())
+	require.Zero(t, f.restarts)
 }

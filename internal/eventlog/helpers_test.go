@@ -4,9 +4,12 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
@@ -83,4 +86,27 @@ func sequences(page eventlog.Page) []uint64 {
 		list = append(list, m.Sequence)
 	}
 	return list
+}
+
+// electing returns a JetStream that leaves the first request of each subject
+// with a certain part unanswered, as servers do that elect a leader.
+func electing(t *testing.T, s *testserver.NATSServer, part string) jetstream.JetStream {
+	t.Helper()
+	js := s.JetStream()
+	var ignored sync.Map
+	_, err := js.Conn().Subscribe("ELECTING.>", func(m *nats.Msg) {
+		subject := strings.TrimPrefix(m.Subject, "ELECTING.")
+		if !strings.HasPrefix(subject, "$KV.") { // a bucket's keys are no requests to the API
+			subject = "$JS.API." + subject
+		}
+		if _, again := ignored.LoadOrStore(subject, true); !again && strings.Contains(subject, part) {
+			return
+		}
+		_ = js.Conn().PublishMsg(&nats.Msg{Subject: subject, Reply: m.Reply, Header: m.Header, Data: m.Data})
+	})
+	require.NoError(t, err)
+	require.NoError(t, js.Conn().Flush())
+	prefixed, err := jetstream.NewWithAPIPrefix(js.Conn(), "ELECTING")
+	require.NoError(t, err)
+	return prefixed
 }

@@ -2,14 +2,11 @@ package eventlog_test
 
 import (
 	"context"
-	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sync/errgroup"
@@ -151,22 +148,7 @@ func TestOnlyAManagerChangesWhatExists(t *testing.T) {
 func TestOpenAsksAgainWhatIsNotAnswered(t *testing.T) {
 	t.Parallel()
 	s := testserver.NATS(t)
-	nc := s.JetStream().Conn()
-	var ignored sync.Map
-	_, err := nc.Subscribe("ELECTING.>", func(m *nats.Msg) {
-		subject := strings.TrimPrefix(m.Subject, "ELECTING.")
-		if !strings.HasPrefix(subject, "$KV.") { // a bucket's keys are no requests to the API
-			subject = "$JS.API." + subject
-		}
-		if _, again := ignored.LoadOrStore(subject, true); !again && strings.Contains(subject, ".STREAM.") {
-			return
-		}
-		_ = nc.PublishMsg(&nats.Msg{Subject: subject, Reply: m.Reply, Header: m.Header, Data: m.Data})
-	})
-	require.NoError(t, err)
-	require.NoError(t, nc.Flush())
-	js, err := jetstream.NewWithAPIPrefix(s.JetStream().Conn(), "ELECTING")
-	require.NoError(t, err)
+	js := electing(t, s, ".STREAM.")
 	var mu sync.Mutex
 	var details []string
 	open(t, js, config(), eventlog.Progress(func(detail string) {
