@@ -29,7 +29,9 @@ type timing struct {
 	unchanged  time.Duration // and saved even if they did not change
 	watchdog   time.Duration // positions are compared with the log
 	standstill time.Duration // a consumer may yield nothing though something is due; longer than it takes to make one
-	placement  time.Duration // placement is looked at without a cause
+	// rollback is how long a partition's leader may be behind what was seen.
+	rollback  time.Duration
+	placement time.Duration // placement is looked at without a cause
 	// handover is for how long a partition is still served after another router
 	// should have it: longer than the news takes, and than it takes to start.
 	handover time.Duration
@@ -46,6 +48,7 @@ func defaultTiming() timing {
 		unchanged:  30 * time.Second,
 		watchdog:   3 * time.Second,
 		standstill: 6 * time.Second,
+		rollback:   5 * time.Second,
 		placement:  time.Second,
 		handover:   1500 * time.Millisecond,
 		isolated:   3 * time.Second,

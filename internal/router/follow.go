@@ -58,7 +58,7 @@ func (r *run) followOnce(ctx context.Context) error {
 	err := r.log.Follow(ctx, r.partition, r.fed.Load()+1, func(m eventlog.Message) error {
 		select {
 		case r.events <- m:
-			r.fed.Store(m.Sequence)
+			r.noteFed(m)
 			return nil
 		case <-ctx.Done():
 			return context.Cause(ctx)

@@ -21,6 +21,7 @@ type source interface {
 	Refresh(ctx context.Context, p event.Partition) (eventlog.State, error)
 	RaiseEpoch(ctx context.Context, p event.Partition, seen eventlog.Epoch) (eventlog.Epoch, error)
 	Follow(ctx context.Context, p event.Partition, from uint64, handle func(eventlog.Message) error, options ...eventlog.FollowOption) error
+	Read(ctx context.Context, p event.Partition, token event.Token, from uint64, maxEvents, maxBytes int) (eventlog.Page, error)
 	DeadLetter(ctx context.Context, letter eventlog.DeadLetter) error
 	LoadCheckpoint(ctx context.Context, p event.Partition) (eventlog.Checkpoint, bool, error)
 	SaveCheckpoint(ctx context.Context, p event.Partition, c eventlog.Checkpoint) error
@@ -80,6 +81,7 @@ type run struct {
 	mu    sync.Mutex
 	reset context.CancelCauseFunc // ends the consumer under way
 	began time.Time               // when that began; zero: there is none
+	mark  mark                    // the last message given to events
 }
 
 // letterRoom is more dead letters than a lane has under way.

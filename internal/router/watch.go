@@ -69,30 +69,6 @@ func (r *run) compare(ctx context.Context, fed uint64, state eventlog.State) err
 	return r.rolledBack(ctx, fed)
 }
 
-// rolledBack raises the epoch of a partition that has lost messages this run
-// has seen: sequences will be used again, and positions mean nothing any more.
-// The leader is asked twice, since everyone starts anew: the first answer may
-// come from one that does not know yet that it was deposed.
-func (r *run) rolledBack(ctx context.Context, fed uint64) error {
-	state, err := r.log.Refresh(ctx, r.partition)
-	if err == nil && state.Epoch == r.epoch && fed <= state.Last {
-		return nil
-	}
-	var epoch eventlog.Epoch
-	if err == nil {
-		epoch, err = r.log.RaiseEpoch(ctx, r.partition, r.epoch)
-	}
-	if err != nil {
-		r.logger.Error("partition was rolled back, and its epoch cannot be raised yet", "position", fed, "error", err)
-		pause(ctx, r.timing.retry)
-		r.kick()
-		return nil
-	}
-	r.metrics.epochs.Inc()
-	r.logger.Error("partition was rolled back: starting from its oldest event", "position", fed, "last", state.Last, "epoch", string(epoch))
-	return errEpochChanged
-}
-
 // standstill finds a consumer that yields nothing while the partition grows.
 type standstill struct {
 	patience time.Duration
