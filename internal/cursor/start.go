@@ -66,6 +66,22 @@ type Decision struct {
 // moves the least recently written into the Remainder if the record is full.
 func Start(rec Record, req StartRequest) (Record, Decision) { return start(rec, req, defaultLimits) }
 
+// Incomplete reports whether the daemon, or one that it may be the successor
+// of, is known to have wanted more than req subscribes to. The rest of a series
+// of subscribes may be on its way then; a start without it would pass events
+// that the daemon wants.
+func Incomplete(rec Record, req StartRequest) bool {
+	if own, known := rec.Daemons[req.Daemon]; known {
+		return !Covers(req.Subscriptions, own.Subscriptions)
+	}
+	for id, e := range rec.Daemons {
+		if id != Remainder && req.gone(id) && req.departed(id, e) && !Covers(req.Subscriptions, e.Subscriptions) {
+			return true
+		}
+	}
+	return false
+}
+
 func start(rec Record, req StartRequest, lim limits) (Record, Decision) {
 	next := rec.at(req.Epoch)
 	d := Decision{Resumed: req.HasResume || rec.Epoch == req.Epoch && len(rec.Daemons) > 0}

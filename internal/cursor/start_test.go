@@ -194,6 +194,27 @@ func TestStart(t *testing.T) {
 	}
 }
 
+func TestSubscriptionsAreIncompleteWhileSomeoneGoneWantedMore(t *testing.T) {
+	t.Parallel()
+	wantedMore := entryOf(7, func(e *Entry) { e.Subscriptions = subs("a.*", "b.x") })
+	for name, c := range map[string]struct {
+		daemons   map[protocol.DaemonID]Entry
+		connected bool
+		want      bool
+	}{
+		"nobody was ever here":               {nil, false, false},
+		"it wanted no more itself":           {map[protocol.DaemonID]Entry{"d": entryOf(1), "e": wantedMore}, false, false},
+		"it wanted more itself":              {map[protocol.DaemonID]Entry{"d": wantedMore}, true, true},
+		"its predecessor may have":           {map[protocol.DaemonID]Entry{"e": wantedMore}, false, true},
+		"a sibling that is connected wanted": {map[protocol.DaemonID]Entry{"e": wantedMore}, true, false},
+	} {
+		got := Incomplete(recordOf(c.daemons), StartRequest{
+			Daemon: "d", Subscriptions: subs("a.*"), Now: now, Connected: func(protocol.DaemonID) bool { return c.connected },
+		})
+		require.Equal(t, c.want, got, name)
+	}
+}
+
 // TestStartInAFullRecord keeps invariant 1: whatever leaves a full record is
 // still where a newcomer starts, until somebody wants all of it. Checked by
 // TestSimulationCatches, "what leaves a full record is forgotten".

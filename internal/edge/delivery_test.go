@@ -103,6 +103,35 @@ func TestADaemonContinuesFromTheCursorOnAnotherEdge(t *testing.T) {
 	another.expectEvents(fresh) // and nothing of what the other daemon had settled
 }
 
+// Invariant 1. On a busy machine the second subscribe of a series may be read
+// long after the first; a start in between passed the events of its types.
+func TestALateSubscribeOfASeriesMissesNothing(t *testing.T) {
+	t.Parallel()
+	for name, id := range map[string]string{"same id": "daemon", "new id": "daemon-2"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := newCluster(t)
+			n := c.edge()
+			d := n.login("orch", "daemon")
+			d.send("subscribe", `{"eventTypes":["message.*"]}`)
+			d.send("subscribe", `{"eventTypes":["vp.*"]}`)
+			d.expect(protocol.TypeSubscribed)
+			d.leave(n)
+			mention := c.publish("orch", func(e *event.Event) { e.Type = "vp.mentioned" })
+			message := c.publish("orch")
+
+			again := n.login("orch", id)
+			const reads = `gateway_cursor_reads_total{status="ok"}`
+			before := n.metric(reads)
+			again.send("subscribe", `{"eventTypes":["message.*"]}`)
+			require.Eventually(t, func() bool { return n.metric(reads) != before }, patience, 5*time.Millisecond, "a start was tried")
+			again.send("subscribe", `{"eventTypes":["vp.*"]}`)
+			again.expect(protocol.TypeSubscribed)
+			again.expectEvents(mention, message)
+		})
+	}
+}
+
 func TestResumeFromAPosition(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)

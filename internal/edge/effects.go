@@ -56,7 +56,7 @@ func (c *connection) deliverLocked(effects []session.Effect, now time.Time) (wit
 			if c.attachFrom.IsZero() {
 				c.attachFrom = now
 			}
-			log.start(c, e.Run)
+			log.start(c, e.Run, e.Patient)
 		case session.AskLast:
 			log.askLast(c, e.Run)
 		case session.Read:

@@ -74,8 +74,10 @@ func (l *logSide) close() {
 	}
 }
 
-// start decides where a connection starts, and writes it (Begin).
-func (l *logSide) start(c *connection, run uint32) {
+// start decides where a connection starts, and writes it (Begin). A patient
+// start is put off while the daemon has not subscribed to all that it, or its
+// predecessor, wanted.
+func (l *logSide) start(c *connection, run uint32, patient bool) {
 	l.starts.submit(func(ctx context.Context) {
 		ctx, cancel := context.WithTimeout(ctx, startTimeout)
 		defer cancel()
@@ -86,13 +88,21 @@ func (l *logSide) start(c *connection, run uint32) {
 		}
 		req.Resume, req.HasResume = l.resume(ctx, c, epoch)
 		var decision cursor.Decision
+		var incomplete bool
 		_, err := l.cursors.Begin(ctx, c.token, func(rec cursor.Record) (cursor.Record, bool) {
+			if incomplete = patient && cursor.Incomplete(rec, req); incomplete {
+				return rec, false
+			}
 			next, d := cursor.Start(rec, req)
 			decision = d
 			return next, true
 		})
 		if err != nil {
 			l.logger.Warn("start of a connection not decided, trying again", "orchestrator", c.token, "daemon", c.daemon, "session", c.id, "error", err)
+			c.startFailed(run)
+			return
+		}
+		if incomplete {
 			c.startFailed(run)
 			return
 		}

@@ -12,7 +12,13 @@ type Effect interface{ isEffect() }
 
 // Begin asks for the start of this connection to be decided and written
 // (cursor.Start), then for Started or StartFailed with the same Run.
-type Begin struct{ Run uint32 }
+type Begin struct {
+	Run uint32
+	// Patient: the series of subscribes may not be complete. Where the daemon is
+	// known to want more than it has subscribed to, StartFailed is the answer, so
+	// that nothing it wants is passed because its words came late (invariant 1).
+	Patient bool
+}
 
 // AskLast asks where the orchestrator's newest event stands, then for
 // LastKnown or AskFailed with the same Run. Questions of many sessions are

@@ -81,7 +81,7 @@ type Session struct {
 
 	phase   phase
 	startAt time.Time // gathering: when the start is decided; starting: when it is tried again (zero: under way)
-	startBy time.Time // gathering: the latest startAt
+	startBy time.Time // until then the series of subscribes may not be complete
 
 	epoch eventlog.Epoch
 	// run counts the epochs and starts of this session; answers that belong to
@@ -160,7 +160,7 @@ func (s *Session) Started(run uint32, epoch eventlog.Epoch, entry cursor.Entry, 
 	if s.phase != phaseStarting || run != s.run {
 		return
 	}
-	s.phase, s.startAt = phaseRunning, time.Time{}
+	s.phase, s.startAt, s.retries = phaseRunning, time.Time{}, 0
 	s.epoch, s.resumed = epoch, resumed
 	s.answersFor = entry.AnswersFor
 	s.complete, s.target, s.cause = entry.Floor, entry.Floor, CauseAttach
@@ -181,7 +181,7 @@ func (s *Session) EpochChanged(epoch eventlog.Epoch, now time.Time) {
 	switch {
 	case s.phase == phaseStarting && s.startAt.IsZero():
 		s.run++
-		s.begin()
+		s.begin(now)
 	case s.phase == phaseRunning && epoch != s.epoch:
 		s.run++
 		s.epoch = epoch
@@ -251,12 +251,12 @@ func (s *Session) Tick(now time.Time) {
 	case phaseGathering:
 		if !now.Before(s.startAt) {
 			s.phase, s.startAt = phaseStarting, time.Time{}
-			s.begin()
+			s.begin(now)
 		}
 	case phaseStarting:
 		if !s.startAt.IsZero() && !now.Before(s.startAt) {
 			s.startAt = time.Time{}
-			s.begin()
+			s.begin(now)
 		}
 	case phaseRunning:
 		s.tickOldest(now)
@@ -278,7 +278,7 @@ func (s *Session) Wake() time.Time {
 	return wake
 }
 
-func (s *Session) begin() { s.emit(Begin{Run: s.run}) }
+func (s *Session) begin(now time.Time) { s.emit(Begin{Run: s.run, Patient: now.Before(s.startBy)}) }
 
 func (s *Session) backoff() time.Duration {
 	d := min(retryFirst<<min(s.retries, 10), retryMost)

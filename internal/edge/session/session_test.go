@@ -181,6 +181,28 @@ func TestStartIsDecidedOnceAfterASeriesOfSubscribes(t *testing.T) {
 	require.NotNil(t, b.begin, "a start that failed is tried again")
 }
 
+func TestStartIsPatientWhileTheSeriesMayNotBeComplete(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, config())
+	b.subscribe("message.*")
+	b.after(50 * time.Millisecond)
+	require.True(t, b.begin.Patient)
+	b.s.StartFailed(b.begin.Run, b.now)
+	b.begin = nil
+	b.subscribe("vp.*")
+	b.after(49 * time.Millisecond)
+	require.Nil(t, b.begin)
+	b.after(time.Millisecond)
+	require.True(t, b.begin.Patient, "what was missing may have come: tried again at once")
+	for b.begin.Patient {
+		b.s.StartFailed(b.begin.Run, b.now)
+		b.begin = nil
+		b.after(b.s.Wake().Sub(b.now))
+		require.NotNil(t, b.begin)
+	}
+	require.Less(t, b.now.Sub(time.Unix(1000, 0)), 5*time.Second, "patience ends")
+}
+
 func TestASeriesOfSubscribesWithoutEndStillStarts(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, config())

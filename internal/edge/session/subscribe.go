@@ -25,6 +25,10 @@ func (s *Session) Subscribe(added []protocol.Subscription, now time.Time) {
 		if s.startAt.After(s.startBy) {
 			s.startAt = s.startBy
 		}
+	case phaseStarting:
+		if !s.startAt.IsZero() { // waiting to try again, maybe for just this
+			s.startAt = now.Add(subscribeSettle)
+		}
 	case phaseRunning:
 		s.dirty = true
 	}
