@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -40,6 +41,8 @@ type corkedConn struct {
 	net.Conn
 	timeout time.Duration
 	chunk   int // most bytes handed over at once; 0: no limit
+
+	closing atomic.Bool // Close has begun
 
 	prefix []byte // owned by the reader: read by net/http before the hijack
 
@@ -112,8 +115,31 @@ func (c *corkedConn) Uncork() error {
 	return c.err
 }
 
-// Close ends the connection and every write that waits.
+// lastWords is how long Close gives to what has been written and not passed on:
+// the library closes right after it has answered the peer's close frame, and
+// that answer may wait behind a cork or a flush.
+const lastWords = 100 * time.Millisecond
+
+// Close passes on what waits, ends the connection and every further write.
 func (c *corkedConn) Close() error {
+	c.mu.Lock()
+	c.closing.Store(true)
+	switch {
+	case c.err != nil:
+	case c.state == gathering:
+		c.flushLocked()
+	case c.state == flushing:
+		_ = c.SetWriteDeadline(time.Now().Add(lastWords))
+		for c.err == nil && c.state == flushing {
+			c.changed.Wait()
+		}
+	}
+	c.mu.Unlock()
+	return c.abort()
+}
+
+// abort ends the connection and every write that waits, at once.
+func (c *corkedConn) abort() error {
 	err := c.Conn.Close()
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -164,12 +190,16 @@ func (c *corkedConn) writeAll(p []byte) error {
 		if c.chunk > 0 && len(part) > c.chunk {
 			part = part[:c.chunk]
 		}
-		if err := c.SetWriteDeadline(time.Now().Add(c.timeout)); err != nil {
+		timeout := c.timeout
+		if c.closing.Load() {
+			timeout = lastWords
+		}
+		if err := c.SetWriteDeadline(time.Now().Add(timeout)); err != nil {
 			return err
 		}
 		n, err := c.Conn.Write(part)
 		p = p[n:]
-		progress := n > 0 && c.chunk == 0 && errors.Is(err, os.ErrDeadlineExceeded)
+		progress := n > 0 && c.chunk == 0 && !c.closing.Load() && errors.Is(err, os.ErrDeadlineExceeded)
 		if err != nil && !progress {
 			return err
 		}

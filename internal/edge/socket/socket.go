@@ -137,7 +137,7 @@ func (s *Socket) Close(code int, reason string) {
 }
 
 // Cut ends the connection at once, without a close frame.
-func (s *Socket) Cut() { _ = s.raw.Close() }
+func (s *Socket) Cut() { _ = s.raw.abort() }
 
 // Ping reports whether the peer answers before the context ends. The
 // connection stays open either way.

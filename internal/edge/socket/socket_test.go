@@ -247,6 +247,29 @@ func TestThePeersCloseIsReported(t *testing.T) {
 	require.Equal(t, Ending{Code: CodeNormal, Reason: "bye", ByPeer: true}, <-p.ending)
 }
 
+// The library answers a close frame and closes at once; the answer used to be
+// lost behind the cork when the writer was at work.
+func TestThePeersCloseIsAnsweredWhileTheWriterGathers(t *testing.T) {
+	t.Parallel()
+	f := start(t, defaults(), false)
+	conn, p := f.dial(t)
+	at, release := make(chan struct{}), make(chan struct{})
+	p.socket.SendEvents(Frame{Text: slowText{at, release}})
+	<-at
+	require.NoError(t, conn.Close(websocket.StatusNormalClosure, ""))
+	close(release)
+	require.Equal(t, Ending{Code: 1000, ByPeer: true}, <-p.ending)
+}
+
+// slowText is a frame whose text takes a while to make.
+type slowText struct{ at, release chan struct{} }
+
+func (s slowText) AppendText(b []byte) ([]byte, error) {
+	close(s.at)
+	<-s.release
+	return append(b, "late"...), nil
+}
+
 func TestABrokenConnectionIsReported(t *testing.T) {
 	t.Parallel()
 	f := start(t, defaults(), false)

@@ -79,11 +79,11 @@ func (s *Socket) writeEvents(events []Frame) error {
 
 // failed ends the connection; the reader notices and reports it.
 func (s *Socket) failed(err error) {
-	reason := "connection broken"
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		reason = ReasonStuck
+	// Of any other failure the reader knows the cause: the peer's close frame,
+	// if there was one.
+	if errors.Is(err, os.ErrDeadlineExceeded) && !s.raw.closing.Load() {
+		s.begin(Ending{Code: CodeAbnormal, Reason: ReasonStuck, ByPeer: true})
 	}
-	s.begin(Ending{Code: CodeAbnormal, Reason: reason, ByPeer: true})
 	s.Cut()
 	s.mu.Lock()
 	defer s.mu.Unlock()
