@@ -3,7 +3,7 @@ package cursor
 import (
 	"testing"
 
-	"go.uber.org/goleak"
+	"github.com/neolith/daemon-gateway/internal/testserver"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testserver.Main(m) }

@@ -13,7 +13,6 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 
 	"github.com/neolith/daemon-gateway/internal/eventlog"
 	"github.com/neolith/daemon-gateway/internal/settings"
@@ -21,7 +20,7 @@ import (
 	"github.com/neolith/daemon-gateway/pkg/event"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m, testserver.LeakOptions()...) }
+func TestMain(m *testing.M) { testserver.Main(m) }
 
 const waitTime = 30 * time.Second
 

@@ -11,14 +11,13 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 
 	"github.com/neolith/daemon-gateway/internal/natsconn"
 	"github.com/neolith/daemon-gateway/internal/settings"
 	"github.com/neolith/daemon-gateway/internal/testserver"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m, testserver.LeakOptions()...) }
+func TestMain(m *testing.M) { testserver.Main(m) }
 
 const waitTime = 30 * time.Second
 

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -18,7 +17,6 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 
 	"github.com/neolith/daemon-gateway/internal/delivery"
 	"github.com/neolith/daemon-gateway/internal/eventlog"
@@ -30,21 +28,7 @@ import (
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
 
-// TestMain fails the package on leaked goroutines. memberlist's handlers of
-// accepted streams may outlive their node until their deadline of 5 s.
-func TestMain(m *testing.M) {
-	code := m.Run()
-	deadline := time.Now().Add(8 * time.Second)
-	err := goleak.Find()
-	for err != nil && time.Now().Before(deadline) {
-		err = goleak.Find()
-	}
-	if err != nil && code == 0 {
-		fmt.Fprintln(os.Stderr, "leaked goroutines:", err)
-		code = 1
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { testserver.Main(m) }
 
 const (
 	partitions = 2

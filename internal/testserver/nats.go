@@ -8,7 +8,6 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"go.uber.org/goleak"
 )
 
 const startTimeout = 20 * time.Second
@@ -118,18 +117,4 @@ func connect(t testing.TB, url string) jetstream.JetStream {
 		t.Fatalf("JetStream on %s: %v", url, err)
 	}
 	return js
-}
-
-// LeakOptions are for a TestMain that looks for leaked goroutines: a NATS server
-// that is shut down in the middle of creating a stream leaves some of its own.
-func LeakOptions() []goleak.Option {
-	const module = "github.com/nats-io/nats-server/v2/server"
-	var options []goleak.Option
-	for _, function := range []string{
-		module + "/ats.Register.func1",
-		module + ".(*fileStore).flushStreamStateLoop",
-	} {
-		options = append(options, goleak.IgnoreTopFunction(function))
-	}
-	return options
 }
