@@ -147,6 +147,8 @@ func TestVerifyClaims(t *testing.T) {
 		{name: "two orchestrators", claims: jwt.MapClaims{"orchestratorId": "orch-2"}, want: auth.ReasonInvalidClaim},
 		{name: "orchestrator too long", claims: jwt.MapClaims{"sub": strings.Repeat("o", 129)}, want: auth.ReasonInvalidClaim},
 		{name: "orchestrator is a number", claims: jwt.MapClaims{"sub": 7}, want: auth.ReasonMalformed},
+		{name: "orchestrator of a canary", claims: jwt.MapClaims{"sub": "_canary_edge-1"}, want: auth.ReasonInvalidClaim},
+		{name: "canary in the other place", claims: jwt.MapClaims{"sub": nil, "orchestratorId": "_canary_edge-1"}, want: auth.ReasonInvalidClaim},
 		{name: "daemon too long", claims: jwt.MapClaims{"daemonId": strings.Repeat("d", 129)}, want: auth.ReasonInvalidClaim},
 		{name: "no daemon", claims: jwt.MapClaims{"daemonId": nil}},
 		{name: "scopes are text", claims: jwt.MapClaims{"scopes": "messages:read"}, want: auth.ReasonMalformed},

@@ -7,6 +7,7 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 
+	"github.com/neolith/daemon-gateway/internal/canary"
 	"github.com/neolith/daemon-gateway/internal/settings"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
@@ -145,6 +146,8 @@ func (v *Verifier) refusal(c *claims) Reason {
 		return ReasonInvalidClaim
 	case c.orchestrator().Validate() != nil:
 		return ReasonInvalidClaim
+	case canary.Reserved(c.orchestrator()):
+		return ReasonInvalidClaim // the gateway's own
 	case c.DaemonID != "" && protocol.DaemonID(c.DaemonID).Validate() != nil:
 		return ReasonInvalidClaim
 	}

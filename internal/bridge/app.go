@@ -28,8 +28,10 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
+	"golang.org/x/time/rate"
 
 	"github.com/neolith/daemon-gateway/internal/admin"
+	"github.com/neolith/daemon-gateway/internal/canary"
 	"github.com/neolith/daemon-gateway/internal/eventlog"
 	"github.com/neolith/daemon-gateway/internal/lifecycle"
 	"github.com/neolith/daemon-gateway/internal/natsconn"
@@ -101,10 +103,18 @@ func (a *App) connect() error {
 
 func (a *App) newSource() *source {
 	channels, patterns := a.cfg.Redis.subscriptions()
+	own := canary.Channel(a.cfg.Node())
 	return &source{
-		client: a.redis, channels: channels, patterns: patterns, timing: defaultTiming,
+		client: a.redis, channels: append(channels, own), patterns: patterns, canary: own, timing: defaultTiming,
 		push: func(h heard) { a.pump.drops.overflow(a.inbox.push(h)) },
 		link: a.link, metrics: a.metrics, logger: a.logger,
+	}
+}
+
+func (a *App) newCanaries() *canaries {
+	return &canaries{
+		nc: a.nats.NC, redis: a.redis, channel: canary.Channel(a.cfg.Node()), link: a.link, metrics: a.metrics,
+		logger: a.logger, faults: rate.Sometimes{First: 1, Interval: time.Minute},
 	}
 }
 
@@ -153,6 +163,7 @@ func (a *App) Run(ctx context.Context) error {
 		lost = a.reportLost(left)
 		return err
 	})
+	group.Go("canaries", a.newCanaries().Run)
 	group.Go("NATS", a.nats.Run)
 	group.Go("admin port", func(ctx context.Context) error { return a.serveAdmin(ctx, published) })
 	err := group.Wait()

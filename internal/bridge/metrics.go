@@ -16,6 +16,7 @@ type metrics struct {
 	rejected   *prometheus.CounterVec
 	dropped    prometheus.Counter
 	gaps       prometheus.Counter
+	canaries   *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -36,7 +37,14 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Help: "Messages that go to the dead letters instead of the log.",
 		}, []string{"reason"}),
 	}
-	reg.MustRegister(m.rejected)
+	m.canaries = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "gateway_canary_published_total",
+		Help: "Canaries of this bridge that it has stored in the log (success), or could not bring there (error).",
+	}, []string{"status"})
+	reg.MustRegister(m.rejected, m.canaries)
+	for _, status := range []string{statusSuccess, statusError} {
+		m.canaries.WithLabelValues(status)
+	}
 	for _, r := range rejectReasons {
 		m.rejected.WithLabelValues(string(r))
 	}
@@ -45,6 +53,20 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 
 // reject counts a message that goes to the dead letters.
 func (m *metrics) reject(r event.Reason) { m.rejected.WithLabelValues(string(r)).Inc() }
+
+const (
+	statusSuccess = "success"
+	statusError   = "error"
+)
+
+// canary counts what has become of one.
+func (m *metrics) canary(err error) {
+	status := statusSuccess
+	if err != nil {
+		status = statusError
+	}
+	m.canaries.WithLabelValues(status).Inc()
+}
 
 // watchLink registers what is read off the subscription at each scrape.
 func watchLink(reg prometheus.Registerer, l *link) {

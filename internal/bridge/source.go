@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -50,6 +52,7 @@ type source struct {
 	client   redis.UniversalClient
 	channels []string
 	patterns []string
+	canary   string // one of channels; what comes there is counted apart; may be empty
 	timing   timing
 	push     func(heard)
 	link     *link
@@ -71,6 +74,7 @@ func (s *source) Run(ctx context.Context) error {
 		if lasted >= healthyAfter {
 			failures = 1
 		}
+		s.allowed(err)
 		delay := s.timing.retry.delay(failures)
 		s.logger.Warn("not subscribed on Redis", "error", err, "retry_in", delay)
 		select {
@@ -80,6 +84,17 @@ func (s *source) Run(ctx context.Context) error {
 	}
 	s.link.down(time.Now(), s.link.state().answers, "stopped")
 	return nil
+}
+
+// allowed gives the canary up where its channel may be what Redis refuses: the
+// events matter more.
+func (s *source) allowed(err error) {
+	if s.canary == "" || !isReply(err) || !strings.Contains(err.Error(), "NOPERM") {
+		return
+	}
+	s.logger.Error("Redis refuses a channel; going on without canaries, until the next start", "channel", s.canary, "error", err)
+	s.channels = slices.DeleteFunc(slices.Clone(s.channels), func(name string) bool { return name == s.canary })
+	s.canary = ""
 }
 
 // listen subscribes and receives until that fails or ctx ends. It returns how
@@ -144,8 +159,11 @@ func (s *source) handle(message any) (ended bool) {
 	now := time.Now()
 	switch m := message.(type) {
 	case *redis.Message:
-		s.link.heard(now, true)
-		s.metrics.received.Inc()
+		user := m.Channel != s.canary
+		s.link.heard(now, user)
+		if user {
+			s.metrics.received.Inc()
+		}
 		s.push(heard{channel: m.Channel, body: []byte(m.Payload)})
 	case *redis.Subscription:
 		s.link.heard(now, false)

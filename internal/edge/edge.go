@@ -273,9 +273,12 @@ func (e *Edge) start(partCtx context.Context, log *eventlog.Log) (*running, erro
 	n.parts.Go("net", func(ctx context.Context) error { return n.log.runNet(ctx, e.cfg.Delivery.NetInterval) })
 	n.parts.Go("reconnects", func(ctx context.Context) error { return n.log.runReconnects(ctx, e.reconnected) })
 
+	canaries := newCaller(e.nats.NC, e.directory, e.metrics, e.logger)
+	n.parts.Go("canaries", canaries.Run)
+
 	self := e.directory.Self().Name
 	for _, listen := range []func() (func(), error){
-		func() (func(), error) { return newIntake(e.nats.NC, e.hub, e.metrics, e.logger).serve(self) },
+		func() (func(), error) { return newIntake(e.nats.NC, e.hub, canaries, e.metrics, e.logger).serve(self) },
 		e.prober.serve,
 	} {
 		deaf, err := listen()

@@ -25,10 +25,11 @@ const (
 // intake receives what routers forward and hands it to the connections. Handing
 // over never waits for a client, so a batch is answered within milliseconds.
 type intake struct {
-	nc      *nats.Conn
-	hub     *hub
-	metrics *metrics
-	logger  *slog.Logger
+	nc       *nats.Conn
+	hub      *hub
+	canaries *caller
+	metrics  *metrics
+	logger   *slog.Logger
 
 	workers sync.WaitGroup
 	queues  []chan received
@@ -40,8 +41,8 @@ type received struct {
 	msg   *nats.Msg
 }
 
-func newIntake(nc *nats.Conn, h *hub, m *metrics, logger *slog.Logger) *intake {
-	in := &intake{nc: nc, hub: h, metrics: m, logger: logger, quit: make(chan struct{})}
+func newIntake(nc *nats.Conn, h *hub, canaries *caller, m *metrics, logger *slog.Logger) *intake {
+	in := &intake{nc: nc, hub: h, canaries: canaries, metrics: m, logger: logger, quit: make(chan struct{})}
 	for range runtime.GOMAXPROCS(0) {
 		in.queues = append(in.queues, make(chan received, intakeQueue))
 	}
@@ -101,6 +102,9 @@ func (in *intake) work(queue <-chan received) {
 func (in *intake) handOver(r received) {
 	now := time.Now()
 	for _, f := range r.batch.Events {
+		if in.canaries.forwarded(r.batch.Epoch, f, now) {
+			continue
+		}
 		for _, c := range in.hub.connections(r.batch.Partition, f.Token) {
 			c.forwarded(r.batch.Epoch, f, now)
 		}

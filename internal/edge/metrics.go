@@ -74,6 +74,8 @@ type metrics struct {
 	forwarded       prometheus.Counter
 	hints           prometheus.Counter
 	rateLimited     prometheus.Counter
+	canarySeconds   prometheus.Histogram
+	canaryReceived  prometheus.Gauge
 
 	wsConnections *prometheus.GaugeVec
 	wsEvents      *prometheus.CounterVec
@@ -114,9 +116,22 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		hints:       one("gateway_edge_hints_total", "Hints received from routers."),
 		rateLimited: one("gateway_edge_rate_limited_total", "Messages of daemons not carried out because they were over a limit."),
 	}
+	m.canary(f)
 	m.legacy(f, vec)
 	m.zero()
 	return m
+}
+
+func (m *metrics) canary(f promauto.Factory) {
+	m.canarySeconds = f.NewHistogram(prometheus.HistogramOpts{
+		Name:    "gateway_canary_latency_seconds",
+		Help:    "From this edge's call for a canary to its arrival here: NATS, a bridge, Redis, the log and a router lie between.",
+		Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 60},
+	})
+	m.canaryReceived = f.NewGauge(prometheus.GaugeOpts{
+		Name: "gateway_canary_last_received_timestamp_seconds",
+		Help: "When the last canary arrived, in Unix time; if none has, when this edge began to call for them.",
+	})
 }
 
 func (m *metrics) legacy(f promauto.Factory, vec func(name, help string, labels ...string) *prometheus.CounterVec) {

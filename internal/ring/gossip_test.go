@@ -346,7 +346,7 @@ func TestMetrics(t *testing.T) {
 	require.NoError(t, err)
 	d.Claim(claimOf("o", uuid(1), 1))
 	require.NoError(t, testutil.GatherAndCompare(reg, strings.NewReader(`
-# HELP gateway_directory_claims Claims known, of all edges.
+# HELP gateway_directory_claims Claims known, of all edges; their canaries are not counted.
 # TYPE gateway_directory_claims gauge
 gateway_directory_claims 1
 # HELP gateway_directory_convergence_lag_seconds Age of the oldest disagreement with another edge that is known here.

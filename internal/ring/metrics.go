@@ -80,7 +80,7 @@ func observe(d *Directory, reg prometheus.Registerer) {
 		gauge("gateway_directory_members", "Live members known, this node included.", prometheus.Labels{"tier": string(tier)},
 			func() float64 { return float64(len(d.Members(tier))) })
 	}
-	gauge("gateway_directory_claims", "Claims known, of all edges.", nil,
+	gauge("gateway_directory_claims", "Claims known, of all edges; their canaries are not counted.", nil,
 		func() float64 { return float64(d.table.total.Load()) })
 	gauge("gateway_directory_queue_length", "Directory messages waiting.", prometheus.Labels{"queue": "inbox"},
 		func() float64 { return float64(d.inbox.length()) })

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/neolith/daemon-gateway/internal/canary"
 	"github.com/neolith/daemon-gateway/pkg/event"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
@@ -91,7 +92,7 @@ const (
 type table struct {
 	index *index
 	live  atomic.Pointer[[]*edge]
-	total atomic.Int64
+	total atomic.Int64 // of daemons
 
 	mu       sync.Mutex
 	edges    map[edgeID]*edge // guarded by mu
@@ -263,7 +264,7 @@ func (t *table) putLocked(e *edge, c Claim) bool {
 	// The new one comes before the old one goes, so that no reader sees neither.
 	t.index.add(h)
 	t.pending.add(h)
-	t.total.Add(1)
+	t.count(h, 1)
 	e.hash += c.sum()
 	if old != nil {
 		t.takeOutLocked(e, c.Session)
@@ -287,7 +288,14 @@ func (t *table) takeOutLocked(e *edge, session protocol.SessionID) bool {
 func (t *table) dropLocked(h *held) {
 	t.index.remove(h)
 	t.pending.remove(h)
-	t.total.Add(-1)
+	t.count(h, -1)
+}
+
+// count keeps the number of daemons' claims: canaries are no connections.
+func (t *table) count(h *held, n int64) {
+	if !canary.Reserved(h.Orchestrator) {
+		t.total.Add(n)
+	}
 }
 
 // snapshot returns this edge's own claims and the version they stand at.

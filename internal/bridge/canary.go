@@ -1,0 +1,77 @@
+package bridge
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+
+	"github.com/nats-io/nats.go"
+	"github.com/redis/go-redis/v9"
+	"golang.org/x/time/rate"
+
+	"github.com/neolith/daemon-gateway/internal/canary"
+)
+
+// canaryCalls is how many calls wait for their turn, more than there are edges;
+// the NATS client drops the rest.
+const canaryCalls = 1024
+
+// canaries publishes one on Redis, on this bridge's own channel, for each call
+// of an edge. From there on it is heard and stored like any event.
+type canaries struct {
+	nc      *nats.Conn
+	redis   redis.UniversalClient
+	channel string
+	link    *link
+	metrics *metrics
+	logger  *slog.Logger
+	faults  rate.Sometimes
+}
+
+// Run answers calls until ctx ends.
+func (c *canaries) Run(ctx context.Context) error {
+	calls := make(chan *nats.Msg, canaryCalls)
+	sub, err := c.nc.ChanSubscribe(canary.Subject, calls)
+	if err != nil {
+		return fmt.Errorf("subscribe to the canaries' calls: %w", err)
+	}
+	defer func() { _ = sub.Unsubscribe() }() // the connection may be gone already
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case m := <-calls:
+			c.answer(ctx, m.Data)
+		}
+	}
+}
+
+func (c *canaries) answer(ctx context.Context, call []byte) {
+	err := c.publish(ctx, call)
+	if err == nil || ctx.Err() != nil {
+		return // it counts as a success only when it is stored
+	}
+	c.metrics.canary(err)
+	c.faults.Do(func() { c.logger.Warn("canary not published", "error", err) })
+}
+
+func (c *canaries) publish(ctx context.Context, data []byte) error {
+	call, err := canary.ReadCall(data)
+	if err != nil {
+		return err
+	}
+	// While Redis is away every try would take its time, and calls pile up.
+	if s := c.link.state(); !s.connected {
+		return fmt.Errorf("not subscribed on Redis: %s", s.problem)
+	}
+	body, err := call.Event()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, redisIOTimeout)
+	defer cancel()
+	if err := c.redis.Publish(ctx, c.channel, body).Err(); err != nil {
+		return fmt.Errorf("publish on Redis: %w", err)
+	}
+	return nil
+}
