@@ -58,6 +58,7 @@ type edge struct {
 	hash    uint64                       // guarded by table.mu
 	claims  map[protocol.SessionID]*held // guarded by table.mu
 	digest  atomic.Pointer[digest]       // of the last complete step
+	daemons atomic.Int64                 // claims that are no canaries
 }
 
 func newEdge(name string) *edge {
@@ -291,11 +292,23 @@ func (t *table) dropLocked(h *held) {
 	t.count(h, -1)
 }
 
-// count keeps the number of daemons' claims: canaries are no connections.
+// count keeps the numbers of daemons' claims: canaries are no connections.
 func (t *table) count(h *held, n int64) {
 	if !canary.Reserved(h.Orchestrator) {
 		t.total.Add(n)
+		h.edge.daemons.Add(n)
 	}
+}
+
+// connections returns how many daemons' claims are known of an edge, without
+// waiting.
+func (t *table) connections(id edgeID) int {
+	for _, e := range *t.live.Load() {
+		if e.id == id {
+			return int(e.daemons.Load())
+		}
+	}
+	return 0
 }
 
 // snapshot returns this edge's own claims and the version they stand at.
