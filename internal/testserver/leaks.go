@@ -14,9 +14,12 @@ import (
 // have deadlines of up to 5 s.
 const leakPatience = 8 * time.Second
 
-// Main is a TestMain that fails the package on leaked goroutines.
+// Main is a TestMain that fails the package on leaked goroutines, and ends the
+// PostgreSQL server that its tests have shared.
 func Main(m *testing.M) {
+	sharedPostgres.begin()
 	code := m.Run()
+	sharedPostgres.end()
 	deadline := time.Now().Add(leakPatience)
 	err := goleak.Find(leakOptions()...)
 	for err != nil && time.Now().Before(deadline) {

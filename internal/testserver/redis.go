@@ -120,10 +120,14 @@ type process struct {
 }
 
 func startProcess(binary string, args ...string) (*process, error) {
-	p := &process{cmd: exec.Command(binary, args...), output: &lockedBuffer{}, done: make(chan struct{})}
+	return startCommand(exec.Command(binary, args...))
+}
+
+func startCommand(cmd *exec.Cmd) (*process, error) {
+	p := &process{cmd: cmd, output: &lockedBuffer{}, done: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = p.output, p.output
 	if err := p.cmd.Start(); err != nil {
-		return nil, fmt.Errorf("start %s: %w", binary, err)
+		return nil, fmt.Errorf("start %s: %w", cmd.Path, err)
 	}
 	go func() {
 		defer close(p.done)

@@ -1,0 +1,333 @@
+package testserver
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// PostgresServer is a postgres process that belongs to one test, which may stop
+// and pause it. It keeps its port and its data. Methods may be called at the
+// same time.
+type PostgresServer struct {
+	*Database
+	t       testing.TB
+	cluster *postgresCluster
+}
+
+// Database is a fresh, empty database on a running server.
+type Database struct {
+	url string
+}
+
+// URL is the postgres:// URL of the database.
+func (d *Database) URL() string { return d.url }
+
+// Connect returns a connection to the database, for as long as the test runs.
+func (d *Database) Connect(t testing.TB) *pgx.Conn {
+	t.Helper()
+	conn, err := pgx.Connect(context.Background(), d.url)
+	if err != nil {
+		t.Fatalf("connect to the test's database: %v", err)
+	}
+	t.Cleanup(func() { _ = conn.Close(context.Background()) })
+	return conn
+}
+
+// Postgres returns a fresh database on a server that the tests of this process
+// share, and drops it with the test. The package needs a TestMain that calls
+// Main, which ends the server. It fails the test, saying what to install, where
+// there is no PostgreSQL.
+func Postgres(t testing.TB) *Database {
+	t.Helper()
+	cluster, err := sharedPostgres.get()
+	if err != nil {
+		t.Fatal(err)
+	}
+	name, err := cluster.createDatabase()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := cluster.execute("drop database " + name + " with (force)"); err != nil {
+			t.Errorf("drop the test's database: %v", err)
+		}
+	})
+	return &Database{url: cluster.url(name)}
+}
+
+// OwnPostgres starts a server for this test alone, with one fresh database.
+func OwnPostgres(t testing.TB) *PostgresServer {
+	t.Helper()
+	cluster, err := newPostgresCluster()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(cluster.remove)
+	name, err := cluster.createDatabase()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &PostgresServer{Database: &Database{url: cluster.url(name)}, t: t, cluster: cluster}
+}
+
+// Start starts the server again after Stop, on the same port and data.
+func (s *PostgresServer) Start() {
+	s.t.Helper()
+	if err := s.cluster.start(); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// Stop ends the server at once, as a crash would, and waits until it is gone.
+func (s *PostgresServer) Stop() { s.cluster.stop() }
+
+// Pause stops the server and its sessions from running (SIGSTOP): it accepts
+// connections and answers nothing. Sessions that begin at the same moment may
+// be missed.
+func (s *PostgresServer) Pause() {
+	s.t.Helper()
+	if err := s.cluster.pause(); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// Resume lets a paused server go on.
+func (s *PostgresServer) Resume() { s.cluster.resume() }
+
+// sharedPostgres is the server of Postgres: begun by the first test that needs
+// it, ended by Main.
+var sharedPostgres postgresOfProcess
+
+type postgresOfProcess struct {
+	mu      sync.Mutex
+	main    bool // Main runs, and will end the server
+	cluster *postgresCluster
+	err     error
+}
+
+func (p *postgresOfProcess) get() (*postgresCluster, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.main {
+		return nil, fmt.Errorf("testserver.Postgres needs func TestMain(m *testing.M) { testserver.Main(m) } in its package")
+	}
+	if p.cluster == nil && p.err == nil {
+		p.cluster, p.err = newPostgresCluster()
+	}
+	return p.cluster, p.err
+}
+
+func (p *postgresOfProcess) begin() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.main = true
+}
+
+func (p *postgresOfProcess) end() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.cluster != nil {
+		p.cluster.remove()
+	}
+	p.main, p.cluster = false, nil
+}
+
+// postgresCluster is what PostgreSQL calls a cluster: a data directory and the
+// server on it.
+type postgresCluster struct {
+	install postgresInstall
+	dir     string
+	port    int
+	created atomic.Int64 // databases
+
+	mu      sync.Mutex
+	process *process // nil while stopped
+	paused  []int    // process ids
+}
+
+// postgresUser is the superuser of the cluster. Connections from loopback are
+// trusted: there is no password.
+const postgresUser = "gateway"
+
+func newPostgresCluster() (*postgresCluster, error) {
+	install, err := findPostgres()
+	if err != nil {
+		return nil, err
+	}
+	// Not t.TempDir: its parent is closed to the user that the server runs as.
+	dir, err := os.MkdirTemp("", "daemon-gateway-postgres-")
+	if err != nil {
+		return nil, err
+	}
+	c := &postgresCluster{install: install, dir: dir}
+	if err := c.initialize(); err != nil {
+		c.remove()
+		return nil, err
+	}
+	const attempts = 5
+	for range attempts {
+		if c.port, err = unusedPort(); err != nil {
+			break
+		}
+		if err = c.start(); err == nil {
+			return c, nil
+		}
+	}
+	c.remove()
+	return nil, fmt.Errorf("start postgres: %w", err)
+}
+
+func (c *postgresCluster) data() string { return filepath.Join(c.dir, "data") }
+
+func (c *postgresCluster) initialize() error {
+	if err := c.install.own(c.dir); err != nil {
+		return err
+	}
+	cmd := c.install.command("initdb", "--pgdata", c.data(), "--username", postgresUser, "--auth", "trust",
+		"--encoding", "UTF8", "--locale", "C", "--no-sync", "--no-instructions")
+	cmd.Dir = c.dir
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("initdb: %w: %s", err, out)
+	}
+	return nil
+}
+
+func (c *postgresCluster) start() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.process != nil {
+		return nil
+	}
+	cmd := c.install.command("postgres", "-D", c.data(), "-p", strconv.Itoa(c.port))
+	for _, option := range []string{
+		"listen_addresses=" + loopback, "unix_socket_directories=", "max_connections=200", "shared_buffers=64MB",
+		// The data need not outlive a crash of the machine. They do outlive one of
+		// the server, so synchronous_commit stays.
+		"fsync=off", "full_page_writes=off",
+	} {
+		cmd.Args = append(cmd.Args, "-c", option)
+	}
+	cmd.Dir = c.dir
+	p, err := startCommand(cmd)
+	if err != nil {
+		return err
+	}
+	if err := p.await(startTimeout, c.ping); err != nil {
+		p.signal(syscall.SIGQUIT)
+		return err
+	}
+	c.process = p
+	return nil
+}
+
+// ping reports whether the server answers, and is the one that we started.
+func (c *postgresCluster) ping() error {
+	return withConnection(c.url("postgres"), func(ctx context.Context, conn *pgx.Conn) error {
+		var data string
+		if err := conn.QueryRow(ctx, "show data_directory").Scan(&data); err != nil {
+			return err
+		}
+		if data != c.data() {
+			return fmt.Errorf("port %d belongs to another server", c.port)
+		}
+		return nil
+	})
+}
+
+func (c *postgresCluster) stop() {
+	c.resume()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.process != nil {
+		// Not SIGKILL: its children would go on.
+		c.process.signal(syscall.SIGQUIT)
+		c.process = nil
+	}
+}
+
+func (c *postgresCluster) remove() {
+	c.stop()
+	_ = os.RemoveAll(c.dir)
+}
+
+// pause stops the postmaster first, so that no further child begins, and then
+// asks over a connection that is already there which children there are.
+func (c *postgresCluster) pause() error {
+	return withConnection(c.url("postgres"), func(ctx context.Context, conn *pgx.Conn) error {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.process == nil {
+			return fmt.Errorf("pause postgres: it is not running")
+		}
+		if err := c.pauseLocked(c.process.cmd.Process.Pid); err != nil {
+			return err
+		}
+		rows, _ := conn.Query(ctx, "select pid from pg_stat_activity where pid <> pg_backend_pid()")
+		children, err := pgx.CollectRows(rows, pgx.RowTo[int])
+		if err != nil {
+			return fmt.Errorf("pause postgres: list its processes: %w", err)
+		}
+		for _, pid := range children {
+			if err := c.pauseLocked(pid); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func (c *postgresCluster) pauseLocked(pid int) error {
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		return fmt.Errorf("pause process %d of postgres: %w", pid, err)
+	}
+	c.paused = append(c.paused, pid)
+	return nil
+}
+
+func (c *postgresCluster) resume() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, pid := range c.paused {
+		_ = syscall.Kill(pid, syscall.SIGCONT)
+	}
+	c.paused = nil
+}
+
+func (c *postgresCluster) url(database string) string {
+	return fmt.Sprintf("postgres://%s@%s/%s?sslmode=disable", postgresUser, address(c.port), database)
+}
+
+func (c *postgresCluster) createDatabase() (name string, err error) {
+	name = fmt.Sprintf("test_%d", c.created.Add(1))
+	if err := c.execute("create database " + name); err != nil {
+		return "", fmt.Errorf("create a database for the test: %w", err)
+	}
+	return name, nil
+}
+
+func (c *postgresCluster) execute(sql string) error {
+	return withConnection(c.url("postgres"), func(ctx context.Context, conn *pgx.Conn) error {
+		_, err := conn.Exec(ctx, sql)
+		return err
+	})
+}
+
+func withConnection(url string, use func(context.Context, *pgx.Conn) error) error {
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, url)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close(ctx) }()
+	return use(ctx, conn)
+}

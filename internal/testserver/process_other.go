@@ -1,0 +1,8 @@
+//go:build !linux
+
+package testserver
+
+import "syscall"
+
+// endWithParent does nothing where the kernel does not offer it.
+func endWithParent(*syscall.SysProcAttr, syscall.Signal) {}
