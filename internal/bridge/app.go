@@ -103,9 +103,8 @@ func (a *App) connect() error {
 
 func (a *App) newSource() *source {
 	channels, patterns := a.cfg.Redis.subscriptions()
-	own := canary.Channel(a.cfg.Node())
 	return &source{
-		client: a.redis, channels: append(channels, own), patterns: patterns, canary: own, timing: defaultTiming,
+		client: a.redis, channels: channels, patterns: patterns, canary: canary.Channel(a.cfg.Node()), timing: defaultTiming,
 		push: func(h heard) { a.pump.drops.overflow(a.inbox.push(h)) },
 		link: a.link, metrics: a.metrics, logger: a.logger,
 	}
@@ -113,9 +112,22 @@ func (a *App) newSource() *source {
 
 func (a *App) newCanaries() *canaries {
 	return &canaries{
-		nc: a.nats.NC, redis: a.redis, channel: canary.Channel(a.cfg.Node()), link: a.link, metrics: a.metrics,
+		nc: a.nats.NC, redis: a.redis, channel: a.source.canary, unfit: a.unfitForCanaries, metrics: a.metrics,
 		logger: a.logger, faults: rate.Sometimes{First: 1, Interval: time.Minute},
 	}
+}
+
+// unfitForCanaries says why a canary would do harm now, or cannot arrive.
+func (a *App) unfitForCanaries() error {
+	switch s := a.link.state(); {
+	case !s.connected: // every try would take its time
+		return fmt.Errorf("not subscribed on Redis: %s", s.problem)
+	case a.source.mute.Load():
+		return errors.New("redis forbids the channel of canaries")
+	case a.pump.depth() > a.cfg.PublishBuffer/2: // where an event might have to make room
+		return errors.New("the buffer is filling")
+	}
+	return nil
 }
 
 func (a *App) bind() (err error) {
@@ -244,13 +256,7 @@ func (a *App) checks() []admin.Check {
 
 func (a *App) checkRedis() (bool, string) {
 	s := a.link.state()
-	switch {
-	case !s.connected:
-		return false, s.problem
-	case s.lastMessage.IsZero():
-		return true, "subscribed, no message heard yet"
-	}
-	return true, "subscribed, last message at " + s.lastMessage.UTC().Format(time.RFC3339)
+	return s.connected, s.detail(time.Now(), a.source.timing.silent)
 }
 
 func (a *App) checkLog() (bool, string) {

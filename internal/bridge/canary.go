@@ -22,7 +22,7 @@ type canaries struct {
 	nc      *nats.Conn
 	redis   redis.UniversalClient
 	channel string
-	link    *link
+	unfit   func() error // why no canary is wanted now, or nil
 	metrics *metrics
 	logger  *slog.Logger
 	faults  rate.Sometimes
@@ -41,18 +41,23 @@ func (c *canaries) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case m := <-calls:
-			c.answer(ctx, m.Data)
+			if err := c.publish(ctx, m.Data); err != nil && ctx.Err() == nil {
+				c.failed(err, calls)
+			}
 		}
 	}
 }
 
-func (c *canaries) answer(ctx context.Context, call []byte) {
-	err := c.publish(ctx, call)
-	if err == nil || ctx.Err() != nil {
-		return // it counts as a success only when it is stored
-	}
+// failed counts a canary that was not published, and with it those that had to
+// wait meanwhile: they would only tell how long, and others follow. A canary
+// counts as a success only when it is stored.
+func (c *canaries) failed(err error, calls <-chan *nats.Msg) {
 	c.metrics.canary(err)
 	c.faults.Do(func() { c.logger.Warn("canary not published", "error", err) })
+	for range len(calls) {
+		<-calls
+		c.metrics.canary(err)
+	}
 }
 
 func (c *canaries) publish(ctx context.Context, data []byte) error {
@@ -60,9 +65,8 @@ func (c *canaries) publish(ctx context.Context, data []byte) error {
 	if err != nil {
 		return err
 	}
-	// While Redis is away every try would take its time, and calls pile up.
-	if s := c.link.state(); !s.connected {
-		return fmt.Errorf("not subscribed on Redis: %s", s.problem)
+	if err := c.unfit(); err != nil {
+		return err
 	}
 	body, err := call.Event()
 	if err != nil {

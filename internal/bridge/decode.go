@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/neolith/daemon-gateway/internal/canary"
 	"github.com/neolith/daemon-gateway/pkg/event"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
@@ -39,9 +40,12 @@ func decode(h heard, maxBytes int) job {
 	if err != nil {
 		return buryInvalid(h.body, err)
 	}
+	if canary.IsChannel(h.channel) {
+		return job{kind: publishing, event: e, body: h.body}
+	}
 	daemon, ok := daemonOfChannel(h.channel)
 	if !ok {
-		return job{kind: publishing, event: e, body: h.body}
+		return publishUser(e, h.body)
 	}
 	return decodeForDaemon(e, daemon, h.body, maxBytes)
 }
@@ -74,7 +78,19 @@ func readdress(e event.Event, orchestrator protocol.OrchestratorID, body []byte,
 	if err != nil {
 		return buryInvalid(body, err)
 	}
-	return job{kind: publishing, event: e, body: fixed}
+	return publishUser(e, fixed)
+}
+
+// publishUser says that an event is to be stored, unless it would pass for a
+// canary.
+func publishUser(e event.Event, body []byte) job {
+	if canary.Reserved(e.OrchestratorID) {
+		return job{
+			kind: burying, event: e, body: body, reason: event.ReasonInvalidField,
+			detail: fmt.Sprintf("field \"orchestratorId\": %q is reserved for the gateway's canaries", e.OrchestratorID),
+		}
+	}
+	return job{kind: publishing, event: e, body: body}
 }
 
 func buryInvalid(body []byte, err error) job {

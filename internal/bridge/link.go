@@ -1,6 +1,8 @@
 package bridge
 
 import (
+	"fmt"
+	"strings"
 	"sync"
 	"time"
 )
@@ -11,14 +13,18 @@ type link struct {
 	mu          sync.Mutex
 	connected   bool // every channel and pattern is confirmed
 	ever        bool
-	answers     bool // Redis answers us, though it may refuse
-	since       time.Time
+	answers     bool          // Redis answers us, though it may refuse
+	since       time.Time     // connected, or not
+	gap         gap           // the last one; zero if there was none
 	away        time.Duration // in all, without the present spell
 	problem     string
-	lastHeard   time.Time // any answer
+	lastHeard   time.Time // any answer; zero while a connection is being made
 	lastMessage time.Time
 	silenceSaid bool
 }
+
+// gap is a time in which messages may have been published unheard.
+type gap struct{ from, to time.Time }
 
 func newLink(now time.Time) *link { return &link{since: now, problem: "not connected yet"} }
 
@@ -27,23 +33,31 @@ func newLink(now time.Time) *link { return &link{since: now, problem: "not conne
 func (l *link) up(now time.Time) (again bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	again = l.ever
 	if !l.connected {
+		if again {
+			l.gap = gap{l.since, now}
+		}
 		l.away += now.Sub(l.since)
 		l.since = now
 	}
-	again = l.ever
 	l.connected, l.ever, l.problem, l.silenceSaid = true, true, "", false
 	return again
 }
 
 // down notes that the subscription is gone. It returns how long it had lasted,
-// 0 if there was none.
-func (l *link) down(now time.Time, answers bool, problem string) (lasted time.Duration) {
+// 0 if there was none. A connection that was dead is gone since it was last
+// heard, not since that was noticed.
+func (l *link) down(now time.Time, dead, answers bool, problem string) (lasted time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.connected {
-		lasted = now.Sub(l.since)
-		l.since = now
+		end := now
+		if dead && l.lastHeard.After(l.since) {
+			end = l.lastHeard
+		}
+		lasted = end.Sub(l.since)
+		l.since = end
 	}
 	l.connected, l.answers, l.problem = false, answers, problem
 	return lasted
@@ -61,17 +75,30 @@ func (l *link) heard(now time.Time, message bool) {
 	}
 }
 
-// dialed restarts the clock of quietFor for a new connection.
+// dialing stops the clock of quietFor: making a connection has limits of its
+// own, and may take as many of them as there are servers to ask.
+func (l *link) dialing() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lastHeard = time.Time{}
+}
+
+// dialed starts the clock of quietFor, if nothing has been heard already.
 func (l *link) dialed(now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.lastHeard = now
+	if l.lastHeard.IsZero() {
+		l.lastHeard = now
+	}
 }
 
 // quietFor returns how long Redis has said nothing at all.
 func (l *link) quietFor(now time.Time) time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.lastHeard.IsZero() {
+		return 0
+	}
 	return now.Sub(l.lastHeard)
 }
 
@@ -80,15 +107,20 @@ func (l *link) quietFor(now time.Time) time.Duration {
 func (l *link) silent(now time.Time, after time.Duration) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	start := l.since
-	if l.lastMessage.After(start) {
-		start = l.lastMessage
-	}
-	if !l.connected || l.silenceSaid || now.Sub(start) < after {
+	if !l.connected || l.silenceSaid || now.Sub(l.silentSinceLocked()) < after {
 		return false
 	}
 	l.silenceSaid = true
 	return true
+}
+
+// silentSinceLocked is when the last message came on this subscription, or the
+// subscription; l.mu is held.
+func (l *link) silentSinceLocked() time.Time {
+	if l.lastMessage.After(l.since) {
+		return l.lastMessage
+	}
+	return l.since
 }
 
 // disconnected returns how long there has been no subscription, in all.
@@ -105,12 +137,41 @@ func (l *link) disconnected(now time.Time) time.Duration {
 func (l *link) state() linkState {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return linkState{connected: l.connected, answers: l.answers, problem: l.problem, lastMessage: l.lastMessage}
+	return linkState{
+		connected: l.connected, answers: l.answers, since: l.since, problem: l.problem,
+		lastMessage: l.lastMessage, silentSince: l.silentSinceLocked(), gap: l.gap,
+	}
 }
 
 type linkState struct {
 	connected   bool
 	answers     bool
+	since       time.Time // connected, or not
 	problem     string
 	lastMessage time.Time
+	silentSince time.Time
+	gap         gap
 }
+
+// detail is what /readyz says of the subscription. It is said to be silent once
+// nothing has been published for that long.
+func (s linkState) detail(now time.Time, silent time.Duration) string {
+	var parts []string
+	switch quiet := now.Sub(s.silentSince); {
+	case !s.connected:
+		parts = append(parts, s.problem, "not subscribed since "+stamp(s.since))
+	case quiet >= silent:
+		parts = append(parts, fmt.Sprintf("subscribed, but nothing is published there for %v; check REDIS_CHANNELS and REDIS_PATTERNS",
+			quiet.Round(time.Second)))
+	case s.lastMessage.IsZero():
+		parts = append(parts, "subscribed, no message heard yet")
+	default:
+		parts = append(parts, "subscribed, last message at "+stamp(s.lastMessage))
+	}
+	if length := s.gap.to.Sub(s.gap.from); !s.gap.to.IsZero() {
+		parts = append(parts, fmt.Sprintf("last gap from %s for %v", stamp(s.gap.from), length.Round(time.Millisecond)))
+	}
+	return strings.Join(parts, "; ")
+}
+
+func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }

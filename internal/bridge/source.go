@@ -7,10 +7,12 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"slices"
-	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/neolith/daemon-gateway/internal/canary"
 )
 
 // timing is how patient the source is; a struct so that tests need not be.
@@ -52,12 +54,14 @@ type source struct {
 	client   redis.UniversalClient
 	channels []string
 	patterns []string
-	canary   string // one of channels; what comes there is counted apart; may be empty
+	canary   string // the channel of this bridge's canaries
 	timing   timing
 	push     func(heard)
 	link     *link
 	metrics  *metrics
 	logger   *slog.Logger
+
+	mute atomic.Bool // the canary's channel is left out; written by Run
 }
 
 // errDead is why a connection is given up that no longer answers pings.
@@ -74,7 +78,7 @@ func (s *source) Run(ctx context.Context) error {
 		if lasted >= healthyAfter {
 			failures = 1
 		}
-		s.allowed(err)
+		s.refused(err)
 		delay := s.timing.retry.delay(failures)
 		s.logger.Warn("not subscribed on Redis", "error", err, "retry_in", delay)
 		select {
@@ -82,19 +86,24 @@ func (s *source) Run(ctx context.Context) error {
 		case <-time.After(delay):
 		}
 	}
-	s.link.down(time.Now(), s.link.state().answers, "stopped")
+	s.link.down(time.Now(), false, s.link.state().answers, "stopped")
 	return nil
 }
 
-// allowed gives the canary up where its channel may be what Redis refuses: the
-// events matter more.
-func (s *source) allowed(err error) {
-	if s.canary == "" || !isReply(err) || !strings.Contains(err.Error(), "NOPERM") {
-		return
+// refused makes every other attempt without the canary where Redis forbids a
+// channel: it does not say which, and the events matter more.
+func (s *source) refused(err error) {
+	if redis.HasErrorPrefix(err, "NOPERM") {
+		s.mute.Store(!s.mute.Load())
 	}
-	s.logger.Error("Redis refuses a channel; going on without canaries, until the next start", "channel", s.canary, "error", err)
-	s.channels = slices.DeleteFunc(slices.Clone(s.channels), func(name string) bool { return name == s.canary })
-	s.canary = ""
+}
+
+// names returns the channels to subscribe to.
+func (s *source) names() []string {
+	if s.mute.Load() {
+		return s.channels
+	}
+	return append(slices.Clone(s.channels), s.canary)
 }
 
 // listen subscribes and receives until that fails or ctx ends. It returns how
@@ -103,7 +112,7 @@ func (s *source) listen(ctx context.Context) (lasted time.Duration, err error) {
 	// hard outlives ctx by the grace, so that the end can be orderly.
 	hard, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	sub := s.client.Subscribe(hard)
-	s.link.dialed(time.Now())
+	s.link.dialing()
 	watched := make(chan struct{})
 	go func() {
 		defer close(watched)
@@ -115,14 +124,15 @@ func (s *source) listen(ctx context.Context) (lasted time.Duration, err error) {
 		_ = sub.Close() // fails only if the watch has closed it
 	}()
 	if err := s.subscribe(hard, sub); err != nil {
-		return s.fail(hard, err), fmt.Errorf("subscribe: %w", err)
+		return s.fail(err), fmt.Errorf("subscribe: %w", err)
 	}
+	s.link.dialed(time.Now())
 	return s.receive(hard, sub)
 }
 
 func (s *source) subscribe(ctx context.Context, sub *redis.PubSub) error {
-	if len(s.channels) > 0 {
-		if err := sub.Subscribe(ctx, s.channels...); err != nil {
+	if names := s.names(); len(names) > 0 {
+		if err := sub.Subscribe(ctx, names...); err != nil {
 			return err
 		}
 	}
@@ -139,7 +149,7 @@ func (s *source) receive(hard context.Context, sub *redis.PubSub) (lasted time.D
 			if cause := context.Cause(hard); cause != nil {
 				err = cause
 			}
-			lasted := s.fail(hard, err)
+			lasted := s.fail(err)
 			// go-redis has already subscribed on another connection, or says at
 			// once that it could not. What comes there is not to be thrown away.
 			if lasted > 0 && hard.Err() == nil && !isReply(err) {
@@ -159,17 +169,12 @@ func (s *source) handle(message any) (ended bool) {
 	now := time.Now()
 	switch m := message.(type) {
 	case *redis.Message:
-		user := m.Channel != s.canary
-		s.link.heard(now, user)
-		if user {
-			s.metrics.received.Inc()
-		}
-		s.push(heard{channel: m.Channel, body: []byte(m.Payload)})
+		s.take(m, now)
 	case *redis.Subscription:
 		s.link.heard(now, false)
 		switch m.Kind {
 		case "subscribe", "psubscribe":
-			if m.Count == len(s.channels)+len(s.patterns) {
+			if m.Count == len(s.names())+len(s.patterns) {
 				s.subscribed(now)
 			}
 		default:
@@ -181,9 +186,31 @@ func (s *source) handle(message any) (ended bool) {
 	return false
 }
 
+func (s *source) take(m *redis.Message, now time.Time) {
+	h := heard{channel: m.Channel, body: []byte(m.Payload)}
+	if !canary.IsChannel(m.Channel) {
+		s.link.heard(now, true)
+		s.metrics.received.Inc()
+		s.push(h)
+		return
+	}
+	s.link.heard(now, false)
+	if m.Channel != s.canary || m.Pattern != "" {
+		return // a wide pattern brings other bridges' canaries, and ours once more
+	}
+	if _, err := canary.ReadEvent(h.body); err != nil {
+		s.metrics.canary(err)
+		return
+	}
+	s.push(h)
+}
+
 // subscribed notes that all subscriptions are confirmed. Every time but the
 // first there was a gap: Redis keeps nothing for those who are not there.
 func (s *source) subscribed(now time.Time) {
+	if s.mute.Load() {
+		s.logger.Error("Redis forbids this bridge the channel of its canaries; going on without them", "channel", s.canary)
+	}
 	if again := s.link.up(now); again {
 		s.metrics.gaps.Inc()
 		s.logger.Warn("subscribed on Redis again; what was published meanwhile may be lost",
@@ -193,8 +220,8 @@ func (s *source) subscribed(now time.Time) {
 	s.logger.Info("subscribed on Redis", "channels", s.channels, "patterns", s.patterns)
 }
 
-func (s *source) fail(hard context.Context, err error) (lasted time.Duration) {
-	return s.link.down(time.Now(), isReply(err), err.Error())
+func (s *source) fail(err error) (lasted time.Duration) {
+	return s.link.down(time.Now(), errors.Is(err, errDead), isReply(err), err.Error())
 }
 
 // isReply tells a refusal by Redis from a failure to reach it.
@@ -236,9 +263,9 @@ func (s *source) watch(ctx, hard context.Context, cancel context.CancelCauseFunc
 // take what is on its way: Redis confirms after the last message.
 func (s *source) unsubscribe(hard context.Context, cancel context.CancelCauseFunc, sub *redis.PubSub) {
 	if s.link.state().connected {
-		_ = sub.Unsubscribe(hard, s.channels...)
+		_ = sub.Unsubscribe(hard)
 		if len(s.patterns) > 0 {
-			_ = sub.PUnsubscribe(hard, s.patterns...)
+			_ = sub.PUnsubscribe(hard)
 		}
 		select {
 		case <-hard.Done(): // receive loop has seen the confirmation

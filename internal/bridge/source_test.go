@@ -14,6 +14,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"github.com/neolith/daemon-gateway/internal/canary"
 	"github.com/neolith/daemon-gateway/internal/settings"
 	"github.com/neolith/daemon-gateway/internal/testserver"
 )
@@ -51,7 +52,7 @@ func listen(t *testing.T, cfg RedisConfig, change func(*timing)) *listener {
 	channels, patterns := cfg.subscriptions()
 	l := &listener{in: newInbox(1000, 1<<20), log: &logBuffer{}}
 	l.source = &source{
-		client: client, channels: channels, patterns: patterns, timing: defaultTiming,
+		client: client, channels: channels, patterns: patterns, canary: canary.Channel("test"), timing: defaultTiming,
 		push: func(h heard) { l.in.push(h) }, link: newLink(time.Now()),
 		metrics: newMetrics(prometheus.NewPedanticRegistry()), logger: slog.New(slog.NewTextHandler(l.log, nil)),
 	}
@@ -133,7 +134,7 @@ func TestLinkSaysOneSilenceOnce(t *testing.T) {
 	require.False(t, l.silent(start.Add(time.Minute), time.Minute))
 	require.True(t, l.silent(start.Add(time.Hour), time.Minute))
 	require.False(t, l.silent(start.Add(2*time.Hour), time.Minute))
-	require.Equal(t, 2*time.Hour-time.Second, l.down(start.Add(2*time.Hour), false, "gone"))
+	require.Equal(t, 2*time.Hour-time.Second, l.down(start.Add(2*time.Hour), false, false, "gone"))
 	require.Equal(t, 11*time.Second, l.disconnected(start.Add(2*time.Hour+10*time.Second)))
 	require.True(t, l.up(start.Add(3*time.Hour)), "a gap")
 }

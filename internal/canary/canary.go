@@ -68,6 +68,9 @@ func Orchestrator(edge string) protocol.OrchestratorID {
 // it is none of Neolith's, whose subscribers are not to see canaries.
 func Channel(bridge string) string { return channelPrefix + string(event.TokenOf(bridge)) }
 
+// IsChannel reports whether a Redis channel is that of a bridge's canaries.
+func IsChannel(name string) bool { return strings.HasPrefix(name, channelPrefix) }
+
 // ReadCall reads a call; the error says why it is not to be followed.
 func ReadCall(data []byte) (Call, error) {
 	var c Call
@@ -100,5 +103,9 @@ func ReadEvent(body []byte) (Call, error) {
 	if e.Type != EventType {
 		return Call{}, fmt.Errorf("an event of type %q is not a canary", e.Type)
 	}
-	return ReadCall(e.Payload)
+	c, err := ReadCall(e.Payload)
+	if err == nil && c.Orchestrator != e.OrchestratorID {
+		return Call{}, fmt.Errorf("a canary for %q is addressed to %q", c.Orchestrator, e.OrchestratorID)
+	}
+	return c, err
 }

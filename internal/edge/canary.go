@@ -23,6 +23,7 @@ import (
 type caller struct {
 	nc           *nats.Conn
 	directory    directory
+	interval     time.Duration
 	orchestrator protocol.OrchestratorID
 	token        event.Token
 	began        time.Time
@@ -34,22 +35,22 @@ type caller struct {
 	last  uint64 // the newest sequence that arrived
 }
 
-func newCaller(nc *nats.Conn, d directory, m *metrics, logger *slog.Logger) *caller {
+func newCaller(nc *nats.Conn, d directory, interval time.Duration, m *metrics, logger *slog.Logger) *caller {
 	id := canary.Orchestrator(d.Self().Name)
 	return &caller{
-		nc: nc, directory: d, orchestrator: id, token: event.TokenOf(id), began: time.Now(), metrics: m, logger: logger,
+		nc: nc, directory: d, interval: interval, orchestrator: id, token: event.TokenOf(id), began: time.Now(),
+		metrics: m, logger: logger,
 	}
 }
 
 // Run claims the pseudo-orchestrator and calls until ctx ends. The claim ends
 // with the membership.
 func (c *caller) Run(ctx context.Context) error {
-	c.metrics.canaryReceived.SetToCurrentTime() // its age begins now
 	c.directory.Claim(ring.Claim{
 		Orchestrator: c.token, Session: protocol.SessionID(uuid.NewString()), Daemon: "canary", Generation: 1,
 	})
 	// Jittered, so that the edges of a cluster do not call in step.
-	for wait := rand.N(canary.Interval); ; wait = canary.Interval {
+	for wait := rand.N(c.interval); ; wait = c.interval {
 		select {
 		case <-ctx.Done():
 			return nil

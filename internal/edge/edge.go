@@ -30,6 +30,7 @@ import (
 	"github.com/neolith/daemon-gateway/internal/admin"
 	"github.com/neolith/daemon-gateway/internal/auth"
 	"github.com/neolith/daemon-gateway/internal/buildinfo"
+	"github.com/neolith/daemon-gateway/internal/canary"
 	"github.com/neolith/daemon-gateway/internal/cursor"
 	"github.com/neolith/daemon-gateway/internal/eventlog"
 	"github.com/neolith/daemon-gateway/internal/lifecycle"
@@ -59,9 +60,10 @@ type Edge struct {
 	admission *admission
 	prober    *prober
 
-	reconnected chan struct{} // NATS has come back
-	logState    atomic.Value  // string: what opening the log waits for; "" when it is open
-	undo        lifecycle.Stack
+	canaryInterval time.Duration // between two calls; a field so that tests need not wait
+	reconnected    chan struct{} // NATS has come back
+	logState       atomic.Value  // string: what opening the log waits for; "" when it is open
+	undo           lifecycle.Stack
 }
 
 // New wires an edge and binds its addresses: daemons, admin and gossip. It
@@ -71,7 +73,7 @@ func New(cfg Config, logger *slog.Logger) (_ *Edge, err error) {
 	logger = logger.With("node", cfg.Node())
 	e := &Edge{
 		cfg: cfg, base: logger, logger: logger.With("component", "edge"),
-		registry: prometheus.NewRegistry(), reconnected: make(chan struct{}, 1),
+		registry: prometheus.NewRegistry(), reconnected: make(chan struct{}, 1), canaryInterval: canary.Interval,
 	}
 	e.logState.Store("starting")
 	defer func() {
@@ -273,7 +275,7 @@ func (e *Edge) start(partCtx context.Context, log *eventlog.Log) (*running, erro
 	n.parts.Go("net", func(ctx context.Context) error { return n.log.runNet(ctx, e.cfg.Delivery.NetInterval) })
 	n.parts.Go("reconnects", func(ctx context.Context) error { return n.log.runReconnects(ctx, e.reconnected) })
 
-	canaries := newCaller(e.nats.NC, e.directory, e.metrics, e.logger)
+	canaries := newCaller(e.nats.NC, e.directory, e.canaryInterval, e.metrics, e.logger)
 	n.parts.Go("canaries", canaries.Run)
 
 	self := e.directory.Self().Name

@@ -101,8 +101,10 @@ func (in *intake) work(queue <-chan received) {
 
 func (in *intake) handOver(r received) {
 	now := time.Now()
+	events := len(r.batch.Events)
 	for _, f := range r.batch.Events {
 		if in.canaries.forwarded(r.batch.Epoch, f, now) {
+			events-- // no user's
 			continue
 		}
 		for _, c := range in.hub.connections(r.batch.Partition, f.Token) {
@@ -115,7 +117,7 @@ func (in *intake) handOver(r received) {
 		}
 	}
 	in.metrics.batches.WithLabelValues("ok").Inc()
-	in.metrics.forwarded.Add(float64(len(r.batch.Events)))
+	in.metrics.forwarded.Add(float64(events))
 	in.metrics.hints.Add(float64(len(r.batch.Hints)))
 	if err := r.msg.Respond(nil); err != nil {
 		in.logger.Debug("receipt not sent, the router sends the batch again", "error", err)

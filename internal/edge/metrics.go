@@ -130,8 +130,9 @@ func (m *metrics) canary(f promauto.Factory) {
 	})
 	m.canaryReceived = f.NewGauge(prometheus.GaugeOpts{
 		Name: "gateway_canary_last_received_timestamp_seconds",
-		Help: "When the last canary arrived, in Unix time; if none has, when this edge began to call for them.",
+		Help: "When the last canary arrived, in Unix time; if none has, when this edge started.",
 	})
+	m.canaryReceived.SetToCurrentTime()
 }
 
 func (m *metrics) legacy(f promauto.Factory, vec func(name, help string, labels ...string) *prometheus.CounterVec) {
