@@ -20,13 +20,13 @@ func laidOut(t *testing.T) *world {
 
 func TestFaultsAreChosenByPattern(t *testing.T) {
 	t.Parallel()
-	all, err := choose("*")
+	all, err := choose("*", true)
 	require.NoError(t, err)
 	require.Len(t, all, len(allFaults()))
-	some, err := choose("kill-edge,pause-*nats*,kill-*edge*")
+	some, err := choose("kill-edge,pause-*nats*,kill-*edge*", true)
 	require.NoError(t, err)
 	require.Equal(t, []string{"kill-edge", "pause-nats", "pause-all-nats", "kill-all-edges"}, names(some))
-	_, err = choose("kill-edge,nonsense")
+	_, err = choose("kill-edge,nonsense", true)
 	require.ErrorContains(t, err, `no fault matches "nonsense"`)
 }
 
@@ -36,8 +36,8 @@ func TestTheSameSeedDrawsTheSameTargets(t *testing.T) {
 	draw := func() (drawn []string) {
 		random := w.options.random(1)
 		for _, f := range allFaults() {
-			for _, p := range f.targets(w, random) {
-				drawn = append(drawn, f.name+" "+p.Name())
+			for _, b := range f.draw(w, random) {
+				drawn = append(drawn, f.name+" "+b.what)
 			}
 		}
 		return drawn
@@ -52,7 +52,7 @@ func TestCalmIsWhatNoFaultTouches(t *testing.T) {
 	w := laidOut(t)
 	start := time.Unix(1000, 0)
 	at := func(seconds int) time.Time { return start.Add(time.Duration(seconds) * time.Second) }
-	w.nemesis.done = []*injury{{targets: []string{"edge-1"}, began: at(10), mended: at(12)}, {targets: []string{"nats-2"}, began: at(30)}}
+	w.nemesis.done = []*injury{{touches: []string{"edge-1"}, began: at(10), mended: at(12)}, {touches: []string{"nats-2"}, began: at(30)}}
 	concerns := func(name string) func(string) bool { return func(p string) bool { return p == name } }
 	for _, test := range []struct {
 		from, to, aftermath int

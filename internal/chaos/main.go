@@ -16,8 +16,6 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9/logging"
-
-	"github.com/neolith/daemon-gateway/internal/e2e/cluster"
 )
 
 type options struct {
@@ -30,10 +28,11 @@ type options struct {
 	routers  int
 	dir      string
 	level    string
+	network  demand
 }
 
 func main() {
-	var o options
+	o := options{network: networkAuto}
 	flag.Uint64Var(&o.seed, "seed", 0, "what the run is drawn from; 0: a new one, which is printed")
 	flag.DurationVar(&o.duration, "duration", 3*time.Minute, "how long faults happen")
 	flag.DurationVar(&o.settle, "settle", 90*time.Second, "how long after the last fault the rest may take to be delivered")
@@ -43,6 +42,7 @@ func main() {
 	flag.IntVar(&o.routers, "routers", 2, "routers")
 	flag.StringVar(&o.dir, "dir", "", "where the processes' logs and data go and stay; default: a directory that is removed after a run without violations")
 	flag.StringVar(&o.level, "log-level", "info", "LOG_LEVEL of the nodes")
+	flag.Var(&o.network, "network", "whether each process gets a network namespace, so that links can be cut: \"auto\" (where this machine allows it), \"required\" or \"none\"")
 	flag.Parse()
 	if o.faults == "list" {
 		fmt.Println(strings.Join(names(allFaults()), "\n"))
@@ -66,27 +66,23 @@ func main() {
 
 // run is one run from the building of the programs to the verdict.
 func run(ctx context.Context, o options) (good bool, err error) {
-	faults, err := choose(o.faults)
+	g, err := prepare(ctx, o)
 	if err != nil {
 		return false, err
 	}
-	dir := o.dir
-	if dir == "" {
-		if dir, err = os.MkdirTemp("", "gateway-chaos"); err != nil {
-			return false, err
-		}
+	if o.dir == "" {
 		defer func() {
 			if good {
-				_ = os.RemoveAll(dir)
+				_ = os.RemoveAll(g.dir)
 			}
 		}()
 	}
-	fmt.Printf("seed %d, %s of faults, logs in %s\n", o.seed, o.duration, dir)
-	binaries, err := cluster.Build(ctx, dir+"/bin")
+	faults, err := choose(o.faults, g.network != nil)
 	if err != nil {
 		return false, err
 	}
-	w, err := newWorld(ctx, o, binaries, dir)
+	fmt.Printf("seed %d, %s of faults, logs in %s\n", o.seed, o.duration, g.dir)
+	w, err := newWorld(ctx, o, g)
 	if err != nil {
 		return false, err
 	}

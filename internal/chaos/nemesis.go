@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -31,9 +32,13 @@ type nemesis struct {
 // injury is a fault that has happened.
 type injury struct {
 	name    string
-	targets []string
+	targets []string // as they are shown
+	touches []string // names of processes
 	began   time.Time
 	mended  time.Time // what was done is undone; zero: not yet
+	// lingers is how much longer connections may stand still after mended: TCP
+	// doubles its intervals, so up to as long again as a cut has taken.
+	lingers time.Duration
 	ready   time.Time // all nodes say that they are ready; zero: not awaited, or not in time
 }
 
@@ -62,35 +67,62 @@ func (n *nemesis) rage(ctx context.Context, faults []fault, d time.Duration) {
 
 // inject does a fault to its targets, and undoes it.
 func (n *nemesis) inject(ctx context.Context, f fault) *injury {
-	targets := f.targets(n.w, n.random)
+	blows := f.draw(n.w, n.random)
 	x := &injury{name: f.name, began: time.Now()}
-	down := 200*time.Millisecond + time.Duration(n.random.IntN(4000))*time.Millisecond
-	if f.action == pause {
-		down += time.Duration(n.random.IntN(8000)) * time.Millisecond
-	}
-	for _, p := range targets {
-		x.targets = append(x.targets, p.Name())
+	short := 200*time.Millisecond + time.Duration(n.random.IntN(4000))*time.Millisecond
+	long := short + time.Duration(n.random.IntN(8000))*time.Millisecond
+	for _, b := range blows {
+		x.targets = append(x.targets, b.what)
+		x.touches = append(x.touches, b.touches...)
 	}
 	slices.Sort(x.targets)
 	n.mu.Lock()
 	n.done = append(n.done, x)
-	for _, p := range targets {
-		n.broken[p] = true
+	for _, b := range blows {
+		n.broken[b.process] = true
 	}
 	n.mu.Unlock()
-	n.w.say("%s %v", x.name, x.targets)
+	n.w.say("%s %s", x.name, x.what())
 	var tasks sync.WaitGroup
-	for _, p := range targets {
-		tasks.Go(func() { n.hurt(ctx, f.action, p, down) })
+	for _, b := range blows {
+		tasks.Go(func() { n.strike(ctx, b, short, long) })
 	}
 	tasks.Wait()
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	for _, p := range targets {
-		delete(n.broken, p)
+	for _, b := range blows {
+		delete(n.broken, b.process)
 	}
 	x.mended = time.Now()
+	if slices.ContainsFunc(blows, func(b blow) bool { return b.action == cut }) {
+		x.lingers = x.mended.Sub(x.began)
+	}
 	return x
+}
+
+func (x *injury) what() string { return strings.Join(x.targets, ", ") }
+
+// strike strikes a blow and undoes it: a killed process is missed for a short
+// time, since whoever runs it starts it again; other faults may take long.
+func (n *nemesis) strike(ctx context.Context, b blow, short, long time.Duration) {
+	switch b.action {
+	case cut:
+		n.cut(ctx, b, long)
+	case pause:
+		n.hurt(ctx, b.action, b.process, long)
+	default:
+		n.hurt(ctx, b.action, b.process, short)
+	}
+}
+
+func (n *nemesis) cut(ctx context.Context, b blow, down time.Duration) {
+	if err := n.w.network.Cut(b.links...); err != nil {
+		n.complain("%s: %v", b.what, err)
+	}
+	wait(ctx, down)
+	if err := n.w.network.Mend(b.links...); err != nil {
+		n.complain("%s: %v", b.what, err)
+	}
 }
 
 func (n *nemesis) hurt(ctx context.Context, a action, p *cluster.Process, down time.Duration) {
@@ -171,8 +203,8 @@ func (n *nemesis) calm(from, to time.Time, aftermath time.Duration, concerns fun
 	return !slices.ContainsFunc(n.done, func(x *injury) bool {
 		over := to
 		if !x.mended.IsZero() {
-			over = x.mended.Add(aftermath)
+			over = x.mended.Add(aftermath + x.lingers)
 		}
-		return x.began.Before(to) && over.After(from) && slices.ContainsFunc(x.targets, concerns)
+		return x.began.Before(to) && over.After(from) && slices.ContainsFunc(x.touches, concerns)
 	})
 }

@@ -162,7 +162,7 @@ func (v *verdict) print(out io.Writer) bool {
 		if i+1 < len(w.nemesis.done) {
 			until = w.nemesis.done[i+1].began
 		}
-		fmt.Fprintf(table, "%s\t%s\t%.1fs\t%s\t%s\t%s\n", x.name, strings.Join(x.targets, " "), x.began.Sub(w.began).Seconds(),
+		fmt.Fprintf(table, "%s\t%s\t%.1fs\t%s\t%s\t%s\n", x.name, x.what(), x.began.Sub(w.began).Seconds(),
 			seconds(x.began, x.mended), seconds(x.mended, x.ready), waits(stayed, x, until))
 	}
 	_ = table.Flush()

@@ -11,6 +11,7 @@ import (
 
 	"github.com/neolith/daemon-gateway/internal/e2e/cluster"
 	"github.com/neolith/daemon-gateway/internal/e2e/ledger"
+	"github.com/neolith/daemon-gateway/internal/e2e/network"
 	"github.com/neolith/daemon-gateway/internal/e2e/traffic"
 )
 
@@ -27,6 +28,7 @@ const patience = 90 * time.Second
 // world is a cluster with its traffic and its nemesis.
 type world struct {
 	*cluster.Cluster
+	network *network.Network // nil: all processes share loopback
 	options options
 	ledger  *ledger.Ledger
 	log     *traffic.Log
@@ -41,9 +43,10 @@ type world struct {
 // part's draws do not change another's.
 func (o options) random(part uint64) *rand.Rand { return rand.New(rand.NewPCG(o.seed, part)) }
 
-func newWorld(ctx context.Context, o options, binaries cluster.Binaries, dir string) (*world, error) {
+func newWorld(ctx context.Context, o options, g ground) (*world, error) {
 	c, err := cluster.New(cluster.Config{
-		Binaries: binaries, Dir: dir, NATS: 3, Bridges: 2, Routers: o.routers, Edges: 3,
+		Binaries: g.binaries, Dir: g.dir, NATS: 3, Bridges: 2, Routers: o.routers, Edges: 3,
+		Place: g.place(),
 		Settings: map[string]string{
 			"PARTITIONS":      strconv.Itoa(partitions),
 			"STREAM_REPLICAS": "3",
@@ -57,7 +60,7 @@ func newWorld(ctx context.Context, o options, binaries cluster.Binaries, dir str
 	if err != nil {
 		return nil, err
 	}
-	w := &world{Cluster: c, options: o, ledger: ledger.New(), began: time.Now()}
+	w := &world{Cluster: c, network: g.network, options: o, ledger: ledger.New(), began: time.Now()}
 	if err := w.start(ctx); err != nil {
 		report := c.Report(20)
 		w.close()
@@ -129,6 +132,11 @@ func (w *world) breakIt(ctx context.Context, faults []fault) error {
 func (w *world) heal(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
+	if w.network != nil {
+		if err := w.network.MendAll(); err != nil {
+			return err
+		}
+	}
 	for _, p := range w.Processes() {
 		_ = p.Resume()
 		if err := p.Start(); err != nil {

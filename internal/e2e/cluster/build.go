@@ -25,17 +25,9 @@ type Binaries struct {
 // directory within the module. flags, such as -race, are for the gateway's own
 // programs.
 func Build(ctx context.Context, dir string, flags ...string) (Binaries, error) {
-	redis, err := exec.LookPath("redis-server")
+	b, err := Built(dir)
 	if err != nil {
-		return Binaries{}, fmt.Errorf("redis-server is not in PATH: install it " +
-			"(Debian and Ubuntu: apt-get install redis-server; macOS: brew install redis)")
-	}
-	b := Binaries{
-		Edge:   filepath.Join(dir, "edge"),
-		Router: filepath.Join(dir, "router"),
-		Bridge: filepath.Join(dir, "publisher-bridge"),
-		NATS:   filepath.Join(dir, "nats-server"),
-		Redis:  redis,
+		return Binaries{}, err
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return Binaries{}, err
@@ -50,6 +42,22 @@ func Build(ctx context.Context, dir string, flags ...string) (Binaries, error) {
 		return Binaries{}, err
 	}
 	return b, goBuild(ctx, b.NATS, natsModule)
+}
+
+// Built returns what Build has put into dir, and where it found redis-server.
+func Built(dir string) (Binaries, error) {
+	redis, err := exec.LookPath("redis-server")
+	if err != nil {
+		return Binaries{}, fmt.Errorf("redis-server is not in PATH: install it " +
+			"(Debian and Ubuntu: apt-get install redis-server; macOS: brew install redis)")
+	}
+	return Binaries{
+		Edge:   filepath.Join(dir, "edge"),
+		Router: filepath.Join(dir, "router"),
+		Bridge: filepath.Join(dir, "publisher-bridge"),
+		NATS:   filepath.Join(dir, "nats-server"),
+		Redis:  redis,
+	}, nil
 }
 
 func goBuild(ctx context.Context, output string, arguments ...string) error {

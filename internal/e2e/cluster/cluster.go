@@ -26,6 +26,19 @@ type Config struct {
 	// Settings are given to every node, by environment name; they replace the
 	// defaults of the harness.
 	Settings map[string]string
+	// Place says where each process runs. Nil: all of them share loopback.
+	Place func(process string) (Place, error)
+}
+
+func (cfg Config) place(process string) (Place, error) {
+	if cfg.Place == nil {
+		return Place{IP: loopback}, nil
+	}
+	p, err := cfg.Place(process)
+	if err != nil {
+		return Place{}, fmt.Errorf("find a place for %s: %w", process, err)
+	}
+	return p, nil
 }
 
 // Cluster is the processes; none runs before Start. The fields are not changed
@@ -50,10 +63,10 @@ func New(cfg Config) (*Cluster, error) {
 	cfg.Routers, cfg.Edges = orDefault(cfg.Routers, 2), orDefault(cfg.Edges, 3)
 	c := &Cluster{}
 	var err error
-	if c.NATS, err = newNATS(cfg.Binaries.NATS, cfg.Dir, cfg.NATS); err != nil {
+	if c.NATS, err = newNATS(cfg); err != nil {
 		return nil, err
 	}
-	if c.Redis, err = newRedis(cfg.Binaries.Redis, cfg.Dir); err != nil {
+	if c.Redis, err = newRedis(cfg); err != nil {
 		return nil, err
 	}
 	plan, err := c.plan(cfg)
@@ -61,7 +74,7 @@ func New(cfg Config) (*Cluster, error) {
 		return nil, err
 	}
 	for _, p := range plan {
-		n := &Node{Process: newProcess(p.name, cfg.Dir, p.binary, nil, p.environ()), AdminAddr: p.settings["ADMIN_ADDR"]}
+		n := &Node{Process: newProcess(p.name, cfg.Dir, p.place, p.binary, nil, p.environ()), AdminAddr: p.settings["ADMIN_ADDR"]}
 		switch p.binary {
 		case cfg.Binaries.Edge:
 			n.URL = "ws://" + p.settings["LISTEN_ADDR"] + "/daemon/ws"
@@ -85,6 +98,7 @@ func orDefault(n, fallback int) int {
 // planned is a node that is being laid out.
 type planned struct {
 	name, binary string
+	place        Place
 	settings     map[string]string
 }
 
@@ -94,6 +108,10 @@ func (c *Cluster) plan(cfg Config) ([]planned, error) {
 	add := func(tier, binary string, count int) error {
 		for i := range count {
 			p := planned{name: fmt.Sprintf("%s-%d", tier, i+1), binary: binary}
+			var err error
+			if p.place, err = cfg.place(p.name); err != nil {
+				return err
+			}
 			if err := c.settle(&p, cfg); err != nil {
 				return err
 			}
@@ -151,7 +169,7 @@ func (c *Cluster) settle(p *planned, cfg Config) error {
 		wanted = append(wanted, "GOSSIP_ADDR", "LISTEN_ADDR")
 	}
 	for _, name := range wanted {
-		addr, err := reserve()
+		addr, err := p.place.reserve()
 		if err != nil {
 			return err
 		}

@@ -10,6 +10,16 @@ import (
 
 const loopback = "127.0.0.1"
 
+// Place is where a process runs: on this machine, but it may have an address
+// of its own.
+type Place struct {
+	// IP is the address that it listens on.
+	IP string
+	// Command is what to put before a command to have it run there, as the same
+	// process; none by default.
+	Command []string
+}
+
 // Every address must be known before the first process starts, because each
 // names the others', and stay the same over restarts. So ports are taken from
 // below the range that systems give to outgoing connections (32768 on Linux,
@@ -25,13 +35,13 @@ var reserved = struct {
 }{ports: map[int]bool{}}
 
 // reserve returns the address of a port on which nobody listens, never the
-// same twice.
-func reserve() (string, error) {
+// same twice. What has an address of its own has all its ports to itself.
+func (p Place) reserve() (string, error) {
 	const attempts = 1000
 	for range attempts {
 		port := firstPort + rand.IntN(lastPort-firstPort)
-		address := net.JoinHostPort(loopback, strconv.Itoa(port))
-		if take(port) && isFree(address) {
+		address := net.JoinHostPort(p.IP, strconv.Itoa(port))
+		if take(port) && (p.IP != loopback || isFree(address)) {
 			return address, nil
 		}
 	}

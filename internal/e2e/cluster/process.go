@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 )
@@ -32,8 +33,9 @@ type execution struct {
 	code  int           // exit code, -1 for a signal; read after ended
 }
 
-func newProcess(name, dir, path string, args, env []string) *Process {
-	return &Process{name: name, path: path, args: args, env: env, log: filepath.Join(dir, name+".log")}
+func newProcess(name, dir string, place Place, path string, args, env []string) *Process {
+	command := slices.Concat(place.Command, []string{path}, args)
+	return &Process{name: name, path: command[0], args: command[1:], env: env, log: filepath.Join(dir, name+".log")}
 }
 
 // Name is the process's name within its cluster, such as "edge-2".

@@ -39,29 +39,32 @@ func (s *NATSServer) AwaitReady(ctx context.Context) error {
 	})
 }
 
-func newNATS(binary, dir string, n int) ([]*NATSServer, error) {
+func newNATS(cfg Config) ([]*NATSServer, error) {
 	var servers []*NATSServer
 	var routes []string
-	for i := range n {
+	for i := range cfg.NATS {
 		s := &NATSServer{}
-		var err error
-		if s.Addr, err = reserve(); err != nil {
+		name := fmt.Sprintf("nats-%d", i+1)
+		place, err := cfg.place(name)
+		if err != nil {
 			return nil, err
 		}
-		if s.adminAddr, err = reserve(); err != nil {
+		if s.Addr, err = place.reserve(); err != nil {
 			return nil, err
 		}
-		route, err := reserve()
+		if s.adminAddr, err = place.reserve(); err != nil {
+			return nil, err
+		}
+		route, err := place.reserve()
 		if err != nil {
 			return nil, err
 		}
 		routes = append(routes, route)
-		name := fmt.Sprintf("nats-%d", i+1)
-		s.Process = newProcess(name, dir, binary, []string{"-c", filepath.Join(dir, name+".conf")}, os.Environ())
+		s.Process = newProcess(name, cfg.Dir, place, cfg.Binaries.NATS, []string{"-c", filepath.Join(cfg.Dir, name+".conf")}, os.Environ())
 		servers = append(servers, s)
 	}
 	for i, s := range servers {
-		if err := os.WriteFile(filepath.Join(dir, s.Name()+".conf"), s.config(dir, i, routes), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(cfg.Dir, s.Name()+".conf"), s.config(cfg.Dir, i, routes), 0o600); err != nil {
 			return nil, err
 		}
 	}
@@ -94,8 +97,13 @@ type RedisServer struct {
 // URL is where clients connect.
 func (s *RedisServer) URL() string { return "redis://" + s.Addr }
 
-func newRedis(binary, dir string) (*RedisServer, error) {
-	addr, err := reserve()
+func newRedis(cfg Config) (*RedisServer, error) {
+	const name = "redis"
+	place, err := cfg.place(name)
+	if err != nil {
+		return nil, err
+	}
+	addr, err := place.reserve()
 	if err != nil {
 		return nil, err
 	}
@@ -103,8 +111,8 @@ func newRedis(binary, dir string) (*RedisServer, error) {
 	if err != nil {
 		return nil, err
 	}
-	args := []string{"--bind", host, "--port", port, "--save", "", "--appendonly", "no", "--dir", dir}
-	return &RedisServer{Process: newProcess("redis", dir, binary, args, os.Environ()), Addr: addr}, nil
+	args := []string{"--bind", host, "--port", port, "--protected-mode", "no", "--save", "", "--appendonly", "no", "--dir", cfg.Dir}
+	return &RedisServer{Process: newProcess(name, cfg.Dir, place, cfg.Binaries.Redis, args, os.Environ()), Addr: addr}, nil
 }
 
 // AwaitReady waits until the server answers.

@@ -77,6 +77,8 @@ func StartDaemon(l *ledger.Ledger, p Profile) (*Daemon, error) {
 		OnState: d.stateChanged, OnFrame: d.frame, DialContext: d.dial,
 		// Tests want to be back soon, and there is no herd to spread.
 		Backoff: client.Backoff{Min: 50 * time.Millisecond, Max: time.Second},
+		// An edge that cannot be reached is left for the next one.
+		ConnectTimeout: 5 * time.Second,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("daemon %s: %w", p.Daemon, err)
