@@ -1,0 +1,126 @@
+package postgres
+
+import (
+	"errors"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/neolith/daemon-gateway/internal/settings"
+)
+
+// Config says where Neolith's database is.
+type Config struct {
+	DatabaseURL      settings.URL `help:"Neolith's PostgreSQL database, postgres://user:password@host:port/database, as its backend has it; PgBouncer in transaction mode works. Unset: tokens alone decide who may connect, and nothing is written." group:"PostgreSQL"`
+	DatabaseMaxConns int          `help:"Most connections of this node to PostgreSQL." default:"10" min:"1" max:"1000" group:"PostgreSQL"`
+}
+
+// Enabled reports whether there is a database at all.
+func (c Config) Enabled() bool { return c.DatabaseURL != "" }
+
+// Validate reports a URL that cannot be connected to.
+func (c Config) Validate(report func(setting, problem string)) {
+	if !c.Enabled() {
+		return
+	}
+	// The parser's error may quote the password, so it is not passed on.
+	if _, err := c.parse(); err != nil {
+		report("DATABASE_URL", "expected postgres://user:password@host:port/database, with options that PostgreSQL or Prisma knows")
+	}
+}
+
+const (
+	connectTimeout = 3 * time.Second
+	// pingTimeout is for connections that were idle for over a second: one that
+	// a failover has left half open costs no more than this.
+	pingTimeout = time.Second
+	// A connection is renewed after 30 to 35 minutes, so that load follows a
+	// changed DNS name or a new server behind a proxy, not all at once.
+	connLifetime       = 30 * time.Minute
+	connLifetimeJitter = 5 * time.Minute
+	connIdleTime       = 5 * time.Minute
+	healthCheckPeriod  = 30 * time.Second
+)
+
+// target is DATABASE_URL as we use it.
+type target struct {
+	pool   *pgxpool.Config
+	schema string // of Neolith's tables
+}
+
+var errURL = errors.New("DATABASE_URL cannot be used")
+
+// parse turns the URL, which may carry the options that Prisma knows, into a
+// pool's configuration that works through PgBouncer in transaction mode.
+func (c Config) parse() (target, error) {
+	text, schema, err := withoutPrisma(string(c.DatabaseURL))
+	if err != nil {
+		return target{}, err
+	}
+	pool, err := pgxpool.ParseConfig(text)
+	if err != nil {
+		return target{}, errURL
+	}
+	// Nothing is prepared on the server under a name, because the next
+	// transaction may be on another server connection; and nothing is cached
+	// about Neolith's tables, because its migrations change them under us (a
+	// cached description then fails once on each connection). The price is that
+	// arguments travel as text with the type that their Go type implies: SQL
+	// casts where that is not the column's.
+	pool.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeExec
+	pool.ConnConfig.StatementCacheCapacity = 0
+	pool.ConnConfig.DescriptionCacheCapacity = 0
+	pool.ConnConfig.ConnectTimeout = connectTimeout
+	// There is no statement_timeout: PgBouncer refuses it at the start of a
+	// connection, and SET would reach whoever uses the server connection next.
+	// Whoever queries sets a deadline instead; at its end pgx cancels the query
+	// on the server and gives the connection up.
+	pool.MaxConns = int32(c.DatabaseMaxConns)
+	pool.MinConns, pool.MinIdleConns = 0, 0
+	pool.MaxConnLifetime = connLifetime
+	pool.MaxConnLifetimeJitter = connLifetimeJitter
+	pool.MaxConnIdleTime = connIdleTime
+	pool.HealthCheckPeriod = healthCheckPeriod
+	pool.PingTimeout = pingTimeout
+	return target{pool: pool, schema: schema}, nil
+}
+
+// prismaOnly are options of Prisma's that PostgreSQL would refuse. They tell
+// Prisma how to use its own pool and to prepare nothing, and mean nothing here.
+var prismaOnly = []string{"pgbouncer", "connection_limit", "pool_timeout", "socket_timeout", "statement_cache_size"}
+
+// withoutPrisma translates the options of Prisma, whose URL operators already
+// have. The URL is not parsed as a whole: net/url knows no lists of hosts.
+func withoutPrisma(text string) (translated, schema string, err error) {
+	if !strings.HasPrefix(text, "postgres://") && !strings.HasPrefix(text, "postgresql://") {
+		return "", "", errURL
+	}
+	base, query, _ := strings.Cut(text, "?")
+	options, err := url.ParseQuery(query)
+	if err != nil || options.Has("sslidentity") { // a PKCS #12 file
+		return "", "", errURL
+	}
+	schema = "public"
+	if s := options.Get("schema"); s != "" {
+		schema = s
+	}
+	if options.Get("sslaccept") == "strict" {
+		options.Set("sslmode", "verify-full")
+	}
+	// Prisma's sslcert is the authority's certificate; a client's has a key.
+	if ca := options.Get("sslcert"); ca != "" && !options.Has("sslkey") {
+		options.Set("sslrootcert", ca)
+		options.Del("sslcert")
+	}
+	for _, name := range slices.Concat(prismaOnly, []string{"schema", "sslaccept"}) {
+		options.Del(name)
+	}
+	if len(options) == 0 {
+		return base, schema, nil
+	}
+	return base + "?" + options.Encode(), schema, nil
+}
