@@ -1,8 +1,9 @@
 package bridge
 
 import (
+	"net"
 	"slices"
-	"strings"
+	"strconv"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -36,21 +37,34 @@ type RedisConfig struct {
 // Validate reports what cannot be connected to or heard.
 func (c RedisConfig) Validate(report func(setting, problem string)) {
 	// ParseURL's error may quote the password, so it is not passed on.
-	if _, err := redis.ParseURL(string(c.RedisURL)); err != nil {
+	base, err := redis.ParseURL(string(c.RedisURL))
+	if err != nil {
 		report("REDIS_URL", "expected redis://[user:password@]host[:port][/database] or rediss://…")
 	}
 	if c.RedisMasterName != "" && len(c.RedisAddrs) == 0 {
 		report("REDIS_ADDRS", "expected the Sentinels' addresses, since REDIS_MASTER_NAME is given")
 	}
-	for _, addr := range c.RedisAddrs {
-		if !strings.Contains(addr, ":") {
-			report("REDIS_ADDRS", "expected host:port for each")
-			break
-		}
+	if slices.ContainsFunc(c.RedisAddrs, func(addr string) bool { return !isHostPort(addr) }) {
+		report("REDIS_ADDRS", "expected host:port for each")
+	}
+	if err == nil && base.DB != 0 && c.cluster() {
+		report("REDIS_URL", "expected no database number: a Redis Cluster has only one database")
 	}
 	if len(c.RedisChannels)+len(c.RedisPatterns) == 0 {
 		report("REDIS_CHANNELS", "expected a channel, or a pattern in REDIS_PATTERNS: there is nothing to hear")
 	}
+}
+
+// cluster reports whether the servers are nodes of a Redis Cluster.
+func (c RedisConfig) cluster() bool { return len(c.RedisAddrs) > 0 && c.RedisMasterName == "" }
+
+func isHostPort(addr string) bool {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil || host == "" {
+		return false
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	return err == nil && n > 0
 }
 
 // Timeouts of single Redis operations; they also bound how long a stop may wait
@@ -76,6 +90,7 @@ func newRedisClient(c RedisConfig) (redis.UniversalClient, error) {
 		Protocol:      2,
 		DialTimeout:   redisDialTimeout,
 		DialerRetries: 1, // we have a backoff of our own
+		MaxRetries:    -1,
 		ReadTimeout:   redisIOTimeout,
 		WriteTimeout:  redisIOTimeout,
 		// So that a lookup ends with its context.
@@ -84,7 +99,7 @@ func newRedisClient(c RedisConfig) (redis.UniversalClient, error) {
 	if len(c.RedisAddrs) > 0 {
 		options.Addrs = c.RedisAddrs
 		options.MasterName = c.RedisMasterName
-		options.IsClusterMode = c.RedisMasterName == ""
+		options.IsClusterMode = c.cluster()
 		if options.TLSConfig != nil {
 			// Each server has a name of its own, taken from its address.
 			options.TLSConfig = options.TLSConfig.Clone()

@@ -35,6 +35,10 @@ func TestMistakesAreReported(t *testing.T) {
 		"broken URL":        {[]string{"--redis-url=redis://user:hunter2@host:x"}, "REDIS_URL"},
 		"no Sentinels":      {[]string{"--redis-master-name=m"}, "REDIS_ADDRS"},
 		"no port":           {[]string{"--redis-addrs=a,b:1"}, "REDIS_ADDRS"},
+		"no host":           {[]string{"--redis-addrs=:6379"}, "REDIS_ADDRS"},
+		"port is no number": {[]string{"--redis-addrs=a:redis"}, "REDIS_ADDRS"},
+		"a URL":             {[]string{"--redis-addrs=redis://a:6379"}, "REDIS_ADDRS"},
+		"Cluster database":  {[]string{"--redis-url=redis://h/3", "--redis-addrs=a:1"}, "REDIS_URL"},
 		"nothing to hear":   {[]string{"--redis-channels="}, "REDIS_CHANNELS"},
 		"no buffer":         {[]string{"--publish-buffer=0"}, "PUBLISH_BUFFER"},
 		"no time to stop":   {[]string{"--shutdown-timeout=0s"}, "SHUTDOWN_TIMEOUT"},
@@ -63,12 +67,23 @@ func TestRedisClients(t *testing.T) {
 	require.Equal(t, "user", options.Username)
 	require.Equal(t, "redis.example", options.TLSConfig.ServerName)
 
-	cfg.Redis.RedisAddrs = []string{"a:1", "b:2"}
+	cfg.Redis.RedisAddrs, cfg.Redis.RedisMasterName = []string{"a:1", "b:2"}, "m"
+	require.Empty(t, problems(cfg.Redis), "Sentinels do know databases")
+	cfg.Redis.RedisMasterName = ""
+	require.Equal(t, []string{"REDIS_URL"}, problems(cfg.Redis))
+	cfg.Redis.RedisURL = "rediss://user:pw@redis.example:6380"
+	require.Empty(t, problems(cfg.Redis))
 	cluster, err := newRedisClient(cfg.Redis)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = cluster.Close() })
 	require.Equal(t, []string{"a:1", "b:2"}, cluster.(*redis.ClusterClient).Options().Addrs)
 	require.Empty(t, cluster.(*redis.ClusterClient).Options().TLSConfig.ServerName, "each node has its own name")
+}
+
+// problems returns the settings that Validate reports.
+func problems(cfg RedisConfig) (settings []string) {
+	cfg.Validate(func(setting, _ string) { settings = append(settings, setting) })
+	return settings
 }
 
 func TestRepeatedSubscriptionsCountOnce(t *testing.T) {

@@ -53,8 +53,8 @@ func (l *link) down(now time.Time, dead, answers bool, problem string) (lasted t
 	defer l.mu.Unlock()
 	if l.connected {
 		end := now
-		if dead && l.lastHeard.After(l.since) {
-			end = l.lastHeard
+		if dead {
+			end = l.lastHeard // not before since: what made us connected was heard
 		}
 		lasted = end.Sub(l.since)
 		l.since = end

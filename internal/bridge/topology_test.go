@@ -1,18 +1,13 @@
 package bridge
 
 import (
-	"fmt"
 	"net"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"testing"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
-
-	"github.com/neolith/daemon-gateway/internal/testserver"
 )
 
 // redisProcess starts a redis-server in a mode that testserver has not, and
@@ -67,23 +62,4 @@ func TestCluster(t *testing.T) {
 	whose, err := lookupSession(t.Context(), l.client, "d1")
 	require.NoError(t, err)
 	require.EqualValues(t, "vp", whose)
-}
-
-func TestSentinel(t *testing.T) {
-	t.Parallel()
-	master := testserver.Redis(t)
-	host, port, err := net.SplitHostPort(master.Addr())
-	require.NoError(t, err)
-	file := filepath.Join(t.TempDir(), "sentinel.conf")
-	require.NoError(t, os.WriteFile(file, fmt.Appendf(nil, "sentinel monitor neolith %s %s 1\n", host, port), 0o600))
-	sentinel := redisProcess(t, freePorts(t, 1)[0], file, "--sentinel")
-
-	cfg := redisConfig("redis://127.0.0.1:1")
-	cfg.RedisAddrs, cfg.RedisMasterName = []string{sentinel}, "neolith"
-	l := listen(t, cfg, func(*timing) {})
-	eventually(t, l.connected, "subscribed")
-	client := redis.NewClient(&redis.Options{Addr: master.Addr()})
-	t.Cleanup(func() { _ = client.Close() })
-	publish(t, client, "daemon:events", "x")
-	eventually(t, func() bool { return l.in.len() == 1 }, "the master's message is heard")
 }

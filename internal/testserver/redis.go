@@ -7,8 +7,10 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -19,8 +21,12 @@ import (
 type RedisServer struct {
 	t      testing.TB
 	binary string
+	args   []string
 	dir    string
 	port   int
+	// A command that every such server answers, and what only this one answers:
+	// another may have taken the port.
+	question, answer string
 
 	mu      sync.Mutex
 	process *process // nil while stopped
@@ -30,12 +36,20 @@ type RedisServer struct {
 // there is none.
 func Redis(t testing.TB) *RedisServer {
 	t.Helper()
+	return redisWith(t, func(r *RedisServer) { r.args = []string{"--save", "", "--appendonly", "no"} })
+}
+
+// redisWith starts a redis-server; set gives it its arguments.
+func redisWith(t testing.TB, set func(*RedisServer)) *RedisServer {
+	t.Helper()
 	binary, err := exec.LookPath("redis-server")
 	if err != nil {
 		t.Fatalf("this test needs redis-server, which is not in PATH: install it " +
 			"(Debian and Ubuntu: apt-get install redis-server; macOS: brew install redis)")
 	}
 	r := &RedisServer{t: t, binary: binary, dir: t.TempDir()}
+	r.question, r.answer = "CONFIG GET dir", r.dir
+	set(r)
 	const attempts = 5
 	for range attempts {
 		r.port = freePort(t)
@@ -78,8 +92,7 @@ func (r *RedisServer) start() error {
 	if r.process != nil {
 		return nil
 	}
-	p, err := startProcess(r.binary, "--port", strconv.Itoa(r.port), "--bind", loopback,
-		"--save", "", "--appendonly", "no", "--dir", r.dir)
+	p, err := startProcess(r.binary, append(slices.Clone(r.args), "--port", strconv.Itoa(r.port), "--bind", loopback, "--dir", r.dir)...)
 	if err != nil {
 		return err
 	}
@@ -91,8 +104,27 @@ func (r *RedisServer) start() error {
 	return nil
 }
 
+// Freeze stops the server as a machine that is gone: what is sent to it is
+// taken by the kernel, and nothing answers.
+func (r *RedisServer) Freeze() { r.signal(syscall.SIGSTOP) }
+
+// Thaw lets a frozen server go on.
+func (r *RedisServer) Thaw() { r.signal(syscall.SIGCONT) }
+
+func (r *RedisServer) signal(s os.Signal) {
+	r.t.Helper()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.process == nil {
+		r.t.Fatalf("redis-server on port %d does not run", r.port)
+	}
+	if err := r.process.cmd.Process.Signal(s); err != nil {
+		r.t.Fatalf("signal redis-server on port %d: %v", r.port, err)
+	}
+}
+
 // ping reports whether the server answers commands, and is the process that we
-// started (another on the same port has another directory).
+// started.
 func (r *RedisServer) ping() error {
 	conn, err := net.DialTimeout("tcp", r.Addr(), time.Second)
 	if err != nil {
@@ -100,12 +132,12 @@ func (r *RedisServer) ping() error {
 	}
 	defer func() { _ = conn.Close() }()
 	_ = conn.SetDeadline(time.Now().Add(time.Second))
-	if _, err := fmt.Fprintf(conn, "CONFIG GET dir\r\n"); err != nil {
+	if _, err := fmt.Fprintf(conn, "%s\r\n", r.question); err != nil {
 		return err
 	}
 	lines := bufio.NewScanner(conn)
 	for lines.Scan() {
-		if lines.Text() == r.dir {
+		if lines.Text() == r.answer {
 			return nil
 		}
 	}

@@ -1,0 +1,193 @@
+package bridge
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"github.com/neolith/daemon-gateway/internal/settings"
+	"github.com/neolith/daemon-gateway/internal/testserver"
+)
+
+func (b *bridge) gaps() float64 { return testutil.ToFloat64(b.metrics.gaps) }
+
+func clientOf(t *testing.T, server *testserver.RedisServer) *redis.Client {
+	client := redis.NewClient(&redis.Options{Addr: server.Addr()})
+	t.Cleanup(func() { _ = client.Close() })
+	return client
+}
+
+// TestFailover: the master dies, Sentinels choose another, and both bridges
+// find it and say what they have missed.
+func TestFailover(t *testing.T) {
+	t.Parallel()
+	sentinel := testserver.Sentinel(t, 2)
+	s := &site{t: t, nats: testserver.NATS(t), redis: sentinel.Nodes[0]}
+	cfg := s.config()
+	cfg.Redis.RedisURL = "redis://127.0.0.1:1" // its host is not used
+	cfg.Redis.RedisAddrs, cfg.Redis.RedisMasterName = sentinel.Addrs(), testserver.SentinelMaster
+	a, b := s.start(cfg).ready(), s.start(cfg).ready()
+	publish(t, clientOf(t, sentinel.Nodes[0]), "daemon:events", eventJSON("vp", 0))
+	a.settled(1)
+	b.settled(1)
+
+	sentinel.Nodes[0].Stop()
+	asked := sentinel.Sentinels[0]
+	eventually(t, func() bool { return sentinel.Master(asked) != sentinel.Nodes[0] }, "the Sentinels choose another master")
+	for _, bridge := range []*bridge{a, b} {
+		eventually(t, func() bool { return bridge.gaps() > 0 && bridge.link.state().connected }, "the bridge follows")
+		ready, detail := bridge.checkRedis()
+		require.True(t, ready)
+		require.Contains(t, detail, "last gap from ")
+		require.Positive(t, bridge.link.disconnected(time.Now()))
+	}
+	publish(t, clientOf(t, sentinel.Master(asked)), "daemon:events", eventJSON("vp", 1))
+	a.settled(2)
+	b.settled(2)
+	require.Equal(t, eventIDs("vp", 0, 2), ids(s.stored(cfg.Log.Partitions)["vp"]))
+}
+
+// TestFailoverFromAMachineThatIsGone: with the master goes the Sentinel that the
+// bridge has asked so far, and neither closes a connection. The bridge must not
+// wait for that Sentinel for ever.
+func TestFailoverFromAMachineThatIsGone(t *testing.T) {
+	t.Parallel()
+	sentinel := testserver.Sentinel(t, 1)
+	cfg := redisConfig("redis://127.0.0.1:1")
+	cfg.RedisAddrs, cfg.RedisMasterName = sentinel.Addrs()[:1], testserver.SentinelMaster
+	l := listen(t, cfg, func(timing *timing) { timing.ping, timing.dead = 50*time.Millisecond, time.Second })
+	eventually(t, l.connected, "subscribed")
+	sentinel.Sentinels[0].Freeze()
+	sentinel.Nodes[0].Freeze()
+	client := clientOf(t, sentinel.Nodes[1])
+	eventually(t, func() bool {
+		subscribers, err := client.PubSubNumSub(t.Context(), "daemon:events").Result()
+		return err == nil && subscribers["daemon:events"] == 1
+	}, "the bridge finds the new master")
+	publish(t, client, "daemon:events", "x")
+	eventually(t, func() bool { return l.in.len() == 1 }, "the new master's message is heard")
+	require.EqualValues(t, 1, testutil.ToFloat64(l.metrics.gaps))
+}
+
+// TestHalfOpenConnectionIsNoticed: the network swallows everything, so that only
+// silence tells.
+func TestHalfOpenConnectionIsNoticed(t *testing.T) {
+	t.Parallel()
+	server := testserver.Redis(t)
+	network := testserver.RedisProxy(t, server)
+	l := listen(t, redisConfig(network.URL()), func(timing *timing) {
+		timing.ping, timing.dead = 20*time.Millisecond, 200*time.Millisecond
+	})
+	eventually(t, l.connected, "subscribed")
+	before := time.Now()
+	network.Freeze()
+	frozen := time.Now()
+	eventually(t, func() bool { return !l.connected() }, "the silence is noticed")
+	require.Equal(t, 1, l.log.count(errDead.Error()))
+	require.Zero(t, testutil.ToFloat64(l.metrics.gaps), "the gap is not over")
+	eventually(t, func() bool { return l.log.count("not subscribed on Redis") > 1 }, "new connections lead nowhere, and it goes on trying")
+
+	healed := time.Now()
+	network.Heal()
+	eventually(t, l.connected, "subscribed again")
+	require.EqualValues(t, 1, testutil.ToFloat64(l.metrics.gaps))
+	gap := l.link.state().gap
+	require.True(t, gap.to.After(healed), "until the subscription was there again")
+	require.False(t, gap.from.After(frozen.Add(200*time.Millisecond)), "since Redis was heard last, and not since that was noticed")
+	require.False(t, gap.from.Before(before.Add(-time.Second)), "nor before")
+	require.GreaterOrEqual(t, l.link.disconnected(time.Now()), gap.to.Sub(gap.from), "gateway_bridge_disconnected_seconds_total has it")
+	publish(t, clientOf(t, server), "daemon:events", "x")
+	eventually(t, func() bool { return l.in.len() == 1 }, "the message is heard")
+}
+
+// TestOneBridgeCutOffLosesNothing: nothing in one bridge depends on the other,
+// so that what one cannot hear the other stores.
+func TestOneBridgeCutOffLosesNothing(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	cfg := s.config()
+	networks := []*testserver.Proxy{testserver.RedisProxy(t, s.redis), testserver.RedisProxy(t, s.redis)}
+	var bridges []*bridge
+	for _, network := range networks {
+		cfg.Redis.RedisURL = settings.URL(network.URL())
+		bridges = append(bridges, s.start(cfg).ready())
+	}
+	client, total := s.publisher(), 0
+	for round := range 4 {
+		away, there := round%2, 1-round%2
+		gaps := bridges[there].gaps()
+		networks[away].Cut()
+		eventually(t, func() bool { return !bridges[away].link.state().connected }, "one is cut off")
+		require.False(t, first(bridges[away].checkRedis()))
+		publish(t, client, "daemon:events", eventJSON("vp", total))
+		total++
+		eventually(t, func() bool { return len(s.stored(cfg.Log.Partitions)["vp"]) == total }, "the other stores it")
+		networks[away].Heal()
+		eventually(t, func() bool { return bridges[away].link.state().connected }, "it comes back")
+		require.Equal(t, gaps, bridges[there].gaps(), "the other has noticed nothing")
+	}
+	require.Equal(t, eventIDs("vp", 0, total), ids(s.stored(cfg.Log.Partitions)["vp"]))
+	require.EqualValues(t, 2, bridges[0].gaps())
+	require.EqualValues(t, 2, bridges[1].gaps())
+}
+
+func first(ready bool, _ string) bool { return ready }
+
+// TestReconnectsAreSpread: bridges that lose Redis at the same moment do not come
+// back in step, and a long outage is not answered with ever more attempts.
+func TestReconnectsAreSpread(t *testing.T) {
+	t.Parallel()
+	b := defaultTiming.retry
+	for n := 1; n <= 100; n++ {
+		full := min(b.most, b.first<<min(n-1, 20))
+		seen := map[time.Duration]bool{}
+		for range 50 {
+			delay := b.delay(n)
+			require.GreaterOrEqual(t, delay, full/2)
+			require.LessOrEqual(t, delay, full)
+			seen[delay] = true
+		}
+		require.Greater(t, len(seen), 1, "jitter")
+	}
+}
+
+func TestReadinessTellsTheStoryOfTheSubscription(t *testing.T) {
+	t.Parallel()
+	at := func(seconds int) time.Time { return time.Unix(int64(seconds), 0) }
+	l := newLink(at(0))
+	detail := func(seconds int) string { return l.state().detail(at(seconds), 5*time.Minute) }
+	require.Equal(t, "not connected yet; not subscribed since 1970-01-01T00:00:00Z", detail(1))
+	l.heard(at(2), false)
+	l.up(at(2))
+	require.Equal(t, "subscribed, no message heard yet", detail(3))
+	require.Equal(t, "subscribed, but nothing is published there for 6m58s; check REDIS_CHANNELS and REDIS_PATTERNS", detail(420))
+	l.heard(at(430), true)
+	require.Equal(t, "subscribed, last message at 1970-01-01T00:07:10Z", detail(431))
+	l.down(at(445), true, false, "no answer to pings")
+	require.Equal(t, "no answer to pings; not subscribed since 1970-01-01T00:07:10Z", detail(446), "it was dead since it was last heard")
+	l.heard(at(450), false)
+	l.up(at(450))
+	require.Equal(t, "subscribed, last message at 1970-01-01T00:07:10Z; last gap from 1970-01-01T00:07:10Z for 20s", detail(451))
+	l.down(at(500), false, false, "EOF")
+	require.True(t, strings.HasSuffix(detail(501), "last gap from 1970-01-01T00:07:10Z for 20s"), "the present one is not over")
+	require.Equal(t, 2*time.Second+20*time.Second+10*time.Second, l.disconnected(at(510)))
+}
+
+// TestSilenceIsNotTakenForDeathWhileConnecting: to find a master may take
+// longer than a connection may be silent.
+func TestSilenceIsNotTakenForDeathWhileConnecting(t *testing.T) {
+	t.Parallel()
+	start := time.Unix(1000, 0)
+	l := newLink(start)
+	l.dialing()
+	require.Zero(t, l.quietFor(start.Add(time.Hour)))
+	l.dialed(start)
+	require.Equal(t, time.Hour, l.quietFor(start.Add(time.Hour)))
+	l.heard(start.Add(time.Minute), false)
+	l.dialed(start.Add(time.Hour))
+	require.Equal(t, time.Hour, l.quietFor(start.Add(time.Hour+time.Minute)), "an answer tells more than the connection")
+}

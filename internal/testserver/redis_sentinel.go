@@ -1,0 +1,125 @@
+package testserver
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+const (
+	// SentinelMaster is the name under which sentinels know the master.
+	SentinelMaster = "neolith"
+
+	sentinelCount  = 3
+	sentinelQuorum = 2
+	// sentinelPatience is how long a master may be silent before it is replaced;
+	// a busy machine must not be taken for a dead one.
+	sentinelPatience = 2 * time.Second
+)
+
+// RedisSentinel is a Redis master with replicas and three sentinels, all
+// processes of their own.
+type RedisSentinel struct {
+	t         testing.TB
+	Nodes     []*RedisServer // the first is the master at the start
+	Sentinels []*RedisServer
+}
+
+// Sentinel starts a master with replicas and waits until the sentinels know them
+// and one another, so that they can replace the master.
+func Sentinel(t testing.TB, replicas int) *RedisSentinel {
+	t.Helper()
+	s := &RedisSentinel{t: t, Nodes: []*RedisServer{Redis(t)}}
+	master := s.Nodes[0]
+	for range replicas {
+		s.Nodes = append(s.Nodes, redisWith(t, func(r *RedisServer) {
+			r.args = []string{"--save", "", "--replicaof", loopback, strconv.Itoa(master.port), "--repl-diskless-sync-delay", "0"}
+		}))
+	}
+	for range sentinelCount {
+		s.Sentinels = append(s.Sentinels, redisWith(t, func(r *RedisServer) { r.watch(master) }))
+	}
+	for _, sentinel := range s.Sentinels {
+		if err := s.await(sentinel, replicas); err != nil {
+			t.Fatalf("start Sentinel: %v", err)
+		}
+	}
+	return s
+}
+
+// watch makes the server a sentinel of master.
+func (r *RedisServer) watch(master *RedisServer) {
+	r.t.Helper()
+	id := make([]byte, 20)
+	_, _ = rand.Read(id) // never fails
+	r.question, r.answer = "SENTINEL MYID", hex.EncodeToString(id)
+	config := fmt.Sprintf("sentinel myid %s\nsentinel monitor %s %s %d %d\n"+
+		"sentinel down-after-milliseconds %[2]s %[6]d\nsentinel failover-timeout %[2]s 5000\n",
+		r.answer, SentinelMaster, loopback, master.port, sentinelQuorum, sentinelPatience.Milliseconds())
+	file := filepath.Join(r.dir, "sentinel.conf")
+	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+		r.t.Fatalf("write a sentinel's configuration: %v", err)
+	}
+	r.args = []string{file, "--sentinel"}
+}
+
+// Addrs are the sentinels' addresses.
+func (s *RedisSentinel) Addrs() []string {
+	var addrs []string
+	for _, sentinel := range s.Sentinels {
+		addrs = append(addrs, sentinel.Addr())
+	}
+	return addrs
+}
+
+// Master is the node that a sentinel names as the master. That sentinel must
+// run.
+func (s *RedisSentinel) Master(sentinel *RedisServer) *RedisServer {
+	s.t.Helper()
+	var addr []string
+	err := sentinel.ask(func(ctx context.Context, c *redis.SentinelClient) (err error) {
+		addr, err = c.GetMasterAddrByName(ctx, SentinelMaster).Result()
+		return err
+	})
+	for _, node := range s.Nodes {
+		if err == nil && addr[1] == strconv.Itoa(node.port) {
+			return node
+		}
+	}
+	s.t.Fatalf("no node is the master: %v, %v", addr, err)
+	return nil
+}
+
+// await waits until a sentinel could take part in a failover.
+func (s *RedisSentinel) await(sentinel *RedisServer, replicas int) error {
+	return sentinel.process.await(clusterTimeout, func() error {
+		return sentinel.ask(func(ctx context.Context, c *redis.SentinelClient) error {
+			master, err := c.Master(ctx, SentinelMaster).Result()
+			if err != nil {
+				return err
+			}
+			if master["num-slaves"] != strconv.Itoa(replicas) || master["num-other-sentinels"] != strconv.Itoa(sentinelCount-1) ||
+				master["flags"] != "master" {
+				return fmt.Errorf("the sentinel knows %s replicas and %s other sentinels, the master is %s",
+					master["num-slaves"], master["num-other-sentinels"], master["flags"])
+			}
+			return nil
+		})
+	})
+}
+
+func (r *RedisServer) ask(question func(context.Context, *redis.SentinelClient) error) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	client := redis.NewSentinelClient(&redis.Options{Addr: r.Addr(), Protocol: 2})
+	defer func() { _ = client.Close() }()
+	return question(ctx, client)
+}
