@@ -31,6 +31,7 @@ type Config struct {
 	Listen   ListenConfig    `embed:""`
 	Sockets  SocketConfig    `embed:""`
 	Delivery DeliveryConfig  `embed:""`
+	Balance  BalanceConfig   `embed:""`
 }
 
 // ListenConfig says where daemons connect, and who may.
@@ -64,6 +65,14 @@ type DeliveryConfig struct {
 	MaxDeliveries int           `help:"How often an event is sent before it goes to the dead letters." default:"5" min:"1" group:"Delivery"`
 	WindowEvents  int           `help:"Unacknowledged events that a connection may have." default:"100" min:"1" max:"1000" group:"Delivery"`
 	NetInterval   time.Duration `help:"How often the log is asked whether a connected daemon has missed anything." default:"60s" min:"100ms" group:"Delivery"`
+}
+
+// BalanceConfig says how an edge that holds clearly more connections than the
+// mean of all edges sends some away.
+type BalanceConfig struct {
+	BalanceRate    int           `help:"Connections a second that this edge sends away while it holds more than 10 % over the mean of all edges, until it is within 5 %; 0 switches that off." default:"20" min:"0" group:"Balance"`
+	BalanceMinimum int           `help:"Connections that this edge keeps in any case." default:"100" min:"1" group:"Balance"`
+	BalanceAfter   time.Duration `help:"How long the edges must have been the same, and a connection have been up, before it is sent away." default:"5m" min:"1s" group:"Balance"`
 }
 
 // windowBytes bounds the bodies of the unsettled events of a connection.

@@ -53,6 +53,7 @@ type connection struct {
 	session    *session.Session // nil before admission and after the end
 	state      connectionState
 	admittedAt time.Time
+	toldAt     time.Time // when the daemon was told to go for the sake of balance
 	attachFrom time.Time // when the first Begin was asked for
 	wakeAt     time.Time // what the alarm is set to; it may ring earlier
 	dirty      bool      // the cursor entry waits to be saved

@@ -277,6 +277,7 @@ func (e *Edge) start(partCtx context.Context, log *eventlog.Log) (*running, erro
 
 	canaries := newCaller(e.nats.NC, e.directory, e.canaryInterval, e.metrics, e.logger)
 	n.parts.Go("canaries", canaries.Run)
+	n.parts.Go("balance", newShedder(e.cfg.Balance, e.directory, e.door.connections, e.metrics, e.logger).Run)
 
 	self := e.directory.Self().Name
 	for _, listen := range []func() (func(), error){

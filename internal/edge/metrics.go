@@ -74,6 +74,7 @@ type metrics struct {
 	forwarded       prometheus.Counter
 	hints           prometheus.Counter
 	rateLimited     prometheus.Counter
+	shed            prometheus.Counter
 	canarySeconds   prometheus.Histogram
 	canaryReceived  prometheus.Gauge
 
@@ -116,6 +117,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		hints:       one("gateway_edge_hints_total", "Hints received from routers."),
 		rateLimited: one("gateway_edge_rate_limited_total", "Messages of daemons not carried out because they were over a limit."),
 	}
+	m.shed = one("gateway_edge_shed_total", "Connections sent away because this edge held more than its share.")
 	m.canary(f)
 	m.legacy(f, vec)
 	m.zero()

@@ -12,8 +12,8 @@
 //     happens to come afterwards does not start it again;
 //   - it begins only when it has been over the mean for a while in which no edge
 //     came, went or drained;
-//   - an edge that has told as many as all edges together have over the mean,
-//     and sees them no better spread for it, gives up for an hour, the next time
+//   - an edge that has told twice as many as all edges together have over the
+//     mean, and sees them no better spread for it, gives up for an hour, the next time
 //     for two, at most for a day: whoever spreads the connections spreads them
 //     otherwise (weights, stickiness, other edges that are full).
 package balance
@@ -30,6 +30,10 @@ const (
 )
 
 const (
+	// effort is how many times what all edges have over the mean is told before it
+	// is judged whether that helps. Of two edges with an even load balancer, every
+	// second connection comes back.
+	effort = 2
 	// landing is how long those who were told last are given to be connected
 	// again, before it is judged what it was good for.
 	landing = 30 * time.Second
@@ -99,8 +103,8 @@ type Balancer struct {
 	edges     []Edge    // at the last Tick
 	since     time.Time // when the edges last changed, or this one was not over the mean
 	shedding  bool
-	surplus   int // what all edges had over the mean when this one began
-	budget    int // connections to be told before judging
+	surplus   int // the most that all edges had over the mean meanwhile
+	told      int // since it began
 	judge     bool
 	rest      time.Duration
 	restUntil time.Time
@@ -122,6 +126,7 @@ func (b *Balancer) Tick(v View, now time.Time) Decision {
 		*b = Balancer{cfg: b.cfg, edges: b.edges, since: now}
 	case !v.Current || len(v.Edges) < 2 || v.draining():
 	case b.shedding:
+		b.surplus = max(b.surplus, v.surplus(mean))
 		b.shed(&d, now)
 	case b.ready(own, mean, now):
 		b.start(&d, v.surplus(mean), now)
@@ -130,7 +135,7 @@ func (b *Balancer) Tick(v View, now time.Time) Decision {
 }
 
 // Told reports how many connections have been told.
-func (b *Balancer) Told(n int) { b.budget -= n }
+func (b *Balancer) Told(n int) { b.told += n }
 
 // ready reports whether to begin.
 func (b *Balancer) ready(own int, mean float64, now time.Time) bool {
@@ -153,7 +158,7 @@ func (b *Balancer) start(d *Decision, surplus int, now time.Time) {
 	if !b.judge {
 		d.Step = Began
 	}
-	b.shedding, b.surplus, b.budget = true, surplus, surplus
+	b.shedding, b.surplus, b.told = true, surplus, 0
 	b.shed(d, now)
 }
 
@@ -164,10 +169,10 @@ func (b *Balancer) shed(d *Decision, now time.Time) {
 	case excess <= 0:
 		d.Step = Balanced
 		b.shedding, b.judge, b.rest, b.since = false, false, 0, now
-	case b.budget <= 0:
+	case b.told >= effort*b.surplus:
 		b.shedding, b.judge, b.restUntil = false, true, now.Add(landing)
 	default:
-		d.Tell = min(excess, b.budget, b.cfg.Rate)
+		d.Tell = min(excess, effort*b.surplus-b.told, b.cfg.Rate)
 	}
 }
 

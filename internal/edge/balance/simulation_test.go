@@ -276,9 +276,9 @@ func TestWhatTheLoadBalancerInsistsOnIsNotFought(t *testing.T) {
 			w.pass(24 * time.Hour)
 			t.Logf("%.0f over the mean, %d moves in a day", excess, w.moves)
 			require.Positive(t, w.moves, "it was worth trying")
-			require.LessOrEqual(t, float64(w.moves), 5*excess, "tried five times in a day")
+			require.LessOrEqual(t, float64(w.moves), 5*effort*excess, "tried five times in a day")
 			// Each of the five times it is the turn of those that were not told before.
-			w.movedAtMost(t, 5)
+			w.movedAtMost(t, 5*effort)
 		})
 	}
 }
