@@ -1,0 +1,77 @@
+// Package heartbeat carries what daemons report of themselves from the edges to
+// those who make use of it: bridges write it to Redis, where Neolith's health
+// page reads it, and routers derive presence from it.
+//
+//	edge: Sender ── daemon.heartbeats.<partition>, a batch each second ──┬─▶ bridges (one of them)
+//	                                                                     └─▶ the partition's router
+//
+// It is plain NATS, not the log: a lost heartbeat is replaced by the next one
+// after half a minute. Only the newest of a session is of interest, so nothing
+// here grows with time.
+package heartbeat
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/neolith/daemon-gateway/pkg/event"
+	"github.com/neolith/daemon-gateway/pkg/protocol"
+)
+
+const (
+	subjectPrefix = "daemon.heartbeats."
+	// AllSubjects is every partition's.
+	AllSubjects = subjectPrefix + "*"
+	// Lifetime is how long a heartbeat says something about its daemon: as long
+	// as a daemon may be silent before its connection is closed.
+	Lifetime = protocol.MissedHeartbeats * protocol.DefaultHeartbeatInterval
+
+	// maxBatchBytes keeps a message well under NATS's limit of 1 MiB.
+	maxBatchBytes = 256 << 10
+)
+
+// Subject is where edges publish the heartbeats of a partition's orchestrators.
+func Subject(p event.Partition) string { return subjectPrefix + strconv.Itoa(int(p)) }
+
+// PartitionOf returns the partition that a subject is for.
+func PartitionOf(subject string) (event.Partition, error) {
+	rest, ok := strings.CutPrefix(subject, subjectPrefix)
+	p, err := strconv.ParseUint(rest, 10, 16)
+	if !ok || err != nil {
+		return 0, fmt.Errorf("subject %q is not one of heartbeats", subject)
+	}
+	return event.Partition(p), nil
+}
+
+// Beat is what one daemon has reported. Its JSON is what Neolith reads.
+type Beat struct {
+	Orchestrator protocol.OrchestratorID `json:"orchestratorId"`
+	Daemon       protocol.DaemonID       `json:"daemonId"`
+	Session      protocol.SessionID      `json:"sessionId"`
+	// Status is empty where the daemon did not say.
+	Status  protocol.Status    `json:"status,omitempty"`
+	Metrics map[string]float64 `json:"metrics,omitempty"`
+	// ReceivedAt is by the edge's clock, in UTC with milliseconds.
+	ReceivedAt time.Time `json:"receivedAt"`
+	// Organization is empty where nobody knows it.
+	Organization string `json:"organizationId,omitempty"`
+}
+
+// Decode reads a batch. Beats that are not usable make it fail as a whole: only
+// edges write them.
+func Decode(data []byte) ([]Beat, error) {
+	var beats []Beat
+	if err := json.Unmarshal(data, &beats); err != nil {
+		return nil, fmt.Errorf("read heartbeats: %w", err)
+	}
+	for i, b := range beats {
+		if err := errors.Join(b.Orchestrator.Validate(), b.Daemon.Validate()); err != nil {
+			return nil, fmt.Errorf("read heartbeat %d: %w", i, err)
+		}
+	}
+	return beats, nil
+}

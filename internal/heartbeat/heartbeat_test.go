@@ -1,0 +1,152 @@
+package heartbeat_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/stretchr/testify/require"
+
+	"github.com/neolith/daemon-gateway/internal/heartbeat"
+	"github.com/neolith/daemon-gateway/internal/testserver"
+	"github.com/neolith/daemon-gateway/pkg/event"
+	"github.com/neolith/daemon-gateway/pkg/protocol"
+)
+
+func TestMain(m *testing.M) { testserver.Main(m) }
+
+var receivedAt = time.Date(2026, 11, 22, 10, 0, 0, 123456789, time.UTC)
+
+func beat(session protocol.SessionID) heartbeat.Beat {
+	return heartbeat.Beat{
+		Orchestrator: "vp", Daemon: "daemon", Session: session, Status: protocol.StatusBusy,
+		Metrics: map[string]float64{"errors": 3}, ReceivedAt: receivedAt, Organization: "org",
+	}
+}
+
+// connect returns a connection to a NATS server of the test's own.
+func connect(t *testing.T) *nats.Conn {
+	t.Helper()
+	conn, err := nats.Connect(testserver.NATS(t).ClientURL())
+	require.NoError(t, err)
+	t.Cleanup(conn.Close)
+	return conn
+}
+
+// run has the sender run until the returned function is called.
+func run(t *testing.T, s *heartbeat.Sender) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	return func() {
+		cancel()
+		require.NoError(t, <-done)
+	}
+}
+
+func TestABeatIsWrittenAsNeolithReadsIt(t *testing.T) {
+	t.Parallel()
+	b := beat("session")
+	b.ReceivedAt = receivedAt.Truncate(time.Millisecond)
+	data, err := json.Marshal(b)
+	require.NoError(t, err)
+	require.JSONEq(t, `{"orchestratorId":"vp","daemonId":"daemon","sessionId":"session","status":"busy",
+		"metrics":{"errors":3},"receivedAt":"2026-11-22T10:00:00.123Z","organizationId":"org"}`, string(data))
+}
+
+func TestOfASessionTheNewestWithAllThatWasSaid(t *testing.T) {
+	t.Parallel()
+	conn := connect(t)
+	sub, err := conn.SubscribeSync(heartbeat.AllSubjects)
+	require.NoError(t, err)
+	s := heartbeat.NewSender(conn, slog.New(slog.DiscardHandler))
+	first, second := beat("one"), beat("one")
+	second.Status, second.Metrics = protocol.StatusIdle, nil
+	s.Add(3, first)
+	s.Add(3, second)
+	run(t, s)()
+	m, err := sub.NextMsg(10 * time.Second)
+	require.NoError(t, err)
+	p, err := heartbeat.PartitionOf(m.Subject)
+	require.NoError(t, err)
+	require.Equal(t, event.Partition(3), p)
+	got, err := heartbeat.Decode(m.Data)
+	require.NoError(t, err)
+	want := first
+	want.Status, want.ReceivedAt = protocol.StatusIdle, receivedAt.Truncate(time.Millisecond)
+	require.Equal(t, []heartbeat.Beat{want}, got)
+}
+
+func TestBatchesStayUnderTheLimitOfNATS(t *testing.T) {
+	t.Parallel()
+	conn := connect(t)
+	sub, err := conn.SubscribeSync(heartbeat.Subject(0))
+	require.NoError(t, err)
+	s := heartbeat.NewSender(conn, slog.New(slog.DiscardHandler))
+	const sessions = 10_000
+	for i := range sessions {
+		s.Add(0, beat(protocol.SessionID(fmt.Sprintf("session-%d", i))))
+	}
+	run(t, s)()
+	seen := make(map[protocol.SessionID]bool)
+	batches := 0
+	for len(seen) < sessions {
+		m, err := sub.NextMsg(10 * time.Second)
+		require.NoError(t, err)
+		require.LessOrEqual(t, len(m.Data), 257<<10)
+		beats, err := heartbeat.Decode(m.Data)
+		require.NoError(t, err)
+		for _, b := range beats {
+			require.False(t, seen[b.Session], "sent twice")
+			seen[b.Session] = true
+		}
+		batches++
+	}
+	require.Greater(t, batches, 1)
+}
+
+func TestWhatWaitsWhileNATSIsAwayIsSentAfterwards(t *testing.T) {
+	t.Parallel()
+	server := testserver.NATS(t)
+	back := make(chan struct{})
+	conn, err := nats.Connect(server.ClientURL(), nats.MaxReconnects(-1), nats.ReconnectWait(10*time.Millisecond),
+		nats.ReconnectHandler(func(*nats.Conn) { close(back) }))
+	require.NoError(t, err)
+	t.Cleanup(conn.Close)
+	sub, err := conn.SubscribeSync(heartbeat.AllSubjects)
+	require.NoError(t, err)
+	server.Shutdown()
+	require.Eventually(t, func() bool { return !conn.IsConnected() }, 10*time.Second, 5*time.Millisecond)
+	s := heartbeat.NewSender(conn, slog.New(slog.DiscardHandler))
+	current, old := beat("current"), beat("old")
+	current.ReceivedAt, old.ReceivedAt = time.Now(), time.Now().Add(-heartbeat.Lifetime-time.Second)
+	s.Add(1, old)
+	s.Add(1, current)
+	run(t, s)() // nobody is there to be sent to; what is old is forgotten
+	server.Start()
+	<-back
+	run(t, s)()
+	m, err := sub.NextMsg(10 * time.Second)
+	require.NoError(t, err)
+	got, err := heartbeat.Decode(m.Data)
+	require.NoError(t, err)
+	require.Len(t, got, 1)
+	require.Equal(t, protocol.SessionID("current"), got[0].Session)
+}
+
+func TestWhatNoEdgeWritesIsRefused(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{``, `{}`, `[{"orchestratorId":"","daemonId":"d"}]`, `[{"orchestratorId":"o"}]`, `[{"receivedAt":"soon"}]`} {
+		_, err := heartbeat.Decode([]byte(text))
+		require.Error(t, err, text)
+	}
+	for _, subject := range []string{"daemon.heartbeats.", "daemon.heartbeats.x", "daemon.heartbeats.-1", "daemon.events.1.o"} {
+		_, err := heartbeat.PartitionOf(subject)
+		require.Error(t, err, subject)
+	}
+}
