@@ -54,6 +54,7 @@ type App struct {
 	source   *source
 	metrics  *metrics
 	logState atomic.Pointer[string] // what the event log waits for; "" when open
+	log      chan *eventlog.Log     // once it is open
 	teardown lifecycle.Stack
 }
 
@@ -68,6 +69,7 @@ func New(cfg Config, logger *slog.Logger) (*App, error) {
 		registry: prometheus.NewRegistry(),
 		link:     newLink(time.Now()),
 		inbox:    newInbox(cfg.PublishBuffer, maxBufferBytes),
+		log:      make(chan *eventlog.Log, 1),
 	}
 	a.logger = a.base.With("component", "bridge")
 	a.logProgress("not opened yet")
@@ -88,7 +90,7 @@ func New(cfg Config, logger *slog.Logger) (*App, error) {
 // connect sets up the connections, which come about in their own time.
 func (a *App) connect() error {
 	var err error
-	if a.redis, err = newRedisClient(a.cfg.Redis); err != nil {
+	if a.redis, err = NewRedisClient(a.cfg.Redis); err != nil {
 		return err
 	}
 	a.teardown.Push("Redis client", func(context.Context) error { return a.redis.Close() })
@@ -176,10 +178,23 @@ func (a *App) Run(ctx context.Context) error {
 		return err
 	})
 	group.Go("canaries", a.newCanaries().Run)
+	if a.cfg.Redis.RedisDrainLists {
+		group.Go("drain lists", a.drainLists)
+	}
 	group.Go("NATS", a.nats.Run)
 	group.Go("admin port", func(ctx context.Context) error { return a.serveAdmin(ctx, published) })
 	err := group.Wait()
 	return errors.Join(err, lost, a.Close())
+}
+
+// drainLists drains Neolith's lists from when the log is open until ctx ends.
+func (a *App) drainLists(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case log := <-a.log:
+		return newDrainer(a.redis, log, a.whose, a.cfg, a.metrics, a.logger).Run(ctx)
+	}
 }
 
 // serveAdmin serves until ctx has ended and all is published: an operator wants
@@ -209,6 +224,7 @@ func (a *App) publish(ctx, opening context.Context) (left int, err error) {
 		}
 		return a.inbox.len(), err
 	}
+	a.log <- log
 	return a.pump.run(hard, log), nil
 }
 

@@ -32,6 +32,16 @@ type RedisConfig struct {
 	RedisMasterName string       `help:"Name under which the Sentinels in REDIS_ADDRS know the master; empty: REDIS_ADDRS are nodes of a Cluster." group:"Redis"`
 	RedisChannels   []string     `help:"Channels to subscribe to." default:"daemon:events" group:"Redis"`
 	RedisPatterns   []string     `help:"Patterns to subscribe to; known ones are daemon:events:* and daemon:*:events." group:"Redis"`
+
+	RedisDrainLists    bool          `help:"Take events also from the lists daemon:events:<name> that Neolith's message router keeps for daemons that are away. Only where nothing else reads these lists." group:"Redis"`
+	RedisDrainInterval time.Duration `help:"How often these lists are looked at; at most half of DUPLICATE_WINDOW, so that what was heard as well is stored once." default:"30s" min:"1s" group:"Redis"`
+}
+
+// Validate reports settings that contradict each other.
+func (c Config) Validate(report func(setting, problem string)) {
+	if c.Redis.RedisDrainLists && c.Redis.RedisDrainInterval > c.Log.DuplicateWindow/2 {
+		report("REDIS_DRAIN_INTERVAL", "expected at most half of DUPLICATE_WINDOW")
+	}
 }
 
 // Validate reports what cannot be connected to or heard.
@@ -74,8 +84,8 @@ const (
 	redisIOTimeout   = 3 * time.Second
 )
 
-// newRedisClient returns a client that has not connected yet. c is valid.
-func newRedisClient(c RedisConfig) (redis.UniversalClient, error) {
+// NewRedisClient returns a client that has not connected yet. c is valid.
+func NewRedisClient(c RedisConfig) (redis.UniversalClient, error) {
 	base, err := redis.ParseURL(string(c.RedisURL))
 	if err != nil {
 		return nil, errRedisURL

@@ -22,7 +22,10 @@ func TestDefaultsAreValid(t *testing.T) {
 	require.Equal(t, 100_000, cfg.PublishBuffer)
 	require.Equal(t, []string{"daemon:events"}, cfg.Redis.RedisChannels)
 	require.Empty(t, cfg.Redis.RedisPatterns)
+	require.False(t, cfg.Redis.RedisDrainLists)
 	require.NotEmpty(t, cfg.Node())
+	_, err = parse("--redis-drain-lists", "--redis-drain-interval=60s")
+	require.NoError(t, err)
 }
 
 func TestMistakesAreReported(t *testing.T) {
@@ -40,6 +43,8 @@ func TestMistakesAreReported(t *testing.T) {
 		"a URL":             {[]string{"--redis-addrs=redis://a:6379"}, "REDIS_ADDRS"},
 		"Cluster database":  {[]string{"--redis-url=redis://h/3", "--redis-addrs=a:1"}, "REDIS_URL"},
 		"nothing to hear":   {[]string{"--redis-channels="}, "REDIS_CHANNELS"},
+		"drained too late":  {[]string{"--redis-drain-lists", "--redis-drain-interval=61s"}, "REDIS_DRAIN_INTERVAL"},
+		"drained too often": {[]string{"--redis-drain-interval=1ms"}, "REDIS_DRAIN_INTERVAL"},
 		"no buffer":         {[]string{"--publish-buffer=0"}, "PUBLISH_BUFFER"},
 		"no time to stop":   {[]string{"--shutdown-timeout=0s"}, "SHUTDOWN_TIMEOUT"},
 		"no admin address":  {[]string{"--admin-addr=nowhere"}, "ADMIN_ADDR"},
@@ -58,7 +63,7 @@ func TestRedisClients(t *testing.T) {
 	t.Parallel()
 	cfg, err := parse("--redis-url=rediss://user:pw@redis.example:6380/3")
 	require.NoError(t, err)
-	client, err := newRedisClient(cfg.Redis)
+	client, err := NewRedisClient(cfg.Redis)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = client.Close() })
 	options := client.(*redis.Client).Options()
@@ -73,7 +78,7 @@ func TestRedisClients(t *testing.T) {
 	require.Equal(t, []string{"REDIS_URL"}, problems(cfg.Redis))
 	cfg.Redis.RedisURL = "rediss://user:pw@redis.example:6380"
 	require.Empty(t, problems(cfg.Redis))
-	cluster, err := newRedisClient(cfg.Redis)
+	cluster, err := NewRedisClient(cfg.Redis)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = cluster.Close() })
 	require.Equal(t, []string{"a:1", "b:2"}, cluster.(*redis.ClusterClient).Options().Addrs)

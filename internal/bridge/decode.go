@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/neolith/daemon-gateway/internal/canary"
+	"github.com/neolith/daemon-gateway/internal/eventlog"
 	"github.com/neolith/daemon-gateway/pkg/event"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
@@ -50,12 +51,26 @@ func decode(h heard, maxBytes int) job {
 	return decodeForDaemon(e, daemon, h.body, maxBytes)
 }
 
-// decodeForDaemon treats an event from a daemon's own channel. Its
+// decodeListed says what is to be done with an element of the list of this name.
+// Neolith's HTTP route names lists after the orchestrator, and its events are
+// right; the message router names them after the daemon.
+func decodeListed(name string, body []byte, maxBytes int) job {
+	e, err := event.Parse(body, maxBytes)
+	if err != nil {
+		return buryInvalid(body, err)
+	}
+	if string(e.OrchestratorID) == name {
+		return publishUser(e, body)
+	}
+	return decodeForDaemon(e, protocol.DaemonID(name), body, maxBytes)
+}
+
+// decodeForDaemon treats an event from a daemon's own channel or list. Its
 // orchestratorId may be the id of a channel, so it is never believed.
 func decodeForDaemon(e event.Event, daemon protocol.DaemonID, body []byte, maxBytes int) job {
 	if e.DaemonID == "" {
 		if err := daemon.Validate(); err != nil {
-			return job{kind: burying, event: e, body: body, reason: event.ReasonInvalidField, detail: "channel: " + err.Error()}
+			return job{kind: burying, event: e, body: body, reason: event.ReasonInvalidField, detail: "name of the channel or list: " + err.Error()}
 		}
 		e.DaemonID = daemon
 	}
@@ -106,6 +121,15 @@ func buryInvalid(body []byte, err error) job {
 func (j job) bury(reason event.Reason, detail string) job {
 	j.kind, j.reason, j.detail = burying, reason, detail
 	return j
+}
+
+// letter is the dead letter of a job to bury.
+func (j job) letter() eventlog.DeadLetter {
+	letter := eventlog.DeadLetter{Reason: j.reason, EventID: j.event.ID, Detail: j.detail, Body: j.body}
+	if j.reason != event.ReasonUnresolvedDaemon { // then what stands there is not to be believed
+		letter.Token = event.TokenOf(j.event.OrchestratorID)
+	}
+	return letter
 }
 
 // lane names the sequence in which the job stands. Dead letters have no order,

@@ -17,6 +17,7 @@ type metrics struct {
 	dropped    prometheus.Counter
 	gaps       prometheus.Counter
 	canaries   *prometheus.CounterVec
+	drained    *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -41,7 +42,14 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		Name: "gateway_canary_published_total",
 		Help: "Canaries of this bridge that it has stored in the log (success), or could not bring there (error).",
 	}, []string{"status"})
-	reg.MustRegister(m.rejected, m.canaries)
+	m.drained = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "gateway_bridge_drained_total",
+		Help: "Elements of Neolith's lists that are in the log (stored), were there already (duplicate), or in the dead letters (rejected).",
+	}, []string{"outcome"})
+	reg.MustRegister(m.rejected, m.canaries, m.drained)
+	for _, o := range drainOutcomes {
+		m.drained.WithLabelValues(string(o))
+	}
 	for _, status := range []string{statusSuccess, statusError} {
 		m.canaries.WithLabelValues(status)
 	}

@@ -253,11 +253,7 @@ func (p *pump) resolved(t ticket, orchestrator protocol.OrchestratorID, err erro
 }
 
 func (p *pump) bury(ctx context.Context, t ticket) {
-	j := t.Value()
-	letter := eventlog.DeadLetter{Reason: j.reason, EventID: j.event.ID, Detail: j.detail, Body: j.body}
-	if j.reason != event.ReasonUnresolvedDaemon { // then what stands there is not to be believed
-		letter.Token = event.TokenOf(j.event.OrchestratorID)
-	}
+	letter := t.Value().letter()
 	p.workers.Go(func() {
 		err := p.store.DeadLetter(ctx, letter)
 		p.results <- func() {

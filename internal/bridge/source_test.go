@@ -47,7 +47,7 @@ type listener struct {
 // listen runs a source until the test ends; change may make it less patient.
 func listen(t *testing.T, cfg RedisConfig, change func(*timing)) *listener {
 	t.Helper()
-	client, err := newRedisClient(cfg)
+	client, err := NewRedisClient(cfg)
 	require.NoError(t, err)
 	channels, patterns := cfg.subscriptions()
 	l := &listener{in: newInbox(1000, 1<<20), log: &logBuffer{}}

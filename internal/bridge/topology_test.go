@@ -62,4 +62,9 @@ func TestCluster(t *testing.T) {
 	whose, err := lookupSession(t.Context(), l.client, "d1")
 	require.NoError(t, err)
 	require.EqualValues(t, "vp", whose)
+
+	push(t, node, "vp", eventsOf("vp", 0, 3)...)
+	log := &fakeArchive{publish: stores}
+	require.NoError(t, drainerOf(l.client, log).pass(t.Context()))
+	require.Equal(t, eventIDs("vp", 0, 3), log.published)
 }

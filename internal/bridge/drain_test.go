@@ -1,0 +1,308 @@
+package bridge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"github.com/neolith/daemon-gateway/internal/eventlog"
+	"github.com/neolith/daemon-gateway/internal/settings"
+	"github.com/neolith/daemon-gateway/internal/testserver"
+	"github.com/neolith/daemon-gateway/pkg/event"
+)
+
+// draining is the site's configuration with draining on, and impatient.
+func (s *site) draining() Config {
+	cfg := s.config()
+	cfg.Redis.RedisDrainLists, cfg.Redis.RedisDrainInterval = true, 20*time.Millisecond
+	return cfg
+}
+
+// push does what Neolith's message router does, oldest first.
+func push(t *testing.T, client redis.UniversalClient, list string, elements ...string) {
+	t.Helper()
+	for _, element := range elements {
+		require.NoError(t, client.LPush(t.Context(), listPrefix+list, element).Err())
+	}
+}
+
+func (s *site) awaitEmpty(lists ...string) {
+	s.t.Helper()
+	client := s.publisher()
+	for _, list := range lists {
+		eventually(s.t, func() bool {
+			left, err := client.LLen(s.t.Context(), listPrefix+list).Result()
+			return err == nil && left == 0
+		}, "list "+list+" is empty")
+	}
+}
+
+func (m *metrics) drainedAs(o drainOutcome) float64 {
+	return testutil.ToFloat64(m.drained.WithLabelValues(string(o)))
+}
+
+// eventsOf are events from..to of an orchestrator, as published.
+func eventsOf(orchestrator string, from, to int) (bodies []string) {
+	for n := from; n < to; n++ {
+		bodies = append(bodies, eventJSON(orchestrator, n))
+	}
+	return bodies
+}
+
+// TestListsAreDrained: those named after a daemon, whose events may name a
+// channel as the orchestrator, and those named after an orchestrator.
+func TestListsAreDrained(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	client := s.publisher()
+	require.NoError(t, client.Set(t.Context(), "daemon:session:d1", `{"orchestratorId":"vp-1"}`, 0).Err())
+	push(t, client, "d1", eventsOf("channel-7", 0, 120)...)
+	push(t, client, "daemon_session_vp-2_1732291200000", eventsOf("channel-7", 200, 210)...)
+	push(t, client, "vp-3", eventJSON("vp-3", 0), "hello", eventJSON("vp-3", 1), `{"id":"x"}`, eventJSON("vp-3", 2))
+	push(t, client, "nobody", eventJSON("channel-8", 0))
+	require.NoError(t, client.LPush(t.Context(), "daemon:metrics:vp-3", "other").Err())
+	require.NoError(t, client.Set(t.Context(), "daemon:events:text", "no list", 0).Err())
+
+	a := s.start(s.draining())
+	s.awaitEmpty("d1", "daemon_session_vp-2_1732291200000", "vp-3", "nobody")
+	stored := s.stored(a.cfg.Log.Partitions)
+	require.Equal(t, map[string]int{"vp-1": 120, "vp-2": 10, "vp-3": 3}, counts(stored))
+	require.Equal(t, eventIDs("channel-7", 0, 120), ids(stored["vp-1"]), "oldest first")
+	require.EqualValues(t, "d1", stored["vp-1"][0].DaemonID)
+	require.Equal(t, eventIDs("channel-7", 200, 210), ids(stored["vp-2"]))
+	require.Equal(t, eventIDs("vp-3", 0, 3), ids(stored["vp-3"]), "what is malformed does not hold up the rest")
+	reasons := map[event.Reason]int{}
+	for _, letter := range s.deadLetters() {
+		reasons[letter.Reason]++
+	}
+	require.Equal(t, map[event.Reason]int{event.ReasonNotJSON: 1, event.ReasonMissingField: 1, event.ReasonUnresolvedDaemon: 1}, reasons)
+	require.EqualValues(t, 133, a.metrics.drainedAs(drainStored))
+	require.EqualValues(t, 3, a.metrics.drainedAs(drainRejected))
+	require.EqualValues(t, 1, client.LLen(t.Context(), "daemon:metrics:vp-3").Val())
+
+	push(t, client, "vp-3", eventJSON("vp-3", 3))
+	s.awaitEmpty("vp-3") // periodically
+	require.NoError(t, a.wait())
+}
+
+func TestListsAreLeftAloneUnlessAsked(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	client := s.publisher()
+	push(t, client, "vp", eventJSON("vp", 0))
+	a := s.start(s.config()).ready()
+	publish(t, client, "daemon:events", eventJSON("vp", 1))
+	a.settled(1)
+	require.NoError(t, a.wait())
+	require.EqualValues(t, 1, client.LLen(t.Context(), listPrefix+"vp").Val())
+	require.Equal(t, eventIDs("vp", 1, 2), ids(s.stored(a.cfg.Log.Partitions)["vp"]))
+}
+
+// TestListedAndHeardIsStoredOnce: the message router does both.
+func TestListedAndHeardIsStoredOnce(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	cfg := s.draining()
+	cfg.Redis.RedisPatterns = []string{"daemon:*:events"}
+	a := s.start(cfg).ready()
+	client := s.publisher()
+	require.NoError(t, client.Set(t.Context(), "daemon:session:d1", `{"orchestratorId":"vp-1"}`, 0).Err())
+	for _, body := range eventsOf("channel-7", 0, 50) {
+		push(t, client, "d1", body)
+		publish(t, client, "daemon:d1:events", body)
+	}
+	s.awaitEmpty("d1")
+	a.settled(50)
+	require.ElementsMatch(t, eventIDs("channel-7", 0, 50), ids(s.stored(cfg.Log.Partitions)["vp-1"]))
+}
+
+func TestTwoBridgesDrainTheSameLists(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	client := s.publisher()
+	const lists, each = 12, 200
+	var names []string
+	for l := range lists {
+		names = append(names, fmt.Sprintf("vp%d", l))
+		push(t, client, names[l], eventsOf(names[l], 0, each)...)
+	}
+	a, b := s.start(s.draining()), s.start(s.draining())
+	s.awaitEmpty(names...)
+	require.NoError(t, a.wait())
+	require.NoError(t, b.wait())
+	stored := s.stored(a.cfg.Log.Partitions)
+	for _, name := range names {
+		require.Equal(t, eventIDs(name, 0, each), ids(stored[name]), "each once, in order")
+	}
+	require.EqualValues(t, lists*each, a.metrics.drainedAs(drainStored)+b.metrics.drainedAs(drainStored))
+}
+
+// TestNeolithGoesOnWhileListsAreDrained: it pushes and trims the same lists.
+func TestNeolithGoesOnWhileListsAreDrained(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	a := s.start(s.draining()).ready()
+	client := s.publisher()
+	const events, kept = 1000, 200
+	for n := range events {
+		push(t, client, "vp", eventJSON("vp", n))
+		require.NoError(t, client.LTrim(t.Context(), listPrefix+"vp", 0, kept-1).Err())
+	}
+	s.awaitEmpty("vp")
+	got := ids(s.stored(a.cfg.Log.Partitions)["vp"])
+	require.Subset(t, got, eventIDs("vp", events-kept, events), "what Neolith has not trimmed is there")
+	require.IsIncreasing(t, numbersOf(t, got))
+}
+
+func numbersOf(t *testing.T, ids []string) (numbers []int) {
+	t.Helper()
+	for _, id := range ids {
+		var n int
+		_, err := fmt.Sscanf(id, "event_vp_%d", &n)
+		require.NoError(t, err)
+		numbers = append(numbers, n)
+	}
+	return numbers
+}
+
+func TestLogThatIsAwayLeavesListsAsTheyAre(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	a := s.start(s.config()).ready()
+	log, client := <-a.log, s.publisher()
+	s.nats.Shutdown()
+	push(t, client, "vp", eventsOf("vp", 0, 10)...)
+	d := newDrainer(a.redis, log, a.whose, a.cfg, a.metrics, discard)
+	require.ErrorIs(t, d.pass(t.Context()), eventlog.ErrUnavailable)
+	require.EqualValues(t, 10, client.LLen(t.Context(), listPrefix+"vp").Val())
+	s.nats.Start()
+	eventually(t, func() bool { return d.pass(t.Context()) == nil }, "the log is back")
+	require.Zero(t, client.LLen(t.Context(), listPrefix+"vp").Val())
+	require.Equal(t, eventIDs("vp", 0, 10), ids(s.stored(a.cfg.Log.Partitions)["vp"]))
+}
+
+// fakeArchive is a log that does as it is told; no real one can be made to.
+type fakeArchive struct {
+	publish func(try int) (eventlog.Ack, error)
+
+	mu        sync.Mutex
+	published []string
+	letters   []eventlog.DeadLetter
+}
+
+func (f *fakeArchive) Publish(_ context.Context, _ event.Token, id string, _ []byte) (eventlog.Ack, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.published = append(f.published, id)
+	return f.publish(len(f.published))
+}
+
+func (f *fakeArchive) DeadLetter(_ context.Context, letter eventlog.DeadLetter) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.letters = append(f.letters, letter)
+	return nil
+}
+
+func stores(int) (eventlog.Ack, error) { return eventlog.Ack{}, nil }
+
+// drainerOf drains server's lists through client into a fake log.
+func drainerOf(client redis.UniversalClient, log archive) *drainer {
+	return newDrainer(client, log, nil, settings.Default[Config](), newMetrics(prometheus.NewPedanticRegistry()), discard)
+}
+
+// TestCrashAfterThePublish: the element is still listed, and the next bridge
+// publishes it again; the log has it only once.
+func TestCrashAfterThePublish(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	a := s.start(s.config()).ready()
+	client := s.publisher()
+	push(t, client, "vp", eventsOf("vp", 0, 5)...)
+	dying := redis.NewClient(&redis.Options{Addr: s.redis.Addr()})
+	log := <-a.log
+	crash := &fakeArchive{publish: func(int) (eventlog.Ack, error) {
+		_ = dying.Close() // nothing more reaches Redis from this process
+		return log.Publish(t.Context(), "vp", eventIDs("vp", 0, 1)[0], []byte(eventJSON("vp", 0)))
+	}}
+	require.ErrorContains(t, drainerOf(dying, crash).pass(t.Context()), "in the log")
+	require.EqualValues(t, 5, client.LLen(t.Context(), listPrefix+"vp").Val())
+
+	next := drainerOf(client, log)
+	require.NoError(t, next.pass(t.Context()))
+	require.EqualValues(t, 1, next.metrics.drainedAs(drainDuplicate))
+	require.EqualValues(t, 4, next.metrics.drainedAs(drainStored))
+	require.Zero(t, client.LLen(t.Context(), listPrefix+"vp").Val())
+	require.Equal(t, eventIDs("vp", 0, 5), ids(s.stored(a.cfg.Log.Partitions)["vp"]))
+}
+
+// TestListThatCannotBeShortened: an ACL forbids LREM. Published in each pass, an
+// element would be stored again and again, once a duplicate window.
+func TestListThatCannotBeShortened(t *testing.T) {
+	t.Parallel()
+	server := testserver.Redis(t)
+	admin := clientOf(t, server)
+	require.NoError(t, admin.Do(t.Context(), "ACL", "SETUSER", "bridge", "on", ">pw", "+@all", "~*", "-lrem").Err())
+	client := redis.NewClient(&redis.Options{Addr: server.Addr(), Username: "bridge", Password: "pw"})
+	t.Cleanup(func() { _ = client.Close() })
+	push(t, admin, "vp", eventsOf("vp", 0, 3)...)
+	log := &fakeArchive{publish: stores}
+	d := drainerOf(client, log)
+	for range 3 {
+		require.ErrorContains(t, d.pass(t.Context()), "NOPERM")
+	}
+	require.Equal(t, eventIDs("vp", 0, 1), log.published)
+	require.NoError(t, admin.Do(t.Context(), "ACL", "SETUSER", "bridge", "+lrem").Err())
+	require.NoError(t, d.pass(t.Context()))
+	require.Equal(t, eventIDs("vp", 0, 3), log.published)
+	require.Zero(t, admin.Exists(t.Context(), listPrefix+"vp").Val())
+}
+
+// TestElementThatTheLogRefusesLeavesTheList: nothing behind it must wait for it.
+func TestElementThatTheLogRefusesLeavesTheList(t *testing.T) {
+	t.Parallel()
+	for name, refusal := range map[string]error{
+		"too large":     eventlog.ErrTooLarge,
+		"not known why": errors.New("no such thing"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			client := clientOf(t, testserver.Redis(t))
+			push(t, client, "vp", eventJSON("vp", 0))
+			log := &fakeArchive{publish: func(int) (eventlog.Ack, error) { return eventlog.Ack{}, refusal }}
+			d := drainerOf(client, log)
+			require.NoError(t, d.pass(t.Context()))
+			require.Zero(t, client.Exists(t.Context(), listPrefix+"vp").Val())
+			require.Len(t, log.letters, 1)
+			require.Equal(t, event.ReasonRefused, log.letters[0].Reason)
+		})
+	}
+}
+
+// TestStopInTheMiddleOfAList: what is in the log leaves the list all the same.
+func TestStopInTheMiddleOfAList(t *testing.T) {
+	t.Parallel()
+	client := clientOf(t, testserver.Redis(t))
+	push(t, client, "vp", eventsOf("vp", 0, 10)...)
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	log := &fakeArchive{publish: func(try int) (eventlog.Ack, error) {
+		switch {
+		case try == 3:
+			stop()
+		case try > 3:
+			return eventlog.Ack{}, context.Canceled
+		}
+		return eventlog.Ack{}, nil
+	}}
+	require.NoError(t, drainerOf(client, log).Run(ctx))
+	require.Equal(t, int64(7), client.LLen(t.Context(), listPrefix+"vp").Val())
+}
