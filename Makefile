@@ -7,12 +7,12 @@ SHELL := /usr/bin/env bash
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 BUILDINFO := github.com/neolith/daemon-gateway/internal/buildinfo
 
-.PHONY: help build run test chaos lint bench docs clean
+.PHONY: help build run test chaos lint bench docs images clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-build: ## build bin/edge, bin/router, bin/publisher-bridge and bin/devcluster
+build: ## build the programs into bin/: edge, router, publisher-bridge, gateway-probe, devcluster
 	CGO_ENABLED=0 go build -trimpath -ldflags '-X $(BUILDINFO).version=$(VERSION)' -o bin/ ./cmd/...
 
 run: build ## run all three tiers here, with demo daemons; ARGS="--edges 3" adds flags
@@ -40,5 +40,8 @@ bench: ## measure throughput, latency and memory end to end; ARGS adds flags
 docs: ## write docs/configuration.md from the settings
 	@text=$$(go run ./internal/configdoc); printf '%s\n' "$$text" > docs/configuration.md
 
-clean: ## remove what build and run have made
-	rm -rf bin data
+images: ## build the image; with Docker into its store, without into dist/daemon-gateway.tar
+	@scripts/build-image '$(VERSION)'
+
+clean: ## remove what build, images and run have made
+	rm -rf bin data dist
