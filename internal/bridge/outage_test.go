@@ -191,3 +191,28 @@ func TestSilenceIsNotTakenForDeathWhileConnecting(t *testing.T) {
 	l.dialed(start.Add(time.Hour))
 	require.Equal(t, time.Hour, l.quietFor(start.Add(time.Hour+time.Minute)), "an answer tells more than the connection")
 }
+
+// TestDocumentedPermissionsOnRedisAreEnough: those of docs/operations.md.
+func TestDocumentedPermissionsOnRedisAreEnough(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	admin := s.publisher()
+	require.NoError(t, admin.Do(t.Context(), "ACL", "SETUSER", "bridge", "on", ">pw", "resetkeys", "resetchannels", "-@all",
+		"~daemon:session:*", "~daemon:events:*", "&daemon:*", "&daemon:*:events",
+		"+subscribe", "+psubscribe", "+unsubscribe", "+punsubscribe", "+ping", "+publish", "+get",
+		"+scan", "+lrange", "+lrem").Err())
+	require.NoError(t, admin.Set(t.Context(), "daemon:session:d1", `{"orchestratorId":"vp"}`, 0).Err())
+	push(t, admin, "d1", eventJSON("channel", 0))
+	cfg := s.draining()
+	cfg.Redis.RedisURL = settings.URL("redis://bridge:pw@" + s.redis.Addr())
+	cfg.Redis.RedisPatterns = []string{"daemon:*:events"}
+	a := s.start(cfg).ready()
+	s.listeners(1)
+	s.awaitEmpty("d1")
+	publish(t, admin, "daemon:d1:events", eventJSON("channel", 1))
+	a.settled(1)
+	s.call("edge-1")
+	eventually(t, func() bool { return a.canaries(statusSuccess) == 1 }, "the canary is stored")
+	require.NoError(t, a.wait())
+	require.Equal(t, map[string]int{"vp": 2, "_canary_edge-1": 1}, counts(s.stored(cfg.Log.Partitions)))
+}
