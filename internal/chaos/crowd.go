@@ -15,7 +15,8 @@ import (
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
 
-// habit is how the daemons of an orchestrator behave; number i has habit i%4.
+// habit is how the daemons of an orchestrator behave; number i has habit i%4,
+// apart from the last ones, whose daemons are rivals.
 type habit int
 
 const (
@@ -28,6 +29,8 @@ const (
 	// lazy ones stay, and acknowledge some events late, or at the repeat, or never.
 	lazy
 	habits
+	// rival ones are more than their orchestrator may have connected.
+	rival
 )
 
 // crowd is all daemons.
@@ -35,8 +38,9 @@ type crowd struct {
 	w     *world
 	seats [][]*seat // by orchestrator
 
-	cancel context.CancelFunc
-	tasks  sync.WaitGroup
+	cancel  context.CancelFunc
+	tasks   sync.WaitGroup
+	rivalry *rivalry // nil while there is none
 	// refused collects daemons that the gateway sent away for good.
 	mu      sync.Mutex
 	refused []string
@@ -78,6 +82,9 @@ func newCrowd(w *world) *crowd {
 			left--
 		}
 		c.seats = append(c.seats, seats)
+	}
+	for i := range crowded {
+		c.seats = append(c.seats, c.rivals(protocol.OrchestratorID(fmt.Sprintf("vp_crowded_%d", i)), random))
 	}
 	return c
 }
@@ -158,7 +165,7 @@ func (c *crowd) start(ctx context.Context) error {
 	for wave := range subscribes {
 		var entered []*seat
 		for _, seats := range c.seats {
-			if wave < len(seats) {
+			if wave < len(seats) && seats[wave].habit != rival {
 				if err := seats[wave].enter(c); err != nil {
 					return err
 				}
@@ -191,6 +198,7 @@ func (c *crowd) awaitClaims(ctx context.Context, n int) error {
 func (c *crowd) churn() {
 	ctx, cancel := context.WithCancel(context.Background())
 	c.cancel = cancel
+	c.contend()
 	for i, seats := range c.seats {
 		for j, s := range seats {
 			if s.habit == restless || s.habit == renaming {
@@ -223,7 +231,7 @@ func (c *crowd) wander(ctx context.Context, s *seat, random *rand.Rand) {
 	}
 }
 
-// calm ends the coming and going; everybody is there then.
+// calm ends the coming and going; everybody but the rivals is there then.
 func (c *crowd) calm() {
 	if c.cancel != nil {
 		c.cancel()
@@ -238,13 +246,17 @@ func (c *crowd) finale(ctx context.Context) error {
 	var left, staying []*seat
 	for _, seats := range c.seats {
 		for _, s := range seats {
-			if s.habit == renaming {
+			switch s.habit {
+			case renaming:
 				left = append(left, s)
-			} else {
+			case rival:
+			default:
 				staying = append(staying, s)
 			}
 		}
 	}
+	c.withdraw()
+	defer c.contend()
 	var tasks sync.WaitGroup
 	for _, s := range left {
 		tasks.Go(func() { s.leave(c) })
@@ -266,6 +278,7 @@ func (c *crowd) finale(ctx context.Context) error {
 
 func (c *crowd) stop() {
 	c.calm()
+	c.withdraw()
 	var tasks sync.WaitGroup
 	for _, s := range slices.Concat(c.seats...) {
 		tasks.Go(func() { s.leave(c) })

@@ -22,6 +22,7 @@ type options struct {
 	seed     uint64
 	duration time.Duration
 	settle   time.Duration
+	calm     time.Duration
 	faults   string
 	daemons  int
 	rate     int
@@ -36,6 +37,7 @@ func main() {
 	flag.Uint64Var(&o.seed, "seed", 0, "what the run is drawn from; 0: a new one, which is printed")
 	flag.DurationVar(&o.duration, "duration", 3*time.Minute, "how long faults happen")
 	flag.DurationVar(&o.settle, "settle", 90*time.Second, "how long after the last fault the rest may take to be delivered")
+	flag.DurationVar(&o.calm, "calm", 25*time.Second, "how long nothing happens after every sixth fault or so")
 	flag.StringVar(&o.faults, "faults", "*", "which faults, as a comma-separated list of names or patterns such as kill-*; \"list\" lists them")
 	flag.IntVar(&o.daemons, "daemons", 200, "daemons, two for each orchestrator")
 	flag.IntVar(&o.rate, "rate", 150, "events published a second, half on Redis and half on JetStream")

@@ -24,6 +24,7 @@ type nemesis struct {
 
 	mu     sync.Mutex
 	done   []*injury
+	spells int
 	broken map[*cluster.Process]bool
 	// complaints are what processes did that no fault explains.
 	complaints []string
@@ -46,6 +47,10 @@ func newNemesis(w *world) *nemesis {
 	return &nemesis{w: w, random: w.options.random(1), broken: map[*cluster.Process]bool{}}
 }
 
+// calmEvery is after how many faults, on average, nothing happens for a while:
+// then nothing but the gateway can be the reason for what daemons see.
+const calmEvery = 6
+
 // rage breaks things for a while, one fault after the other; every fourth one
 // does not wait until the cluster has recovered from the one before.
 func (n *nemesis) rage(ctx context.Context, faults []fault, d time.Duration) {
@@ -56,10 +61,17 @@ func (n *nemesis) rage(ctx context.Context, faults []fault, d time.Duration) {
 		x := n.inject(ctx, faults[n.random.IntN(len(faults))])
 		patient := n.random.IntN(4) > 0
 		pause := time.Duration(500+n.random.IntN(4500)) * time.Millisecond
-		if patient {
-			n.awaitReady(ctx, x)
-			wait(ctx, pause)
+		spell := n.random.IntN(calmEvery) == 0
+		if !patient {
+			continue
 		}
+		n.awaitReady(ctx, x)
+		if spell {
+			n.w.say("calm for %s", n.w.options.calm)
+			n.spells++
+			pause = n.w.options.calm
+		}
+		wait(ctx, pause)
 	}
 	stop()
 	watching.Wait()
@@ -207,4 +219,39 @@ func (n *nemesis) calm(from, to time.Time, aftermath time.Duration, concerns fun
 		}
 		return x.began.Before(to) && over.After(from) && slices.ContainsFunc(x.touches, concerns)
 	})
+}
+
+// together reports whether all edges saw each other between two times: from
+// the time on when, after a fault that touched one of them, all were seen to be
+// there, and what TCP held back has come.
+func (n *nemesis) together(from, to time.Time) bool {
+	edges := map[string]bool{}
+	for _, e := range n.w.Edges {
+		edges[e.Name()] = true
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for i, x := range n.done {
+		if !x.began.Before(to) || !slices.ContainsFunc(x.touches, func(p string) bool { return edges[p] }) {
+			continue
+		}
+		if n.recoveredLocked(i).Add(x.lingers).After(from) {
+			return false
+		}
+	}
+	return true
+}
+
+// recoveredLocked is when, after the i-th fault, the whole cluster was first
+// seen to be ready; a time after all others if it was not.
+func (n *nemesis) recoveredLocked(i int) time.Time {
+	for _, x := range n.done[i:] {
+		if !x.ready.IsZero() {
+			return x.ready
+		}
+	}
+	if !n.w.healed.IsZero() {
+		return n.w.healed
+	}
+	return time.Now()
 }

@@ -4,11 +4,9 @@ import (
 	"bufio"
 	"context"
 	"fmt"
-	"io"
 	"os"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/neolith/daemon-gateway/internal/e2e/cluster"
@@ -40,7 +38,8 @@ func (w *world) promise() ledger.Promise {
 	for _, e := range w.Edges {
 		edges[e.URL] = e.Name()
 	}
-	return ledger.Promise{ConfirmedOnly: true, Splits: true, Calm: func(url string, from, to time.Time) bool {
+	limit := ledger.Limit{Connections: connectionLimit, Spread: spread, Together: w.nemesis.together}
+	return ledger.Promise{ConfirmedOnly: true, Splits: true, Limit: limit, Calm: func(url string, from, to time.Time) bool {
 		return w.nemesis.calm(from, to, 0, func(p string) bool { return p == edges[url] }) &&
 			w.nemesis.calm(from, to, natsAftermath, func(p string) bool { return strings.HasPrefix(p, "nats") })
 	}}
@@ -148,73 +147,6 @@ func (v *verdict) countMetrics(ctx context.Context, names ...string) {
 		}
 		v.note("%s since the nodes' last starts: %.0f", name, total)
 	}
-}
-
-// print shows the tables, and each violation with its story. It returns
-// whether there was none.
-func (v *verdict) print(out io.Writer) bool {
-	w := v.w
-	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "\nfault\tof\tat\tmended after\tready after\tlate events\tlongest wait\tlast of them came after mending")
-	stayed := w.stayed()
-	for i, x := range w.nemesis.done {
-		until := w.healed
-		if i+1 < len(w.nemesis.done) {
-			until = w.nemesis.done[i+1].began
-		}
-		fmt.Fprintf(table, "%s\t%s\t%.1fs\t%s\t%s\t%s\n", x.name, x.what(), x.began.Sub(w.began).Seconds(),
-			seconds(x.began, x.mended), seconds(x.mended, x.ready), waits(stayed, x, until))
-	}
-	_ = table.Flush()
-	fmt.Fprintf(out, "\n%d faults; %s\n", len(w.nemesis.done), v.report)
-	for _, line := range v.summary {
-		fmt.Fprintln(out, line)
-	}
-	const most = 5
-	for _, x := range v.report.Violations[:min(most, len(v.report.Violations))] {
-		text, from, to := w.ledger.Story(x.Orchestrator, x.Event)
-		fmt.Fprintf(out, "\n==== %s\n%s%s", x, text, v.logLines(x.Event, string(x.Orchestrator), from, to))
-	}
-	for _, f := range v.findings {
-		fmt.Fprintf(out, "\n==== %s\n", f)
-	}
-	good := len(v.report.Violations)+len(v.findings) == 0
-	fmt.Fprintf(out, "\nseed %d: %s\n", w.options.seed, map[bool]string{true: "no violation", false: "VIOLATIONS"}[good])
-	return good
-}
-
-func seconds(from, to time.Time) string {
-	if from.IsZero() || to.IsZero() {
-		return "-"
-	}
-	return fmt.Sprintf("%.1fs", to.Sub(from).Seconds())
-}
-
-// waits tells what the daemons that stay all the time saw of a fault: of the
-// events published from its beginning to that of the next.
-func waits(stayed []ledger.Delivery, x *injury, until time.Time) string {
-	count, longest, last := 0, time.Duration(0), time.Time{}
-	for _, d := range stayed {
-		if d.Published.Before(x.began) || !d.Published.Before(until) {
-			continue
-		}
-		if took := d.Received.Sub(d.Published); took > late {
-			count, longest = count+1, max(longest, took)
-			if d.Received.After(last) {
-				last = d.Received
-			}
-		}
-	}
-	return fmt.Sprintf("%d\t%.1fs\t%s", count, longest.Seconds(), seconds(x.mended, last))
-}
-
-// stayed returns what came to the steady daemons.
-func (w *world) stayed() []ledger.Delivery {
-	is := map[ledger.Seat]bool{}
-	for _, s := range slices.Concat(w.crowd.seats...) {
-		is[s.profile.Seat] = s.habit == steady
-	}
-	return slices.DeleteFunc(w.ledger.Deliveries(), func(d ledger.Delivery) bool { return !is[d.Seat] })
 }
 
 // logLines returns what the nodes wrote of an event and its orchestrator, and

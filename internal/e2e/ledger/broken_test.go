@@ -95,23 +95,26 @@ func TestTwoCopiesInTheLogAreFound(t *testing.T) {
 	require.Equal(t, []ledger.Kind{ledger.Doubled}, kinds(b.Check(ledger.Promise{})))
 }
 
-func TestARepeatNeedsAReason(t *testing.T) {
+func TestARepeatOnALaterConnectionNeedsAReason(t *testing.T) {
 	t.Parallel()
+	const soon, long = time.Second, 10 * time.Second
 	for _, test := range []struct {
-		name    string
-		acked   bool
-		marked  bool
-		pause   time.Duration // between the last of the first connection and the second
-		calm    bool
-		violate bool
+		name   string
+		acked  bool
+		marked bool
+		lived  time.Duration // the first connection, after the event
+		away   time.Duration // until the second connection
+		calm   bool
+		reason ledger.Reason
 	}{
-		{"acknowledged and flushed", true, true, 10 * time.Second, true, true},
-		{"acknowledged, but disturbed", true, true, 10 * time.Second, false, false},
-		{"acknowledged just before", true, true, time.Second, true, false},
-		{"not acknowledged, and marked", false, true, 10 * time.Second, true, false},
-		{"not acknowledged, and unmarked", false, false, 10 * time.Second, true, true},
-		{"unmarked just after", false, false, time.Second, true, false},
-		{"unmarked, but disturbed", false, false, 10 * time.Second, false, false},
+		{"acknowledged and flushed", true, true, long, 0, true, ledger.Unexplained},
+		{"acknowledged, but disturbed", true, true, long, 0, false, ledger.Disturbed},
+		{"acknowledged, and back at once", true, true, soon, 0, true, ledger.BeforeFlush},
+		{"acknowledged at the very end", true, true, 0, long, true, ledger.AckOnTheWay},
+		{"not acknowledged, and marked", false, true, long, 0, true, ledger.Unacknowledged},
+		{"not acknowledged, and unmarked", false, false, long, 0, true, ledger.Unexplained},
+		{"unmarked just after", false, false, soon, 0, true, ledger.Unacknowledged},
+		{"unmarked, but disturbed", false, false, long, 0, false, ledger.Unacknowledged},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -122,8 +125,9 @@ func TestARepeatNeedsAReason(t *testing.T) {
 			if test.acked {
 				b.Acked(first, e.ID)
 			}
-			b.after(test.pause)
+			b.after(test.lived)
 			b.Closed(first)
+			b.after(test.away)
 			second := b.connect("edge-2")
 			b.receive(second, e, 1, test.marked)
 			b.Acked(second, e.ID)
@@ -133,13 +137,68 @@ func TestARepeatNeedsAReason(t *testing.T) {
 				require.True(t, to.After(from))
 				return test.calm
 			}})
-			if test.violate {
-				require.Equal(t, []ledger.Kind{ledger.Repeated}, kinds(report))
-				return
-			}
-			require.Empty(t, report.Violations)
+			b.requireReason(t, report, test.reason)
 		})
 	}
+}
+
+func TestARepeatOnTheSameConnectionNeedsAReason(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name   string
+		acked  bool
+		later  time.Duration
+		calm   bool
+		reason ledger.Reason
+	}{
+		{"not acknowledged", false, 10 * time.Second, true, ledger.Unacknowledged},
+		{"acknowledged at that moment", true, time.Second / 2, true, ledger.AckOnTheWay},
+		{"acknowledged long before", true, 10 * time.Second, true, ledger.Unexplained},
+		{"acknowledged, but disturbed", true, 10 * time.Second, false, ledger.Disturbed},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			b := newBroken()
+			conn := b.connect("edge-1")
+			e := b.publish(1, "e")
+			b.receive(conn, e, 1, false)
+			if test.acked {
+				b.Acked(conn, e.ID)
+			}
+			b.after(test.later)
+			b.receive(conn, e, 1, true)
+			b.Acked(conn, e.ID)
+			b.requireReason(t, b.Check(ledger.Promise{Calm: func(string, time.Time, time.Time) bool { return test.calm }}), test.reason)
+		})
+	}
+}
+
+// requireReason says that the one repeat of a run has a reason, and is a
+// violation only if it has none.
+func (b *broken) requireReason(t *testing.T, report ledger.Report, reason ledger.Reason) {
+	t.Helper()
+	require.Equal(t, map[ledger.Reason]int{reason: 1}, report.Reasons)
+	if reason == ledger.Unexplained {
+		require.Equal(t, []ledger.Kind{ledger.Repeated}, kinds(report))
+		return
+	}
+	require.Empty(t, report.Violations)
+}
+
+func TestACursorIsHeldToTheLastTimeThatItWasWritten(t *testing.T) {
+	t.Parallel()
+	b := newBroken()
+	e := b.publish(1, "e")
+	for i, edge := range []string{"disturbed", "calm", "anywhere"} {
+		conn := b.connect(edge)
+		b.receive(conn, e, 1, i > 0)
+		b.Acked(conn, e.ID)
+		b.after(10 * time.Second)
+		b.Closed(conn)
+	}
+	report := b.Check(ledger.Promise{Calm: func(edge string, _, _ time.Time) bool { return edge == "calm" }})
+	require.Equal(t, map[ledger.Reason]int{ledger.Disturbed: 1, ledger.Unexplained: 1}, report.Reasons)
+	require.Equal(t, []ledger.Kind{ledger.Repeated}, kinds(report))
 }
 
 func TestAStoryTellsWhoSawWhat(t *testing.T) {

@@ -29,6 +29,8 @@ type Promise struct {
 	// from one time to the other, so that the edge's cursors were written. Nil:
 	// nothing is known, and repeats on later connections are only counted.
 	Calm func(edge string, from, to time.Time) bool
+	// Limit is that of the connections of an orchestrator.
+	Limit Limit
 }
 
 // Kind says what was violated.
@@ -51,20 +53,26 @@ const (
 	Altered Kind = "altered"
 	// Invented: an event arrived that nobody published.
 	Invented Kind = "invented"
-	// Repeated: an event arrived again on one connection without being marked, or
-	// on a later one although what had become of it was written to the cursor.
+	// Repeated: an event arrived again on one connection without being marked or
+	// after its ack, or on a later one although what had become of it was written
+	// to the cursor.
 	Repeated Kind = "repeated"
 	// Doubled: the log holds an event twice.
 	Doubled Kind = "doubled"
+	// Crowded: an orchestrator had more connections than it may have, though the
+	// edges saw each other and had had time to close some.
+	Crowded Kind = "crowded"
 )
 
 // Violation is one broken promise.
 type Violation struct {
 	Kind Kind
 	Text string
-	// Orchestrator and Event say which event it is about; see Story.
+	// Orchestrator and Event say which event it is about; see Story. Event is
+	// empty where it is about connections, from one time to another.
 	Orchestrator protocol.OrchestratorID
 	Event        string
+	From, To     time.Time
 }
 
 func (v Violation) String() string { return string(v.Kind) + ": " + v.Text }
@@ -81,6 +89,13 @@ type Report struct {
 	// Stale counts the repeats of what the seat had acknowledged on an earlier
 	// connection: acks that did not make it into a cursor.
 	Stale int
+	// Reasons counts the repeats by what explains them.
+	Reasons map[Reason]int
+	// MostConnections is how many connections an orchestrator had at once at most,
+	// and OverLimit how long there were too many, summed over orchestrators. Both
+	// are 0 where no limit is judged.
+	MostConnections int
+	OverLimit       time.Duration
 }
 
 // String lists the counts and the first violations.
@@ -107,6 +122,7 @@ func (l *Ledger) Check(p Promise) Report {
 		j.judgeConnection(c)
 	}
 	j.judgeRepeats()
+	j.judgeLimit()
 	j.judgeLog()
 	j.judgeLosses()
 	return j.report

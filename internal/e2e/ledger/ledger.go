@@ -81,9 +81,10 @@ type connection struct {
 	openedAt   time.Time
 	subscribed int // 0: not yet
 	closed     int // 0: not yet
-	closedAt   time.Time
 	receipts   []receipt
-	acked      map[string]time.Time // by event id
+	acked      map[string]time.Time // by event id, the first ack
+
+	subscribedAt, closedAt time.Time
 }
 
 type receipt struct {
@@ -181,7 +182,8 @@ func (l *Ledger) Connected(c Connection) ConnID {
 func (l *Ledger) Subscribed(id ConnID) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.conns[id].subscribed = l.tickLocked()
+	c := l.conns[id]
+	c.subscribed, c.subscribedAt = l.tickLocked(), l.clock()
 }
 
 // Received records an event as the daemon got it. e.Data is kept.
@@ -200,7 +202,9 @@ func (l *Ledger) Acked(id ConnID, ids ...string) {
 	c := l.conns[id]
 	at := l.clock()
 	for _, event := range ids {
-		c.acked[event] = at
+		if _, before := c.acked[event]; !before {
+			c.acked[event] = at
+		}
 		l.seats[c.Seat].acked[event] = true
 	}
 }

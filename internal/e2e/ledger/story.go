@@ -19,6 +19,17 @@ func stamp(t time.Time) string {
 	return t.UTC().Format("15:04:05.000")
 }
 
+// StoryOf tells all that is known of what was violated, and from when to when
+// it happened.
+func (l *Ledger) StoryOf(v Violation) (text string, from, to time.Time) {
+	if v.Event != "" {
+		return l.Story(v.Orchestrator, v.Event)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.crowdStoryLocked(v.Orchestrator, v.From, v.To), v.From, v.To
+}
+
 // Story tells all that is known of an event: its publishing, its place, and
 // what each connection of its orchestrator, and whoever else had it, saw of it.
 // It also returns the time of the first and last of these facts.

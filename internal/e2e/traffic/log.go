@@ -26,7 +26,9 @@ type Log struct {
 // OpenLog connects to NATS, which must be there, and stays connected, over the
 // server's restarts as well, until Close.
 func OpenLog(url string) (*Log, error) {
-	nc, err := nats.Connect(url, nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond))
+	nc, err := nats.Connect(url, nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond),
+		// A server that went silent is left soon.
+		nats.PingInterval(2*time.Second), nats.MaxPingsOutstanding(2))
 	if err != nil {
 		return nil, fmt.Errorf("connect to %s: %w", url, err)
 	}
