@@ -115,11 +115,10 @@ func TestNodesThatStartTogetherMigrateOnce(t *testing.T) {
 		awaitMigrated(t, db)
 	}
 
-	rows, err := server.Connect(t).Query(t.Context(), "select version_id from daemon_gateway.migrations where version_id > 0")
-	require.NoError(t, err)
-	versions, err := pgx.CollectRows(rows, pgx.RowTo[int64])
-	require.NoError(t, err)
-	require.Equal(t, []int64{1}, versions)
+	var once bool
+	require.NoError(t, server.Connect(t).QueryRow(t.Context(),
+		"select count(*) = count(distinct version_id) and max(version_id) > 0 from daemon_gateway.migrations").Scan(&once))
+	require.True(t, once)
 }
 
 func TestANodeStartsOnASchemaThatANewerVersionHasMigrated(t *testing.T) {
