@@ -262,10 +262,16 @@ func (r *run) count(s lane.Send, now time.Time) {
 	if s.Attempt > 1 {
 		return
 	}
-	r.metrics.forwarded.Add(float64(len(s.Batch.Events)))
 	r.metrics.hints.Add(float64(len(s.Batch.Hints)))
-	if n := len(s.Batch.Events); n > 0 {
-		r.metrics.routing.Observe(max(0, now.Sub(s.Batch.Events[n-1].Stored).Seconds()))
+	events, newest := 0, time.Time{}
+	for _, f := range s.Batch.Events {
+		if !canary.Reserved(f.Token) {
+			events, newest = events+1, f.Stored
+		}
+	}
+	r.metrics.forwarded.Add(float64(events))
+	if events > 0 {
+		r.metrics.routing.Observe(max(0, now.Sub(newest).Seconds()))
 	}
 }
 
