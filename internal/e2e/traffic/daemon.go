@@ -30,6 +30,12 @@ type Profile struct {
 	// Handle is the daemon's handler, see client.Config. Nil: it acknowledges
 	// whatever it gets.
 	Handle func(ctx context.Context, e protocol.Event) error
+	// OnState and OnFrame hear what the ledger does, see client.Config; nil: nobody.
+	OnState func(client.StateChange)
+	OnFrame func(client.Frame)
+	// Backoff paces its new connections; nil: shortly, since tests want to be
+	// back soon, and there is no herd to spread.
+	Backoff *client.Backoff
 }
 
 func (p Profile) subscriptions() []protocol.Subscription {
@@ -71,12 +77,14 @@ func StartDaemon(l *ledger.Ledger, p Profile) (*Daemon, error) {
 	if p.Handle == nil {
 		p.Handle = func(context.Context, protocol.Event) error { return nil }
 	}
+	if p.Backoff == nil {
+		p.Backoff = &client.Backoff{Min: 50 * time.Millisecond, Max: time.Second}
+	}
 	c, err := client.New(client.Config{
 		URLs: p.URLs, Token: p.token, OrchestratorID: p.Orchestrator, DaemonID: p.Daemon, Subscriptions: p.Subscribes,
 		Handler: p.Handle,
 		OnState: d.stateChanged, OnFrame: d.frame, DialContext: d.dial,
-		// Tests want to be back soon, and there is no herd to spread.
-		Backoff: client.Backoff{Min: 50 * time.Millisecond, Max: time.Second},
+		Backoff: *p.Backoff,
 		// An edge that cannot be reached is left for the next one.
 		ConnectTimeout: 5 * time.Second,
 	})
@@ -154,6 +162,9 @@ func (d *Daemon) dial(ctx context.Context, network, addr string) (net.Conn, erro
 }
 
 func (d *Daemon) stateChanged(s client.StateChange) {
+	if d.profile.OnState != nil {
+		d.profile.OnState(s)
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	switch s.State {
@@ -177,6 +188,9 @@ func (d *Daemon) stateChanged(s client.StateChange) {
 // frame writes down events and acks. Its errors are not hidden: what cannot be
 // read is an event that nobody published.
 func (d *Daemon) frame(f client.Frame) {
+	if d.profile.OnFrame != nil {
+		d.profile.OnFrame(f)
+	}
 	d.mu.Lock()
 	conn := d.conn
 	d.mu.Unlock()
