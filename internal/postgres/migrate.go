@@ -76,7 +76,8 @@ func (d *DB) noteMigration(err error) {
 // lock would stay behind on some server connection of PgBouncer's. If that
 // connection is lost meanwhile, a second node may begin too; then one of the two
 // fails at what the other has made, with its transaction rolled back, and tries
-// again.
+// again. That is why the migrations run with goose: its own locks can be left out,
+// where tern and golang-migrate always take a session's.
 func (d *DB) migrate(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, migrationTimeout)
 	defer cancel()
