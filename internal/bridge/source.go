@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"golang.org/x/time/rate"
 
 	"github.com/neolith/daemon-gateway/internal/canary"
 )
@@ -29,7 +30,8 @@ var defaultTiming = timing{
 	dead:   12 * time.Second,
 	grace:  time.Second,
 	silent: 5 * time.Minute,
-	retry:  backoff{first: 100 * time.Millisecond, most: 5 * time.Second},
+	// What is published between the return of Redis and the next attempt is lost.
+	retry: backoff{first: 100 * time.Millisecond, most: time.Second},
 }
 
 // healthyAfter: a subscription that lasted this long starts the backoff anew.
@@ -70,6 +72,7 @@ var errDead = errors.New("no answer to pings")
 // Run hears Redis until ctx ends; then it unsubscribes and hands on what was
 // on its way. It returns nil.
 func (s *source) Run(ctx context.Context) error {
+	tries := rate.Sometimes{First: 5, Interval: 10 * time.Second}
 	for failures := 1; ctx.Err() == nil; failures++ {
 		lasted, err := s.listen(ctx)
 		if ctx.Err() != nil {
@@ -80,7 +83,9 @@ func (s *source) Run(ctx context.Context) error {
 		}
 		s.refused(err)
 		delay := s.timing.retry.delay(failures)
-		s.logger.Warn("not subscribed on Redis", "error", err, "retry_in", delay)
+		tries.Do(func() {
+			s.logger.Warn("not subscribed on Redis", "error", err, "attempts", failures, "retry_in", delay)
+		})
 		select {
 		case <-ctx.Done():
 		case <-time.After(delay):
