@@ -71,3 +71,34 @@ func TestCalmIsWhatNoFaultTouches(t *testing.T) {
 		require.Equal(t, test.want, got, "%+v", test)
 	}
 }
+
+func TestEdgesAreTogetherAgainWhenTheClusterWasSeenToBeReady(t *testing.T) {
+	t.Parallel()
+	w := laidOut(t)
+	start := time.Unix(1000, 0)
+	at := func(seconds int) time.Time { return start.Add(time.Duration(seconds) * time.Second) }
+	w.nemesis.done = []*injury{
+		{touches: []string{"nats-2"}, began: at(0), mended: at(2)},
+		{touches: []string{"edge-1"}, began: at(10), mended: at(12)}, // the next one did not wait for it
+		{touches: []string{"redis"}, began: at(12), mended: at(14), ready: at(20)},
+		{touches: []string{"edge-2", "router-1"}, began: at(40), mended: at(45), ready: at(46), lingers: 5 * time.Second},
+		{touches: []string{"edge-3"}, began: at(70), mended: at(71)},
+	}
+	w.healed = at(80)
+	for _, test := range []struct {
+		from, to int
+		want     bool
+	}{
+		{0, 9, true},
+		{9, 11, false},
+		{13, 19, false},
+		{20, 39, true},
+		{39, 41, false},
+		{47, 50, false}, // what TCP held back may still be on its way
+		{51, 69, true},
+		{72, 79, false},
+		{80, 90, true},
+	} {
+		require.Equal(t, test.want, w.nemesis.together(at(test.from), at(test.to)), "%+v", test)
+	}
+}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -19,9 +20,13 @@ const (
 	natsAftermath = 15 * time.Second
 	// late is from when on an event has waited for a fault.
 	late = time.Second
-	// tooLate is longer than any fault of a run holds an event up: then it was
-	// not the live path that brought it, but the net under it.
+	// tooLate is longer than any fault of a run holds up what the log holds: then
+	// it was not the live path that brought it, but the net under it.
 	tooLate = 30 * time.Second
+	// heldTooLong is longer than a bridge may have to hold an event. A NATS server
+	// whose leadership changes while it stores an event may take the same id for
+	// "in process" until the duplicate window (2 minutes) has passed.
+	heldTooLong = 150 * time.Second
 )
 
 // verdict is what came of a run.
@@ -102,22 +107,37 @@ func (v *verdict) judgeHeard() {
 	v.note("JetStream: %d retries until acknowledged", w.press.retries)
 }
 
-// judgeWaits looks for daemons that were there and got events very late.
+// judgeWaits looks for daemons that were there and got events very late, and
+// for events that were in the log very late.
 func (v *verdict) judgeWaits() {
-	count, worst := 0, ledger.Delivery{}
+	var waited, held []delay
 	for _, d := range v.w.stayed() {
-		if took := d.Received.Sub(d.Published); took > tooLate {
-			count++
-			if took > worst.Received.Sub(worst.Published) {
-				worst = d
-			}
+		since := d.Published
+		if d.Stored.After(since) {
+			since = d.Stored
 		}
+		waited = append(waited, delay{d, d.Received.Sub(since)})
+		held = append(held, delay{d, d.Stored.Sub(d.Published)})
 	}
-	if count == 0 {
+	v.findLongest(waited, tooLate, "events were in the log for over %s before they came to daemons that stayed")
+	v.findLongest(held, heldTooLong, "events were in the log over %s after they were published")
+}
+
+// delay is how long something took with an event.
+type delay struct {
+	ledger.Delivery
+	took time.Duration
+}
+
+// findLongest tells of the longest of the delays over a limit, if there is one.
+func (v *verdict) findLongest(all []delay, limit time.Duration, what string) {
+	all = slices.DeleteFunc(all, func(d delay) bool { return d.took <= limit })
+	if len(all) == 0 {
 		return
 	}
+	worst := slices.MaxFunc(all, func(a, b delay) int { return cmp.Compare(a.took, b.took) })
 	text, from, to := v.w.ledger.Story(worst.Event.OrchestratorID, worst.Event.ID)
-	v.find(fmt.Sprintf("%d events took over %s to daemons that stayed; the longest %s\n%s%s", count, tooLate, worst.Received.Sub(worst.Published), text,
+	v.find(fmt.Sprintf("%d "+what+"; the longest %s\n%s%s", len(all), limit, worst.took, text,
 		v.logLines(worst.Event.ID, string(worst.Event.OrchestratorID), from, to)))
 }
 

@@ -56,7 +56,10 @@ func newWorld(ctx context.Context, o options, g ground) (*world, error) {
 			"LOG_LEVEL":       o.level,
 			"ENABLE_PPROF":    "true",
 			// A run of minutes is to see what takes half a minute by default.
-			"ACK_TIMEOUT":           "3s",
+			"ACK_TIMEOUT": "3s",
+			// Acks that a cut holds up for twelve seconds, and TCP for as long again,
+			// must not make dead letters.
+			"MAX_DELIVERIES":        "9",
 			"WS_HEARTBEAT_INTERVAL": "5000",
 			// No event of a run is to go because there are newer ones.
 			"EVENTS_PER_ORCHESTRATOR":   "1000000",

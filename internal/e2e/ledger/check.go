@@ -241,7 +241,7 @@ func (j *judge) difference(want event.Event, got protocol.Event) string {
 // stands reports whether a position is that of a place, in whatever epoch.
 func stands(position string, at Place) bool {
 	p, err := eventlog.ParsePosition(position)
-	return err == nil && Place{p.Partition, p.Sequence} == at
+	return err == nil && p.Partition == at.Partition && p.Sequence == at.Sequence
 }
 
 // judgeOrder looks at a first receipt: only events of higher priority may have

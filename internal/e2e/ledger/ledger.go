@@ -58,6 +58,8 @@ type Ledger struct {
 type Place struct {
 	Partition event.Partition
 	Sequence  uint64
+	// When is the log's own time of it; zero: not known.
+	When time.Time
 }
 
 // key identifies an event: ids are the publisher's, so two orchestrators may

@@ -54,7 +54,7 @@ func (l *Ledger) Story(orchestrator protocol.OrchestratorID, id string) (text st
 		fmt.Fprintf(&b, "  published %s, acknowledged by the log %s\n", stamp(p.when), stamp(p.confirmed))
 	}
 	at, stored := l.stored[k]
-	fmt.Fprintf(&b, "  in the log: %t, partition %d, sequence %d; in the dead letters: %t\n", stored, at.Partition, at.Sequence, l.buried[k])
+	fmt.Fprintf(&b, "  in the log: %t, partition %d, sequence %d, %s; in the dead letters: %t\n", stored, at.Partition, at.Sequence, stamp(at.When), l.buried[k])
 	for _, c := range l.conns {
 		lines := c.story(id, l.stored)
 		if len(lines) == 0 && (c.Orchestrator != orchestrator || c.subscribed == 0) {
@@ -101,6 +101,7 @@ type Delivery struct {
 	Seat      Seat
 	Event     event.Event
 	Published time.Time
+	Stored    time.Time // in the log; zero: not known
 	Received  time.Time
 }
 
@@ -124,7 +125,7 @@ func (l *Ledger) Deliveries() []Delivery {
 				if !p.confirmed.IsZero() {
 					published = p.confirmed
 				}
-				all = append(all, Delivery{c.Seat, p.event, published, r.when})
+				all = append(all, Delivery{c.Seat, p.event, published, l.stored[key{c.Orchestrator, a.id}].When, r.when})
 			}
 		}
 	}

@@ -80,15 +80,15 @@ func (l *Log) Record(ctx context.Context, to *ledger.Ledger, partitions int) err
 }
 
 func (l *Log) recordPartition(ctx context.Context, to *ledger.Ledger, p event.Partition) error {
-	return l.each(ctx, event.StreamName(p), true, func(m jetstream.Msg, sequence uint64) error {
+	return l.each(ctx, event.StreamName(p), true, func(m jetstream.Msg, at *jetstream.MsgMetadata) error {
 		if strings.HasSuffix(m.Subject(), "."+string(event.SentinelToken)) {
 			return nil
 		}
 		orchestrator, id, err := addressee(m.Headers().Get(jetstream.MsgIDHeader))
 		if err != nil {
-			return fmt.Errorf("partition %d, sequence %d: %w", p, sequence, err)
+			return fmt.Errorf("partition %d, sequence %d: %w", p, at.Sequence.Stream, err)
 		}
-		to.Stored(orchestrator, id, ledger.Place{Partition: p, Sequence: sequence})
+		to.Stored(orchestrator, id, ledger.Place{Partition: p, Sequence: at.Sequence.Stream, When: at.Timestamp})
 		return nil
 	})
 }
@@ -110,7 +110,7 @@ func addressee(messageID string) (protocol.OrchestratorID, string, error) {
 // DeadLetters returns all dead letters, oldest first.
 func (l *Log) DeadLetters(ctx context.Context) ([]eventlog.DeadLetterRecord, error) {
 	var all []eventlog.DeadLetterRecord
-	err := l.each(ctx, eventlog.DeadletterStream, false, func(m jetstream.Msg, _ uint64) error {
+	err := l.each(ctx, eventlog.DeadletterStream, false, func(m jetstream.Msg, _ *jetstream.MsgMetadata) error {
 		var r eventlog.DeadLetterRecord
 		if err := json.Unmarshal(m.Data(), &r); err != nil {
 			return fmt.Errorf("dead letter on %s: %w", m.Subject(), err)
@@ -122,7 +122,7 @@ func (l *Log) DeadLetters(ctx context.Context) ([]eventlog.DeadLetterRecord, err
 }
 
 // each visits the messages that a stream holds now, in order.
-func (l *Log) each(ctx context.Context, stream string, headersOnly bool, visit func(m jetstream.Msg, sequence uint64) error) error {
+func (l *Log) each(ctx context.Context, stream string, headersOnly bool, visit func(m jetstream.Msg, at *jetstream.MsgMetadata) error) error {
 	s, err := l.js.Stream(ctx, stream)
 	if err != nil {
 		return fmt.Errorf("stream %s: %w", stream, err)
@@ -150,7 +150,7 @@ func (l *Log) each(ctx context.Context, stream string, headersOnly bool, visit f
 			return err
 		}
 		sequence = meta.Sequence.Stream
-		if err := visit(m, sequence); err != nil {
+		if err := visit(m, meta); err != nil {
 			return errors.Join(fmt.Errorf("stream %s", stream), err)
 		}
 	}
