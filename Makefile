@@ -7,7 +7,7 @@ SHELL := /usr/bin/env bash
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 BUILDINFO := github.com/neolith/daemon-gateway/internal/buildinfo
 
-.PHONY: help build run test chaos chaos-short lint bench docs images clean
+.PHONY: help build run test chaos chaos-short recovery lint bench docs images clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ chaos: ## kill, pause, restart and cut off processes at random, and check that n
 # both, the cluster cut in two, and then a calm spell.
 chaos-short: ## the same in under three minutes, always from one seed; ARGS adds flags
 	go run ./internal/chaos -seed 272 -duration 70s -calm 12s -settle 45s $(ARGS)
+
+recovery: ## measure how fast the service is back after each kind of fault; ARGS adds flags
+	go run -ldflags '-X $(BUILDINFO).version=$(VERSION)' ./internal/recovery $(ARGS)
 
 lint: ## check format, vet, staticcheck, go.mod and the generated documentation
 	@unformatted=$$(git ls-files -z '*.go' | xargs -0 -r gofmt -l); \
