@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 
@@ -191,4 +192,19 @@ func TestWhatIsNoCallIsCountedAndForgotten(t *testing.T) {
 	eventually(t, func() bool { return a.canaries(statusError) == 4 }, "counted")
 	s.call("edge-1")
 	eventually(t, func() bool { return a.canaries(statusSuccess) == 1 }, "the next one works")
+}
+
+// TestStopDoesNotWaitForCanaries: one that was heard when NATS went away is not
+// worth the time of a stop, nor a message that is reported as lost.
+func TestStopDoesNotWaitForCanaries(t *testing.T) {
+	t.Parallel()
+	call := canary.Call{Orchestrator: canary.Orchestrator("edge-1")}
+	body, err := call.Event()
+	require.NoError(t, err)
+	in, m := newInbox(10, maxBufferBytes), newMetrics(prometheus.NewPedanticRegistry())
+	p := newPump(in, nil, func() bool { return false }, event.DefaultMaxBytes, m, discard)
+	in.push(heard{channel: canary.Channel("bridge-1"), body: body})
+	in.close()
+	require.Zero(t, p.run(t.Context(), newFaultyStore()))
+	require.EqualValues(t, 1, testutil.ToFloat64(m.canaries.WithLabelValues(statusError)))
 }

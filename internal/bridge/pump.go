@@ -117,8 +117,13 @@ func (p *pump) depth() int { return int(p.held.Load()) + p.inbox.len() }
 func (p *pump) takeIn() (open bool) {
 	n, open := p.inbox.take(p.batch[:])
 	for i := range n {
-		j := decode(p.batch[i], p.maxBytes)
+		h := p.batch[i]
 		p.batch[i] = heard{}
+		if canary.IsChannel(h.channel) && !p.connected() {
+			p.metrics.canary(eventlog.ErrUnavailable) // a stop must not wait for it
+			continue
+		}
+		j := decode(h, p.maxBytes)
 		if j.kind == burying {
 			p.rejected(j)
 		}
