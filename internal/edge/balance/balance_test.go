@@ -115,7 +115,7 @@ func TestAnEdgeThatAchievesNothingGivesUpForLongerAndLonger(t *testing.T) {
 	b.Tick(stuck, now)
 	now = now.Add(config.After)
 	campaign := func() (told int) {
-		for {
+		for range 1000 {
 			d := b.Tick(stuck, now)
 			if d.Step == GaveUp {
 				return told
@@ -124,6 +124,8 @@ func TestAnEdgeThatAchievesNothingGivesUpForLongerAndLonger(t *testing.T) {
 			told += d.Tell
 			now = now.Add(time.Second)
 		}
+		require.Fail(t, "it never gives up")
+		return told
 	}
 	for _, rest := range []time.Duration{1, 2, 4, 8, 16, 24, 24} {
 		require.Equal(t, effort*200, campaign())
