@@ -25,7 +25,9 @@ type nemesis struct {
 	mu     sync.Mutex
 	done   []*injury
 	spells int
-	broken map[*cluster.Process]bool
+	// strains have whatever reason, a busy machine too.
+	strains []strain
+	broken  map[*cluster.Process]bool
 	// complaints are what processes did that no fault explains.
 	complaints []string
 }
@@ -42,6 +44,9 @@ type injury struct {
 	lingers time.Duration
 	ready   time.Time // all nodes say that they are ready; zero: not awaited, or not in time
 }
+
+// strain is a time when the log was slow.
+type strain struct{ from, to time.Time }
 
 func newNemesis(w *world) *nemesis {
 	return &nemesis{w: w, random: w.options.random(1), broken: map[*cluster.Process]bool{}}
@@ -205,6 +210,20 @@ func (n *nemesis) supervise(ctx context.Context) {
 			}
 		}
 	}
+}
+
+// strained says that a publish took long.
+func (n *nemesis) strained(began time.Time, took time.Duration) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.strains = append(n.strains, strain{began, began.Add(took)})
+}
+
+// unstrained reports whether the log answered at once between two times.
+func (n *nemesis) unstrained(from, to time.Time) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return !slices.ContainsFunc(n.strains, func(s strain) bool { return s.from.Before(to) && s.to.After(from) })
 }
 
 // calm reports whether nothing disturbed any of some processes between two

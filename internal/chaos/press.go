@@ -30,6 +30,9 @@ const (
 	publishRetry   = 100 * time.Millisecond
 	// lastWords bounds how long events that were begun may take after all healed.
 	lastWords = time.Minute
+	// slow is a publish that says that NATS, or the machine, is overcome: what
+	// edges write may take as long.
+	slow = time.Second
 )
 
 // press is all publishers.
@@ -185,9 +188,13 @@ func (p *press) onRedis(e event.Event) {
 func (p *press) onJetStream(e event.Event) {
 	p.w.ledger.Published(e)
 	for {
+		began := time.Now()
 		ctx, cancel := context.WithTimeout(context.Background(), publishTimeout)
 		_, err := p.js.Publish(ctx, e)
 		cancel()
+		if took := time.Since(began); took > slow {
+			p.w.nemesis.strained(began, took)
+		}
 		if err == nil {
 			p.w.ledger.Confirmed(e.OrchestratorID, e.ID)
 			return

@@ -45,7 +45,7 @@ func (w *world) promise() ledger.Promise {
 	}
 	limit := ledger.Limit{Connections: connectionLimit, Spread: spread, Together: w.nemesis.together}
 	return ledger.Promise{ConfirmedOnly: true, Splits: true, Limit: limit, Calm: func(url string, from, to time.Time) bool {
-		return w.nemesis.calm(from, to, 0, func(p string) bool { return p == edges[url] }) &&
+		return w.nemesis.unstrained(from, to) && w.nemesis.calm(from, to, 0, func(p string) bool { return p == edges[url] }) &&
 			w.nemesis.calm(from, to, natsAftermath, func(p string) bool { return strings.HasPrefix(p, "nats") })
 	}}
 }
@@ -104,7 +104,7 @@ func (v *verdict) judgeHeard() {
 		}
 	}
 	v.note("Redis: %d heard by a bridge, %d of them lost with bridges or Redis, %d heard by nobody", len(w.press.heard), lost, w.press.unheard)
-	v.note("JetStream: %d retries until acknowledged", w.press.retries)
+	v.note("JetStream: %d retries until acknowledged, %d attempts took over %s", w.press.retries, len(w.nemesis.strains), slow)
 }
 
 // judgeWaits looks for daemons that were there and got events very late, and

@@ -46,7 +46,9 @@ func (l *Ledger) Story(orchestrator protocol.OrchestratorID, id string) (text st
 			to = t
 		}
 	}
+	var published time.Time
 	if p := l.published[k]; p != nil {
+		published = p.when
 		note(p.when)
 		note(p.confirmed)
 		fmt.Fprintf(&b, "event %s of %s: type %s, channel %q, daemon %q, requiresAck %t, priority %d\n", id, orchestrator,
@@ -57,7 +59,8 @@ func (l *Ledger) Story(orchestrator protocol.OrchestratorID, id string) (text st
 	fmt.Fprintf(&b, "  in the log: %t, partition %d, sequence %d, %s; in the dead letters: %t\n", stored, at.Partition, at.Sequence, stamp(at.When), l.buried[k])
 	for _, c := range l.conns {
 		lines := c.story(id, l.stored)
-		if len(lines) == 0 && (c.Orchestrator != orchestrator || c.subscribed == 0) {
+		over := c.closed != 0 && c.closedAt.Before(published)
+		if len(lines) == 0 && (c.Orchestrator != orchestrator || c.subscribed == 0 || over) {
 			continue
 		}
 		fmt.Fprintf(&b, "  %s: %s to %s, subscribed %t, %d receipts, %d acks\n", c, stamp(c.openedAt), stamp(c.closedAt), c.subscribed > 0, len(c.receipts), len(c.acked))
