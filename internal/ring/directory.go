@@ -195,6 +195,11 @@ func (d *Directory) AppendEdges(dst []string, token event.Token) []string {
 // Holdings returns all claims of an orchestrator, in no particular order.
 func (d *Directory) Holdings(token event.Token) []Holding { return d.table.index.holdings(token) }
 
+// EachOrchestrator calls yield once for each orchestrator that an edge holds,
+// in no order. What changes meanwhile may or may not be seen; yield must not
+// call the directory.
+func (d *Directory) EachOrchestrator(yield func(event.Token)) { d.table.index.each(yield) }
+
 // Settled reports whether this node has joined (or has nobody to join) and has
 // once known all claims of all edges it knows. It stays true from then on, and
 // becomes true 10 s after Run in any case: the directory is only a hint, and a

@@ -91,3 +91,14 @@ func (x *index) holdings(token event.Token) []Holding {
 	}
 	return list
 }
+
+func (x *index) each(yield func(event.Token)) {
+	for i := range x.shards {
+		s := &x.shards[i]
+		s.mu.RLock()
+		for token := range s.heads {
+			yield(token)
+		}
+		s.mu.RUnlock()
+	}
+}

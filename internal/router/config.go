@@ -6,6 +6,8 @@ import (
 	"github.com/neolith/daemon-gateway/internal/admin"
 	"github.com/neolith/daemon-gateway/internal/eventlog"
 	"github.com/neolith/daemon-gateway/internal/natsconn"
+	"github.com/neolith/daemon-gateway/internal/postgres"
+	"github.com/neolith/daemon-gateway/internal/presence"
 	"github.com/neolith/daemon-gateway/internal/ring"
 	"github.com/neolith/daemon-gateway/internal/settings"
 )
@@ -17,6 +19,8 @@ type Config struct {
 	Log             eventlog.Config `embed:""`
 	Ring            ring.Config     `embed:""`
 	Admin           admin.Config    `embed:""`
+	Postgres        postgres.Config `embed:""`
+	Presence        presence.Config `embed:""`
 	FetchBatch      int             `default:"256" min:"1" max:"10000" group:"Router" help:"Events of a partition that are held between the log and their batches; more costs memory, fewer throughput."`
 	ForwardTimeout  time.Duration   `default:"2s" min:"50ms" group:"Router" help:"How long an edge may take to confirm a batch; then it is sent once more, and nobody waits for that edge any longer."`
 	ForwardInflight int             `default:"16" min:"1" max:"1024" group:"Router" help:"Unconfirmed batches that an edge may have from one partition, each up to 512 KiB; a partition waits while an edge that answers has that many."`
@@ -57,4 +61,5 @@ func defaultTiming() timing {
 	}
 }
 
-const longestRetry = 3 * time.Second
+// longestRetry is short because a partition without a run is not delivered.
+const longestRetry = time.Second

@@ -176,6 +176,20 @@ func (l *placement) all() []*partition {
 	return all
 }
 
+// owned lists the partitions that are to be served here, without those that are
+// being handed over.
+func (l *placement) owned() []event.Partition {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var owned []event.Partition
+	for id, p := range l.partitions {
+		if p.leaveAt.IsZero() {
+			owned = append(owned, id)
+		}
+	}
+	return owned
+}
+
 func (l *placement) get(id event.Partition) *partition {
 	l.mu.Lock()
 	defer l.mu.Unlock()

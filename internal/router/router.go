@@ -27,6 +27,8 @@ import (
 	"github.com/neolith/daemon-gateway/internal/eventlog"
 	"github.com/neolith/daemon-gateway/internal/lifecycle"
 	"github.com/neolith/daemon-gateway/internal/natsconn"
+	"github.com/neolith/daemon-gateway/internal/postgres"
+	"github.com/neolith/daemon-gateway/internal/presence"
 	"github.com/neolith/daemon-gateway/internal/ring"
 )
 
@@ -43,6 +45,8 @@ type Router struct {
 	ring      *ring.Directory
 	admin     *admin.Server
 	placement *placement
+	database  *postgres.DB     // nil where there is none
+	presence  *presence.Writer // nil where there is no database
 	teardown  lifecycle.Stack
 	// waiting is what the event log is waiting for; "" when it is open.
 	waiting atomic.Pointer[string]
@@ -88,12 +92,30 @@ func (r *Router) bind() (err error) {
 	r.teardown.Push("gossip", func(context.Context) error { return r.ring.Close() })
 	r.placement = newPlacement(r.ring, r.conn.NC.IsConnected)
 	r.ring.Watch(&watcher{placement: r.placement, members: r.ring.Members, partitions: r.cfg.Log.Partitions})
+	if err := r.bindDatabase(); err != nil {
+		return err
+	}
 	r.hide()
 	r.admin, err = admin.New(r.cfg.Admin.AdminAddr, r.cfg.Admin.EnablePprof, r.registry, r.checks(), r.base)
 	if err != nil {
 		return err
 	}
 	r.teardown.Push("admin port", func(context.Context) error { return r.admin.Close() })
+	return nil
+}
+
+// bindDatabase makes this router a writer of presence, if there is a database.
+func (r *Router) bindDatabase() (err error) {
+	if !r.cfg.Postgres.Enabled() {
+		return nil
+	}
+	name := "daemon-gateway router " + r.cfg.Node()
+	if r.database, err = postgres.Open(r.cfg.Postgres, name, r.base, r.registry); err != nil {
+		return err
+	}
+	r.teardown.Push("PostgreSQL", r.database.Close)
+	r.presence = presence.New(r.cfg.Presence, r.database, r.conn.NC, r.ring, r.cfg.Log.Partitions, r.cfg.Node(), r.base, r.registry)
+	r.ring.Watch(r.presence)
 	return nil
 }
 
@@ -132,6 +154,9 @@ func (r *Router) Run(ctx context.Context) error {
 	group.Go("admin port", r.admin.Run)
 	group.Go("gossip", r.ring.Run)
 	group.Go("NATS connection", r.conn.Run)
+	if r.database != nil {
+		group.Go("PostgreSQL", r.database.Run)
+	}
 	group.Go("routing", func(base context.Context) error {
 		defer cancel()
 		return r.route(ctx, base, group)
@@ -166,11 +191,30 @@ func (r *Router) route(ctx, base context.Context, group *lifecycle.Group) error 
 	}
 	defer requests.close()
 	r.logger.Info("routing", "gossip", r.GossipAddr(), "admin", r.AdminAddr())
+	defer r.writePresence(base)()
 	r.placement.run(ctx, base, &routing{
 		cfg: r.cfg, timing: r.timing, log: log, requests: requests,
 		holders: r.ring.AppendEdges, metrics: r.metrics, logger: r.logger,
 	})
 	return r.leave(base)
+}
+
+// writePresence begins to write the presence of what is placed here. The
+// returned function ends it, and waits until it has.
+func (r *Router) writePresence(base context.Context) (stop func()) {
+	if r.presence == nil {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(base)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		r.presence.Run(ctx, r.placement.owned)
+	}()
+	return func() {
+		cancel()
+		<-ended
+	}
 }
 
 // settle waits until the directory knows who holds whom, or has tried.
@@ -202,7 +246,7 @@ func (r *Router) leave(base context.Context) error {
 func (r *Router) setWaiting(detail string) { r.waiting.Store(&detail) }
 
 func (r *Router) checks() []admin.Check {
-	return []admin.Check{
+	checks := []admin.Check{
 		{Name: "nats", Ready: r.conn.Check},
 		{Name: "log", Ready: func() (bool, string) {
 			if waiting := *r.waiting.Load(); waiting != "" {
@@ -216,4 +260,8 @@ func (r *Router) checks() []admin.Check {
 		}},
 		{Name: "partitions", Ready: r.placement.check},
 	}
+	if r.database != nil {
+		checks = append(checks, admin.Check{Name: "postgres", Ready: r.database.Check, Advisory: true})
+	}
+	return checks
 }
