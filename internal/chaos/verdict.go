@@ -107,20 +107,17 @@ func (v *verdict) judgeHeard() {
 	v.note("JetStream: %d retries until acknowledged, %d attempts took over %s", w.press.retries, len(w.nemesis.strains), slow)
 }
 
-// judgeWaits looks for daemons that were there and got events very late, and
-// for events that were in the log very late.
+// judgeWaits looks for daemons that were subscribed and got events very late,
+// and for events that were in the log very late.
 func (v *verdict) judgeWaits() {
 	var waited, held []delay
 	for _, d := range v.w.stayed() {
-		since := d.Published
-		if d.Stored.After(since) {
-			since = d.Stored
-		}
+		since := slices.MaxFunc([]time.Time{d.Published, d.Stored, d.Subscribed}, time.Time.Compare)
 		waited = append(waited, delay{d, d.Received.Sub(since)})
 		held = append(held, delay{d, d.Stored.Sub(d.Published)})
 	}
-	v.findLongest(waited, tooLate, "events were in the log for over %s before they came to daemons that stayed")
-	v.findLongest(held, heldTooLong, "events were in the log over %s after they were published")
+	v.findLongest(waited, tooLate, "events were over %s in the log before they came to daemons that were subscribed all the time")
+	v.findLongest(held, heldTooLong, "events were in the log only over %s after they were published")
 }
 
 // delay is how long something took with an event.

@@ -105,7 +105,9 @@ type Delivery struct {
 	Event     event.Event
 	Published time.Time
 	Stored    time.Time // in the log; zero: not known
-	Received  time.Time
+	// Subscribed is from when on the connection that got it was subscribed.
+	Subscribed time.Time
+	Received   time.Time
 }
 
 // Deliveries returns every event that came to a seat, in the order in which
@@ -128,7 +130,8 @@ func (l *Ledger) Deliveries() []Delivery {
 				if !p.confirmed.IsZero() {
 					published = p.confirmed
 				}
-				all = append(all, Delivery{c.Seat, p.event, published, l.stored[key{c.Orchestrator, a.id}].When, r.when})
+				stored := l.stored[key{c.Orchestrator, a.id}].When
+				all = append(all, Delivery{c.Seat, p.event, published, stored, c.subscribedAt, r.when})
 			}
 		}
 	}
