@@ -76,6 +76,17 @@ func TestReadyz(t *testing.T) {
 	require.JSONEq(t, `{"ready":true,"checks":{"nats":{"ready":true,"detail":"connected to nats-0"},"directory":{"ready":true}}}`, body)
 }
 
+func TestAdvisoryChecksAreToldAndDecideNothing(t *testing.T) {
+	t.Parallel()
+	base := start(t, false,
+		admin.Check{Name: "postgres", Ready: func() (bool, string) { return false, "away" }, Advisory: true},
+		admin.Check{Name: "nats", Ready: func() (bool, string) { return true, "" }},
+	)
+	status, _, body := get(t, base+"/readyz")
+	require.Equal(t, http.StatusOK, status)
+	require.JSONEq(t, `{"ready":true,"checks":{"postgres":{"ready":false,"detail":"away","advisory":true},"nats":{"ready":true}}}`, body)
+}
+
 func TestReadyzWithoutChecks(t *testing.T) {
 	t.Parallel()
 	status, _, body := get(t, start(t, false)+"/readyz")
