@@ -9,8 +9,9 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// firstAsk is how long the first try of a question may take.
-const firstAsk = time.Second
+// firstAsk is how long the first try of a question may take; each further one
+// may take half as long again.
+const firstAsk = 500 * time.Millisecond
 
 // ask puts a question until it is answered or ctx ends, with growing patience.
 // A cluster of servers that is electing a leader, or that is told to create and
@@ -18,7 +19,7 @@ const firstAsk = time.Second
 // unanswered, so that to wait for one answer would cost the whole of ctx, long
 // after the leader is there. f must do no harm when done twice.
 func ask[T any](ctx context.Context, f func(context.Context) (T, error)) (T, error) {
-	for patience := firstAsk; ; patience *= 2 {
+	for patience := firstAsk; ; patience += patience / 2 {
 		bounded, cancel := context.WithTimeout(ctx, patience)
 		answer, err := f(bounded)
 		unanswered := err != nil && bounded.Err() != nil && ctx.Err() == nil &&

@@ -3,6 +3,7 @@ package eventlog
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -64,6 +65,14 @@ const (
 // multi_last is 1,024, and Read asks for no more.
 const maxAnswers = 1024
 
+// directPatience is for how long a replica that was asked may be silent. It may
+// stand still or have lost its connection to the others, and the next one that
+// is asked answers.
+const directPatience = time.Second
+
+// errSilent ends one try at a direct get.
+var errSilent = errors.New("the replica that was asked is silent")
+
 // lastHeader returns the last value of a header. The server appends its own to
 // those that the message was published with, so the first may be forged.
 func lastHeader(h nats.Header, key string) string {
@@ -97,8 +106,11 @@ func apiPrefix(opts jetstream.JetStreamOptions) string {
 // came in part is ErrUnavailable, never a shorter answer.
 func (l *Log) direct(ctx context.Context, stream string, req directRequest) (answer directAnswer, err error) {
 	err = l.request(ctx, func(ctx context.Context) error {
-		answer, err = l.directGet(ctx, stream, req)
-		return err
+		for {
+			if answer, err = l.directGet(ctx, stream, req); !errors.Is(err, errSilent) {
+				return err
+			}
+		}
 	})
 	return answer, err
 }
@@ -124,7 +136,10 @@ func (l *Log) directGet(ctx context.Context, stream string, req directRequest) (
 	if len(req.MultiLast) > 0 {
 		c.nothing = noResults
 	}
+	silence := time.NewTimer(directPatience)
+	defer silence.Stop()
 	for {
+		silence.Reset(directPatience)
 		select {
 		case msg := <-messages:
 			done, err := c.add(msg)
@@ -134,6 +149,8 @@ func (l *Log) directGet(ctx context.Context, stream string, req directRequest) (
 			if done {
 				return c.answer, nil
 			}
+		case <-silence.C:
+			return directAnswer{}, errSilent
 		case <-ctx.Done():
 			return directAnswer{}, ctx.Err()
 		}
