@@ -25,13 +25,15 @@ const (
 	// maxBufferBytes bounds the memory behind PUBLISH_BUFFER, which counts events.
 	maxBufferBytes = 256 << 20
 	// lookups and refusals tried before a message is given up: about half a minute.
-	maxLookups  = 10
+	maxLookups  = 40
 	maxRefusals = 5
 	// reconnectPoll is how often a connection that is away is looked at.
 	reconnectPoll = 250 * time.Millisecond
 )
 
-var workBackoff = backoff{first: 100 * time.Millisecond, most: 5 * time.Second}
+// workBackoff ends soon: what waits for the log waits for this too when the log
+// is back. At most a window of messages is tried at once.
+var workBackoff = backoff{first: 100 * time.Millisecond, most: time.Second}
 
 // store is what the pump needs of the event log.
 type store interface {

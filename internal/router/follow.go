@@ -18,7 +18,7 @@ var errStoodStill = errors.New("the consumer yields nothing while the partition 
 const healthy = 10 * time.Second
 
 // longestFollowRetry is short because live delivery waits for it.
-const longestFollowRetry = time.Second
+const longestFollowRetry = 500 * time.Millisecond
 
 // follow keeps a consumer of the run's own on the partition, contiguous over
 // its restarts: each begins behind the last message that was handed on.

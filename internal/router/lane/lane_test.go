@@ -210,7 +210,7 @@ func TestRetriesOfHintsBackOff(t *testing.T) {
 			f.Receipt(s.ID, NoResponders)
 		}
 	}
-	require.Equal(t, 7, tries, "after 0.25, 0.5, 1, 2, 4, 5, 5 seconds, about")
+	require.Equal(t, 21, tries, "after 0.25, 0.5 and then 1 second each, about")
 	require.EqualValues(t, 10, f.Checkpoint())
 }
 

@@ -21,7 +21,7 @@ const (
 // A lagging edge is tried again after these times, doubling.
 const (
 	firstRetry = 250 * time.Millisecond
-	lastRetry  = 5 * time.Second
+	lastRetry  = time.Second
 )
 
 // outbox is what the lane has for one edge:
