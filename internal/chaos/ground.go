@@ -50,26 +50,33 @@ func prepare(ctx context.Context, o options) (ground, error) {
 	if dir := os.Getenv(entered); dir != "" {
 		return enter(dir)
 	}
+	cuts, err := mayCut(o.network)
+	if err != nil {
+		return ground{}, err
+	}
 	dir, err := workingDirectory(o)
 	if err != nil {
 		return ground{}, err
 	}
 	binaries, err := cluster.Build(ctx, binariesIn(dir))
-	if err != nil {
-		return ground{}, err
-	}
-	g := ground{dir: dir, binaries: binaries}
-	if o.network == networkNone {
-		return g, nil
-	}
-	if err := network.Check(); err != nil {
-		if o.network == networkRequired {
-			return ground{}, err
-		}
-		fmt.Printf("no links are cut in this run, processes are broken alone: %v\n", err)
-		return g, nil
+	if err != nil || !cuts {
+		return ground{dir: dir, binaries: binaries}, err
 	}
 	return ground{}, network.Enter(append(os.Environ(), entered+"="+dir))
+}
+
+// mayCut reports whether there can be a private network, and says so if there
+// cannot; then it fails if there must be one.
+func mayCut(d demand) (bool, error) {
+	if d == networkNone {
+		return false, nil
+	}
+	err := network.Check()
+	if err == nil || d == networkRequired {
+		return err == nil, err
+	}
+	fmt.Printf("no links are cut in this run, processes are broken alone: %v\n", err)
+	return false, nil
 }
 
 func workingDirectory(o options) (string, error) {
