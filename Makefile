@@ -7,10 +7,10 @@ SHELL := /usr/bin/env bash
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 BUILDINFO := github.com/neolith/daemon-gateway/internal/buildinfo
 
-.PHONY: help build run test chaos chaos-short recovery lint bench docs images clean
+.PHONY: help build run test chaos chaos-short recovery lint bench docs images manifests check-deploy clean
 
 help: ## list the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## build the programs into bin/: edge, router, publisher-bridge, gateway-probe, devcluster
 	CGO_ENABLED=0 go build -trimpath -ldflags '-X $(BUILDINFO).version=$(VERSION)' -o bin/ ./cmd/...
@@ -39,6 +39,7 @@ lint: ## check format, vet, staticcheck, go.mod and the generated documentation
 	go vet ./...
 	go tool staticcheck ./...
 	go mod tidy -diff
+	staticcheck=$$(go tool -n staticcheck); cd deploy/check; go vet ./...; "$$staticcheck" ./...
 	@go run ./internal/configdoc | diff -u docs/configuration.md - \
 		|| { echo "docs/configuration.md is not up to date: run make docs"; exit 1; }
 
@@ -47,6 +48,12 @@ bench: ## measure throughput, latency and memory end to end; ARGS adds flags
 
 docs: ## write docs/configuration.md from the settings
 	@text=$$(go run ./internal/configdoc); printf '%s\n' "$$text" > docs/configuration.md
+
+manifests: docs ## write what is derived for deployments: schema and table of the chart's values, deploy/k8s
+	cd deploy/check && go run ./generate
+
+check-deploy: ## check chart, manifests and Compose file without a cluster
+	cd deploy/check && go test $(ARGS) ./...
 
 images: ## build the image; with Docker into its store, without into dist/daemon-gateway.tar
 	@scripts/build-image '$(VERSION)'

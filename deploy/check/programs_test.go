@@ -1,0 +1,256 @@
+package check
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+)
+
+// programs builds the gateway's programs, once for all tests.
+var programs = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "gateway-programs")
+	if err != nil {
+		return "", err
+	}
+	build := exec.Command("go", "build", "-o", dir, "./cmd/edge", "./cmd/router", "./cmd/publisher-bridge", "./cmd/gateway-probe")
+	build.Dir, build.Env = Root(), append(os.Environ(), "CGO_ENABLED=0")
+	if output, err := build.CombinedOutput(); err != nil {
+		return dir, fmt.Errorf("build the programs: %w\n%s", err, output)
+	}
+	return dir, nil
+})
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if dir, _ := programs(); dir != "" {
+		_ = os.RemoveAll(dir)
+	}
+	os.Exit(code)
+}
+
+// contents are what the files of Secrets hold, by their name.
+var contents = map[string]string{
+	"nats-url":            "nats://user:password@nats:4222\n",
+	"gossip-keys":         "bm90IGEgc2VjcmV0LCBmb3IgdGVzdHMgYWxvbmUhISE=\n",
+	"jwt-secret":          "a secret of thirty-two bytes or more, for tests alone",
+	"jwt-secret-previous": "another secret of thirty-two bytes or more, for tests",
+	"database-url":        "postgres://user:password@postgres/neolith\n",
+	"redis-url":           "redis://:password@redis:6379\n",
+}
+
+// program is a container's program with the environment that the chart gives it.
+type program struct {
+	path        string
+	environment map[string]string
+}
+
+// programOf prepares a container to be run here: what are files of Secrets there
+// are files of the test here.
+func (c *installation) programOf(w workload) program {
+	c.t.Helper()
+	dir, err := programs()
+	require.NoError(c.t, err)
+	names, values := c.environment(w.container())
+	values["NODE_NAME"] = "node"
+	if contains(names, "GOSSIP_ADVERTISE_ADDR") {
+		values["GOSSIP_ADVERTISE_ADDR"] = "192.0.2.7"
+	}
+	folder := c.t.TempDir()
+	files := c.files(w)
+	for name, value := range values {
+		if !strings.HasPrefix(value, "/etc/daemon-gateway/") {
+			continue
+		}
+		require.Contains(c.t, files, value, "%s names a file that is not there", name)
+		here := filepath.Join(folder, filepath.Base(value))
+		require.NoError(c.t, os.WriteFile(here, []byte(contents[filepath.Base(value)]), 0o600))
+		values[name] = here
+	}
+	return program{dir + w.container().Command[0], values}
+}
+
+func (p program) command(ctx context.Context, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, p.path, args...)
+	cmd.Env = []string{"PATH=/"}
+	for name, value := range p.environment {
+		cmd.Env = append(cmd.Env, name+"="+value)
+	}
+	return cmd
+}
+
+// gateways are the workloads that run programs of the gateway.
+func (c *installation) gateways() []workload {
+	return slices.DeleteFunc(c.workloads(), func(w workload) bool { return contains([]string{"nats", "redis"}, w.component()) })
+}
+
+// runtimeNames are environment names that Go itself knows.
+var runtimeNames = []string{"GOMEMLIMIT"}
+
+func TestTheEnvironmentHoldsOnlySettingsThatTheProgramKnows(t *testing.T) {
+	t.Parallel()
+	known, err := Programs()
+	require.NoError(t, err)
+	eachExample(t, func(t *testing.T, c *installation) {
+		for _, w := range c.gateways() {
+			var settings []string
+			for _, s := range known[strings.TrimPrefix(w.container().Command[0], "/")] {
+				settings = append(settings, s.Name)
+			}
+			require.NotEmpty(t, settings)
+			names, _ := c.environment(w.container())
+			require.Subset(t, append(settings, runtimeNames...), names, w.name)
+		}
+	})
+}
+
+// What the programs themselves would refuse at their start the chart must not
+// render.
+func TestTheProgramsAcceptTheirSettings(t *testing.T) {
+	t.Parallel()
+	eachExample(t, func(t *testing.T, c *installation) {
+		for _, w := range c.gateways() {
+			output, err := c.programOf(w).command(t.Context(), "--print-config").CombinedOutput()
+			require.NoError(t, err, "%s: %s", w.name, output)
+		}
+	})
+}
+
+// The chart sets every setting itself or lets the operator set it, so that a
+// new one cannot be forgotten.
+func TestEverySettingCanBeGiven(t *testing.T) {
+	t.Parallel()
+	known, err := Programs()
+	require.NoError(t, err)
+	own := map[string]bool{}
+	for _, name := range []string{"everything", "production"} {
+		values, err := Values(examples()[name]...)
+		require.NoError(t, err)
+		c := install(t, values)
+		for tier, d := range c.tiers() {
+			names, _ := c.environment(d.Spec.Template.Spec.Containers[0])
+			for _, name := range names {
+				own[tier+" "+name] = true
+			}
+		}
+	}
+	// Given as a file, or not wanted in a pod.
+	unused := []string{"LISTEN_ADDR", "GOSSIP_KEYS", "GOSSIP_INSECURE", "DAEMON_JWT_SECRET", "DAEMON_JWT_SECRET_PREVIOUS", "DATABASE_URL"}
+	for tier, program := range Tiers {
+		for _, s := range known[program] {
+			if Owned(s.Name) && !contains(unused, s.Name) {
+				require.True(t, own[tier+" "+s.Name], "%s: the chart keeps %s for itself and never sets it", tier, s.Name)
+			}
+		}
+	}
+}
+
+// freeAddress is an address to listen on.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer func() { require.NoError(t, l.Close()) }()
+	return l.Addr().String()
+}
+
+// start runs a program alone: NATS and Redis are away, which its probes must bear.
+func (p program) start(t *testing.T) (admin, daemons string) {
+	t.Helper()
+	admin, daemons = freeAddress(t), freeAddress(t)
+	environment := maps.Clone(p.environment)
+	for _, name := range []string{"NATS_URL_FILE", "REDIS_URL_FILE", "GOSSIP_JOIN", "GOSSIP_ADVERTISE_ADDR", "PORT"} {
+		delete(environment, name)
+	}
+	maps.Copy(environment, map[string]string{
+		"ADMIN_ADDR": admin, "LISTEN_ADDR": daemons, "NATS_URL": "nats://127.0.0.1:1", "REDIS_URL": "redis://127.0.0.1:1",
+		"GOSSIP_ADDR": "127.0.0.1:0", "DRAIN_PERIOD": "0s",
+	})
+	cmd := program{p.path, environment}.command(context.Background())
+	require.NoError(t, cmd.Start())
+	t.Cleanup(func() {
+		require.NoError(t, cmd.Process.Signal(syscall.SIGTERM))
+		require.NoError(t, cmd.Wait())
+	})
+	return admin, daemons
+}
+
+// get returns the status of a request, once there is an answer.
+func get(t *testing.T, url string) int {
+	t.Helper()
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	status := 0
+	require.Eventually(t, func() bool {
+		response, err := client.Get(url)
+		if err != nil {
+			return false
+		}
+		_, _ = io.Copy(io.Discard, response.Body)
+		_ = response.Body.Close()
+		status = response.StatusCode
+		return true
+	}, 20*time.Second, 20*time.Millisecond, url)
+	return status
+}
+
+func TestTheProgramsServeWhatIsAskedOfThem(t *testing.T) {
+	t.Parallel()
+	values, err := Values("values-evaluation.yaml")
+	require.NoError(t, err)
+	c := install(t, values)
+	for _, w := range c.gateways() {
+		if w.component() == "test" {
+			continue
+		}
+		p := c.programOf(w)
+		t.Run(w.component(), func(t *testing.T) {
+			t.Parallel()
+			admin, daemons := p.start(t)
+			path := func(probe *corev1.Probe) string {
+				require.Equal(t, "admin", probe.HTTPGet.Port.StrVal)
+				return "http://" + admin + probe.HTTPGet.Path
+			}
+			require.Equal(t, http.StatusOK, get(t, path(w.container().StartupProbe)))
+			require.Equal(t, http.StatusOK, get(t, path(w.container().LivenessProbe)), "it depends on nothing else")
+			require.Equal(t, http.StatusServiceUnavailable, get(t, path(w.container().ReadinessProbe)), "NATS is away")
+			require.Equal(t, http.StatusOK, get(t, "http://"+admin+"/metrics"))
+			if w.component() == "edge" {
+				for _, route := range routes(t) {
+					require.NotEqual(t, http.StatusNotFound, get(t, "http://"+daemons+route), route)
+				}
+			}
+		})
+	}
+}
+
+// routes are the paths of WebSockets that an Ingress sends to the edges by default.
+func routes(t *testing.T) []string {
+	t.Helper()
+	values, err := Values("values-production.yaml")
+	require.NoError(t, err)
+	var paths []string
+	for _, ingress := range all[networkingv1.Ingress](install(t, values)) {
+		for _, p := range ingress.Spec.Rules[0].HTTP.Paths {
+			if strings.HasSuffix(p.Path, "/ws") {
+				paths = append(paths, p.Path)
+			}
+		}
+	}
+	require.Len(t, paths, 2)
+	return paths
+}

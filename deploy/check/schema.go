@@ -1,0 +1,130 @@
+package check
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Tiers are the chart's tiers and the program of each.
+var Tiers = map[string]string{"edge": "edge", "router": "router", "bridge": "publisher-bridge"}
+
+// owned are the settings that the chart gives itself, from other values: they
+// cannot be set by name as well.
+var owned = regexp.MustCompile(`^(NODE_NAME|ADMIN_ADDR|SHUTDOWN_TIMEOUT|DRAIN_PERIOD|PORT|LISTEN_ADDR|(NATS_URL|NATS_CREDS|NATS_TLS|TLS)_.*|NATS_URL|` +
+	`GOSSIP_.*|DATABASE_URL.*|DAEMON_JWT_SECRET.*|REDIS_URL.*|REDIS_ADDRS|REDIS_MASTER_NAME)$`)
+
+// Owned reports whether a setting is the chart's own.
+func Owned(name string) bool { return owned.MatchString(name) }
+
+// agreed reports whether all nodes must agree on a setting, so that it is not
+// to be set for one tier.
+func agreed(s Setting) bool { return s.Group == "Event log" || s.Name == "CLUSTER_NAME" }
+
+// Schema returns values.schema.json as it is to be: as it is, with the settings
+// that the programs have.
+func Schema() ([]byte, error) {
+	text, err := os.ReadFile(filepath.Join(ChartDir(), "values.schema.json"))
+	if err != nil {
+		return nil, err
+	}
+	var schema map[string]any
+	if err := json.Unmarshal(text, &schema); err != nil {
+		return nil, fmt.Errorf("values.schema.json: %w", err)
+	}
+	programs, err := Programs()
+	if err != nil {
+		return nil, err
+	}
+	definitions := schema["$defs"].(map[string]any)
+	common := map[string]int{}
+	for tier, program := range Tiers {
+		own := map[string]any{}
+		for _, s := range programs[program] {
+			common[s.Name]++
+			if !Owned(s.Name) && !agreed(s) {
+				own[s.Name] = settingSchema(s)
+			}
+		}
+		definitions[tier+"Settings"] = settingsSchema(own)
+	}
+	shared := map[string]any{}
+	for _, s := range slices.Concat(programs["edge"], programs["router"]) {
+		if !Owned(s.Name) && (common[s.Name] == len(Tiers) || agreed(s)) {
+			shared[s.Name] = settingSchema(s)
+		}
+	}
+	definitions["commonSettings"] = settingsSchema(shared)
+	return indented(schema)
+}
+
+func settingsSchema(properties map[string]any) map[string]any {
+	return map[string]any{"type": "object", "additionalProperties": false, "properties": properties}
+}
+
+func indented(value any) ([]byte, error) {
+	var b bytes.Buffer
+	encoder := json.NewEncoder(&b)
+	encoder.SetEscapeHTML(false)
+	encoder.SetIndent("", "  ")
+	err := encoder.Encode(value)
+	return b.Bytes(), err
+}
+
+// durations and byte sizes as the programs read them.
+const (
+	durationPattern = `^([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+$`
+	bytesPattern    = `^[0-9]+ ?([KMGT]i?B)?$`
+)
+
+var valuePatterns = map[string]string{
+	"duration":       durationPattern,
+	"duration or ms": `^([0-9]+|([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+)$`,
+	"bytes":          bytesPattern,
+}
+
+// settingSchema is what a setting may be in a values file. What it cannot
+// express the program itself refuses at its start.
+func settingSchema(s Setting) map[string]any {
+	schema := map[string]any{"description": s.Meaning, "type": "string"}
+	switch {
+	case s.Type == "bool":
+		schema["type"] = "boolean"
+	case s.Type == "number":
+		schema["type"] = "integer"
+		maps.Copy(schema, bounds(s.Meaning))
+	case strings.Contains(s.Type, " | "):
+		delete(schema, "type")
+		schema["enum"] = strings.Split(s.Type, " | ")
+	case valuePatterns[s.Type] != "":
+		schema["pattern"] = valuePatterns[s.Type]
+		if s.Type != "duration" {
+			schema["type"] = []string{"integer", "string"}
+		}
+	}
+	return schema
+}
+
+var boundsText = regexp.MustCompile(`A value (?:from (-?[0-9]+) to ([0-9]+)|of at least (-?[0-9]+))\.$`)
+
+// bounds reads the bounds of a number out of its description.
+func bounds(meaning string) map[string]any {
+	found := map[string]any{}
+	match := boundsText.FindStringSubmatch(meaning)
+	if match == nil {
+		return found
+	}
+	for keyword, text := range map[string]string{"minimum": match[1] + match[3], "maximum": match[2]} {
+		if n, err := strconv.Atoi(text); err == nil {
+			found[keyword] = n
+		}
+	}
+	return found
+}

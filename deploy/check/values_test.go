@@ -1,0 +1,112 @@
+package check
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"helm.sh/helm/v4/pkg/chart/v2/lint"
+	"helm.sh/helm/v4/pkg/chart/v2/lint/support"
+	"sigs.k8s.io/yaml"
+)
+
+func TestHelmFindsNothingToComplainAbout(t *testing.T) {
+	t.Parallel()
+	for name, files := range examples() {
+		values, err := Values(files...)
+		require.NoError(t, err)
+		for _, message := range lint.RunAll(ChartDir(), values, "somewhere").Messages {
+			// An icon is recommended.
+			require.LessOrEqual(t, message.Severity, support.InfoSev, "%s: %s", name, message)
+		}
+	}
+}
+
+// refused renders the minimal values with a change, and returns why that fails.
+func refused(t *testing.T, change string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "change.yaml")
+	require.NoError(t, os.WriteFile(file, []byte(change), 0o600))
+	values, err := Values(append(examples()["minimal"], file)...)
+	require.NoError(t, err)
+	_, err = Release{Name: "gateway", Namespace: "somewhere", Values: values}.Render()
+	require.Error(t, err, change)
+	return err.Error()
+}
+
+func TestWrongValuesAreRefusedByName(t *testing.T) {
+	t.Parallel()
+	for change, want := range map[string]string{
+		"edges: {}":                                                         "additional properties 'edges' not allowed",
+		"edge: {replica: 3}":                                                "at '/edge': additional properties 'replica' not allowed",
+		"edge: {replicas: three}":                                           "at '/edge/replicas': got string, want integer",
+		"edge: {replicas: 0}":                                               "at '/edge/replicas': minimum: got 0, want 1",
+		"edge: {drainSeconds: 30s}":                                         "at '/edge/drainSeconds': got string, want integer",
+		"edge: {settings: {MAX_CONECTIONS: 1}}":                             "at '/edge/settings': additional properties 'MAX_CONECTIONS' not allowed",
+		"edge: {settings: {PARTITIONS: 32}}":                                "at '/edge/settings': additional properties 'PARTITIONS' not allowed",
+		"edge: {settings: {DRAIN_PERIOD: 1m}}":                              "at '/edge/settings': additional properties 'DRAIN_PERIOD' not allowed",
+		"edge: {settings: {WS_AUTH_TIMEOUT: soon}}":                         "at '/edge/settings/WS_AUTH_TIMEOUT': 'soon' does not match pattern",
+		"settings: {PARTITIONS: 5000}":                                      "at '/settings/PARTITIONS': maximum: got 5,000, want 1,024",
+		"settings: {LOG_LEVEL: loud}":                                       "at '/settings/LOG_LEVEL': value must be one of 'debug', 'info', 'warn', 'error'",
+		"settings: {LOG_MAX_BYTES: lots}":                                   "at '/settings/LOG_MAX_BYTES': 'lots' does not match pattern",
+		"settings: {MAX_CONNECTIONS: 1}":                                    "at '/settings': additional properties 'MAX_CONNECTIONS' not allowed",
+		"nats: {urls: [\"nats://u:p@nats\"]}":                               "at '/nats/urls/0': 'nats://u:p@nats' does not match pattern",
+		"edge: {service: {type: External}}":                                 "at '/edge/service/type': value must be one of",
+		"image: {digest: latest}":                                           "at '/image/digest': 'latest' does not match pattern",
+		"nats: {urls: []}":                                                  "NATS is missing: give nats.existingSecret",
+		"nats: {enabled: true}":                                             "nats.urls cannot go with nats.enabled",
+		"nats: {urls: [], existingSecret: a, credsSecret: b}":               "nats.credsSecret needs nats.urls",
+		"nats: {tlsClientCertificate: true}":                                "nats.tlsClientCertificate needs nats.tlsSecret",
+		"{nats: {urls: [], enabled: true}, settings: {STREAM_REPLICAS: 3}}": "STREAM_REPLICAS cannot be over 1",
+		"redis: {url: \"\"}":                                                "Redis is missing: give redis.existingSecret",
+		"redis: {existingSecret: a}":                                        "redis.url cannot go with",
+		"jwt: {existingSecret: \"\"}":                                       "The secret of the daemons' tokens is missing",
+		"edge: {autoscaling: {enabled: true, minReplicas: 30}}":             "edge.autoscaling.minReplicas is over maxReplicas",
+		"ingress: {enabled: true}":                                          "ingress.enabled needs ingress.host",
+		"gateway: {enabled: true}":                                          "gateway.enabled needs gateway.parentRefs",
+	} {
+		t.Run(change, func(t *testing.T) {
+			t.Parallel()
+			require.Contains(t, refused(t, change), want)
+		})
+	}
+}
+
+// A value that the schema does not know would be refused, so this also finds
+// defaults that it forbids.
+func TestTheSchemaKnowsEveryValueAndNoOther(t *testing.T) {
+	t.Parallel()
+	read := func(name string, into any) {
+		text, err := os.ReadFile(filepath.Join(ChartDir(), name))
+		require.NoError(t, err)
+		if filepath.Ext(name) == ".json" {
+			require.NoError(t, json.Unmarshal(text, into))
+		} else {
+			require.NoError(t, yaml.UnmarshalStrict(text, into))
+		}
+	}
+	var values, schema map[string]any
+	read("values.yaml", &values)
+	read("values.schema.json", &schema)
+	delete(schema["properties"].(map[string]any), "global") // Helm's own, of charts around this one
+	requireSame(t, "", values, schema)
+}
+
+func requireSame(t *testing.T, path string, values, schema map[string]any) {
+	t.Helper()
+	require.Equal(t, false, schema["additionalProperties"], "%s allows anything", path)
+	properties := schema["properties"].(map[string]any)
+	for key := range properties {
+		require.Contains(t, values, key, "the schema has %s%s, values.yaml has not", path, key)
+	}
+	for key, value := range values {
+		require.Contains(t, properties, key, "values.yaml has %s%s, the schema has not", path, key)
+		nested, isMap := value.(map[string]any)
+		property := properties[key].(map[string]any)
+		if _, described := property["properties"]; isMap && described {
+			requireSame(t, path+key+".", nested, property)
+		}
+	}
+}

@@ -1,0 +1,67 @@
+{{/* Rules of the NetworkPolicies. */}}
+
+{{- define "gateway.dnsRule" -}}
+- ports: [{port: 53, protocol: UDP}, {port: 53, protocol: TCP}]
+{{- end -}}
+
+{{/* Gossip among edges and routers; takes (list root "from"|"to"). */}}
+{{- define "gateway.gossipRule" -}}
+{{- $root := index . 0 -}}
+- ports: [{port: 7946, protocol: TCP}, {port: 7946, protocol: UDP}]
+  {{ index . 1 }}:
+    - podSelector:
+        matchLabels:
+          app.kubernetes.io/name: {{ $root.Chart.Name }}
+          app.kubernetes.io/instance: {{ $root.Release.Name }}
+          daemon-gateway/gossip: "true"
+{{- end -}}
+
+{{/* To a server of the chart, or to one elsewhere; takes (list root server itsPort ports peers). */}}
+{{- define "gateway.egressRule" -}}
+{{- $root := index . 0 -}}
+{{- $server := index . 1 -}}
+{{- if dig "enabled" false (index $root.Values $server) -}}
+- ports: [{port: {{ index . 2 }}, protocol: TCP}]
+  to:
+    - podSelector:
+        matchLabels:
+          {{- include "gateway.selector" (list $root $server) | nindent 10 }}
+{{- else -}}
+- ports:
+    {{- range index . 3 }}
+    - {port: {{ include "gateway.scalar" . }}, protocol: TCP}
+    {{- end }}
+  {{- with index . 4 }}
+  to:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+{{- end -}}
+{{- end -}}
+
+{{/* Who may use a server of the chart; takes (list root server port peers components). It needs nobody. */}}
+{{- define "gateway.serverPolicy" -}}
+{{- $root := index . 0 -}}
+{{- $server := index . 1 -}}
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata:
+  name: {{ include "gateway.fullname" $root }}-{{ $server }}
+  labels:
+    {{- include "gateway.labels" (list $root $server) | nindent 4 }}
+spec:
+  podSelector:
+    matchLabels:
+      {{- include "gateway.selector" (list $root $server) | nindent 6 }}
+  policyTypes: [Ingress, Egress]
+  ingress:
+    - ports: [{port: {{ index . 2 }}}]
+      from:
+        {{- range index . 4 }}
+        - podSelector:
+            matchLabels:
+              {{- include "gateway.selector" (list $root .) | nindent 14 }}
+        {{- end }}
+        {{- with index . 3 }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
+{{- end -}}

@@ -1,0 +1,71 @@
+{{/* What the pods of all tiers have in common. */}}
+
+{{/* The restricted level of Pod Security. */}}
+{{- define "gateway.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: 65532
+runAsGroup: 65532
+fsGroup: 65532
+seccompProfile: {type: RuntimeDefault}
+{{- end -}}
+
+{{- define "gateway.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: {drop: [ALL]}
+{{- end -}}
+
+{{/* The files of a tier's Secrets, only its own; takes (list root tier). */}}
+{{- define "gateway.secretSources" -}}
+{{- $root := index . 0 -}}
+{{- $tier := index . 1 -}}
+{{- $values := $root.Values -}}
+{{- if and (ne $tier "test") (not $values.nats.urls) }}
+- secret: {name: {{ include "gateway.secret.nats" $root }}, items: [{key: {{ $tier }}-url, path: nats-url}]}
+{{- end }}
+{{- if and (ne $tier "test") $values.nats.credsSecret }}
+- secret: {name: {{ $values.nats.credsSecret }}, items: [{key: {{ $tier }}.creds, path: nats.creds}]}
+{{- end }}
+{{- if and (ne $tier "test") $values.nats.tlsSecret }}
+- secret:
+    name: {{ $values.nats.tlsSecret }}
+    items:
+      - {key: ca.crt, path: nats-ca.crt}
+      {{- if $values.nats.tlsClientCertificate }}
+      - {key: tls.crt, path: nats-tls.crt}
+      - {key: tls.key, path: nats-tls.key}
+      {{- end }}
+{{- end }}
+{{- if and $values.postgres.existingSecret (include "gateway.asksDatabase" $tier) }}
+- secret: {name: {{ $values.postgres.existingSecret }}, items: [{key: database-url, path: database-url}]}
+{{- end }}
+{{- if or (eq $tier "edge") (eq $tier "router") }}
+- secret: {name: {{ include "gateway.secret.gossip" $root }}, items: [{key: gossip-keys, path: gossip-keys}]}
+{{- end }}
+{{- if or (eq $tier "edge") (eq $tier "test") }}
+- secret:
+    name: {{ include "gateway.secret.jwt" $root }}
+    items:
+      - {key: {{ $values.jwt.key }}, path: jwt-secret}
+      {{- if and $values.jwt.previousKey (eq $tier "edge") }}
+      - {key: {{ $values.jwt.previousKey }}, path: jwt-secret-previous}
+      {{- end }}
+{{- end }}
+{{- if and (or (eq $tier "bridge") (eq $tier "test")) (not $values.redis.url) }}
+- secret: {name: {{ include "gateway.secret.redis" $root }}, items: [{key: redis-url, path: redis-url}]}
+{{- end }}
+{{- end -}}
+
+{{/* Pods of a tier go to different zones and nodes, those of each revision by themselves. Takes (list root tier). */}}
+{{- define "gateway.spread" -}}
+{{- $selector := include "gateway.selector" . -}}
+{{- range $key, $mode := dict "topology.kubernetes.io/zone" (index (index . 0).Values (index . 1)).zoneSpread "kubernetes.io/hostname" "ScheduleAnyway" }}
+- topologyKey: {{ $key }}
+  maxSkew: 1
+  whenUnsatisfiable: {{ $mode }}
+  matchLabelKeys: [pod-template-hash]
+  labelSelector:
+    matchLabels:
+      {{- $selector | nindent 6 }}
+{{- end }}
+{{- end -}}

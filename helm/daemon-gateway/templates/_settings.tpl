@@ -1,0 +1,117 @@
+{{/* The settings of each tier, as data of its ConfigMap. */}}
+
+{{/* A number or bool as text. Numbers of a values file are floats, and would be written as 1e+06. */}}
+{{- define "gateway.scalar" -}}
+{{- if and (kindIs "float64" .) (eq (floor .) .) -}}{{ printf "%.0f" . }}{{- else -}}{{ . }}{{- end -}}
+{{- end -}}
+
+{{/* Where the Secrets' files are. */}}
+{{- define "gateway.secretsPath" -}}/etc/daemon-gateway/secrets{{- end -}}
+
+{{/* How long an orderly stop of an edge may take: the drain, then writing cursors, leaving the gossip, closing. */}}
+{{- define "gateway.shutdownSeconds" -}}
+{{- $root := index . 0 -}}
+{{- if eq (index . 1) "edge" -}}{{ add $root.Values.edge.drainSeconds 15 }}{{- else -}}{{ (index $root.Values (index . 1)).shutdownSeconds }}{{- end -}}
+{{- end -}}
+
+{{/* What the kubelet grants before it kills: more than preStop and the stop together. */}}
+{{- define "gateway.graceSeconds" -}}
+{{- $preStop := ternary (index . 0).Values.edge.preStopSeconds 0 (eq (index . 1) "edge") -}}
+{{ add $preStop (include "gateway.shutdownSeconds" . | int) 5 }}
+{{- end -}}
+
+{{/* Whether a tier has to do with PostgreSQL. */}}
+{{- define "gateway.asksDatabase" -}}{{ if has . (list "router") }}yes{{ end }}{{- end -}}
+
+{{/* What the chart itself decides; takes (list root tier). */}}
+{{- define "gateway.ownSettings" -}}
+{{- $root := index . 0 -}}
+{{- $tier := index . 1 -}}
+{{- $values := $root.Values -}}
+{{- $secrets := include "gateway.secretsPath" $root -}}
+ADMIN_ADDR: ":9090"
+SHUTDOWN_TIMEOUT: {{ include "gateway.shutdownSeconds" . }}s
+{{- if $values.nats.urls }}
+NATS_URL: {{ join "," $values.nats.urls | quote }}
+{{- else }}
+NATS_URL_FILE: {{ $secrets }}/nats-url
+{{- end }}
+{{- if $values.nats.credsSecret }}
+NATS_CREDS_FILE: {{ $secrets }}/nats.creds
+{{- end }}
+{{- if $values.nats.tlsSecret }}
+NATS_TLS_CA: {{ $secrets }}/nats-ca.crt
+{{- if $values.nats.tlsClientCertificate }}
+NATS_TLS_CERT: {{ $secrets }}/nats-tls.crt
+NATS_TLS_KEY: {{ $secrets }}/nats-tls.key
+{{- end }}
+{{- end }}
+{{- if and $values.postgres.existingSecret (include "gateway.asksDatabase" $tier) }}
+DATABASE_URL_FILE: {{ $secrets }}/database-url
+{{- end }}
+{{- if ne $tier "bridge" }}
+GOSSIP_ADDR: 0.0.0.0:7946
+GOSSIP_JOIN: {{ include "gateway.fullname" $root }}-gossip:7946
+GOSSIP_KEYS_FILE: {{ $secrets }}/gossip-keys
+{{- end }}
+{{- if eq $tier "edge" }}
+PORT: "8080"
+DRAIN_PERIOD: {{ $values.edge.drainSeconds }}s
+DAEMON_JWT_SECRET_FILE: {{ $secrets }}/jwt-secret
+{{- if $values.jwt.previousKey }}
+DAEMON_JWT_SECRET_PREVIOUS_FILE: {{ $secrets }}/jwt-secret-previous
+{{- end }}
+{{- if $values.edge.tlsSecret }}
+TLS_CERT_FILE: /etc/daemon-gateway/tls/tls.crt
+TLS_KEY_FILE: /etc/daemon-gateway/tls/tls.key
+{{- end }}
+{{- end }}
+{{- if eq $tier "bridge" }}
+{{ include "gateway.redisSettings" $root }}
+{{- end }}
+{{- end -}}
+
+{{/* Where Redis is, for bridges and for the test. */}}
+{{- define "gateway.redisSettings" -}}
+{{- if .Values.redis.url -}}
+REDIS_URL: {{ .Values.redis.url | quote }}
+{{- else -}}
+REDIS_URL_FILE: {{ include "gateway.secretsPath" . }}/redis-url
+{{- end }}
+{{- with .Values.redis.addrs }}
+REDIS_ADDRS: {{ join "," . | quote }}
+{{- end }}
+{{- with .Values.redis.masterName }}
+REDIS_MASTER_NAME: {{ . | quote }}
+{{- end }}
+{{- end -}}
+
+{{/* All settings of a tier; takes (list root tier). */}}
+{{- define "gateway.settings" -}}
+{{- $root := index . 0 -}}
+{{- $given := dict -}}
+{{- range list $root.Values.settings (index $root.Values (index . 1)).settings -}}
+{{- range $name, $value := . -}}{{- $_ := set $given $name (include "gateway.scalar" $value) -}}{{- end -}}
+{{- end -}}
+{{ merge (include "gateway.ownSettings" . | fromYaml) $given | toYaml }}
+{{- end -}}
+
+{{/* Nine tenths of a memory limit such as 512Mi, in bytes; nothing for a unit that is not known. */}}
+{{- define "gateway.goMemoryLimit" -}}
+{{- $factor := get (dict "Ki" 1024 "Mi" 1048576 "Gi" 1073741824) (regexFind "[A-Za-z]+$" .) -}}
+{{- if and $factor (regexMatch "^[0-9]+[KMG]i$" .) -}}
+{{ div (mul (regexFind "^[0-9]+" . | int64) $factor 9) 10 }}
+{{- end -}}
+{{- end -}}
+
+{{/* The settings of the test. */}}
+{{- define "gateway.testSettings" -}}
+{{- $own := printf "%s://%s-edge:%v%s" (ternary "wss" "ws" (ne .Values.edge.tlsSecret "")) (include "gateway.fullname" .) .Values.edge.service.port (get .Values.edge.settings "WS_PATH" | default "/daemon/ws") -}}
+EDGE_URL: {{ default $own .Values.test.url | quote }}
+ORCHESTRATOR: {{ .Values.test.orchestrator | quote }}
+DAEMON_JWT_SECRET_FILE: {{ include "gateway.secretsPath" . }}/jwt-secret
+{{ include "gateway.redisSettings" . }}
+{{- with get .Values.bridge.settings "REDIS_CHANNELS" }}
+REDIS_CHANNEL: {{ splitList "," . | first | trim | quote }}
+{{- end }}
+{{- end -}}
