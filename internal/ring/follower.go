@@ -21,7 +21,7 @@ const (
 // follower keeps the table's copies of other edges' claims up to date. It is
 // pure: messages and the time go in, requests come out. One goroutine uses it.
 //
-//	            digest or batch says there is more          300 ms, or never heard
+//	            digest or batch says there is more          300 ms, or nothing known
 //	up to date ────────────────────────────────▶ behind ──────────────────────────▶ asked
 //	    ▲                                           │ the missing batch comes          │ 2 s without
 //	    └───────────────────────────────────────────┴───────────── snapshot complete ◀─┘ progress: again
@@ -193,7 +193,7 @@ func (f *follower) due(now time.Time) []digest {
 		switch {
 		case !e.asked.IsZero():
 			open++
-		case !e.since.IsZero() && (!e.heard || now.Sub(e.since) >= behindGrace):
+		case !e.since.IsZero() && (f.knowsNothing(e) || now.Sub(e.since) >= behindGrace):
 			waiting = append(waiting, e)
 		}
 	}
@@ -208,6 +208,13 @@ func (f *follower) due(now time.Time) []digest {
 		f.metrics.snapshot(snapshotRequested)
 	}
 	return requests
+}
+
+// knowsNothing reports whether there is nothing of an edge that a batch could
+// be the next of: whoever has just started needs its snapshot.
+func (f *follower) knowsNothing(e *followed) bool {
+	mine, _ := f.table.digestOf(e.id)
+	return !e.heard || mine.Version == 0 && len(e.early) == 0
 }
 
 // oldestLag returns when the oldest known disagreement was noticed; zero when
