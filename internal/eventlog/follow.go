@@ -16,7 +16,7 @@ import (
 
 const (
 	// A server that says nothing for two heartbeats is given up.
-	pullHeartbeat = 500 * time.Millisecond
+	pullHeartbeat = 250 * time.Millisecond
 	pullExpiry    = 2 * time.Second
 	// consumerInactive is how long a consumer outlives a follower that could not
 	// delete it.
@@ -87,10 +87,26 @@ type follower struct {
 }
 
 func (f *follower) run(ctx context.Context) (followCause, error) {
+	connection := f.log.outages.connection()
 	if err := f.create(ctx); err != nil {
 		return causeCreate, err
 	}
-	defer f.remove()
+	cause, err := f.consume(ctx, connection)
+	// Where servers are in trouble they leave requests unanswered, and live
+	// delivery waits for the next consumer: this one is left to expire.
+	if ctx.Err() != nil || cause != causeSilent && cause != causeEnded {
+		f.remove()
+	}
+	return cause, err
+}
+
+// consume pulls until the consumer is of no use any more, ctx ends or the
+// connection is lost.
+func (f *follower) consume(ctx, connection context.Context) (followCause, error) {
+	// A pull that was under way when the connection was lost is silent at best.
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(connection, func() { cancel(errConnectionLost) })()
 	// One pull's messages, its heartbeats and its end fit into the channel, so
 	// the connection's reader never drops one. Two pulls never overlap.
 	f.messages = make(chan *nats.Msg, f.batch+64)
@@ -162,7 +178,7 @@ func (f *follower) pull(ctx context.Context) (followCause, error) {
 		silence.Reset(2 * pullHeartbeat)
 		select {
 		case <-ctx.Done():
-			return "", ctx.Err()
+			return causeSilent, fmt.Errorf("%w: %w", ErrUnavailable, context.Cause(ctx))
 		case <-silence.C:
 			return causeSilent, fmt.Errorf("%w: no heartbeat within %v", ErrUnavailable, 2*pullHeartbeat)
 		case msg := <-f.messages:

@@ -210,3 +210,31 @@ func TestFollowAsksAgainForItsConsumer(t *testing.T) {
 	require.NoError(t, f.stop())
 	require.Zero(t, f.restarts)
 }
+
+// Regression: a NATS server that shuts down ends its consumers, and the request
+// to delete one was not answered while the others elected a leader: live
+// delivery waited for it for a second.
+func TestFollowAsksForNothingWhenTheServerHasEndedItsConsumer(t *testing.T) {
+	t.Parallel()
+	s := testserver.NATS(t)
+	js := electing(t, s, "nothing: it passes all requests on")
+	deletes := make(chan *nats.Msg, 1)
+	_, err := js.Conn().ChanSubscribe("ELECTING.CONSUMER.DELETE.>", deletes)
+	require.NoError(t, err)
+	l := open(t, js, config())
+	p := l.Partition("o")
+	publish(t, l, "o", "e", "x")
+	seen, result := make(chan struct{}, 2), make(chan error, 1)
+	go func() {
+		result <- l.Follow(t.Context(), p, 1, func(eventlog.Message) error { seen <- struct{}{}; return nil })
+	}()
+	<-seen
+	log, err := s.JetStream().Stream(t.Context(), event.StreamName(p))
+	require.NoError(t, err)
+	for name := range log.ConsumerNames(t.Context()).Name() {
+		require.NoError(t, s.JetStream().DeleteConsumer(t.Context(), event.StreamName(p), name))
+	}
+	require.ErrorIs(t, <-result, eventlog.ErrUnavailable)
+	require.NoError(t, js.Conn().Flush())
+	require.Empty(t, deletes)
+}
