@@ -18,6 +18,7 @@ type directory interface {
 	Self() ring.Member
 	Members(ring.Tier) []ring.Member
 	SetDraining(ctx context.Context, draining bool) error
+	Leave(ctx context.Context) error
 }
 
 // placement decides which partitions this router serves: those that rendezvous
@@ -69,7 +70,7 @@ func (l *placement) run(ctx, base context.Context, routing *routing) {
 	defer ticker.Stop()
 	for {
 		now := time.Now()
-		l.setDraining(base, l.isolated(now))
+		l.setDraining(base, l.isolated(now), routing.timing.tick)
 		l.place(base, now)
 		select {
 		case <-ctx.Done():
@@ -91,14 +92,15 @@ func (l *placement) isolated(now time.Time) bool {
 	return now.Sub(l.connectAt) > l.log.timing.isolated
 }
 
-// setDraining tells the others when it changes. That nobody was reached is no
-// matter: they are told with the next gossip.
-func (l *placement) setDraining(ctx context.Context, draining bool) {
+// setDraining tells the others when it changes, and waits for the first of them
+// to have heard, for a while. That nobody was reached is no matter: they are
+// told with the next gossip.
+func (l *placement) setDraining(ctx context.Context, draining bool, patience time.Duration) {
 	if draining == l.draining {
 		return
 	}
 	l.draining = draining
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	if err := l.directory.SetDraining(ctx, draining); err != nil {
 		l.log.logger.Debug("no member heard of draining yet", "error", err)
@@ -148,16 +150,34 @@ func (l *placement) place(base context.Context, now time.Time) {
 	}
 }
 
-// handOver lets others take over what this router serves, then leaves it.
+// handOver lets others take over what this router serves, then leaves it. All
+// that takes time comes before: where all routers stop at once, nobody serves
+// from then on until they have been started again.
 func (l *placement) handOver(base context.Context) {
-	l.setDraining(base, true)
+	l.setDraining(base, true, time.Second)
 	if len(l.candidates()) > 0 {
 		pause(base, l.log.timing.handover)
 	}
+	l.leaveDirectory(base)
 	for _, p := range l.all() {
 		p.leave()
 	}
 	l.wait()
+}
+
+// leaveDirectory tells the other members that this router goes, unless it ends
+// in disorder: then they find out as of any node that dies.
+func (l *placement) leaveDirectory(base context.Context) {
+	if base.Err() != nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(base, time.Second)
+	defer cancel()
+	if err := l.directory.Leave(ctx); err != nil {
+		// Normal where the whole cluster stops; else they find out as of a
+		// node that dies.
+		l.log.logger.Info("left the gossip without telling everyone", "error", err)
+	}
 }
 
 func (l *placement) wait() {
@@ -196,11 +216,13 @@ func (l *placement) get(id event.Partition) *partition {
 	return l.partitions[id]
 }
 
-// kick makes every run compare itself with the log.
-func (l *placement) kick() {
+// reconnected makes every run compare itself with the log, and send again what
+// the edges have not confirmed: their receipts are lost.
+func (l *placement) reconnected() {
 	for _, p := range l.all() {
 		if r := p.current.Load(); r != nil {
 			r.kick()
+			r.resend()
 		}
 	}
 }

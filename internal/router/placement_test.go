@@ -48,6 +48,8 @@ func (r *roster) SetDraining(_ context.Context, draining bool) error {
 	return nil
 }
 
+func (r *roster) Leave(context.Context) error { return nil }
+
 func (c *cluster) routing(change func(*routing)) *routing {
 	c.t.Helper()
 	nc, err := nats.Connect(c.server.ClientURL())

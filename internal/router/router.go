@@ -77,7 +77,7 @@ func (r *Router) bind() (err error) {
 	r.conn, err = natsconn.Connect(context.Background(), r.cfg.NATS, name, r.base, r.registry, func() {
 		<-made
 		if r.placement != nil {
-			r.placement.kick()
+			r.placement.reconnected()
 			r.placement.look()
 		}
 	})
@@ -196,7 +196,7 @@ func (r *Router) route(ctx, base context.Context, group *lifecycle.Group) error 
 		cfg: r.cfg, timing: r.timing, log: log, requests: requests,
 		holders: r.ring.AppendEdges, metrics: r.metrics, logger: r.logger,
 	})
-	return r.leave(base)
+	return nil
 }
 
 // writePresence begins to write the presence of what is placed here. The
@@ -225,22 +225,6 @@ func (r *Router) settle(ctx context.Context) bool {
 		}
 	}
 	return true
-}
-
-// leave tells the other members that this router goes, unless it ends in
-// disorder: then they find out as of any node that dies.
-func (r *Router) leave(base context.Context) error {
-	if base.Err() != nil {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(base, time.Second)
-	defer cancel()
-	if err := r.ring.Leave(ctx); err != nil {
-		// Normal where the whole cluster stops; else they find out as of a
-		// node that dies.
-		r.logger.Info("left the gossip without telling everyone", "error", err)
-	}
-	return nil
 }
 
 func (r *Router) setWaiting(detail string) { r.waiting.Store(&detail) }

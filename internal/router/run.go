@@ -253,8 +253,9 @@ func (r *run) send(s lane.Send) {
 	r.deadlines = append(r.deadlines, deadline{id: s.ID, at: now.Add(r.cfg.ForwardTimeout)})
 	r.buffer = s.Batch.Encode(r.buffer[:0])
 	if err := r.requests.send(r.subject(s.Edge), r.number, s.ID, r.buffer); err != nil {
-		// The deadline takes care of it.
+		// NATS is away: as if nobody had been there, so that hints follow soon.
 		r.logger.Debug("batch not sent", "edge", s.Edge, "error", err)
+		r.receipt(s.ID, lane.NoResponders)
 	}
 }
 
@@ -306,6 +307,19 @@ func (r *run) sweep(now time.Time) {
 		}
 	}
 	r.deadlines = append(r.deadlines[:0], r.deadlines[n:]...)
+}
+
+// resend has every batch that waits for its receipt count as unanswered now.
+func (r *run) resend() {
+	r.tell(func(*lane.Lane) {
+		for _, d := range r.deadlines {
+			if r.unanswered(d.id) {
+				r.receipt(d.id, lane.TimedOut)
+			}
+		}
+		// Those that are sent again get new ones.
+		r.deadlines = r.deadlines[:0]
+	})
 }
 
 func (r *run) unanswered(id lane.BatchID) bool {
