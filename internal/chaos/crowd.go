@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/neolith/daemon-gateway/internal/e2e/cluster"
@@ -41,6 +42,8 @@ type crowd struct {
 	cancel  context.CancelFunc
 	tasks   sync.WaitGroup
 	rivalry *rivalry // nil while there is none
+	// settling: the lazy ones acknowledge all that comes, or comes again.
+	settling atomic.Bool
 	// refused collects daemons that the gateway sent away for good.
 	mu      sync.Mutex
 	refused []string
@@ -75,7 +78,7 @@ func newCrowd(w *world) *crowd {
 			s.profile = traffic.Profile{
 				Seat: ledger.Seat(fmt.Sprintf("%s#%d", id, j)), Orchestrator: id,
 				Subscribes: subscribes[j], Secret: cluster.Secret, URLs: c.edgesFrom(random.IntN(len(w.Edges))),
-				Handle: s.handle(random.Uint64()),
+				Handle: s.handle(c, random.Uint64()),
 			}
 			s.rename()
 			seats = append(seats, s)
@@ -103,13 +106,13 @@ func (c *crowd) edgesFrom(n int) []string {
 }
 
 // handle returns what a daemon does with an event.
-func (s *seat) handle(seed uint64) func(context.Context, protocol.Event) error {
+func (s *seat) handle(c *crowd, seed uint64) func(context.Context, protocol.Event) error {
 	return func(_ context.Context, e protocol.Event) error {
 		n := number(e.EventID)
 		switch random := rand.New(rand.NewPCG(seed, n)); {
 		case s.habit != lazy:
 			return nil
-		case neverAcked(n):
+		case neverAcked(n) && !c.settling.Load():
 			return client.ErrNoAck
 		case random.IntN(40) == 0 && !e.Redelivered:
 			return client.ErrNoAck // the repeat is acknowledged
@@ -121,7 +124,8 @@ func (s *seat) handle(seed uint64) func(context.Context, protocol.Event) error {
 	}
 }
 
-// neverAcked says which events no lazy daemon acknowledges.
+// neverAcked says which events no lazy daemon acknowledges while faults happen:
+// each takes many repeats, one after the other, until it is a dead letter.
 func neverAcked(n uint64) bool { return n%601 == 7 }
 
 func (s *seat) ack(id string) {
@@ -233,6 +237,7 @@ func (c *crowd) wander(ctx context.Context, s *seat, random *rand.Rand) {
 
 // calm ends the coming and going; everybody but the rivals is there then.
 func (c *crowd) calm() {
+	c.settling.Store(true)
 	if c.cancel != nil {
 		c.cancel()
 	}
