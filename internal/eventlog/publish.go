@@ -47,14 +47,18 @@ func (l *Log) PublishAsync(ctx context.Context, orchestrator event.Token, eventI
 	go func() { done(l.Publish(ctx, orchestrator, eventID, body)) }()
 }
 
+// storeTimeout is shorter than requestTimeout: a leader that stands still never
+// answers, the next one does, and what is published again is stored once.
+const storeTimeout = 2 * time.Second
+
 // store publishes a message into a stream and waits until it is stored.
 func (l *Log) store(ctx context.Context, stream string, msg *nats.Msg) (*jetstream.PubAck, error) {
 	var ack *jetstream.PubAck
-	err := l.request(ctx, func(ctx context.Context) (err error) {
+	err := l.bounded(ctx, storeTimeout, func(ctx context.Context) (err error) {
 		ack, err = l.js.PublishMsg(ctx, msg, jetstream.WithExpectStream(stream))
 		return err
 	})
-	return ack, err
+	return ack, classify(err)
 }
 
 // RenewSentinel publishes the sentinel of a partition: the one message that is
