@@ -1,0 +1,222 @@
+package intake
+
+import (
+	"context"
+	_ "embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"mime"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// openAPI describes the API.
+//
+//go:embed openapi.yaml
+var openAPI []byte
+
+const (
+	pathEvents  = "/v1/events"
+	pathOpenAPI = "/v1/openapi.yaml"
+)
+
+func (in *Intake) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc(pathEvents, in.events)
+	mux.HandleFunc(pathOpenAPI, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/yaml")
+		_, _ = w.Write(openAPI) // the client may be gone
+	})
+	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
+		in.refuse(w, http.StatusNotFound, "not_found", "there is only "+pathEvents+", described by "+pathOpenAPI)
+	})
+	return mux
+}
+
+// events answers one request.
+func (in *Intake) events(w http.ResponseWriter, r *http.Request) {
+	began := time.Now()
+	defer func() { in.metrics.seconds.Observe(time.Since(began).Seconds()) }()
+	name, ok := in.admit(w, r)
+	if !ok {
+		return
+	}
+	size, ok := in.reserve(w, r)
+	if !ok {
+		return
+	}
+	defer in.inFlight.Release(size)
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, size))
+	if err != nil {
+		in.unreadable(w, err)
+		return
+	}
+	texts, err := split(body)
+	if err != nil {
+		in.refuse(w, http.StatusBadRequest, "invalid_body", err.Error())
+		return
+	}
+	events := make([]submitted, len(texts))
+	for i, text := range texts {
+		events[i] = read(text, in.maxEvent)
+	}
+	in.storeAll(r.Context(), events)
+	in.answer(w, name, events)
+}
+
+// admit refuses who has no key, and what is no request of this API.
+func (in *Intake) admit(w http.ResponseWriter, r *http.Request) (name string, ok bool) {
+	if r.Method != http.MethodPost {
+		w.Header().Set("Allow", http.MethodPost)
+		in.refuse(w, http.StatusMethodNotAllowed, "method_not_allowed", "expected POST")
+		return "", false
+	}
+	scheme, key, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	name, ok = in.keys.name(strings.TrimSpace(key))
+	if !ok || !strings.EqualFold(scheme, "Bearer") {
+		in.metrics.authFailures.Inc()
+		w.Header().Set("WWW-Authenticate", `Bearer realm="daemon-gateway"`)
+		in.refuse(w, http.StatusUnauthorized, "unauthorized", "expected the header Authorization: Bearer <API key>, with a key that is in API_KEYS_FILE")
+		return "", false
+	}
+	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
+		in.refuse(w, http.StatusUnsupportedMediaType, "unsupported_media_type", "expected Content-Type: application/json")
+		return "", false
+	}
+	return name, true
+}
+
+// reserve takes room for the body, which the caller gives back. A body whose
+// length is not given may be as long as any.
+func (in *Intake) reserve(w http.ResponseWriter, r *http.Request) (size int64, ok bool) {
+	size = r.ContentLength
+	if size < 0 {
+		size = maxBodyBytes
+	}
+	switch {
+	case size > maxBodyBytes:
+		// A client that still sends may not see an answer before a reset.
+		_, _ = io.CopyN(io.Discard, r.Body, 2*maxBodyBytes)
+		in.refuse(w, http.StatusRequestEntityTooLarge, "too_large", tooLarge())
+	case !in.ready():
+		in.later(w, http.StatusServiceUnavailable, "unavailable", "the event log cannot be reached at the moment")
+	case !in.inFlight.TryAcquire(size):
+		in.later(w, http.StatusTooManyRequests, "busy", "too much is being stored at the moment")
+	default:
+		return size, true
+	}
+	return 0, false
+}
+
+func tooLarge() string {
+	return fmt.Sprintf("the body is too large, expected at most %d bytes: send fewer events at once", maxBodyBytes)
+}
+
+func (in *Intake) unreadable(w http.ResponseWriter, err error) {
+	var over *http.MaxBytesError
+	if errors.As(err, &over) {
+		in.refuse(w, http.StatusRequestEntityTooLarge, "too_large", tooLarge())
+		return
+	}
+	in.refuse(w, http.StatusBadRequest, "unreadable", "the body did not arrive whole")
+}
+
+// storeAll stores what is valid and sets the results. Of an orchestrator one
+// event at a time is under way, and none after one that failed, so that they
+// stand in the log in the order given.
+func (in *Intake) storeAll(ctx context.Context, events []submitted) {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	var tasks errgroup.Group
+	tasks.SetLimit(concurrentStores)
+	for _, lane := range lanes(events) {
+		tasks.Go(func() error {
+			var broken bool
+			for _, s := range lane {
+				if broken {
+					s.result.Status = failed
+					s.result.Error = &fault{Code: "not_tried", Message: "an earlier event of this orchestrator has failed"}
+					continue
+				}
+				broken = in.storeOne(ctx, s)
+			}
+			return nil
+		})
+	}
+	_ = tasks.Wait() // the tasks return none
+}
+
+// storeOne stores one event, and reports whether it failed.
+func (in *Intake) storeOne(ctx context.Context, s *submitted) (broken bool) {
+	outcome, err := in.store(ctx, s.event, s.body)
+	switch {
+	case errors.Is(err, ErrRefused):
+		s.result.Status, s.result.Error = invalid, &fault{Code: "refused", Message: err.Error()}
+		return false
+	case err != nil:
+		in.logger.Debug("an event was not stored", "event", s.event.ID, "orchestrator", s.event.OrchestratorID, "error", err)
+		s.result.Status, s.result.Error = failed, &fault{Code: "unavailable", Message: "the event log did not take it; send it again"}
+		return true
+	case outcome.Waiting:
+		s.result.Status = waiting
+		return false
+	}
+	s.result.Status = stored
+	if outcome.Duplicate {
+		s.result.Status = duplicate
+	}
+	s.result.Partition, s.result.Sequence = &outcome.Partition, outcome.Sequence
+	return false
+}
+
+// answer says what has become of each event. Where one is to be sent again, so
+// is the request: what is stored comes out as a duplicate.
+func (in *Intake) answer(w http.ResponseWriter, name string, events []submitted) {
+	results := make([]result, len(events))
+	var again int
+	for i, s := range events {
+		results[i] = s.result
+		in.metrics.events.WithLabelValues(string(s.result.Status)).Inc()
+		if s.result.Status == failed {
+			again++
+		}
+	}
+	code := http.StatusOK
+	if again > 0 {
+		code = http.StatusServiceUnavailable
+		setRetryAfter(w)
+		in.logger.Warn("events over HTTP were not stored", "key", name, "failed", again, "events", len(events))
+	}
+	in.write(w, code, map[string]any{"results": results})
+}
+
+// later refuses a request that may be sent again.
+func (in *Intake) later(w http.ResponseWriter, code int, name, message string) {
+	setRetryAfter(w)
+	in.refuse(w, code, name, message)
+}
+
+// setRetryAfter spreads those who come back.
+func setRetryAfter(w http.ResponseWriter) {
+	seconds := int(retryAfter.Seconds())
+	w.Header().Set("Retry-After", strconv.Itoa(seconds+rand.IntN(seconds+1)))
+}
+
+func (in *Intake) refuse(w http.ResponseWriter, code int, name, message string) {
+	in.write(w, code, map[string]any{"error": fault{Code: name, Message: message}})
+}
+
+func (in *Intake) write(w http.ResponseWriter, code int, body any) {
+	in.metrics.requests.WithLabelValues(strconv.Itoa(code)).Inc()
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(code)
+	_ = json.NewEncoder(w).Encode(body) // the client may be gone
+}

@@ -1,0 +1,112 @@
+package intake
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/neolith/daemon-gateway/internal/canary"
+	"github.com/neolith/daemon-gateway/pkg/event"
+	"github.com/neolith/daemon-gateway/pkg/protocol"
+)
+
+// status is what has become of one event.
+type status string
+
+const (
+	// For good.
+	stored    status = "stored"
+	duplicate status = "duplicate"
+	waiting   status = "waiting"
+	invalid   status = "invalid"
+	// To be sent again.
+	failed status = "failed"
+)
+
+var statuses = []status{stored, duplicate, waiting, invalid, failed}
+
+// result is the answer for one event.
+type result struct {
+	ID        string           `json:"id"`
+	Status    status           `json:"status"`
+	Partition *event.Partition `json:"partition,omitempty"`
+	Sequence  uint64           `json:"sequence,omitempty"`
+	Error     *fault           `json:"error,omitempty"`
+}
+
+// fault says what is wrong.
+type fault struct {
+	Code    string `json:"code"`
+	Message string `json:"message"`
+	Field   string `json:"field,omitempty"`
+}
+
+// submitted is an event of a request.
+type submitted struct {
+	event  event.Event
+	body   []byte
+	result result
+}
+
+var errBody = errors.New("expected one event (a JSON object) or an array of events")
+
+// split returns the JSON texts of a body's events.
+func split(body []byte) ([]json.RawMessage, error) {
+	body = bytes.TrimSpace(body)
+	if !json.Valid(body) {
+		return nil, fmt.Errorf("not valid JSON: %w", errBody)
+	}
+	switch body[0] {
+	case '{':
+		return []json.RawMessage{body}, nil
+	case '[':
+	default:
+		return nil, errBody
+	}
+	var texts []json.RawMessage
+	if err := json.Unmarshal(body, &texts); err != nil {
+		return nil, errBody
+	}
+	if len(texts) == 0 || len(texts) > MaxEvents {
+		return nil, fmt.Errorf("%d events, expected 1 to %d", len(texts), MaxEvents)
+	}
+	return texts, nil
+}
+
+// read validates one event; a result that is set is its answer.
+func read(text []byte, maxBytes int) submitted {
+	e, err := event.Parse(text, maxBytes)
+	if err == nil && canary.Reserved(e.OrchestratorID) {
+		err = &event.InvalidError{Reason: event.ReasonInvalidField, Field: "orchestratorId", Detail: "the id is the gateway's own", Event: e}
+	}
+	s := submitted{event: e, body: text, result: result{ID: e.ID}}
+	var wrong *event.InvalidError
+	if errors.As(err, &wrong) {
+		s.result = result{
+			ID: wrong.Event.ID, Status: invalid,
+			Error: &fault{Code: string(wrong.Reason), Message: wrong.Detail, Field: wrong.Field},
+		}
+	}
+	return s
+}
+
+// lanes groups the events that are to be stored by orchestrator, in order.
+func lanes(events []submitted) [][]*submitted {
+	index := make(map[protocol.OrchestratorID]int)
+	var groups [][]*submitted
+	for i := range events {
+		s := &events[i]
+		if s.result.Status != "" {
+			continue
+		}
+		at, ok := index[s.event.OrchestratorID]
+		if !ok {
+			at = len(groups)
+			index[s.event.OrchestratorID] = at
+			groups = append(groups, nil)
+		}
+		groups[at] = append(groups[at], s)
+	}
+	return groups
+}
