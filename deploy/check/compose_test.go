@@ -1,0 +1,115 @@
+package check
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/compose-spec/compose-go/v2/loader"
+	"github.com/compose-spec/compose-go/v2/types"
+	"github.com/stretchr/testify/require"
+)
+
+func composeDir() string { return filepath.Join(Root(), "deploy", "compose") }
+
+// project loads the Compose file as Docker does, with the variables that init
+// writes into .env.
+func project(t *testing.T) *types.Project {
+	t.Helper()
+	script, err := os.ReadFile(filepath.Join(composeDir(), "init"))
+	require.NoError(t, err)
+	environment := types.Mapping{"GATEWAY_IMAGE": "daemon-gateway:test"}
+	for _, match := range regexp.MustCompile(`echo "([A-Z_]+)=\$`).FindAllStringSubmatch(string(script), -1) {
+		environment[match[1]] = "psecret"
+	}
+	for _, user := range []string{"EDGE", "ROUTER", "BRIDGE", "BACKEND", "OPERATOR"} {
+		environment["NATS_"+user+"_PASSWORD"] = "psecret"
+	}
+	environment["GOSSIP_KEY"] = strings.TrimSpace(contents["gossip-keys"])
+	environment["DAEMON_JWT_SECRET"] = contents["jwt-secret"]
+	loaded, err := loader.LoadWithContext(t.Context(), types.ConfigDetails{
+		WorkingDir:  composeDir(),
+		ConfigFiles: []types.ConfigFile{{Filename: filepath.Join(composeDir(), "compose.yaml")}},
+		Environment: environment,
+	}, func(o *loader.Options) { o.Profiles = []string{"*"} })
+	require.NoError(t, err)
+	return loaded
+}
+
+func TestTheComposeFileGivesTheProgramsSettingsThatTheyAccept(t *testing.T) {
+	t.Parallel()
+	known, err := Programs()
+	require.NoError(t, err)
+	dir, err := programs()
+	require.NoError(t, err)
+	var found []string
+	for _, service := range project(t).Services {
+		if service.Image != "daemon-gateway:test" {
+			continue
+		}
+		name := strings.TrimPrefix(service.Command[0], "/")
+		found = append(found, name)
+		var settings []string
+		for _, s := range known[name] {
+			settings = append(settings, s.Name)
+		}
+		p := program{filepath.Join(dir, name), map[string]string{}}
+		for variable, value := range service.Environment {
+			require.Contains(t, settings, variable, service.Name)
+			p.environment[variable] = *value
+		}
+		output, err := p.command(t.Context(), "--print-config").CombinedOutput()
+		require.NoError(t, err, "%s: %s", service.Name, output)
+	}
+	require.ElementsMatch(t, []string{"edge", "router", "publisher-bridge", "gateway-probe"}, found)
+}
+
+func TestTheComposeFileMountsFilesThatExist(t *testing.T) {
+	t.Parallel()
+	for _, service := range project(t).Services {
+		for _, volume := range service.Volumes {
+			if volume.Type == types.VolumeTypeBind {
+				require.FileExists(t, volume.Source, service.Name)
+				require.True(t, volume.ReadOnly, "%s: %s", service.Name, volume.Target)
+			}
+		}
+	}
+}
+
+func TestTheComposeFileGivesNATSThePasswordOfEveryUser(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile(filepath.Join(ChartDir(), "files", "nats", "authorization.conf"))
+	require.NoError(t, err)
+	variables := regexp.MustCompile(`password: \$([A-Z_]+)`).FindAllStringSubmatch(string(text), -1)
+	require.Len(t, variables, 5)
+	nats := project(t).Services["nats"]
+	for _, match := range variables {
+		require.Contains(t, nats.Environment, match[1])
+	}
+	values, err := Values("values-evaluation.yaml")
+	require.NoError(t, err)
+	c := install(t, values)
+	for _, w := range c.workloads() {
+		if w.component() == "nats" {
+			names, _ := c.environment(w.container())
+			for _, match := range variables {
+				require.Contains(t, names, match[1])
+			}
+		}
+	}
+}
+
+// The chart's server and the Compose file's differ in nothing but sizes.
+func TestTheComposeFilesNATSIsConfiguredLikeTheCharts(t *testing.T) {
+	t.Parallel()
+	settings := func(path string) string {
+		text, err := os.ReadFile(path)
+		require.NoError(t, err)
+		filled := strings.NewReplacer("<partitions>", "16", "<maxFileStore>", "8GiB", "<syncInterval>", "always").Replace(string(text))
+		plain := regexp.MustCompile(`(?m)^\s*#.*\n|^lame_duck.*\n|^server_name.*\n`).ReplaceAllString(filled, "")
+		return plain
+	}
+	require.Equal(t, settings(filepath.Join(ChartDir(), "files", "nats", "nats.conf")), settings(filepath.Join(composeDir(), "nats.conf")))
+}
