@@ -114,10 +114,6 @@ func (rec Record) at(epoch eventlog.Epoch) Record {
 	return next
 }
 
-// newer reports whether epoch a came after b. An epoch is written with a
-// fixed width, so its text sorts by time; the zero epoch is before all others.
-func newer(a, b eventlog.Epoch) bool { return a > b }
-
 // limits are the bounds as values, so that tests reach them.
 type limits struct {
 	ranges, entries, answers, subscriptionBytes int

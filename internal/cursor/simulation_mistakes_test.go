@@ -81,7 +81,7 @@ func (w *world) apply(s *simSession, own unsaved) {
 	switch {
 	case w.mistake == lateEpoch:
 		own.epoch = max(own.epoch, rec.Epoch)
-	case w.mistake == keepEpoch && newer(own.epoch, rec.Epoch):
+	case w.mistake == keepEpoch && own.epoch.Newer(rec.Epoch):
 		rec.Epoch = own.epoch
 	case w.mistake == blindWrite && s != nil:
 		rec = s.cached

@@ -23,10 +23,10 @@ type unsaved struct {
 // add remembers a state. One of a newer epoch replaces all that is there; one
 // of an older epoch is ignored: its sequences mean nothing any more.
 func (u *unsaved) add(epoch eventlog.Epoch, daemon protocol.DaemonID, e Entry, lim limits) {
-	if len(u.entries) > 0 && newer(u.epoch, epoch) {
+	if len(u.entries) > 0 && u.epoch.Newer(epoch) {
 		return
 	}
-	if u.entries == nil || newer(epoch, u.epoch) {
+	if u.entries == nil || epoch.Newer(u.epoch) {
 		u.epoch, u.entries = epoch, make(map[protocol.DaemonID]Entry, 1)
 	}
 	u.entries[daemon] = merge(u.entries[daemon], e, lim)
@@ -50,7 +50,7 @@ func (u *unsaved) addAll(later unsaved, lim limits) {
 // it start again with fewer subscriptions, it would pass by what this living
 // daemon lacks, and if this one then crashed, nobody would know.
 func (u unsaved) reapply(rec Record, lim limits) Record {
-	if len(u.entries) == 0 || newer(rec.Epoch, u.epoch) {
+	if len(u.entries) == 0 || rec.Epoch.Newer(u.epoch) {
 		return rec
 	}
 	next := rec.at(u.epoch)

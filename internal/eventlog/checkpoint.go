@@ -18,6 +18,18 @@ import (
 type Checkpoint struct {
 	Epoch    Epoch  `json:"epoch"`
 	Sequence uint64 `json:"sequence"`
+	// Seen is the newest message that the routers have seen: what the partition
+	// is recognized by after a pause in which it may have been rolled back. Zero
+	// in checkpoints of routers that did not note it.
+	Seen Mark `json:"seen"`
+}
+
+// Mark returns by what the partition is recognized.
+func (c Checkpoint) Mark() Mark {
+	if c.Seen.Sequence < c.Sequence {
+		return Mark{Sequence: c.Sequence}
+	}
+	return c.Seen
 }
 
 // LoadCheckpoint returns a partition's checkpoint, and whether there is one. It

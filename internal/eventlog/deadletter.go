@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 	"unicode/utf8"
@@ -97,7 +98,19 @@ func (l *Log) deadLetter(ctx context.Context, d DeadLetter) error {
 		Header:  nats.Header{jetstream.MsgIDHeader: {d.messageID(sum)}},
 		Data:    data,
 	})
+	if errors.Is(err, jetstream.ErrNoStreamResponse) {
+		err = errors.Join(err, l.restoreDeadLetters(ctx))
+	}
 	return err
+}
+
+// restoreDeadLetters creates the stream if nobody answers because it is missing.
+// Whoever wanted to store a dead letter tries again.
+func (l *Log) restoreDeadLetters(ctx context.Context) error {
+	return l.request(ctx, func(ctx context.Context) error {
+		_, err := l.ensureStream(ctx, l.cfg.deadletters(), l.find)
+		return err
+	})
 }
 
 func (l *Log) record(d DeadLetter, sum string) DeadLetterRecord {

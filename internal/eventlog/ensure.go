@@ -9,11 +9,15 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// ensureStream returns the stream as its leader describes it, and creates it if
-// there is none. Many nodes may do that at once: the same settings twice are no
+// finder returns a stream as its leader describes it: Log.stream, or Log.find
+// where the stream has been there before.
+type finder func(ctx context.Context, name string) (jetstream.Stream, error)
+
+// ensureStream returns the stream that find finds, and creates it if there is
+// none. Many nodes may do that at once: the same settings twice are no
 // mistake to the server, and others than ours mean that it is there.
-func (l *Log) ensureStream(ctx context.Context, want jetstream.StreamConfig) (*jetstream.StreamInfo, error) {
-	stream, err := l.stream(ctx, want.Name)
+func (l *Log) ensureStream(ctx context.Context, want jetstream.StreamConfig, find finder) (*jetstream.StreamInfo, error) {
+	stream, err := find(ctx, want.Name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		stream, err = l.createStream(ctx, want)
 		if err == nil {

@@ -1,6 +1,7 @@
 package eventlog
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -36,6 +37,16 @@ func (e Epoch) counter() uint64 {
 	_, hex, _ := strings.Cut(string(e), ".")
 	n, _ := strconv.ParseUint(hex, 16, 64)
 	return n
+}
+
+// Newer reports whether the epoch came after another of the same partition. The
+// counter tells, not the creation time, which goes back when a stream is restored
+// from a backup. The zero Epoch is before all others.
+func (e Epoch) Newer(than Epoch) bool {
+	if own, other := e.counter(), than.counter(); own != other {
+		return own > other
+	}
+	return e > than
 }
 
 // belongsTo tells whether the epoch is of a stream created at that time.
@@ -132,9 +143,9 @@ type State struct {
 }
 
 // Refresh asks the leader for the state of a partition's stream. It notices a
-// stream that was created anew, and creates one that is missing; that the
-// stream was rolled back is for the caller to see, from a position beyond Last,
-// and to say with RaiseEpoch.
+// stream that was created anew, and creates one that has been missing for some
+// seconds, until when it returns ErrUnavailable; that the stream was rolled back
+// is for Compare to find, and for the caller to say with RaiseEpoch.
 func (l *Log) Refresh(ctx context.Context, p event.Partition) (State, error) {
 	start := time.Now()
 	var (
@@ -142,7 +153,7 @@ func (l *Log) Refresh(ctx context.Context, p event.Partition) (State, error) {
 		epoch Epoch
 	)
 	err := l.request(ctx, func(ctx context.Context) (err error) {
-		info, epoch, err = l.ensurePartition(ctx, p)
+		info, epoch, err = l.ensurePartition(ctx, p, l.find)
 		return err
 	})
 	l.metrics.observe(opInfo, start, err)
@@ -185,7 +196,9 @@ func (l *Log) reconcileEpoch(ctx context.Context, p event.Partition, created tim
 // advance writes the epoch that next returns for the current one, if it is to
 // be written, and returns the one that holds afterwards. The bucket is read from
 // any replica, so what was read counts only once it is not older than what is
-// known here, and is written only if the leader agrees that it is current.
+// known here, and is written only if the leader agrees that it is current. A
+// bucket that was rolled back itself is current and older: it is brought up to
+// what is known, or the same epoch would begin a second time.
 func (l *Log) advance(ctx context.Context, p event.Partition, next func(current Epoch) (Epoch, bool)) (Epoch, error) {
 	for range epochAttempts {
 		epoch, err := l.advanceOnce(ctx, p, next)
@@ -207,9 +220,13 @@ func (l *Log) advance(ctx context.Context, p event.Partition, next func(current 
 var errEpochRaced = errors.New("the epoch was changed by another node or read from a replica that lags")
 
 func (l *Log) advanceOnce(ctx context.Context, p event.Partition, next func(current Epoch) (Epoch, bool)) (Epoch, error) {
+	known := l.Epoch(p)
 	entry, err := l.entry(ctx, epochKey(p))
 	if errors.Is(err, jetstream.ErrKeyNotFound) {
-		first, _ := next(Epoch("." + strconv.FormatInt(time.Now().Unix(), 16)))
+		first, write := next(cmp.Or(known, Epoch("."+strconv.FormatInt(time.Now().Unix(), 16))))
+		if !write {
+			first = known
+		}
 		_, err = l.cluster.Create(ctx, epochKey(p), []byte(first))
 		return first, raced(err)
 	}
@@ -217,11 +234,15 @@ func (l *Log) advanceOnce(ctx context.Context, p event.Partition, next func(curr
 		return "", err
 	}
 	current := Epoch(entry.Value())
-	if current.counter() < l.Epoch(p).counter() {
-		return "", errEpochRaced
+	older := current.counter() < known.counter()
+	if older {
+		current = known
 	}
 	epoch, write := next(current)
 	if !write {
+		epoch = current
+	}
+	if !write && !older {
 		return current, nil
 	}
 	_, err = l.cluster.Update(ctx, epochKey(p), []byte(epoch), entry.Revision())

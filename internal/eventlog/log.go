@@ -35,8 +35,9 @@ type Log struct {
 	lasts chan struct{}
 	reads chan struct{}
 
-	epochs  *epochs
-	outages *outages
+	epochs   *epochs
+	outages  *outages
+	absences *absences
 }
 
 func newLog(js jetstream.JetStream, cfg Config, logger *slog.Logger, reg prometheus.Registerer) *Log {
@@ -49,8 +50,9 @@ func newLog(js jetstream.JetStream, cfg Config, logger *slog.Logger, reg prometh
 		metrics: newMetrics(reg),
 		lasts:   make(chan struct{}, concurrentLast),
 		reads:   make(chan struct{}, concurrentReads),
-		epochs:  newEpochs(cfg.Partitions),
-		outages: watchOutages(js.Conn()),
+		epochs:   newEpochs(cfg.Partitions),
+		outages:  watchOutages(js.Conn()),
+		absences: &absences{list: map[string]absence{}},
 	}
 }
 

@@ -129,7 +129,7 @@ func (l *Log) setUpParts(ctx context.Context, buckets []jetstream.KeyValueConfig
 	}
 	start(func(ctx context.Context) error {
 		want := l.cfg.deadletters()
-		info, err := l.ensureStream(ctx, want)
+		info, err := l.ensureStream(ctx, want, l.stream)
 		if err != nil {
 			return err
 		}
@@ -169,7 +169,7 @@ func (l *Log) setUpCluster(ctx context.Context, cfg jetstream.KeyValueConfig, op
 }
 
 func (l *Log) setUpPartition(ctx context.Context, p event.Partition, manage bool) error {
-	info, _, err := l.ensurePartition(ctx, p)
+	info, _, err := l.ensurePartition(ctx, p, l.stream)
 	if err != nil {
 		return err
 	}
@@ -180,8 +180,8 @@ func (l *Log) setUpPartition(ctx context.Context, p event.Partition, manage bool
 }
 
 // ensurePartition makes sure of the stream and of its epoch.
-func (l *Log) ensurePartition(ctx context.Context, p event.Partition) (*jetstream.StreamInfo, Epoch, error) {
-	info, err := l.ensureStream(ctx, l.cfg.partitionStream(p))
+func (l *Log) ensurePartition(ctx context.Context, p event.Partition, find finder) (*jetstream.StreamInfo, Epoch, error) {
+	info, err := l.ensureStream(ctx, l.cfg.partitionStream(p), find)
 	if err != nil {
 		return nil, "", err
 	}

@@ -22,7 +22,7 @@ func NewEpoch(created time.Time, counter uint64) Epoch {
 }
 
 // Position is a place in the log: what resume hands back and each event
-// carries. Positions of one partition grow with the log, also as text.
+// carries. Positions of one partition and epoch grow with the log, also as text.
 type Position struct {
 	Partition event.Partition
 	Epoch     Epoch

@@ -92,5 +92,21 @@ func (l *Log) readEpochs(ctx context.Context) {
 	}
 	for p, subject := range subjects {
 		l.learnEntry(epochKey(event.Partition(p)), found[subject].Data)
+		if l.Epoch(event.Partition(p)).Newer(Epoch(found[subject].Data)) {
+			l.restoreEpoch(ctx, event.Partition(p))
+		}
+	}
+}
+
+// restoreEpoch writes what is known here into a bucket that has an older epoch,
+// because it was rolled back. One that was read from a replica that lags has it
+// already.
+func (l *Log) restoreEpoch(ctx context.Context, p event.Partition) {
+	err := l.request(ctx, func(ctx context.Context) error {
+		_, err := l.advance(ctx, p, func(current Epoch) (Epoch, bool) { return current, false })
+		return err
+	})
+	if err != nil {
+		l.logger.Warn("the bucket has an older epoch than this node and cannot be mended yet", "partition", p, "error", err)
 	}
 }

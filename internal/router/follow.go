@@ -26,9 +26,15 @@ func (r *run) follow(ctx context.Context) error {
 	delay := r.timing.retry
 	for {
 		began := time.Now()
-		err := r.followOnce(ctx)
+		err := r.verify(ctx)
+		if err == nil {
+			err = r.followOnce(ctx)
+		}
 		if ctx.Err() != nil {
 			return nil
+		}
+		if errors.Is(err, errEpochChanged) {
+			return err
 		}
 		cause := resetFailed
 		if errors.Is(err, errStoodStill) {
@@ -132,18 +138,18 @@ func (r *run) keep(ctx context.Context) error {
 	// At the start too: a router may never live for a whole interval.
 	renew := time.NewTimer(0)
 	defer renew.Stop()
-	var saved uint64
+	var saved eventlog.Checkpoint
 	var at time.Time
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case now := <-save.C:
-			checkpoint := r.checkpoint.Load()
+			checkpoint := r.toSave()
 			if checkpoint == saved && now.Sub(at) < r.timing.unchanged {
 				continue
 			}
-			if r.save(ctx) {
+			if r.save(ctx, checkpoint) {
 				saved, at = checkpoint, now
 			}
 		case <-renew.C:
@@ -161,9 +167,12 @@ func (r *run) renewSentinel(ctx context.Context) time.Duration {
 	return r.timing.sentinel/2 + rand.N(r.timing.sentinel/2)
 }
 
-// save stores the lane's checkpoint as it was last seen.
-func (r *run) save(ctx context.Context) bool {
-	c := eventlog.Checkpoint{Epoch: r.epoch, Sequence: r.checkpoint.Load()}
+// toSave returns the lane's checkpoint as it was last seen.
+func (r *run) toSave() eventlog.Checkpoint {
+	return eventlog.Checkpoint{Epoch: r.epoch, Sequence: r.checkpoint.Load(), Seen: r.seen()}
+}
+
+func (r *run) save(ctx context.Context, c eventlog.Checkpoint) bool {
 	err := r.log.SaveCheckpoint(ctx, r.partition, c)
 	if ctx.Err() != nil && err != nil {
 		return false

@@ -176,7 +176,15 @@ type edge struct {
 	events   map[event.Token][]delivery.Forwarded
 	hints    map[event.Token]uint64
 	epochs   map[eventlog.Epoch]bool
+	told     map[news]bool
 	received int
+}
+
+// news is an event that an edge was sent, or told of by a hint.
+type news struct {
+	epoch    eventlog.Epoch
+	token    event.Token
+	sequence uint64
 }
 
 func (c *cluster) edge(name string) *edge {
@@ -184,7 +192,7 @@ func (c *cluster) edge(name string) *edge {
 	d, err := ring.New(c.ring(), ring.TierEdge, name, "test", slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	require.NoError(c.t, err)
 	c.joinable(d.Self().Address)
-	e := &edge{Directory: d, events: map[event.Token][]delivery.Forwarded{}, hints: map[event.Token]uint64{}, epochs: map[eventlog.Epoch]bool{}}
+	e := &edge{Directory: d, events: map[event.Token][]delivery.Forwarded{}, hints: map[event.Token]uint64{}, epochs: map[eventlog.Epoch]bool{}, told: map[news]bool{}}
 	e.nc, err = nats.Connect(c.server.ClientURL(), nats.MaxReconnects(-1), nats.ReconnectWait(moment))
 	require.NoError(c.t, err)
 	_, err = e.nc.Subscribe(delivery.Subject(event.TokenOf(d.Self().Name)), e.receive)
@@ -214,10 +222,12 @@ func (e *edge) receive(msg *nats.Msg) {
 	e.epochs[batch.Epoch] = true
 	for _, f := range batch.Events {
 		e.received++
+		e.told[news{batch.Epoch, f.Token, f.Sequence}] = true
 		e.events[f.Token] = append(e.events[f.Token], f)
 	}
 	for _, h := range batch.Hints {
 		e.hints[h.Token] = max(e.hints[h.Token], h.Sequence)
+		e.told[news{batch.Epoch, h.Token, h.Sequence}] = true
 	}
 	_ = msg.Respond(nil)
 }
@@ -243,6 +253,12 @@ func (e *edge) has(o event.Token, sequence uint64) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return slices.ContainsFunc(e.events[o], func(f delivery.Forwarded) bool { return f.Sequence == sequence })
+}
+
+func (e *edge) knows(n news) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.told[n]
 }
 
 func (e *edge) hinted(o event.Token) uint64 {

@@ -64,37 +64,38 @@ func (p *partition) work(stop, base context.Context) {
 }
 
 // prepare finds out where to start. The checkpoint is read before the leader is
-// asked, so that one beyond the leader's last sequence means a rollback.
+// asked, so that what it has seen is known to have been there.
 func (p *partition) prepare(ctx context.Context) (*run, error) {
 	c, found, err := p.log.LoadCheckpoint(ctx, p.id)
 	if err != nil {
 		return nil, err
 	}
-	state, err := p.log.Refresh(ctx, p.id)
+	mark := c.Mark()
+	state, lost, err := p.examine(ctx, p.id, c.Epoch, mark)
+	if err == nil && lost {
+		state, err = p.rolledBack(ctx, c)
+	}
 	if err != nil {
 		return nil, err
-	}
-	if found && c.Epoch == state.Epoch && c.Sequence > state.Last {
-		if state, err = p.rolledBack(ctx, c, state); err != nil {
-			return nil, err
-		}
 	}
 	start := c.Sequence
 	if !found || c.Epoch != state.Epoch {
 		start = p.oldest(found, state)
+		mark = eventlog.Mark{Sequence: start}
 	}
 	r := newRun(p.routing, p.id, state.Epoch, start)
+	r.mark = mark
 	r.logger.Info("partition taken", "start", start, "last", state.Last, "epoch", string(state.Epoch))
 	return r, nil
 }
 
-func (p *partition) rolledBack(ctx context.Context, c eventlog.Checkpoint, state eventlog.State) (eventlog.State, error) {
+func (p *partition) rolledBack(ctx context.Context, c eventlog.Checkpoint) (eventlog.State, error) {
 	if _, err := p.log.RaiseEpoch(ctx, p.id, c.Epoch); err != nil {
-		return state, err
+		return eventlog.State{}, err
 	}
 	p.metrics.epochs.Inc()
 	p.logger.Error("partition was rolled back behind its checkpoint: starting from its oldest event",
-		"partition", int(p.id), "checkpoint", c.Sequence, "last", state.Last)
+		"partition", int(p.id), "checkpoint", c.Sequence, "seen", c.Mark().Sequence)
 	return p.log.Refresh(ctx, p.id)
 }
 

@@ -10,56 +10,54 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/neolith/daemon-gateway/internal/eventlog"
+	"github.com/neolith/daemon-gateway/internal/settings"
 	"github.com/neolith/daemon-gateway/internal/testserver"
 	"github.com/neolith/daemon-gateway/pkg/event"
 )
 
-// elected is a log whose leader knows nothing above a sequence for some answers,
-// as one that was just elected and has not applied all that it has stored.
+// elected is a log whose leader is behind for some answers, as one that was just
+// elected and has not applied all that it has stored.
 type elected struct {
 	*eventlog.Log
-	below   atomic.Uint64
-	answers atomic.Int32 // that are still to be wrong
-	rewrite atomic.Bool  // other messages stand where they stood
+	behind atomic.Int32 // answers that are still to come
 }
 
 func (e *elected) Refresh(ctx context.Context, p event.Partition) (eventlog.State, error) {
 	state, err := e.Log.Refresh(ctx, p)
-	if below := e.below.Load(); below > 0 && e.answers.Add(-1) >= 0 {
-		state.Last = below
+	if e.behind.Add(-1) >= 0 {
+		state.Last = 0
 	}
 	return state, err
 }
 
-func (e *elected) Read(ctx context.Context, p event.Partition, token event.Token, from uint64, maxEvents, maxBytes int) (eventlog.Page, error) {
-	page, err := e.Log.Read(ctx, p, token, from, maxEvents, maxBytes)
-	if e.rewrite.Load() && len(page.Messages) > 0 {
-		page.Messages[0].Stored = page.Messages[0].Stored.Add(time.Nanosecond)
+func (e *elected) Compare(ctx context.Context, p event.Partition, epoch eventlog.Epoch, mark eventlog.Mark) (eventlog.State, eventlog.Standing, error) {
+	state, standing, err := e.Log.Compare(ctx, p, epoch, mark)
+	if e.behind.Add(-1) >= 0 {
+		state.Last, standing = 0, eventlog.Behind
 	}
-	return page, err
+	return state, standing, err
 }
 
-func (c *cluster) withElected(wrong int32, rewrite bool) (*elected, *routing, *partition) {
+func (c *cluster) withElected() (*elected, *routing) {
 	log := &elected{Log: c.log}
-	routing := c.routing(func(r *routing) {
+	return log, c.routing(func(r *routing) {
 		r.log = log
 		r.timing.watchdog, r.timing.retry = 10*time.Millisecond, 10*time.Millisecond
 	})
-	id := c.log.Partition("alpha")
-	p := serve(c.t.Context(), routing, id)
+}
+
+func (c *cluster) serves(routing *routing, o event.Token, sequence uint64) *partition {
+	c.t.Helper()
+	p := serve(c.t.Context(), routing, c.log.Partition(o))
 	c.t.Cleanup(func() {
 		p.leave()
 		<-p.done
 	})
-	last := c.publish("alpha")
 	c.eventually(func() bool {
 		r := p.current.Load()
-		return r != nil && r.position.Load() >= last
+		return r != nil && r.position.Load() >= sequence
 	}, "the event")
-	log.rewrite.Store(rewrite)
-	log.answers.Store(wrong)
-	log.below.Store(last - 1)
-	return log, routing, p
+	return p
 }
 
 // Regression: a chaos run killed and paused NATS servers of a cluster. A leader
@@ -68,15 +66,110 @@ func (c *cluster) withElected(wrong int32, rewrite bool) (*elected, *routing, *p
 func TestLeaderThatIsNotUpToDateIsNoRollback(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, testserver.NATS(t))
-	log, routing, p := c.withElected(5, false)
-	c.eventually(func() bool { return log.answers.Load() < -5 }, "looks at the leader that is up to date")
+	log, routing := c.withElected()
+	p := c.serves(routing, "alpha", c.publish("alpha"))
+	log.behind.Store(5)
+	c.eventually(func() bool { return log.behind.Load() < -5 }, "looks at the leader that is up to date")
 	require.Zero(t, testutil.ToFloat64(routing.metrics.epochs))
 	require.Equal(t, c.log.Epoch(p.id), p.current.Load().epoch)
 }
 
-func TestPartitionThatGrewAgainAfterARollbackIsFoundOut(t *testing.T) {
+// Regression: a router that started then believed the leader at once.
+func TestRouterThatStartsWaitsForALeaderThatIsNotUpToDate(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, testserver.NATS(t))
-	_, routing, _ := c.withElected(1, true)
-	c.eventually(func() bool { return testutil.ToFloat64(routing.metrics.epochs) >= 1 }, "the epoch is raised")
+	log, routing := c.withElected()
+	sequence := c.publish("alpha")
+	first := c.serves(routing, "alpha", sequence)
+	c.checkpointed("alpha", sequence)
+	first.leave()
+	<-first.done
+	log.behind.Store(5)
+	second := c.serves(routing, "alpha", sequence)
+	require.Negative(t, log.behind.Load())
+	require.Zero(t, testutil.ToFloat64(routing.metrics.epochs))
+	require.Equal(t, c.log.Epoch(second.id), second.current.Load().epoch)
+}
+
+// setBack is how a partition comes to be one that was there before.
+type setBack func(t *testing.T, c *cluster, stream string) (restore func())
+
+var setsBack = map[string]setBack{
+	"its files are put back": func(t *testing.T, c *cluster, stream string) func() {
+		files := c.server.Copy(t, stream)
+		return func() { files.RollBack(t) }
+	},
+	"a backup is restored through the API": func(t *testing.T, c *cluster, stream string) func() {
+		js := c.server.JetStream()
+		backup := testserver.BackUp(t, js, stream)
+		return func() { backup.Restore(t, js) }
+	},
+}
+
+// A stream that was rolled back keeps its time of creation and uses sequences
+// again: without raising the epoch, none of the new events would be forwarded.
+func TestRollbackRaisesTheEpochWhereverTheLogStandsWhenItIsNoticed(t *testing.T) {
+	t.Parallel()
+	for how, setBack := range setsBack {
+		for _, grown := range []int{0, 1, 40} {
+			for _, running := range []bool{true, false} {
+				t.Run(testName(how, grown, running), func(t *testing.T) {
+					t.Parallel()
+					rollback(t, setBack, grown, running)
+				})
+			}
+		}
+	}
+}
+
+func testName(how string, grown int, running bool) string {
+	name := map[int]string{0: "nothing comes", 1: "it stays below the checkpoint", 40: "it grows beyond the checkpoint"}[grown]
+	if running {
+		return how + ", " + name + ", the router runs"
+	}
+	return how + ", " + name + ", no router runs"
+}
+
+func rollback(t *testing.T, setBack setBack, grown int, running bool) {
+	c := newCluster(t, testserver.NATS(t))
+	e := c.edge("edge")
+	e.claim("alpha")
+	events := []uint64{c.publish("alpha")}
+	restore := setBack(t, c, event.StreamName(c.log.Partition("alpha")))
+	network := testserver.NATSProxy(t, c.server)
+	r := c.router("router", func(cfg *Config) { cfg.NATS.NATSURL = []settings.URL{settings.URL(network.URL())} })
+	c.known(r, "alpha")
+	c.owning(r, partitions)
+	var ahead uint64
+	for range 20 {
+		ahead = c.publish("alpha")
+	}
+	c.reached(e, "alpha", ahead)
+	c.checkpointed("alpha", ahead)
+
+	before := r.placement.get(c.log.Partition("alpha")).current.Load().epoch
+	// The router comes back to a log that was another all the time.
+	network.Cut()
+	if !running {
+		r.stop()
+		<-r.ended
+	}
+	restore()
+	for range grown {
+		events = append(events, c.publish("alpha"))
+	}
+	network.Heal()
+	if !running {
+		r = c.router("successor")
+		c.known(r, "alpha")
+	}
+	epoch := r.nextEpoch(c, "alpha", before)
+	last := c.publish("alpha")
+	c.eventually(func() bool { return e.knows(news{epoch, "alpha", last}) }, "what is new, in the new epoch")
+	if running { // its claims were known when it started from the oldest
+		for _, q := range events {
+			require.True(t, e.knows(news{epoch, "alpha", q}), "event %d", q)
+		}
+	}
+	require.EqualValues(t, 1, testutil.ToFloat64(r.metrics.replays.WithLabelValues(string(replayEpoch))), "what is repeated is counted")
 }

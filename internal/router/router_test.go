@@ -4,12 +4,9 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 
@@ -207,55 +204,16 @@ func TestRecreatedStreamIsFollowedFromItsStart(t *testing.T) {
 	require.EqualValues(t, 1, testutil.ToFloat64(r.metrics.replays.WithLabelValues(string(replayEpoch))))
 }
 
-// A stream restored from a backup keeps its creation time and uses sequences
-// again: without raising the epoch, none of the new events would be forwarded.
-func TestRolledBackStreamRaisesTheEpoch(t *testing.T) {
-	t.Parallel()
-	var store string
-	c := newCluster(t, testserver.NATS(t, func(o *server.Options) { store = o.StoreDir }))
-	e := c.edge("edge")
-	e.claim("alpha")
-	r := c.router("router")
-	c.known(r, "alpha")
-	c.owning(r, partitions)
-	for range 5 {
-		c.publish("alpha")
-	}
-	files := filepath.Join(store, "jetstream", "$G", "streams", event.StreamName(c.log.Partition("alpha")))
-	backup := filepath.Join(t.TempDir(), "backup")
-	c.server.Shutdown()
-	require.NoError(t, os.CopyFS(backup, os.DirFS(files)))
-	c.server.Start()
-	var ahead uint64
-	for range 40 {
-		ahead = c.publish("alpha")
-	}
-	c.reached(e, "alpha", ahead)
-	c.server.Shutdown()
-	require.NoError(t, os.RemoveAll(files))
-	require.NoError(t, os.CopyFS(files, os.DirFS(backup)))
-	c.server.Start()
-
-	c.eventually(func() bool { return testutil.ToFloat64(r.metrics.epochs) == 1 }, "the epoch is raised")
-	again := c.publish("alpha")
-	require.Less(t, again, ahead)
-	epoch := r.currentEpoch(c, "alpha")
-	c.eventually(func() bool {
-		e.mu.Lock()
-		defer e.mu.Unlock()
-		return e.epochs[epoch]
-	}, "an event of the new epoch")
-	count := e.count()
-	fresh := c.publish("alpha")
-	c.eventually(func() bool { return e.count() > count && e.has("alpha", fresh) }, "live again")
-}
-
-func (r *running) currentEpoch(c *cluster, o event.Token) eventlog.Epoch {
+// nextEpoch waits for a run of another epoch than the old one.
+func (r *running) nextEpoch(c *cluster, o event.Token, old eventlog.Epoch) eventlog.Epoch {
 	c.t.Helper()
-	old := c.log.Epoch(c.log.Partition(o))
 	var epoch eventlog.Epoch
 	c.eventually(func() bool {
-		current := r.placement.get(c.log.Partition(o)).current.Load()
+		served := r.placement.get(c.log.Partition(o))
+		if served == nil {
+			return false
+		}
+		current := served.current.Load()
 		if current == nil || current.epoch == old {
 			return false
 		}

@@ -20,9 +20,9 @@ import (
 // source is what a run needs of the event log.
 type source interface {
 	Refresh(ctx context.Context, p event.Partition) (eventlog.State, error)
+	Compare(ctx context.Context, p event.Partition, epoch eventlog.Epoch, mark eventlog.Mark) (eventlog.State, eventlog.Standing, error)
 	RaiseEpoch(ctx context.Context, p event.Partition, seen eventlog.Epoch) (eventlog.Epoch, error)
 	Follow(ctx context.Context, p event.Partition, from uint64, handle func(eventlog.Message) error, options ...eventlog.FollowOption) error
-	Read(ctx context.Context, p event.Partition, token event.Token, from uint64, maxEvents, maxBytes int) (eventlog.Page, error)
 	DeadLetter(ctx context.Context, letter eventlog.DeadLetter) error
 	LoadCheckpoint(ctx context.Context, p event.Partition) (eventlog.Checkpoint, bool, error)
 	SaveCheckpoint(ctx context.Context, p event.Partition, c eventlog.Checkpoint) error
@@ -82,7 +82,9 @@ type run struct {
 	mu    sync.Mutex
 	reset context.CancelCauseFunc // ends the consumer under way
 	began time.Time               // when that began; zero: there is none
-	mark  mark                    // the last message given to events
+	mark  eventlog.Mark           // the newest message seen
+
+	verifying sync.Mutex // held by verify
 }
 
 // letterRoom is more dead letters than a lane has under way.
@@ -132,7 +134,7 @@ func (r *run) do(stop, base context.Context) error {
 	err := group.Wait()
 	if errors.Is(err, errStopped) {
 		r.checkpoint.Store(r.lane.Checkpoint())
-		r.save(base)
+		r.save(base, r.toSave())
 	}
 	return err
 }

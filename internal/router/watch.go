@@ -2,6 +2,7 @@ package router
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/neolith/daemon-gateway/internal/eventlog"
@@ -66,7 +67,17 @@ func (r *run) compare(ctx context.Context, fed uint64, state eventlog.State) err
 	if fed <= state.Last {
 		return nil
 	}
-	return r.rolledBack(ctx, fed)
+	err := r.verify(ctx)
+	switch {
+	case errors.Is(err, errEpochChanged):
+		return err
+	case err == nil, ctx.Err() != nil:
+		return nil
+	}
+	r.logger.Error("partition was rolled back, and its epoch cannot be raised yet", "position", fed, "error", err)
+	pause(ctx, r.timing.retry)
+	r.kick()
+	return nil
 }
 
 // standstill finds a consumer that yields nothing while the partition grows.

@@ -192,6 +192,23 @@ func (c *Cluster) StreamLeader(js jetstream.JetStream, stream string) *ClusterNo
 	return nil
 }
 
+// StepDown makes the leader of a stream give way to another node.
+func (c *Cluster) StepDown(js jetstream.JetStream, stream string) {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), clusterTimeout)
+	defer cancel()
+	var err error
+	for ctx.Err() == nil { // between two leaders nobody can
+		try, stop := context.WithTimeout(ctx, time.Second)
+		err = apiRequest(try, js.Conn(), "$JS.API.STREAM.LEADER.STEPDOWN."+stream, nil, &struct{}{})
+		stop()
+		if err == nil {
+			return
+		}
+	}
+	c.t.Fatalf("the leader of stream %s does not step down: %v", stream, err)
+}
+
 // Name is the server's name in the cluster.
 func (n *ClusterNode) Name() string { return n.name }
 
@@ -203,6 +220,20 @@ func (n *ClusterNode) Kill() { n.end(os.Kill) }
 
 // Stop ends the server in order (SIGTERM).
 func (n *ClusterNode) Stop() { n.end(syscall.SIGTERM) }
+
+// Pause has the server stand still (SIGSTOP): connections stay and nobody answers.
+func (n *ClusterNode) Pause() { n.tell(syscall.SIGSTOP) }
+
+// Resume ends a Pause.
+func (n *ClusterNode) Resume() { n.tell(syscall.SIGCONT) }
+
+func (n *ClusterNode) tell(s os.Signal) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.process != nil {
+		_ = n.process.cmd.Process.Signal(s)
+	}
+}
 
 // Start starts the server again and waits until it is healthy, which needs a
 // majority of the nodes.

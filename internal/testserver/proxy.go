@@ -2,6 +2,7 @@ package testserver
 
 import (
 	"net"
+	"strings"
 	"sync"
 	"testing"
 )
@@ -9,25 +10,38 @@ import (
 // Proxy is a network in front of a server: it can be cut, or swallow what is
 // sent. Methods may be called at the same time.
 type Proxy struct {
+	scheme   string
 	target   string
 	listener net.Listener
 	work     sync.WaitGroup
 
-	mu    sync.Mutex
-	open  chan struct{} // closed while data passes
-	cut   bool
-	conns map[net.Conn]bool
+	mu      sync.Mutex
+	open    chan struct{} // closed while what clients send passes
+	answers chan struct{} // closed while what the server sends passes
+	cut     bool
+	conns   map[net.Conn]bool
 }
 
 // RedisProxy starts a proxy in front of a Redis server.
 func RedisProxy(t testing.TB, server *RedisServer) *Proxy {
 	t.Helper()
+	return newProxy(t, "redis", server.Addr())
+}
+
+// NATSProxy starts a proxy in front of a NATS server. A client keeps to it, since
+// the server does not know of it.
+func NATSProxy(t testing.TB, server *NATSServer) *Proxy {
+	t.Helper()
+	return newProxy(t, "nats", strings.TrimPrefix(server.ClientURL(), "nats://"))
+}
+
+func newProxy(t testing.TB, scheme, target string) *Proxy {
+	t.Helper()
 	listener, err := net.Listen("tcp", loopback+":0")
 	if err != nil {
 		t.Fatalf("start a proxy: %v", err)
 	}
-	p := &Proxy{target: server.Addr(), listener: listener, open: make(chan struct{}), conns: map[net.Conn]bool{}}
-	close(p.open)
+	p := &Proxy{scheme: scheme, target: target, listener: listener, open: passing(), answers: passing(), conns: map[net.Conn]bool{}}
 	p.work.Go(p.accept)
 	t.Cleanup(func() {
 		_ = listener.Close()
@@ -38,15 +52,31 @@ func RedisProxy(t testing.TB, server *RedisServer) *Proxy {
 	return p
 }
 
-// URL is the redis:// URL of the server behind the proxy.
-func (p *Proxy) URL() string { return "redis://" + p.listener.Addr().String() }
+// URL is where clients connect instead of to the server.
+func (p *Proxy) URL() string { return p.scheme + "://" + p.listener.Addr().String() }
+
+// passing is the gate of a network that works.
+func passing() chan struct{} {
+	gate := make(chan struct{})
+	close(gate)
+	return gate
+}
 
 // Freeze is a network that loses every packet: connections stay, new ones are
 // made, and nothing passes.
 func (p *Proxy) Freeze() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.open = make(chan struct{})
+	p.open, p.answers = make(chan struct{}), make(chan struct{})
+}
+
+// HoldAnswers lets pass what clients send, and keeps what the server sends: a
+// server that does all it is told, and answers after Heal, or never if Cut comes
+// before.
+func (p *Proxy) HoldAnswers() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.answers = make(chan struct{})
 }
 
 // Cut closes all connections, and new ones at once.
@@ -59,16 +89,18 @@ func (p *Proxy) Cut() {
 	}
 }
 
-// Heal ends Freeze and Cut. What was sent meanwhile arrives, as TCP sends it
-// again.
+// Heal ends the others. What was sent meanwhile arrives, as TCP sends it again,
+// on connections that were not cut.
 func (p *Proxy) Heal() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.cut = false
-	select {
-	case <-p.open:
-	default:
-		close(p.open)
+	for _, gate := range []chan struct{}{p.open, p.answers} {
+		select {
+		case <-gate:
+		default:
+			close(gate)
+		}
 	}
 }
 
@@ -96,28 +128,28 @@ func (p *Proxy) connect(client net.Conn) {
 		return
 	}
 	p.work.Go(func() {
-		p.pass(client, server)
+		p.pass(client, server, &p.open)
 		_ = client.Close()
 		_ = server.Close()
 	})
-	p.pass(server, client)
+	p.pass(server, client, &p.answers)
 }
 
-func (p *Proxy) pass(from, to net.Conn) {
+func (p *Proxy) pass(from, to net.Conn, gate *chan struct{}) {
 	buffer := make([]byte, 32<<10)
 	for {
 		n, err := from.Read(buffer)
-		<-p.gate()
+		<-p.at(gate)
 		if _, writeErr := to.Write(buffer[:n]); err != nil || writeErr != nil {
 			return
 		}
 	}
 }
 
-func (p *Proxy) gate() <-chan struct{} {
+func (p *Proxy) at(gate *chan struct{}) <-chan struct{} {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.open
+	return *gate
 }
 
 func (p *Proxy) remember(conn net.Conn) bool {

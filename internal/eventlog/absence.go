@@ -1,0 +1,60 @@
+package eventlog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// recreateAfter is how long a stream that somebody has deleted is left alone. A
+// NATS server takes it out of its list before it removes its files, and may
+// remove those of one that was created meanwhile: events that it has acknowledged
+// are gone when it starts again. It also gives who restores a stream from a
+// backup a moment to begin.
+const recreateAfter = 5 * time.Second
+
+// absences are the streams that this node has found missing.
+type absences struct {
+	mu   sync.Mutex
+	list map[string]absence
+}
+
+type absence struct{ since, seen time.Time }
+
+// lasts notes that a stream is missing at that time, and reports whether it has
+// been for long enough, whenever somebody looked.
+func (a *absences) lasts(stream string, now time.Time) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	noted, ok := a.list[stream]
+	if !ok || now.Sub(noted.seen) > recreateAfter {
+		noted.since = now // it may have been there in between
+	}
+	noted.seen = now
+	a.list[stream] = noted
+	return now.Sub(noted.since) >= recreateAfter
+}
+
+func (a *absences) end(stream string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.list, stream)
+}
+
+// find returns a stream as its leader describes it. Of one that is missing it
+// returns the error of that once it may be created again, and before
+// ErrUnavailable.
+func (l *Log) find(ctx context.Context, stream string) (jetstream.Stream, error) {
+	found, err := l.stream(ctx, stream)
+	switch {
+	case err == nil:
+		l.absences.end(stream)
+	case errors.Is(err, jetstream.ErrStreamNotFound) && !l.absences.lasts(stream, time.Now()):
+		return nil, fmt.Errorf("%w: stream %s is missing, and created again after %v", ErrUnavailable, stream, recreateAfter)
+	}
+	return found, err
+}
