@@ -108,7 +108,7 @@ func TestTheComposeFilesNATSIsConfiguredLikeTheCharts(t *testing.T) {
 		text, err := os.ReadFile(path)
 		require.NoError(t, err)
 		filled := strings.NewReplacer("<partitions>", "16", "<maxFileStore>", "8GiB", "<syncInterval>", "always").Replace(string(text))
-		plain := regexp.MustCompile(`(?m)^\s*#.*\n|^lame_duck.*\n|^server_name.*\n`).ReplaceAllString(filled, "")
+		plain := regexp.MustCompile(`(?m)^\s*#.*\n|^lame_duck.*\n`).ReplaceAllString(filled, "")
 		return plain
 	}
 	require.Equal(t, settings(filepath.Join(ChartDir(), "files", "nats", "nats.conf")), settings(filepath.Join(composeDir(), "nats.conf")))

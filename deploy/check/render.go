@@ -27,6 +27,8 @@ import (
 type Release struct {
 	Name, Namespace string
 	Values          map[string]any
+	// Files are added to the chart's own, by path.
+	Files map[string]string
 	// Cluster answers the chart's lookups; nil: there is no cluster.
 	Cluster engine.ClientProvider
 }
@@ -42,6 +44,9 @@ func (r Release) Render() ([]Template, error) {
 	chart, err := loader.Load(ChartDir())
 	if err != nil {
 		return nil, fmt.Errorf("load the chart: %w", err)
+	}
+	for name, text := range r.Files {
+		chart.Files = append(chart.Files, &common.File{Name: name, Data: []byte(text)})
 	}
 	options := common.ReleaseOptions{Name: r.Name, Namespace: r.Namespace, Revision: 1, IsInstall: true}
 	values, err := util.ToRenderValues(chart, r.Values, options, common.DefaultCapabilities)
