@@ -113,11 +113,10 @@ func oneBridge(_ context.Context, w *world) ([]*cluster.Process, func(*seat) boo
 func leader(ctx context.Context, w *world) ([]*cluster.Process, func(*seat) bool, error) {
 	led := map[string]map[event.Partition]bool{}
 	for p := range event.Partition(w.options.partitions) {
-		s, err := w.log.JetStream().Stream(ctx, event.StreamName(p))
+		name, err := w.leaderOf(ctx, p)
 		if err != nil {
 			return nil, nil, err
 		}
-		name := s.CachedInfo().Cluster.Leader
 		if led[name] == nil {
 			led[name] = map[event.Partition]bool{}
 		}
@@ -125,6 +124,25 @@ func leader(ctx context.Context, w *world) ([]*cluster.Process, func(*seat) bool
 	}
 	chosen := slices.MaxFunc(w.NATS, func(a, b *cluster.NATSServer) int { return len(led[a.Name()]) - len(led[b.Name()]) })
 	return []*cluster.Process{chosen.Process}, inPartitions(led[chosen.Name()]), nil
+}
+
+// leaderOf asks until it is answered: servers that have only just come back
+// leave some questions unanswered.
+func (w *world) leaderOf(ctx context.Context, p event.Partition) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for {
+		bounded, cancel := context.WithTimeout(ctx, time.Second)
+		s, err := w.log.JetStream().Stream(bounded, event.StreamName(p))
+		cancel()
+		if err == nil && s.CachedInfo().Cluster.Leader != "" {
+			return s.CachedInfo().Cluster.Leader, nil
+		}
+		if ctx.Err() != nil {
+			return "", fmt.Errorf("partition %d has no leader: %w", p, errors.Join(context.Cause(ctx), err))
+		}
+		wait(ctx, publishRetry)
+	}
 }
 
 // stopLimit is how long a process may take to end in order; more than
