@@ -3,6 +3,7 @@ package socket
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -37,11 +38,16 @@ type Config struct {
 // handler, so that net/http frees what it holds for the request.
 func Accept(w http.ResponseWriter, r *http.Request, cfg Config) (*Socket, error) {
 	h := &hijacker{ResponseWriter: w, timeout: cfg.WriteTimeout}
+	s := newSocket(cfg)
 	conn, err := websocket.Accept(h, r, &websocket.AcceptOptions{
 		// Daemons are not browsers, and authenticate by a token in a message,
 		// not by a cookie: a foreign origin gains nothing.
 		InsecureSkipVerify: true,
 		CompressionMode:    websocket.CompressionDisabled,
+		OnPingReceived: func(context.Context, []byte) bool {
+			s.pacePing()
+			return true
+		},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("upgrade to WebSocket: %w", err)
@@ -49,7 +55,9 @@ func Accept(w http.ResponseWriter, r *http.Request, cfg Config) (*Socket, error)
 	// The library closes at its own limit before anything can be said, so its
 	// limit stands above ours.
 	conn.SetReadLimit(int64(cfg.MaxMessageBytes) + 1)
-	return newSocket(conn, h.conn, cfg), nil
+	s.conn, s.raw = conn, h.conn
+	s.raw.rate = cfg.readRate()
+	return s, nil
 }
 
 // hijacker replaces net/http's buffers by small ones.

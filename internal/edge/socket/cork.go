@@ -44,7 +44,10 @@ type corkedConn struct {
 
 	closing atomic.Bool // Close has begun
 
-	prefix []byte // owned by the reader: read by net/http before the hijack
+	// Owned by the reader.
+	prefix []byte // read by net/http before the hijack
+	rate   rate   // of what the peer sends; zero: no limit
+	read   pace
 
 	mu      sync.Mutex
 	changed sync.Cond // state, pending or err changed
@@ -64,7 +67,8 @@ func newCorkedConn(conn net.Conn, prefix []byte, timeout time.Duration) *corkedC
 	return c
 }
 
-// Read returns first what net/http had read ahead.
+// Read returns first what net/http had read ahead. It waits where the peer sends
+// more than the rate allows.
 func (c *corkedConn) Read(p []byte) (int, error) {
 	if len(c.prefix) > 0 {
 		n := copy(p, c.prefix)
@@ -73,7 +77,16 @@ func (c *corkedConn) Read(p []byte) (int, error) {
 		}
 		return n, nil
 	}
-	return c.Conn.Read(p)
+	if c.rate.perSecond == 0 {
+		return c.Conn.Read(p)
+	}
+	n, err := c.Conn.Read(p[:min(len(p), maxRead)])
+	if n > 0 {
+		if wait := c.read.take(n, time.Now(), c.rate); wait > 0 {
+			time.Sleep(wait) // shorter than anybody would interrupt it: see maxRead
+		}
+	}
+	return n, err
 }
 
 // Write hands p on, or collects it between Cork and Uncork.

@@ -7,6 +7,8 @@
 //     kernel with one system call;
 //   - a peer that takes nothing for the write timeout is cut off, and a peer
 //     that floods us without reading our replies is no longer read from;
+//   - a peer is read, and its pings are answered, no faster than anybody who
+//     means well needs;
 //   - frames over our own limit, binary frames and invalid UTF-8 are refused
 //     while an answer can still be sent;
 //   - Close never makes its caller wait, and ends in bounded time.

@@ -52,10 +52,13 @@ const ReasonStuck = "write timeout"
 // Socket is one WebSocket connection. All methods may be called at any time
 // from any goroutine; Serve once.
 type Socket struct {
-	conn    *websocket.Conn
-	raw     *corkedConn
-	cfg     Config
+	// Set before anybody else knows the socket.
+	conn *websocket.Conn
+	raw  *corkedConn
+	cfg  Config
+
 	handler Handler // set by Serve before the reader starts
+	pings   pace    // owned by the reader
 
 	ended   chan struct{} // closed when the close has begun
 	writers sync.WaitGroup
@@ -68,8 +71,8 @@ type Socket struct {
 	ending  Ending
 }
 
-func newSocket(conn *websocket.Conn, raw *corkedConn, cfg Config) *Socket {
-	return &Socket{conn: conn, raw: raw, cfg: cfg, ended: make(chan struct{})}
+func newSocket(cfg Config) *Socket {
+	return &Socket{cfg: cfg, ended: make(chan struct{})}
 }
 
 // RemoteAddr is the address of the peer of the TCP connection.
@@ -176,6 +179,21 @@ func (s *Socket) read() error {
 			s.Close(refused.code, refused.problem)
 			return s.discard()
 		}
+	}
+}
+
+// pacePing is called by the reader for each ping, and waits where there are too
+// many.
+func (s *Socket) pacePing() {
+	wait := s.pings.take(1, time.Now(), pingRate)
+	if wait <= 0 {
+		return
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-s.ended:
 	}
 }
 
