@@ -11,10 +11,10 @@ import (
 )
 
 // recreateAfter is how long a stream that somebody has deleted is left alone. A
-// NATS server takes it out of its list before it removes its files, and may
-// remove those of one that was created meanwhile: events that it has acknowledged
-// are gone when it starts again. It also gives who restores a stream from a
-// backup a moment to begin.
+// NATS server takes a stream out of its list before it has removed it. What is
+// created in between may be half of each: in one of 60 tries it could be asked
+// about, took no event, and was gone when the server started again. It also
+// gives who restores a backup a moment to begin.
 const recreateAfter = 5 * time.Second
 
 // absences are the streams that this node has found missing.

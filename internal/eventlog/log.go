@@ -42,14 +42,14 @@ type Log struct {
 
 func newLog(js jetstream.JetStream, cfg Config, logger *slog.Logger, reg prometheus.Registerer) *Log {
 	return &Log{
-		cfg:     cfg,
-		nc:      js.Conn(),
-		js:      js,
-		api:     apiPrefix(js.Options()),
-		logger:  logger.With("component", "eventlog"),
-		metrics: newMetrics(reg),
-		lasts:   make(chan struct{}, concurrentLast),
-		reads:   make(chan struct{}, concurrentReads),
+		cfg:      cfg,
+		nc:       js.Conn(),
+		js:       js,
+		api:      apiPrefix(js.Options()),
+		logger:   logger.With("component", "eventlog"),
+		metrics:  newMetrics(reg),
+		lasts:    make(chan struct{}, concurrentLast),
+		reads:    make(chan struct{}, concurrentReads),
 		epochs:   newEpochs(cfg.Partitions),
 		outages:  watchOutages(js.Conn()),
 		absences: &absences{list: map[string]absence{}},

@@ -1,0 +1,140 @@
+package eventlog_test
+
+import (
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+
+	"github.com/neolith/daemon-gateway/internal/eventlog"
+	"github.com/neolith/daemon-gateway/internal/testserver"
+	"github.com/neolith/daemon-gateway/pkg/event"
+)
+
+// proxied opens a log that reaches the server through a proxy.
+func proxied(t *testing.T, s *testserver.NATSServer) (*testserver.Proxy, *eventlog.Log) {
+	t.Helper()
+	network := testserver.NATSProxy(t, s)
+	nc, err := nats.Connect(network.URL(), nats.MaxReconnects(-1), nats.ReconnectWait(10*time.Millisecond), nats.ReconnectBufSize(-1))
+	require.NoError(t, err)
+	t.Cleanup(nc.Close)
+	js, err := jetstream.New(nc)
+	require.NoError(t, err)
+	return network, open(t, js, config())
+}
+
+// stored waits until the orchestrator has so many events.
+func stored(t *testing.T, l *eventlog.Log, token event.Token, n int) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		page, err := l.Read(t.Context(), l.Partition(token), token, 1, 100, 1<<20)
+		return err == nil && len(page.Messages) == n
+	}, waitTime, 10*time.Millisecond)
+}
+
+// untilStored publishes until the log has acknowledged the event, as publishers do.
+func untilStored(t *testing.T, l *eventlog.Log, token event.Token, id string) (ack eventlog.Ack, tries int, err error) {
+	for {
+		tries++
+		ack, err = l.Publish(t.Context(), token, id, []byte("x"))
+		if !eventlog.Retryable(err) {
+			return ack, tries, err
+		}
+	}
+}
+
+func TestPublishWhoseAnswerIsLostIsRepeatedAndStoredOnce(t *testing.T) {
+	t.Parallel()
+	s, direct := setup(t)
+	network, l := proxied(t, s)
+	network.HoldAnswers()
+	failed := make(chan error, 1)
+	go func() {
+		_, err := l.Publish(t.Context(), "o", "e", []byte("x"))
+		failed <- err
+	}()
+	stored(t, direct, "o", 1)
+	network.Cut()
+	require.ErrorIs(t, <-failed, eventlog.ErrUnavailable)
+	network.Heal()
+	ack, _, err := untilStored(t, l, "o", "e")
+	require.NoError(t, err)
+	require.True(t, ack.Duplicate)
+	stored(t, direct, "o", 1)
+}
+
+// A disk that is slow delays acknowledgements: a publish waits within bounds,
+// and what comes of its repetitions is the first one's.
+func TestPublishThatIsAnsweredTooLateIsStoredOnce(t *testing.T) {
+	t.Parallel()
+	s, direct := setup(t)
+	network, l := proxied(t, s)
+	network.HoldAnswers()
+	_, err := l.Publish(t.Context(), "o", "e", []byte("x"))
+	require.ErrorIs(t, err, eventlog.ErrUnavailable)
+	network.Heal()
+	ack, tries, err := untilStored(t, l, "o", "e")
+	require.NoError(t, err)
+	require.True(t, ack.Duplicate)
+	require.Equal(t, 1, tries, "late answers of others are not taken for its own")
+	stored(t, direct, "o", 1)
+}
+
+// It refuses with an error of its own, drops nothing that is there, and takes
+// events again as soon as there is room.
+func TestFullPartitionTakesEventsAgainWhenThereIsRoom(t *testing.T) {
+	t.Parallel()
+	s, l := setup(t, func(c *eventlog.Config) {
+		c.LogMaxBytes, c.MaxEventBytes, c.EventsPerOrchestrator = 256<<10, 64<<10, 5
+	})
+	tokens := tokensOf(l, 0, 20)
+	waiting := publish(t, l, tokens[0], "waits", "x")
+	body := strings.Repeat("x", 10<<10)
+	var err error
+	full := 1
+	for n := 0; err == nil; n++ {
+		full = 1 + n/5
+		_, err = l.Publish(t.Context(), tokens[full], strconv.Itoa(n), []byte(body))
+	}
+	require.ErrorIs(t, err, eventlog.ErrLogFull)
+	first := read(t, l, tokens[1], 1, 100, 1<<20)
+	require.Len(t, first.Messages, 5)
+
+	_, err = l.Publish(t.Context(), tokens[1], "one more than its orchestrator may have", []byte(body))
+	require.ErrorIs(t, err, eventlog.ErrLogFull, "NATS does not look at what its own oldest would make room for")
+	require.Equal(t, []uint64{waiting}, sequences(read(t, l, tokens[0], 1, 100, 1<<20)), "nobody else's event is dropped")
+
+	stream, err := s.JetStream().Stream(t.Context(), event.StreamName(0))
+	require.NoError(t, err)
+	require.NoError(t, stream.Purge(t.Context(), jetstream.WithPurgeSubject(event.Subject(0, tokens[2]))))
+	publish(t, l, tokens[full], "there is room", body)
+}
+
+// What docs/operations.md says of DUPLICATE_WINDOW.
+func TestDuplicatesAreKnownForTheWindowOnly(t *testing.T) {
+	t.Parallel()
+	_, l := setup(t, func(c *eventlog.Config) { c.DuplicateWindow = 2 * time.Second })
+	first := publish(t, l, "o", "e", "x")
+	again, err := l.Publish(t.Context(), "o", "e", []byte("x"))
+	require.NoError(t, err)
+	require.Equal(t, eventlog.Ack{Partition: l.Partition("o"), Sequence: first, Duplicate: true}, again)
+	var second eventlog.Ack
+	require.Eventually(t, func() bool {
+		second, err = l.Publish(t.Context(), "o", "e", []byte("x"))
+		return err == nil && !second.Duplicate
+	}, waitTime, 10*time.Millisecond)
+	require.Equal(t, []uint64{first, second.Sequence}, sequences(read(t, l, "o", 1, 10, 1<<20)), "a second event to all")
+}
+
+func TestDeadLettersThatWereDeletedAreKeptAgain(t *testing.T) {
+	t.Parallel()
+	s, l := setup(t)
+	require.NoError(t, s.JetStream().DeleteStream(t.Context(), eventlog.DeadletterStream))
+	require.Eventually(t, func() bool {
+		return l.DeadLetter(t.Context(), eventlog.DeadLetter{Reason: event.ReasonNotJSON, Token: "o", Body: []byte("x")}) == nil
+	}, waitTime, 10*time.Millisecond)
+}
