@@ -21,6 +21,10 @@ import (
 // patience bounds what must not take long: starting, and becoming ready.
 const patience = 90 * time.Second
 
+// handedOver is longer than a router goes on serving partitions that another one
+// has taken: a fault must not find two of them at work.
+const handedOver = 3 * time.Second
+
 // world is a cluster with its daemons and publishers.
 type world struct {
 	*cluster.Cluster
@@ -166,7 +170,7 @@ func (w *world) repair(ctx context.Context) error {
 			return err
 		}
 	}
-	return w.awaitQuiet(ctx, time.Now(), time.Time{})
+	return w.awaitQuiet(ctx, time.Now().Add(handedOver), time.Time{})
 }
 
 // finish ends publishing, waits for what is under way, and returns how many
