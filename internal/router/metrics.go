@@ -1,10 +1,12 @@
 package router
 
 import (
+	"fmt"
 	"strconv"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/neolith/daemon-gateway/internal/eventlog"
 	"github.com/neolith/daemon-gateway/internal/router/lane"
 	"github.com/neolith/daemon-gateway/pkg/event"
 )
@@ -26,9 +28,13 @@ const (
 )
 
 type metrics struct {
+	partitions  prometheus.Gauge
 	owned       *prometheus.GaugeVec
+	bytes       *prometheus.GaugeVec
+	limit       *prometheus.GaugeVec
 	lag         *prometheus.GaugeVec
 	lagging     *prometheus.GaugeVec
+	refused     *prometheus.GaugeVec
 	events      *prometheus.CounterVec
 	forwarded   prometheus.Counter
 	batches     *prometheus.CounterVec
@@ -61,10 +67,17 @@ var outcomeNames = map[lane.Outcome]string{
 
 func newMetrics(reg prometheus.Registerer) *metrics {
 	m := &metrics{
+		partitions: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "gateway_partitions", Help: "Partitions of the log (PARTITIONS).",
+		}),
 		owned: gaugeVec("gateway_partition_owned", "Whether this router serves the partition."),
+		bytes: gaugeVec("gateway_partition_bytes", "Size of the partition in the log; of partitions that this router serves."),
+		limit: gaugeVec("gateway_partition_limit_bytes", "Size at which the partition refuses events; of partitions that this router serves."),
 		lag:   gaugeVec("gateway_partition_lag", "Messages in the partition that this router has not come to."),
 		lagging: gaugeVec("gateway_router_lagging_edges",
 			"Edges that did not answer last; nobody waits for them, and they get hints instead of events."),
+		refused: gaugeVec("gateway_router_refused_waiting",
+			fmt.Sprintf("Refused events that the dead letters have not taken yet; with %d the partition waits.", lane.MaxRefused)),
 		events: counterVec("ws_events_total", "Events by what happened to them.", "type", "status"),
 		forwarded: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "gateway_events_forwarded_total", Help: "Events sent to edges, once for each edge; repeats not counted.",
@@ -90,7 +103,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		}),
 	}
 	m.initialize()
-	reg.MustRegister(m.owned, m.lag, m.lagging, m.events, m.forwarded, m.batches, m.hints, m.resets,
+	reg.MustRegister(m.partitions, m.owned, m.bytes, m.limit, m.lag, m.lagging, m.refused, m.events, m.forwarded, m.batches, m.hints, m.resets,
 		m.replays, m.epochs, m.checkpoints, m.routing, m.receipts)
 	return m
 }
@@ -123,6 +136,12 @@ func gaugeVec(name, help string) *prometheus.GaugeVec {
 
 func counterVec(name, help string, labels ...string) *prometheus.CounterVec {
 	return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+}
+
+// fill says how full the partition is.
+func (m *metrics) fill(partition string, s eventlog.State) {
+	m.bytes.WithLabelValues(partition).Set(float64(s.Bytes))
+	m.limit.WithLabelValues(partition).Set(float64(s.Limit))
 }
 
 func label(p event.Partition) string { return strconv.Itoa(int(p)) }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/neolith/daemon-gateway/internal/eventlog"
+	"github.com/neolith/daemon-gateway/internal/router/lane"
 	"github.com/neolith/daemon-gateway/pkg/event"
 )
 
@@ -41,8 +42,12 @@ func (p *partition) work(stop, base context.Context) {
 	p.metrics.owned.WithLabelValues(name).Set(1)
 	defer func() {
 		p.metrics.owned.WithLabelValues(name).Set(0)
+		for _, gauge := range []*prometheus.GaugeVec{p.metrics.bytes, p.metrics.limit} {
+			gauge.DeleteLabelValues(name)
+		}
 		p.metrics.lag.DeleteLabelValues(name)
 		p.metrics.lagging.DeleteLabelValues(name)
+		p.metrics.refused.DeleteLabelValues(name)
 	}()
 	delay := p.timing.retry
 	for stop.Err() == nil {
@@ -120,12 +125,18 @@ func (p *partition) epochChanged(epoch eventlog.Epoch) {
 	}
 }
 
-// errUnready says that a partition has no run yet.
-var errUnready = errors.New("waiting for the log")
+// What keeps a partition from being served.
+var (
+	errUnready = errors.New("waiting for the log") // it has no run yet
+	errRefused = errors.New("stands still: as many refused events as may wait for the dead letters")
+)
 
 func (p *partition) ready() error {
-	if p.current.Load() == nil {
+	switch r := p.current.Load(); {
+	case r == nil:
 		return errUnready
+	case r.refused.Load() >= lane.MaxRefused:
+		return errRefused
 	}
 	return nil
 }

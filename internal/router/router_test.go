@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 
 	"github.com/neolith/daemon-gateway/internal/eventlog"
 	"github.com/neolith/daemon-gateway/internal/natsconn"
+	"github.com/neolith/daemon-gateway/internal/router/lane"
 	"github.com/neolith/daemon-gateway/internal/testserver"
 	"github.com/neolith/daemon-gateway/pkg/event"
 )
@@ -261,6 +263,45 @@ func TestRefusedEventsGoToTheDeadLettersAndThePartitionGoesOn(t *testing.T) {
 	}, "dead letters")
 	c.checkpointed("alpha", sequence) // once they are stored
 	require.EqualValues(t, len(bodies), testutil.ToFloat64(r.metrics.events.WithLabelValues(eventDeadLettered, statusSuccess)))
+}
+
+// What is refused waits for the dead letters, up to a bound, and is neither
+// dropped nor forgotten: the partition waits with it, says so, and goes on.
+func TestPartitionWaitsForTheDeadLettersAndSaysSo(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, testserver.NATS(t))
+	js := c.server.JetStream()
+	letters := stream(t, js, eventlog.DeadletterStream)
+	sealed := letters.CachedInfo().Config
+	sealed.MaxMsgSize = 1
+	_, err := js.UpdateStream(t.Context(), sealed)
+	require.NoError(t, err)
+	e := c.edge("edge")
+	e.claim("alpha")
+	r := c.router("router")
+	c.known(r, "alpha")
+	c.owning(r, partitions)
+	for n := range lane.MaxRefused {
+		c.put("alpha", fmt.Sprintf(`{"id":"%d"}`, n))
+	}
+	sequence := c.publish("alpha")
+	var body string
+	c.eventually(func() bool {
+		_, body = get(t, r, "/readyz")
+		return strings.Contains(body, errRefused.Error())
+	}, "says so")
+	_, metrics := get(t, r, "/metrics")
+	require.Contains(t, metrics, fmt.Sprintf(`gateway_router_refused_waiting{partition="%d"} %d`, c.log.Partition("alpha"), lane.MaxRefused))
+	require.False(t, e.has("alpha", sequence))
+
+	sealed.MaxMsgSize = -1
+	_, err = js.UpdateStream(t.Context(), sealed)
+	require.NoError(t, err)
+	c.reached(e, "alpha", sequence)
+	c.checkpointed("alpha", sequence)
+	info, err := letters.Info(t.Context())
+	require.NoError(t, err)
+	require.EqualValues(t, lane.MaxRefused, info.State.Msgs)
 }
 
 func TestSilentEdgeHoldsNobodyUpAndIsHinted(t *testing.T) {

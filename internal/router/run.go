@@ -78,6 +78,7 @@ type run struct {
 	fed        atomic.Uint64 // last sequence given to events
 	checkpoint atomic.Uint64 // the lane's
 	position   atomic.Uint64 // the lane's
+	refused    atomic.Int64  // the lane's, that wait for the dead letters
 
 	mu    sync.Mutex
 	reset context.CancelCauseFunc // ends the consumer under way
@@ -222,6 +223,8 @@ func (r *run) tick(now time.Time) {
 	r.lane.Tick(now)
 	r.checkpoint.Store(r.lane.Checkpoint())
 	r.metrics.lagging.WithLabelValues(label(r.partition)).Set(float64(r.lane.Lagging()))
+	r.metrics.refused.WithLabelValues(label(r.partition)).Set(float64(r.lane.Refused()))
+	r.refused.Store(int64(r.lane.Refused()))
 }
 
 func (r *run) carryOut() {

@@ -61,6 +61,7 @@ func (r *run) compare(ctx context.Context, fed uint64, state eventlog.State) err
 	if state.Epoch != r.epoch {
 		return errEpochChanged
 	}
+	r.metrics.fill(label(r.partition), state)
 	if position := r.position.Load(); state.Last >= position {
 		r.metrics.lag.WithLabelValues(label(r.partition)).Set(float64(state.Last - position))
 	}

@@ -214,7 +214,7 @@ func (l *Lane) Take(dst []Effect) []Effect {
 // answers has all the unanswered batches it may have, or too many refused
 // events wait for the dead letters. All other inputs are welcome meanwhile.
 func (l *Lane) Blocked() bool {
-	if len(l.refused) >= maxRefused {
+	if len(l.refused) >= MaxRefused {
 		return true
 	}
 	for _, o := range l.outboxes {
@@ -253,6 +253,10 @@ func (l *Lane) Idle() bool {
 	}
 	return len(l.refused) == 0
 }
+
+// Refused counts the refused events that wait for the dead letters. With
+// MaxRefused of them the lane is Blocked.
+func (l *Lane) Refused() int { return len(l.refused) }
 
 // Lagging counts the edges whose last news was a batch that did not arrive.
 func (l *Lane) Lagging() int {

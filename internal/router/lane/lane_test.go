@@ -354,7 +354,7 @@ func TestDeadLetterThatCannotBeStoredIsTriedAgainAndBoundsTheLane(t *testing.T) 
 	for q := uint64(11); !f.Blocked(); q++ {
 		f.Event(message(q, "a"))
 	}
-	require.Len(t, f.Take(nil), maxRefused)
+	require.Len(t, f.Take(nil), MaxRefused)
 	f.DeadLettered(11, false)
 	f.tick(firstRetry / 2)
 	require.Empty(t, f.Take(nil))

@@ -9,9 +9,9 @@ import (
 	"github.com/neolith/daemon-gateway/pkg/event"
 )
 
-// maxRefused is how many refused events may wait for the dead letters before
-// the lane takes no more.
-const maxRefused = 256
+// MaxRefused is how many refused events may wait for the dead letters before
+// the lane takes no more: each holds an event, and none may be forgotten.
+const MaxRefused = 256
 
 // CheckEvent returns the check that routers use: the published event's
 // validator, and that it stands under its own orchestrator's subject.
