@@ -140,6 +140,9 @@ type State struct {
 	// First and Last are the oldest and the newest sequence. First is Last+1 in
 	// an empty stream.
 	First, Last uint64
+	// Bytes is what the stream holds, Limit what it may hold before it refuses
+	// publishes.
+	Bytes, Limit uint64
 }
 
 // Refresh asks the leader for the state of a partition's stream. It notices a
@@ -160,7 +163,10 @@ func (l *Log) Refresh(ctx context.Context, p event.Partition) (State, error) {
 	if err != nil {
 		return State{}, fmt.Errorf("state of partition %d: %w", p, err)
 	}
-	return State{Epoch: epoch, First: info.State.FirstSeq, Last: info.State.LastSeq}, nil
+	return State{
+		Epoch: epoch, First: info.State.FirstSeq, Last: info.State.LastSeq,
+		Bytes: info.State.Bytes, Limit: uint64(max(0, info.Config.MaxBytes)),
+	}, nil
 }
 
 // RaiseEpoch begins a new epoch of the partition if it is still in the seen

@@ -42,9 +42,8 @@ func (p *partition) work(stop, base context.Context) {
 	p.metrics.owned.WithLabelValues(name).Set(1)
 	defer func() {
 		p.metrics.owned.WithLabelValues(name).Set(0)
-		for _, gauge := range []*prometheus.GaugeVec{p.metrics.bytes, p.metrics.limit} {
-			gauge.DeleteLabelValues(name)
-		}
+		p.metrics.bytes.DeleteLabelValues(name)
+		p.metrics.limit.DeleteLabelValues(name)
 		p.metrics.lag.DeleteLabelValues(name)
 		p.metrics.lagging.DeleteLabelValues(name)
 		p.metrics.refused.DeleteLabelValues(name)

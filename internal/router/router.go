@@ -61,6 +61,7 @@ func New(cfg Config, logger *slog.Logger) (*Router, error) {
 	}
 	r.logger = r.base.With("component", "router")
 	r.metrics = newMetrics(r.registry)
+	r.metrics.partitions.Set(float64(cfg.Log.Partitions))
 	r.setWaiting("not started")
 	if err := r.bind(); err != nil {
 		_ = r.Close()
