@@ -80,7 +80,7 @@ func New(cfg Config, logger *slog.Logger) (*App, error) {
 	a.pump = newPump(a.inbox, a.whose, a.nats.NC.IsConnected, int(cfg.Log.MaxEventBytes), a.metrics, a.logger)
 	a.source = a.newSource()
 	watchLink(a.registry, a.link)
-	watchBuffer(a.registry, a.pump.depth)
+	watchBuffer(a.registry, a.pump.depth, cfg.PublishBuffer)
 	if err := a.bind(); err != nil {
 		return nil, errors.Join(err, a.Close())
 	}

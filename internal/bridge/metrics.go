@@ -18,6 +18,8 @@ type metrics struct {
 	gaps       prometheus.Counter
 	canaries   *prometheus.CounterVec
 	drained    *prometheus.CounterVec
+	unresolved *prometheus.CounterVec
+	released   *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -29,7 +31,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	m := &metrics{
 		received:   counter("gateway_bridge_received_total", "Messages heard on Redis."),
 		published:  counter("gateway_bridge_published_total", "Events that this bridge was the first to store in the log."),
-		duplicates: counter("gateway_bridge_duplicates_total", "Events that the log had already, mostly through another bridge."),
+		duplicates: counter("gateway_bridge_duplicates_total", "Events that the log, or DAEMON_UNRESOLVED, had already, mostly through another bridge."),
 		retries:    counter("gateway_bridge_retries_total", "Publishes, dead letters and lookups that failed and were tried again."),
 		dropped:    counter("gateway_bridge_dropped_total", "Messages lost: the oldest of a full buffer, and what a stop could not wait for."),
 		gaps:       counter("gateway_bridge_gaps_total", "Subscriptions on Redis after the first: what was published before each may not have been heard."),
@@ -44,9 +46,23 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	}, []string{"status"})
 	m.drained = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "gateway_bridge_drained_total",
-		Help: "Elements of Neolith's lists that are in the log (stored), were there already (duplicate), or in the dead letters (rejected).",
+		Help: "Elements of Neolith's lists that are in the log (stored), were there already (duplicate), wait for their addressee to be known (waiting), or are in the dead letters (rejected).",
 	}, []string{"outcome"})
-	reg.MustRegister(m.rejected, m.canaries, m.drained)
+	m.unresolved = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "gateway_bridge_unresolved_total",
+		Help: "Events that this bridge was the first to put into DAEMON_UNRESOLVED: no such orchestrator (unknown), PostgreSQL could not be asked (unavailable), or older events of the addressee wait there (behind).",
+	}, []string{"cause"})
+	m.released = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "gateway_bridge_released_total",
+		Help: "Events out of DAEMON_UNRESOLVED that are in the log (stored), were there already (duplicate), or are in the dead letters (rejected).",
+	}, []string{"outcome"})
+	reg.MustRegister(m.rejected, m.canaries, m.drained, m.unresolved, m.released)
+	for _, c := range causes {
+		m.unresolved.WithLabelValues(string(c))
+	}
+	for _, o := range []drainOutcome{drainStored, drainDuplicate, drainRejected} {
+		m.released.WithLabelValues(string(o))
+	}
 	for _, o := range drainOutcomes {
 		m.drained.WithLabelValues(string(o))
 	}
@@ -61,6 +77,15 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 
 // reject counts a message that goes to the dead letters.
 func (m *metrics) reject(r event.Reason) { m.rejected.WithLabelValues(string(r)).Inc() }
+
+// kept counts an event that was put into DAEMON_UNRESOLVED.
+func (m *metrics) kept(why cause, duplicate bool) {
+	if duplicate {
+		m.duplicates.Inc()
+		return
+	}
+	m.unresolved.WithLabelValues(string(why)).Inc()
+}
 
 const (
 	statusSuccess = "success"
@@ -103,9 +128,15 @@ func watchLink(reg prometheus.Registerer, l *link) {
 	)
 }
 
-// watchBuffer registers the depth of the buffer, read at each scrape.
-func watchBuffer(reg prometheus.Registerer, held func() int) {
-	reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+// watchBuffer registers the depth of the buffer, read at each scrape, and what
+// it is to be compared with.
+func watchBuffer(reg prometheus.Registerer, held func() int, limit int) {
+	most := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "gateway_bridge_buffer_limit_events",
+		Help: "Messages that may be held (PUBLISH_BUFFER).",
+	})
+	most.Set(float64(limit))
+	reg.MustRegister(most, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "gateway_bridge_buffer_events",
 		Help: "Messages held, those being published included.",
 	}, func() float64 { return float64(held()) }))
