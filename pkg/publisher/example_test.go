@@ -24,6 +24,7 @@ func Example() {
 		return
 	}
 	defer server.Shutdown()
+	defer js.Conn().Close()
 
 	p, err := publisher.New(js, publisher.Config{Partitions: 1})
 	if err != nil {

@@ -72,8 +72,15 @@ type Ack struct {
 	Duplicate bool
 }
 
-// Publish stores an event and returns when it is stored. What is wrong with an
-// invalid event is an *event.InvalidError; see Retryable for the rest.
+// Publish stores an event and returns when it is stored. It waits for as long as
+// ctx says, and at most 5 s (jetstream.WithDefaultTimeout) where ctx has no
+// deadline. What is wrong with an invalid event is an *event.InvalidError; see
+// Retryable for the rest.
+//
+// An event whose outcome is not known is to be published again with the same id
+// and within the log's duplicate window (2 minutes, unless DUPLICATE_WINDOW says
+// otherwise): then it is stored once. After the window it is stored, and
+// delivered, a second time.
 func (p *Publisher) Publish(ctx context.Context, e event.Event) (Ack, error) {
 	body, err := e.MarshalJSON()
 	if err != nil {
@@ -105,6 +112,7 @@ func (p *Publisher) PublishJSON(ctx context.Context, body []byte) (Ack, error) {
 const (
 	codeInsufficientResources jetstream.ErrorCode = 10023
 	codeStorageExceeded       jetstream.ErrorCode = 10047
+	codeAccountResources      jetstream.ErrorCode = 10002
 	codeStoreFailed           jetstream.ErrorCode = 10077
 	// codeDuplicateInProcess: an earlier publish of the same event, whose answer
 	// was not awaited, is not stored yet, and may fail.
@@ -119,7 +127,8 @@ func classify(err error) error {
 		return err
 	case errors.As(err, &api):
 		full := api.ErrorCode == codeStoreFailed && strings.Contains(api.Description, "maximum bytes") ||
-			api.ErrorCode == codeStorageExceeded || api.ErrorCode == codeInsufficientResources
+			api.ErrorCode == codeStorageExceeded || api.ErrorCode == codeInsufficientResources ||
+			api.ErrorCode == codeAccountResources
 		switch {
 		case full:
 			return fmt.Errorf("%w: %w", ErrFull, err)
