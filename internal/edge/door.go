@@ -36,7 +36,9 @@ type door struct {
 }
 
 func newDoor(cfg *Config, m *metrics, logger *slog.Logger) *door {
-	return &door{access: newAccess(cfg.Listen), cfg: cfg, metrics: m, logger: logger, open: make(map[*connection]struct{})}
+	d := &door{access: newAccess(cfg.Listen), cfg: cfg, metrics: m, logger: logger, open: make(map[*connection]struct{})}
+	m.watchDoor(d)
+	return d
 }
 
 func (d *door) handler() http.Handler {

@@ -116,6 +116,7 @@ func (e *Edge) listen() error {
 		if cert, err = newCertificate(e.cfg.Listen.TLSCertFile, e.cfg.Listen.TLSKeyFile, e.logger); err != nil {
 			return err
 		}
+		e.metrics.watchCertificate(cert)
 	}
 	if e.listener, err = net.Listen("tcp", e.cfg.Listen.address()); err != nil {
 		return fmt.Errorf("listen for daemons on %s: %w", e.cfg.Listen.address(), err)

@@ -132,6 +132,9 @@ func (l *logSide) askLast(c *connection, run uint32) {
 func (l *logSide) read(c *connection, r session.Read) {
 	l.reads.submit(func(ctx context.Context) {
 		page, err := l.log.Read(ctx, c.partition, c.token, r.From, r.MaxEvents, r.MaxBytes)
+		if uint64(len(page.Messages))+page.Remaining >= uint64(c.svc.cfg.Log.EventsPerOrchestrator) {
+			c.svc.metrics.evictions.Inc()
+		}
 		c.readDone(r.Run, page, err)
 	})
 }

@@ -58,6 +58,8 @@ const otherCode = "other"
 
 // metrics are an edge's own. Those named ws_* are what Neolith's dashboards read.
 type metrics struct {
+	factory promauto.Factory // for what is registered once its subject is there
+
 	connections     *prometheus.GaugeVec
 	refused         *prometheus.CounterVec
 	attaches        prometheus.Counter
@@ -75,6 +77,7 @@ type metrics struct {
 	hints           prometheus.Counter
 	rateLimited     prometheus.Counter
 	shed            prometheus.Counter
+	evictions       prometheus.Counter
 	canarySeconds   prometheus.Histogram
 	canaryReceived  prometheus.Gauge
 
@@ -92,6 +95,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		return f.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
 	}
 	m := &metrics{
+		factory: f,
 		connections: f.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "gateway_connections", Help: "Connections by how far they have come.",
 		}, []string{"state"}),
@@ -118,6 +122,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		rateLimited: one("gateway_edge_rate_limited_total", "Messages of daemons not carried out because they were over a limit."),
 	}
 	m.shed = one("gateway_edge_shed_total", "Connections sent away because this edge held more than its share.")
+	m.evictions = one("gateway_edge_evictions_suspected_total",
+		"Reads that found as many events of an orchestrator as the log keeps of one: older ones may have left it undelivered.")
 	m.canary(f)
 	m.legacy(f, vec)
 	m.zero()

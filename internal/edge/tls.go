@@ -63,6 +63,13 @@ func (c *certificate) versionOnDisk() (version [2]time.Time) {
 	return version
 }
 
+// expiry is when the certificate in force expires, once it has been read again
+// if that is due: nobody may have connected since it was renewed.
+func (c *certificate) expiry() time.Time {
+	current, _ := c.get(nil) // has no error
+	return current.Leaf.NotAfter
+}
+
 // loadLocked reads the files; mu is held, or the certificate not yet shared.
 func (c *certificate) loadLocked(version [2]time.Time) error {
 	loaded, err := tls.LoadX509KeyPair(c.certFile, c.keyFile)
