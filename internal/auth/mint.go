@@ -22,6 +22,7 @@ type Grant struct {
 	Issuer       string
 	Audience     string
 	TokenID      string
+	Organization string
 }
 
 // Mint makes an access token of the shape of Neolith's login route. In
@@ -41,6 +42,7 @@ func Mint(secret settings.Secret, g Grant) (string, error) {
 		DaemonID:       string(g.Daemon),
 		Scopes:         g.Scopes,
 		Type:           accessToken,
+		OrganizationID: g.Organization,
 	}
 	if !g.IssuedAt.IsZero() {
 		c.IssuedAt = jwt.NewNumericDate(g.IssuedAt)

@@ -49,7 +49,8 @@ type admission struct {
 // admit answers the conversation's Admit. It may take as long as a probe; the
 // connection's reader waits meanwhile.
 func (a *admission) admit(c *connection, e *conversation.Admit) {
-	c.token = event.TokenOf(e.Identity.Orchestrator)
+	c.orchestrator, c.organization = e.Identity.Orchestrator, e.Identity.Organization
+	c.token = event.TokenOf(c.orchestrator)
 	c.daemon = e.Auth.DaemonID
 	c.partition = event.PartitionOf(c.token, len(a.hub.shards))
 	if e.Auth.Resume != nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/neolith/daemon-gateway/internal/edge/session"
 	"github.com/neolith/daemon-gateway/internal/edge/socket"
 	"github.com/neolith/daemon-gateway/internal/eventlog"
+	"github.com/neolith/daemon-gateway/internal/heartbeat"
 	"github.com/neolith/daemon-gateway/pkg/event"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
@@ -26,6 +27,8 @@ type services struct {
 	metrics  *metrics
 	logger   *slog.Logger
 	draining func() bool
+
+	heartbeats *heartbeat.Sender
 }
 
 // connection joins a socket to the two state machines that decide about it:
@@ -41,10 +44,12 @@ type connection struct {
 	addr   string // of the daemon, for logs
 
 	// Set on admission, before the connection is in the hub.
-	token     event.Token
-	daemon    protocol.DaemonID
-	partition event.Partition
-	resume    string // position to continue after, if asked for
+	orchestrator protocol.OrchestratorID
+	token        event.Token // of the orchestrator
+	daemon       protocol.DaemonID
+	partition    event.Partition
+	organization string // empty if nobody says
+	resume       string // position to continue after, if asked for
 
 	alarm alarm // belongs to the wheel
 

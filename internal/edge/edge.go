@@ -33,6 +33,7 @@ import (
 	"github.com/neolith/daemon-gateway/internal/canary"
 	"github.com/neolith/daemon-gateway/internal/cursor"
 	"github.com/neolith/daemon-gateway/internal/eventlog"
+	"github.com/neolith/daemon-gateway/internal/heartbeat"
 	"github.com/neolith/daemon-gateway/internal/lifecycle"
 	"github.com/neolith/daemon-gateway/internal/natsconn"
 	"github.com/neolith/daemon-gateway/internal/ring"
@@ -276,6 +277,8 @@ func (e *Edge) start(partCtx context.Context, log *eventlog.Log) (*running, erro
 	n.parts.Go("net", func(ctx context.Context) error { return n.log.runNet(ctx, e.cfg.Delivery.NetInterval) })
 	n.parts.Go("reconnects", func(ctx context.Context) error { return n.log.runReconnects(ctx, e.reconnected) })
 
+	beats := heartbeat.NewSender(e.nats.NC, e.base)
+	n.parts.Go("heartbeats", beats.Run)
 	canaries := newCaller(e.nats.NC, e.directory, e.canaryInterval, e.metrics, e.logger)
 	n.parts.Go("canaries", canaries.Run)
 	n.parts.Go("balance", newShedder(e.cfg.Balance, e.directory, e.door.connections, e.metrics, e.logger).Run)
@@ -294,7 +297,7 @@ func (e *Edge) start(partCtx context.Context, log *eventlog.Log) (*running, erro
 	}
 	e.door.services.Store(&services{
 		cfg: &e.cfg, talk: e.cfg.conversation(e.verifier), hub: e.hub, wheel: e.wheel, log: n.log,
-		door: e.admission, metrics: e.metrics, logger: e.logger, draining: e.door.draining.Load,
+		door: e.admission, metrics: e.metrics, logger: e.logger, draining: e.door.draining.Load, heartbeats: beats,
 	})
 	e.logger.Info("serving daemons", "address", e.Addr().String(), "member", self)
 	return n, nil

@@ -5,6 +5,7 @@ import (
 
 	"github.com/neolith/daemon-gateway/internal/edge/conversation"
 	"github.com/neolith/daemon-gateway/internal/edge/session"
+	"github.com/neolith/daemon-gateway/internal/heartbeat"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
 
@@ -43,6 +44,11 @@ func (c *connection) answerLocked(e conversation.Effect, now time.Time) {
 		m.authFailures.WithLabelValues(string(e.Reason)).Inc()
 	case conversation.Acked:
 		m.event(outcomeAcked, "acked", e.Events)
+	case conversation.Beat:
+		c.svc.heartbeats.Add(c.partition, heartbeat.Beat{
+			Orchestrator: c.orchestrator, Daemon: c.daemon, Session: c.id, Organization: c.organization,
+			Status: e.Status, Metrics: e.Metrics, ReceivedAt: now,
+		})
 	}
 }
 

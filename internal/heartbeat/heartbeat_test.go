@@ -82,6 +82,27 @@ func TestOfASessionTheNewestWithAllThatWasSaid(t *testing.T) {
 	require.Equal(t, []heartbeat.Beat{want}, got)
 }
 
+func TestMetricsWithoutBoundAreLeftOut(t *testing.T) {
+	t.Parallel()
+	conn := connect(t)
+	sub, err := conn.SubscribeSync(heartbeat.AllSubjects)
+	require.NoError(t, err)
+	s := heartbeat.NewSender(conn, slog.New(slog.DiscardHandler))
+	large := beat("one")
+	for i := range 1_000 {
+		large.Metrics[fmt.Sprintf("metric-%d", i)] = 1
+	}
+	s.Add(0, large)
+	run(t, s)()
+	m, err := sub.NextMsg(10 * time.Second)
+	require.NoError(t, err)
+	got, err := heartbeat.Decode(m.Data)
+	require.NoError(t, err)
+	require.Len(t, got, 1)
+	require.Equal(t, protocol.StatusBusy, got[0].Status)
+	require.Nil(t, got[0].Metrics)
+}
+
 func TestBatchesStayUnderTheLimitOfNATS(t *testing.T) {
 	t.Parallel()
 	conn := connect(t)

@@ -68,12 +68,21 @@ type AuthRefused struct{ Reason auth.Reason }
 // Acked is for the metrics.
 type Acked struct{ Events int }
 
+// Beat is a heartbeat that was accepted.
+type Beat struct {
+	// Status is the one said last; empty if the daemon has never said.
+	Status protocol.Status
+	// Metrics is nil where this heartbeat has none.
+	Metrics map[string]float64
+}
+
 func (Reply) isEffect()       {}
 func (Close) isEffect()       {}
 func (Admit) isEffect()       {}
 func (Pause) isEffect()       {}
 func (AuthRefused) isEffect() {}
 func (Acked) isEffect()       {}
+func (Beat) isEffect()        {}
 
 type phase uint8
 
@@ -96,11 +105,12 @@ type Conversation struct {
 
 	identity    auth.Identity
 	daemon      protocol.DaemonID
-	expiresAt   time.Time // when the session ends without a fresh auth
-	noticeAt    time.Time // when token_expiring is due; zero: sent
-	heartbeatBy time.Time // when the connection is given up without a heartbeat
-	overSince   time.Time // since when the daemon has been over a limit
-	overLast    time.Time // the last message over a limit
+	status      protocol.Status // of the heartbeats; empty: not said yet
+	expiresAt   time.Time       // when the session ends without a fresh auth
+	noticeAt    time.Time       // when token_expiring is due; zero: sent
+	heartbeatBy time.Time       // when the connection is given up without a heartbeat
+	overSince   time.Time       // since when the daemon has been over a limit
+	overLast    time.Time       // the last message over a limit
 
 	effects []Effect
 }

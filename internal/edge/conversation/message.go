@@ -96,6 +96,10 @@ func (c *Conversation) carryOut(m protocol.ClientMessage, now time.Time) {
 		c.authenticate(p, now)
 	case protocol.Heartbeat:
 		c.reply(protocol.HeartbeatAck{ServerTime: now, NextHeartbeat: now.Add(c.cfg.HeartbeatInterval)})
+		if p.Status != "" {
+			c.status = p.Status
+		}
+		c.emit(Beat{Status: c.status, Metrics: p.Metrics})
 	case protocol.Subscribe:
 		c.subscribe(m.ID, p, now)
 	case protocol.Unsubscribe:
