@@ -90,6 +90,14 @@ func (p *Process) Running() bool {
 	return x != nil && !x.hasEnded()
 }
 
+// ID is the process's number in the system, as last started; 0 before the first start.
+func (p *Process) ID() int {
+	if x := p.execution(); x != nil {
+		return x.cmd.Process.Pid
+	}
+	return 0
+}
+
 // Ended is closed when the process, as last started, has ended. It is nil
 // before the first start.
 func (p *Process) Ended() <-chan struct{} {

@@ -3,6 +3,7 @@ package cluster
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"fmt"
 	"net"
 	"net/http"
@@ -37,6 +38,31 @@ func (s *NATSServer) AwaitReady(ctx context.Context) error {
 		}
 		return nil
 	})
+}
+
+// NATSUsage is what a server holds for its clients.
+type NATSUsage struct {
+	Connections   int `json:"connections"`
+	Subscriptions int `json:"subscriptions"`
+	Streams       int `json:"streams"`
+	Consumers     int `json:"consumers"`
+	Messages      int `json:"messages"` // stored, in all streams
+}
+
+// Usage asks the server what it holds.
+func (s *NATSServer) Usage(ctx context.Context) (u NATSUsage, err error) {
+	for _, page := range []string{"/varz", "/jsz"} {
+		resp, err := get(ctx, "http://"+s.adminAddr+page)
+		if err != nil {
+			return u, err
+		}
+		err = json.NewDecoder(resp.Body).Decode(&u)
+		_ = resp.Body.Close()
+		if err != nil {
+			return u, fmt.Errorf("%s: %s: %w", s.Name(), page, err)
+		}
+	}
+	return u, nil
 }
 
 func newNATS(cfg Config) ([]*NATSServer, error) {
