@@ -94,9 +94,9 @@ func (w *world) ack(d *daemon) {
 	// The id is what counts: a frame from before a rollback acknowledges the
 	// same event under whatever sequence it has now.
 	for _, in := range w.log.stored {
-		if in.event.ID == s.Event.ID && d.conn.s.Epoch() == w.log.epoch {
+		if in.event.ID == s.Event.ID && d.conn.s.Epoch() == w.log.announced {
 			d.conn.ackedBy = append(d.conn.ackedBy, in.Sequence)
-			w.settled[settledFor{d.id, w.log.epoch, in.Sequence}] = true
+			w.settled[settledFor{d.id, w.log.announced, in.Sequence}] = true
 		}
 	}
 	d.conn.s.Ack([]string{s.Event.ID}, w.now)

@@ -52,7 +52,7 @@ type conn struct {
 
 func (w *world) startEdge() {
 	w.names++
-	w.edges = append(w.edges, &edge{name: fmt.Sprintf("edge-%d", w.names), epoch: w.log.epoch, dirty: map[cursorKey]saved{}})
+	w.edges = append(w.edges, &edge{name: fmt.Sprintf("edge-%d", w.names), epoch: w.log.announced, dirty: map[cursorKey]saved{}})
 }
 
 func (w *world) edge(name string) *edge {
@@ -126,7 +126,7 @@ func (w *world) begin(c *conn, e session.Begin) {
 		return
 	}
 	at := w.records[c.daemon.token]
-	if at.record.Epoch > c.edge.epoch {
+	if at.record.Epoch.Newer(c.edge.epoch) {
 		w.learnEpoch(c.edge)
 	}
 	record, d := w.decide(at.record, cursor.StartRequest{
@@ -179,10 +179,10 @@ func (w *world) deadLetter(c *conn, e session.DeadLetter) {
 
 // learnEpoch is the edge's watch of the epoch, which may be late.
 func (w *world) learnEpoch(e *edge) {
-	if w.mistake == epochIgnored || e.epoch == w.log.epoch {
+	if w.mistake == epochIgnored || e.epoch == w.log.announced {
 		return
 	}
-	e.epoch = w.log.epoch
+	e.epoch = w.log.announced
 	for _, c := range slices.Clone(e.conns) {
 		if c.s.Running() {
 			c.epoch, c.highest, c.ackedBy = e.epoch, 0, nil
@@ -221,7 +221,7 @@ func (w *world) flush(e *edge, key cursorKey) {
 	}
 	delete(e.dirty, key)
 	record := w.records[key.token].record
-	if record.Epoch > own.epoch {
+	if record.Epoch.Newer(own.epoch) {
 		return
 	}
 	next := cursor.Record{Epoch: own.epoch, Daemons: map[protocol.DaemonID]cursor.Entry{}}

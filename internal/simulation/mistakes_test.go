@@ -28,6 +28,9 @@ const (
 	startFromNow mistake = "a new daemon id starts from now"
 	// epochIgnored: edges go on with the sequences of a log that was rolled back.
 	epochIgnored mistake = "a rolled-back log is not noticed"
+	// onlyPositions: a rollback is looked for by positions alone, and not by when
+	// the message at the position was stored.
+	onlyPositions mistake = "a rolled-back log that has grown again is taken for the same"
 	// staleAnswers: an answer of an earlier epoch is taken for one of this.
 	staleAnswers mistake = "answers of an earlier epoch are believed"
 	// unorderedSocket: a socket writes what waits for it in any order.
@@ -66,6 +69,7 @@ var mistakes = []struct {
 	{upToFromLeader, []string{lost, passed}},
 	{startFromNow, []string{lost, passed}},
 	{epochIgnored, []string{lost}},
+	{onlyPositions, []string{lost}},
 	{staleAnswers, []string{lost, passed}},
 	{unorderedSocket, []string{disordered}},
 	{floorIsComplete, []string{passed}},

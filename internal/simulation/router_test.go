@@ -2,6 +2,7 @@ package simulation
 
 import (
 	"slices"
+	"time"
 
 	"github.com/neolith/daemon-gateway/internal/delivery"
 	"github.com/neolith/daemon-gateway/internal/eventlog"
@@ -15,6 +16,7 @@ type router struct {
 	lane  *lane.Lane
 	epoch eventlog.Epoch
 	start uint64
+	mark  eventlog.Mark
 	view  map[protocol.SessionID]claim
 	seen  map[event.Token]uint64 // for the mistakes only: what the lane may have forgotten
 }
@@ -31,13 +33,35 @@ type flight struct {
 }
 
 func (w *world) startRouter() {
-	start := uint64(0)
-	if w.checkpoint.epoch == w.log.epoch {
-		start = w.checkpoint.sequence
+	w.examine()
+	start, mark := uint64(0), eventlog.Mark{}
+	if w.checkpoint.epoch == w.log.announced {
+		start, mark = w.checkpoint.sequence, w.checkpoint.seen
 	}
-	rt := &router{epoch: w.log.epoch, start: start, view: map[protocol.SessionID]claim{}, seen: map[event.Token]uint64{}}
-	rt.lane = lane.New(lane.Config{Epoch: w.log.epoch, Start: start, Now: w.now, Memory: routerMemory, Inflight: 3, Holders: rt.holders})
+	rt := &router{epoch: w.log.announced, start: start, mark: mark, view: map[protocol.SessionID]claim{}, seen: map[event.Token]uint64{}}
+	rt.lane = lane.New(lane.Config{Epoch: w.log.announced, Start: start, Now: w.now, Memory: routerMemory, Inflight: 3, Holders: rt.holders})
 	w.routers = append(w.routers, rt)
+}
+
+// examine raises the epoch if the checkpoint and the log say so.
+func (w *world) examine() {
+	if w.checkpoint.epoch != w.log.announced {
+		return
+	}
+	seen := w.checkpoint.seen
+	if w.mistake == onlyPositions {
+		seen.Stored = time.Time{}
+	}
+	switch standing := seen.Judge(w.log.evidence(seen)); {
+	case standing == eventlog.Continues:
+		if !slices.ContainsFunc(w.log.stored, func(s stored) bool { return s.Sequence > w.log.cut && s.Sequence <= seen.Sequence }) {
+			w.log.epoch = w.log.announced // no sequence means two events any more
+		}
+	case w.log.announced == w.log.epoch:
+		w.fail("a rollback is seen where there was none: %v", standing)
+	default:
+		w.log.announced = w.log.epoch
+	}
 }
 
 func (rt *router) holders(dst []string, token event.Token) []string {
@@ -64,6 +88,9 @@ func (w *world) feed(rt *router) {
 		return
 	}
 	w.sharedPos = w.log.stored[i].Sequence
+	if m := w.log.stored[i]; m.Sequence >= rt.mark.Sequence {
+		rt.mark = eventlog.Mark{Sequence: m.Sequence, Stored: m.Stored}
+	}
 	rt.lane.Event(w.log.stored[i].Message)
 	w.takeLane(rt)
 }
@@ -83,7 +110,7 @@ func (w *world) takeLane(rt *router) {
 			rt.lane.DeadLettered(e.Message.Sequence, w.chance(.8))
 		}
 	}
-	if cp := (checkpoint{rt.epoch, rt.lane.Checkpoint()}); rt.epoch == w.log.epoch && w.chance(.3) {
+	if cp := (checkpoint{rt.epoch, rt.lane.Checkpoint(), rt.mark}); rt.epoch == w.log.announced && w.chance(.3) {
 		w.checkpoint = cp
 	}
 }

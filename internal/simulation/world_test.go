@@ -54,6 +54,7 @@ type versioned struct {
 type checkpoint struct {
 	epoch    eventlog.Epoch
 	sequence uint64
+	seen     eventlog.Mark
 }
 
 // flushedAck is an acknowledged event that a daemon's cursor, as stored, knows
@@ -73,6 +74,7 @@ func newWorld(seed uint64, m mistake) *world {
 		flushedAcks: map[flushedAck]int{}, settled: map[settledFor]bool{}, connectedView: map[protocol.DaemonID]bool{},
 	}
 	w.log.epoch = eventlog.NewEpoch(time.Unix(1, 0), 0)
+	w.log.announced = w.log.epoch
 	for i := range 3 {
 		w.tokens = append(w.tokens, event.Token(fmt.Sprintf("o%d", i)))
 	}
@@ -107,10 +109,14 @@ func pick[T any](w *world, from []T) (T, bool) {
 
 // eventLog is one partition: what is stored, and what publishers meant.
 type eventLog struct {
-	epoch   eventlog.Epoch
-	counter uint64
-	stored  []stored // in order of sequence, retained ones only
-	last    uint64
+	epoch eventlog.Epoch
+	// announced is the epoch that anybody can know: after a rollback it is the one
+	// before, until a router has found out.
+	announced eventlog.Epoch
+	cut       uint64 // where the last rollback led
+	counter   uint64
+	stored    []stored // in order of sequence, retained ones only
+	last      uint64
 }
 
 type stored struct {
@@ -148,7 +154,7 @@ func (w *world) publish() {
 		body, must = []byte(`{"not":"an event"}`), false
 	}
 	w.log.last++
-	m := eventlog.Message{Token: token, Sequence: w.log.last, Stored: w.now, Body: body}
+	m := eventlog.Message{Token: token, Sequence: w.log.last, Stored: w.now.Add(time.Duration(w.stats.published)), Body: body}
 	w.log.stored = append(w.log.stored, stored{Message: m, event: e, must: must, wanting: wanting})
 	w.log.evict(token)
 }
@@ -172,14 +178,42 @@ func (l *eventLog) evict(token event.Token) {
 }
 
 // rollBack restores the log to an earlier state: sequences will be used again.
+// Routers that run see that at once; where all of them were stopped in order, and
+// so had seen all of it, the next one has to, however it has grown meanwhile.
 func (w *world) rollBack() {
 	w.stats.rollbacks++
+	var newest stored
+	if n := len(w.log.stored); n > 0 {
+		newest = w.log.stored[n-1]
+	}
+	stopped := w.log.announced == w.log.epoch && w.checkpoint.epoch == w.log.epoch && newest.Sequence == w.log.last && w.chance(.7)
+	if stopped {
+		w.checkpoint.seen = eventlog.Mark{Sequence: newest.Sequence, Stored: newest.Stored}
+	}
 	w.log.last -= min(w.log.last, uint64(1+w.r.IntN(8)))
+	w.log.cut = w.log.last
 	w.log.stored = slices.DeleteFunc(w.log.stored, func(s stored) bool { return s.Sequence > w.log.last })
 	w.log.counter++
 	w.log.epoch = eventlog.NewEpoch(time.Unix(1, 0), w.log.counter)
 	w.routers = nil // their consumers fail; new ones find the epoch
-	w.startRouter()
+	if !stopped {
+		w.log.announced = w.log.epoch
+		w.startRouter()
+	}
+}
+
+// evidence is what the log's leader says about a mark.
+func (l *eventLog) evidence(m eventlog.Mark) eventlog.Evidence {
+	e := eventlog.Evidence{Last: l.last}
+	for _, s := range l.stored {
+		if s.Sequence == m.Sequence {
+			e.At = s.Stored
+		}
+		if e.Later == 0 && s.Stored.After(m.Stored) {
+			e.Later = s.Sequence
+		}
+	}
+	return e
 }
 
 // replica is how far the replica that happens to answer has come.
