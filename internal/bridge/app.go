@@ -31,6 +31,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/neolith/daemon-gateway/internal/admin"
+	"github.com/neolith/daemon-gateway/internal/bridge/health"
 	"github.com/neolith/daemon-gateway/internal/canary"
 	"github.com/neolith/daemon-gateway/internal/eventlog"
 	"github.com/neolith/daemon-gateway/internal/lifecycle"
@@ -52,6 +53,7 @@ type App struct {
 	inbox    *inbox
 	pump     *pump
 	source   *source
+	health   *health.Writer
 	metrics  *metrics
 	logState atomic.Pointer[string] // what the event log waits for; "" when open
 	log      chan *eventlog.Log     // once it is open
@@ -79,6 +81,7 @@ func New(cfg Config, logger *slog.Logger) (*App, error) {
 	a.metrics = newMetrics(a.registry)
 	a.pump = newPump(a.inbox, a.whose, a.nats.NC.IsConnected, int(cfg.Log.MaxEventBytes), a.metrics, a.logger)
 	a.source = a.newSource()
+	a.health = health.New(a.nats.NC, a.redis, a.base, a.registry)
 	watchLink(a.registry, a.link)
 	watchBuffer(a.registry, a.pump.depth, cfg.PublishBuffer)
 	if err := a.bind(); err != nil {
@@ -178,6 +181,7 @@ func (a *App) Run(ctx context.Context) error {
 		return err
 	})
 	group.Go("canaries", a.newCanaries().Run)
+	group.Go("heartbeats", a.health.Run)
 	if a.cfg.Redis.RedisDrainLists {
 		group.Go("drain lists", a.drainLists)
 	}
@@ -267,6 +271,7 @@ func (a *App) checks() []admin.Check {
 		{Name: "nats", Ready: a.nats.Check},
 		{Name: "log", Ready: a.checkLog},
 		{Name: "buffer", Ready: a.checkBuffer},
+		{Name: "heartbeats", Ready: a.health.Check, Advisory: true},
 	}
 }
 

@@ -198,9 +198,9 @@ func TestDocumentedPermissionsOnRedisAreEnough(t *testing.T) {
 	s := newSite(t)
 	admin := s.publisher()
 	require.NoError(t, admin.Do(t.Context(), "ACL", "SETUSER", "bridge", "on", ">pw", "resetkeys", "resetchannels", "-@all",
-		"~daemon:session:*", "~daemon:events:*", "&daemon:*", "&daemon:*:events",
+		"~daemon:session:*", "~daemon:heartbeat:*", "~daemon:metrics:*", "~daemon:events:*", "&daemon:*", "&daemon:*:events",
 		"+subscribe", "+psubscribe", "+unsubscribe", "+punsubscribe", "+ping", "+publish", "+get",
-		"+scan", "+lrange", "+lrem").Err())
+		"+set", "+lpush", "+ltrim", "+expire", "+scan", "+lrange", "+lrem").Err())
 	require.NoError(t, admin.Set(t.Context(), "daemon:session:d1", `{"orchestratorId":"vp"}`, 0).Err())
 	push(t, admin, "d1", eventJSON("channel", 0))
 	cfg := s.draining()
@@ -213,6 +213,7 @@ func TestDocumentedPermissionsOnRedisAreEnough(t *testing.T) {
 	a.settled(1)
 	s.call("edge-1")
 	eventually(t, func() bool { return a.canaries(statusSuccess) == 1 }, "the canary is stored")
+	s.beat(admin, "vp")
 	require.NoError(t, a.wait())
 	require.Equal(t, map[string]int{"vp": 2, "_canary_edge-1": 1}, counts(s.stored(cfg.Log.Partitions)))
 }

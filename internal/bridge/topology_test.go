@@ -1,13 +1,18 @@
 package bridge
 
 import (
+	"context"
 	"net"
 	"os/exec"
 	"strconv"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
+
+	"github.com/neolith/daemon-gateway/internal/bridge/health"
+	"github.com/neolith/daemon-gateway/internal/testserver"
 )
 
 // redisProcess starts a redis-server in a mode that testserver has not, and
@@ -62,6 +67,17 @@ func TestCluster(t *testing.T) {
 	whose, err := lookupSession(t.Context(), l.client, "d1")
 	require.NoError(t, err)
 	require.EqualValues(t, "vp", whose)
+
+	// A heartbeat's keys lie on different nodes, for all that the client knows.
+	s := &site{t: t, nats: testserver.NATS(t)}
+	writing, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		ended <- health.New(s.nats.JetStream().Conn(), l.client, discard, prometheus.NewRegistry()).Run(writing)
+	}()
+	s.beat(node, "vp")
+	stop()
+	require.NoError(t, <-ended)
 
 	push(t, node, "vp", eventsOf("vp", 0, 3)...)
 	log := &fakeArchive{publish: stores}
