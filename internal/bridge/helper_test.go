@@ -198,7 +198,7 @@ func messages(t *testing.T, js jetstream.JetStream, name, except string) (bodies
 	t.Helper()
 	stream, err := js.Stream(t.Context(), name)
 	require.NoError(t, err)
-	for sequence := stream.CachedInfo().State.FirstSeq; sequence <= stream.CachedInfo().State.LastSeq; sequence++ {
+	for sequence := max(1, stream.CachedInfo().State.FirstSeq); sequence <= stream.CachedInfo().State.LastSeq; sequence++ {
 		m, err := stream.GetMsg(t.Context(), sequence)
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
 			continue

@@ -117,11 +117,15 @@ func TestFullPartitionTakesEventsAgainWhenThereIsRoom(t *testing.T) {
 // What docs/operations.md says of DUPLICATE_WINDOW.
 func TestDuplicatesAreKnownForTheWindowOnly(t *testing.T) {
 	t.Parallel()
-	_, l := setup(t, func(c *eventlog.Config) { c.DuplicateWindow = 2 * time.Second })
+	s, l := setup(t, func(c *eventlog.Config) { c.DuplicateWindow = 3 * time.Second })
 	first := publish(t, l, "o", "e", "x")
 	again, err := l.Publish(t.Context(), "o", "e", []byte("x"))
 	require.NoError(t, err)
 	require.Equal(t, eventlog.Ack{Partition: l.Partition("o"), Sequence: first, Duplicate: true}, again)
+	s.Restart()
+	again, _, err = untilStored(t, l, "o", "e")
+	require.NoError(t, err)
+	require.Equal(t, first, again.Sequence, "a restart does not forget it")
 	var second eventlog.Ack
 	require.Eventually(t, func() bool {
 		second, err = l.Publish(t.Context(), "o", "e", []byte("x"))

@@ -180,3 +180,16 @@ func TestEpochsOutliveARollbackOfTheirBucket(t *testing.T) {
 	require.Eventually(t, raise, waitTime, 10*time.Millisecond)
 	require.Equal(t, l.Epoch(p), open(t, s.JetStream(), config()).Epoch(p), "whoever comes learns of it")
 }
+
+// What docs/operations.md tells operators to do who have put everything back.
+func TestEpochThatWasDeletedByHandIsANewOne(t *testing.T) {
+	t.Parallel()
+	s, l := setup(t)
+	js := s.JetStream()
+	kv, err := js.KeyValue(t.Context(), eventlog.ClusterBucket)
+	require.NoError(t, err)
+	before := l.Epoch(0)
+	require.NoError(t, kv.Delete(t.Context(), "epoch.0"))
+	require.Eventually(t, func() bool { return time.Now().Unix() > int64(counter(t, before)) }, waitTime, 10*time.Millisecond)
+	require.True(t, open(t, js, config()).Epoch(0).Newer(before))
+}
