@@ -51,7 +51,7 @@ type connection struct {
 	organization string // empty if nobody says
 	resume       string // position to continue after, if asked for
 
-	alarm alarm // belongs to the wheel
+	alarm *alarm // belongs to the wheel, which keeps it for minutes after the end
 
 	mu         sync.Mutex
 	talk       conversation.Conversation
@@ -71,7 +71,7 @@ type connection struct {
 
 func newConnection(svc *services, id protocol.SessionID, s *socket.Socket, addr string, now time.Time) *connection {
 	c := &connection{svc: svc, id: id, socket: s, addr: addr, talk: conversation.New(svc.talk, id, now), state: stateConnected}
-	c.alarm.ring = c.tick
+	c.alarm = &alarm{ring: c.tick}
 	svc.metrics.moved("", stateConnected)
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -82,7 +82,7 @@ func newConnection(svc *services, id protocol.SessionID, s *socket.Socket, addr 
 // serve lives as long as the socket.
 func (c *connection) serve() {
 	ending := c.socket.Serve(c)
-	c.svc.wheel.cancel(&c.alarm)
+	c.svc.wheel.cancel(c.alarm)
 	c.svc.metrics.closed(ending.Code)
 	c.detach()
 	c.svc.logger.Debug("connection ended", "session", c.id, "orchestrator", c.token, "daemon", c.daemon,

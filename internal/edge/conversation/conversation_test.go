@@ -214,6 +214,31 @@ func TestMessagesOverTheLimitAreNotCarriedOut(t *testing.T) {
 	require.Empty(t, x.say("unsubscribe", nothing))
 }
 
+// Ten daemons that sent without end made the other daemons of their edge wait
+// fifty times as long for their events.
+func TestADaemonOverTheLimitIsReadSlowly(t *testing.T) {
+	t.Parallel()
+	for name, x := range map[string]*talk{"authenticated": admitted(t, start.Add(time.Hour)), "anonymous": newTalk(t)} {
+		t.Run(name, func(t *testing.T) {
+			answered, began := 0, x.now
+			for x.now.Before(began.Add(30 * time.Second)) {
+				paused := time.Duration(0)
+				for _, e := range x.say("nonsense", `{}`) {
+					switch e := e.(type) {
+					case Pause:
+						paused += e.For
+					case Reply:
+						answered++
+					}
+				}
+				require.Less(t, answered, 10_000)
+				x.now = x.now.Add(paused + time.Microsecond)
+			}
+			require.InDelta(t, 5+30/overPause.Seconds(), answered, 2, "as many as it may, and then one a pause")
+		})
+	}
+}
+
 func TestAFloodOfAWholeFurtherMinuteEndsTheConnection(t *testing.T) {
 	t.Parallel()
 	x := admitted(t, start.Add(time.Hour))
@@ -222,7 +247,7 @@ func TestAFloodOfAWholeFurtherMinuteEndsTheConnection(t *testing.T) {
 		effects := x.say("unsubscribe", nothing)
 		if closing(effects) != 0 {
 			require.Equal(t, protocol.CloseRateLimited, closing(effects))
-			require.Equal(t, protocol.RateLimited, effects[1].(Reply).Payload.(*protocol.Fault).Code)
+			require.Equal(t, protocol.RateLimited, effects[2].(Reply).Payload.(*protocol.Fault).Code)
 			require.GreaterOrEqual(t, second, 65, "over the limit from the fifth second on")
 			require.Empty(t, x.say("heartbeat", `{}`))
 			return

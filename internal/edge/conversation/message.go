@@ -13,6 +13,10 @@ import (
 // counted for each pattern.
 const maxChannels = 5 * protocol.MaxChannelIDs
 
+// overPause is how long nothing is read from a daemon after a message over a
+// limit.
+const overPause = 50 * time.Millisecond
+
 // Message is a text frame of the daemon. The caller hands over the next one
 // only when an Admit among the effects has been answered.
 func (c *Conversation) Message(data []byte, now time.Time) {
@@ -63,6 +67,9 @@ func (c *Conversation) withinLimits(m protocol.ClientMessage, fault *protocol.Fa
 		return true
 	}
 	c.reply(protocol.RateLimit{Action: action, RetryAfter: wait, CurrentRate: count, MaxRate: c.cfg.Rates.MessagesPerMinute})
+	// Each costs parsing and an answer, so that many would cost the other daemons
+	// of the edge their share of it.
+	c.emit(Pause{For: overPause})
 	c.over(now)
 	return false
 }
