@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/neolith/daemon-gateway/internal/settings"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
 
@@ -17,7 +18,7 @@ import (
 func TestAConnectionThatHasEndedLeavesNoMemoryBehind(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
-	n := c.edge()
+	n := c.edge(func(cfg *Config) { cfg.Sockets.WSAuthTimeout = settings.Milliseconds(2 * time.Minute) }) // the first alarm is far ahead
 	d := n.attach("orch-1", "daemon-1", everything)
 	c.forward(n, c.publish("orch-1"), 0)
 	d.expect(protocol.TypeEvent)
