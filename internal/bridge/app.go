@@ -56,7 +56,10 @@ type App struct {
 	health   *health.Writer
 	metrics  *metrics
 	logState atomic.Pointer[string] // what the event log waits for; "" when open
-	log      chan *eventlog.Log     // once it is open
+	open     chan struct{}          // closed when the event log is open
+	filer    *filer                 // once it is
+	database *database              // nil where there is none
+	book     *addressBook           // nil where there is no database
 	teardown lifecycle.Stack
 }
 
@@ -71,7 +74,7 @@ func New(cfg Config, logger *slog.Logger) (*App, error) {
 		registry: prometheus.NewRegistry(),
 		link:     newLink(time.Now()),
 		inbox:    newInbox(cfg.PublishBuffer, maxBufferBytes),
-		log:      make(chan *eventlog.Log, 1),
+		open:     make(chan struct{}),
 	}
 	a.logger = a.base.With("component", "bridge")
 	a.logProgress("not opened yet")
@@ -79,7 +82,10 @@ func New(cfg Config, logger *slog.Logger) (*App, error) {
 		return nil, errors.Join(err, a.Close())
 	}
 	a.metrics = newMetrics(a.registry)
-	a.pump = newPump(a.inbox, a.whose, a.nats.NC.IsConnected, int(cfg.Log.MaxEventBytes), a.metrics, a.logger)
+	if err := a.bindDatabase(); err != nil {
+		return nil, errors.Join(err, a.Close())
+	}
+	a.pump = newPump(a.inbox, a.whose, a.book, a.nats.NC.IsConnected, int(cfg.Log.MaxEventBytes), a.metrics, a.logger)
 	a.source = a.newSource()
 	a.health = health.New(a.nats.NC, a.redis, a.base, a.registry)
 	watchLink(a.registry, a.link)
@@ -183,34 +189,16 @@ func (a *App) Run(ctx context.Context) error {
 	group.Go("canaries", a.newCanaries().Run)
 	group.Go("heartbeats", a.health.Run)
 	if a.cfg.Redis.RedisDrainLists {
-		group.Go("drain lists", a.drainLists)
+		group.Go("drain lists", a.whenOpen(func(ctx context.Context) error {
+			return newDrainer(a.redis, a.filer, a.whose, a.cfg, a.metrics, a.logger).Run(ctx)
+		}))
 	}
 	group.Go("NATS", a.nats.Run)
-	group.Go("admin port", func(ctx context.Context) error { return a.serveAdmin(ctx, published) })
+	a.runDatabase(group, published)
+	// An operator wants to see what a stop waits for.
+	group.Go("admin port", outliving(published, a.admin.Run))
 	err := group.Wait()
 	return errors.Join(err, lost, a.Close())
-}
-
-// drainLists drains Neolith's lists from when the log is open until ctx ends.
-func (a *App) drainLists(ctx context.Context) error {
-	select {
-	case <-ctx.Done():
-		return nil
-	case log := <-a.log:
-		return newDrainer(a.redis, log, a.whose, a.cfg, a.metrics, a.logger).Run(ctx)
-	}
-}
-
-// serveAdmin serves until ctx has ended and all is published: an operator wants
-// to see what a stop waits for.
-func (a *App) serveAdmin(ctx context.Context, published <-chan struct{}) error {
-	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
-	defer stop()
-	defer context.AfterFunc(ctx, func() {
-		<-published
-		stop()
-	})()
-	return a.admin.Run(serving)
 }
 
 // publish opens the log and pumps into it. It returns how many messages were
@@ -222,13 +210,17 @@ func (a *App) publish(ctx, opening context.Context) (left int, err error) {
 	defer stopOpening()
 	defer context.AfterFunc(hard, stopOpening)()
 	log, err := eventlog.Open(opening, a.nats.JS, a.cfg.Log, a.base, a.registry, eventlog.Progress(a.logProgress))
+	if err == nil {
+		a.filer = &filer{archive: log, book: a.book, maxBytes: int(a.cfg.Log.MaxEventBytes), metrics: a.metrics}
+		err = a.openUnresolved(opening, log)
+	}
 	if err != nil {
 		if ctx.Err() != nil {
 			err = nil // the stop is the reason, and what is lost is reported
 		}
 		return a.inbox.len(), err
 	}
-	a.log <- log
+	close(a.open)
 	return a.pump.run(hard, log), nil
 }
 
@@ -266,13 +258,13 @@ func (a *App) logProgress(detail string) { a.logState.Store(&detail) }
 
 // checks are what /readyz answers from.
 func (a *App) checks() []admin.Check {
-	return []admin.Check{
+	return append(a.databaseChecks(), []admin.Check{
 		{Name: "redis", Ready: a.checkRedis},
 		{Name: "nats", Ready: a.nats.Check},
 		{Name: "log", Ready: a.checkLog},
 		{Name: "buffer", Ready: a.checkBuffer},
 		{Name: "heartbeats", Ready: a.health.Check, Advisory: true},
-	}
+	}...)
 }
 
 func (a *App) checkRedis() (bool, string) {

@@ -202,7 +202,7 @@ func TestStopDoesNotWaitForCanaries(t *testing.T) {
 	body, err := call.Event()
 	require.NoError(t, err)
 	in, m := newInbox(10, maxBufferBytes), newMetrics(prometheus.NewPedanticRegistry())
-	p := newPump(in, nil, func() bool { return false }, event.DefaultMaxBytes, m, discard)
+	p := newPump(in, nil, nil, func() bool { return false }, event.DefaultMaxBytes, m, discard)
 	in.push(heard{channel: canary.Channel("bridge-1"), body: body})
 	in.close()
 	require.Zero(t, p.run(t.Context(), newFaultyStore()))

@@ -10,7 +10,9 @@ import (
 
 	"github.com/neolith/daemon-gateway/internal/admin"
 	"github.com/neolith/daemon-gateway/internal/eventlog"
+	"github.com/neolith/daemon-gateway/internal/identity"
 	"github.com/neolith/daemon-gateway/internal/natsconn"
+	"github.com/neolith/daemon-gateway/internal/postgres"
 	"github.com/neolith/daemon-gateway/internal/settings"
 )
 
@@ -21,6 +23,9 @@ type Config struct {
 	NATS  natsconn.Config `embed:""`
 	Log   eventlog.Config `embed:""`
 	Redis RedisConfig     `embed:""`
+
+	Postgres postgres.Config `embed:""`
+	Identity identity.Config `embed:""`
 
 	PublishBuffer int `help:"Events held while NATS is away (at most 256 MiB together); then the oldest are dropped, counted and logged. About 1 KB of memory each." default:"100000" min:"1" max:"10000000" group:"Bridge"`
 }

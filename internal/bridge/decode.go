@@ -25,6 +25,8 @@ type job struct {
 	// Of a burying job: why, and what exactly is wrong.
 	reason event.Reason
 	detail string
+	// Of a keeping job: why it has to wait.
+	cause cause
 }
 
 type jobKind int
@@ -32,6 +34,8 @@ type jobKind int
 const (
 	publishing jobKind = iota // store the event in the log
 	resolving                 // find the orchestrator of the event's daemon
+	addressing                // find the orchestrator that the event's addressee means
+	keeping                   // store the event among those that wait for that
 	burying                   // store the message in the dead letters
 )
 
@@ -138,12 +142,23 @@ func (j job) lane(number uint64) string {
 	switch j.kind {
 	case publishing:
 		return "o/" + string(event.TokenOf(j.event.OrchestratorID))
+	case addressing:
+		return addressLane + string(j.event.OrchestratorID)
+	case keeping:
+		return "u/" + string(j.event.OrchestratorID)
 	case resolving:
 		return "d/" + string(j.event.DaemonID)
 	default:
 		return fmt.Sprintf("x/%d", number)
 	}
 }
+
+// addressLane begins the names of the lanes in which events wait to be given
+// their orchestrator. They are free of the window: PostgreSQL may take its time,
+// and events whose orchestrator is remembered pass through them as well.
+const addressLane = "a/"
+
+func isAddressLane(lane string) bool { return strings.HasPrefix(lane, addressLane) }
 
 // The channels of the existing backend: daemon:events and
 // daemon:events:<organization> carry whole events, daemon:<daemon>:events those

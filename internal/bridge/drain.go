@@ -13,7 +13,6 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/time/rate"
 
-	"github.com/neolith/daemon-gateway/internal/eventlog"
 	"github.com/neolith/daemon-gateway/pkg/event"
 )
 
@@ -30,23 +29,6 @@ const (
 	listBatches = 40
 )
 
-// drainOutcome is what has become of an element.
-type drainOutcome string
-
-const (
-	drainStored    drainOutcome = "stored"
-	drainDuplicate drainOutcome = "duplicate"
-	drainRejected  drainOutcome = "rejected"
-)
-
-var drainOutcomes = []drainOutcome{drainStored, drainDuplicate, drainRejected}
-
-// archive is what the drainer needs of the event log.
-type archive interface {
-	Publish(ctx context.Context, orchestrator event.Token, eventID string, body []byte) (eventlog.Ack, error)
-	DeadLetter(ctx context.Context, letter eventlog.DeadLetter) error
-}
-
 // drainer takes the events that wait in Neolith's lists into the log, the oldest
 // of each list first. An element leaves its list only when the log has it, and
 // leaves it by its value: what Neolith pushes or trims meanwhile, and what
@@ -54,7 +36,7 @@ type archive interface {
 // publish that the log recognizes, and two bridges may drain the same list.
 type drainer struct {
 	redis    redis.UniversalClient
-	archive  archive
+	filer    *filer
 	lookup   lookup
 	interval time.Duration
 	maxBytes int // of one event
@@ -68,9 +50,9 @@ type drainer struct {
 	owed map[string]string
 }
 
-func newDrainer(client redis.UniversalClient, log archive, find lookup, cfg Config, m *metrics, logger *slog.Logger) *drainer {
+func newDrainer(client redis.UniversalClient, f *filer, find lookup, cfg Config, m *metrics, logger *slog.Logger) *drainer {
 	return &drainer{
-		redis: client, archive: log, lookup: find, interval: cfg.Redis.RedisDrainInterval,
+		redis: client, filer: f, lookup: find, interval: cfg.Redis.RedisDrainInterval,
 		maxBytes: int(cfg.Log.MaxEventBytes), metrics: m, logger: logger,
 		faults: rate.Sometimes{First: 1, Interval: 10 * time.Minute}, owed: map[string]string{},
 	}
@@ -183,30 +165,14 @@ func (d *drainer) settleOwed(ctx context.Context) error {
 }
 
 // keep stores what is to be done with an element.
-func (d *drainer) keep(ctx context.Context, j job, daemons *daemonCache) (drainOutcome, error) {
+func (d *drainer) keep(ctx context.Context, j job, daemons *daemonCache) (outcome, error) {
 	if j.kind == resolving {
 		var err error
 		if j, err = d.resolve(ctx, j, daemons); err != nil {
 			return "", err
 		}
 	}
-	if j.kind == publishing {
-		ack, err := d.publish(ctx, j)
-		switch {
-		case err == nil && ack.Duplicate:
-			return drainDuplicate, nil
-		case err == nil:
-			return drainStored, nil
-		case !refused(err, maxRefusals):
-			return "", err
-		}
-		j = j.bury(event.ReasonRefused, err.Error())
-	}
-	if err := d.archive.DeadLetter(ctx, j.letter()); err != nil {
-		return "", err
-	}
-	d.metrics.reject(j.reason)
-	return drainRejected, nil
+	return d.filer.file(ctx, j)
 }
 
 func (d *drainer) resolve(ctx context.Context, j job, daemons *daemonCache) (job, error) {
@@ -224,20 +190,4 @@ func (d *drainer) resolve(ctx context.Context, j job, daemons *daemonCache) (job
 		daemons.put(daemon, orchestrator, time.Now())
 	}
 	return readdress(j.event, orchestrator, j.body, d.maxBytes), nil
-}
-
-// publish tries what the log refuses a few times; what it cannot take now is
-// for another pass.
-func (d *drainer) publish(ctx context.Context, j job) (eventlog.Ack, error) {
-	for failures := 0; ; failures++ {
-		ack, err := d.archive.Publish(ctx, event.TokenOf(j.event.OrchestratorID), j.event.ID, j.body)
-		if err == nil || eventlog.Retryable(err) || refused(err, failures) {
-			return ack, err
-		}
-		select {
-		case <-ctx.Done():
-			return eventlog.Ack{}, ctx.Err()
-		case <-time.After(workBackoff.delay(failures + 1)):
-		}
-	}
 }

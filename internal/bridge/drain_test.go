@@ -45,7 +45,7 @@ func (s *site) awaitEmpty(lists ...string) {
 	}
 }
 
-func (m *metrics) drainedAs(o drainOutcome) float64 {
+func (m *metrics) drainedAs(o outcome) float64 {
 	return testutil.ToFloat64(m.drained.WithLabelValues(string(o)))
 }
 
@@ -84,8 +84,8 @@ func TestListsAreDrained(t *testing.T) {
 		reasons[letter.Reason]++
 	}
 	require.Equal(t, map[event.Reason]int{event.ReasonNotJSON: 1, event.ReasonMissingField: 1, event.ReasonUnresolvedDaemon: 1}, reasons)
-	require.EqualValues(t, 133, a.metrics.drainedAs(drainStored))
-	require.EqualValues(t, 3, a.metrics.drainedAs(drainRejected))
+	require.EqualValues(t, 133, a.metrics.drainedAs(outcomeStored))
+	require.EqualValues(t, 3, a.metrics.drainedAs(outcomeRejected))
 	require.EqualValues(t, 1, client.LLen(t.Context(), "daemon:metrics:vp-3").Val())
 
 	push(t, client, "vp-3", eventJSON("vp-3", 3))
@@ -142,7 +142,7 @@ func TestTwoBridgesDrainTheSameLists(t *testing.T) {
 	for _, name := range names {
 		require.Equal(t, eventIDs(name, 0, each), ids(stored[name]), "each once, in order")
 	}
-	require.EqualValues(t, lists*each, a.metrics.drainedAs(drainStored)+b.metrics.drainedAs(drainStored))
+	require.EqualValues(t, lists*each, a.metrics.drainedAs(outcomeStored)+b.metrics.drainedAs(outcomeStored))
 }
 
 // TestNeolithGoesOnWhileListsAreDrained: it pushes and trims the same lists.
@@ -177,10 +177,10 @@ func TestLogThatIsAwayLeavesListsAsTheyAre(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	a := s.start(s.config()).ready()
-	log, client := <-a.log, s.publisher()
+	client := s.publisher()
 	s.nats.Shutdown()
 	push(t, client, "vp", eventsOf("vp", 0, 10)...)
-	d := newDrainer(a.redis, log, a.whose, a.cfg, a.metrics, discard)
+	d := newDrainer(a.redis, a.filer, a.whose, a.cfg, a.metrics, discard)
 	require.ErrorIs(t, d.pass(t.Context()), eventlog.ErrUnavailable)
 	require.EqualValues(t, 10, client.LLen(t.Context(), listPrefix+"vp").Val())
 	s.nats.Start()
@@ -216,7 +216,8 @@ func stores(int) (eventlog.Ack, error) { return eventlog.Ack{}, nil }
 
 // drainerOf drains server's lists through client into a fake log.
 func drainerOf(client redis.UniversalClient, log archive) *drainer {
-	return newDrainer(client, log, nil, settings.Default[Config](), newMetrics(prometheus.NewPedanticRegistry()), discard)
+	cfg, m := settings.Default[Config](), newMetrics(prometheus.NewPedanticRegistry())
+	return newDrainer(client, &filer{archive: log, maxBytes: int(cfg.Log.MaxEventBytes), metrics: m}, nil, cfg, m, discard)
 }
 
 // TestCrashAfterThePublish: the element is still listed, and the next bridge
@@ -228,7 +229,7 @@ func TestCrashAfterThePublish(t *testing.T) {
 	client := s.publisher()
 	push(t, client, "vp", eventsOf("vp", 0, 5)...)
 	dying := redis.NewClient(&redis.Options{Addr: s.redis.Addr()})
-	log := <-a.log
+	log := a.filer.archive
 	crash := &fakeArchive{publish: func(int) (eventlog.Ack, error) {
 		_ = dying.Close() // nothing more reaches Redis from this process
 		return log.Publish(t.Context(), "vp", eventIDs("vp", 0, 1)[0], []byte(eventJSON("vp", 0)))
@@ -238,8 +239,8 @@ func TestCrashAfterThePublish(t *testing.T) {
 
 	next := drainerOf(client, log)
 	require.NoError(t, next.pass(t.Context()))
-	require.EqualValues(t, 1, next.metrics.drainedAs(drainDuplicate))
-	require.EqualValues(t, 4, next.metrics.drainedAs(drainStored))
+	require.EqualValues(t, 1, next.metrics.drainedAs(outcomeDuplicate))
+	require.EqualValues(t, 4, next.metrics.drainedAs(outcomeStored))
 	require.Zero(t, client.LLen(t.Context(), listPrefix+"vp").Val())
 	require.Equal(t, eventIDs("vp", 0, 5), ids(s.stored(a.cfg.Log.Partitions)["vp"]))
 }

@@ -60,10 +60,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	for _, c := range causes {
 		m.unresolved.WithLabelValues(string(c))
 	}
-	for _, o := range []drainOutcome{drainStored, drainDuplicate, drainRejected} {
+	for _, o := range []outcome{outcomeStored, outcomeDuplicate, outcomeRejected} {
 		m.released.WithLabelValues(string(o))
 	}
-	for _, o := range drainOutcomes {
+	for _, o := range outcomes {
 		m.drained.WithLabelValues(string(o))
 	}
 	for _, status := range []string{statusSuccess, statusError} {

@@ -51,15 +51,17 @@ type ticket = sequencer.Ticket[job]
 // belongs to the goroutine of run; whatever works beside it hands a func back
 // through results, which run calls.
 type pump struct {
-	inbox     *inbox
-	store     store // set by run
-	lookup    lookup
+	inbox  *inbox
+	store  store // set by run
+	lookup lookup
+	// book is nil where tokens alone decide.
+	book      *addressBook
 	connected func() bool
 	maxBytes  int // of one event
 	metrics   *metrics
 	logger    *slog.Logger
 
-	results chan func() // has room for the whole window, so nobody waits to hand in
+	results chan func() // has room for all that is under way, so nobody waits to hand in
 	workers sync.WaitGroup
 	held    atomic.Int64 // of the sequencer, for those who only look
 	drops   *dropLog
@@ -69,20 +71,22 @@ type pump struct {
 	// owned by run
 	sequencer *sequencer.Sequencer[job]
 	daemons   daemonCache
+	questions []ticket // whose addressees are to be asked for
+	asking    int      // batches of them under way
 	number    uint64
 	batch     [256]heard
 }
 
 // newPump returns a pump between the inbox and a log that need not be open yet.
-func newPump(in *inbox, find lookup, connected func() bool, maxEventBytes int, m *metrics, logger *slog.Logger) *pump {
+func newPump(in *inbox, find lookup, book *addressBook, connected func() bool, maxEventBytes int, m *metrics, logger *slog.Logger) *pump {
 	return &pump{
-		inbox: in, lookup: find, connected: connected, maxBytes: maxEventBytes, metrics: m, logger: logger,
-		results: make(chan func(), window),
+		inbox: in, lookup: find, book: book, connected: connected, maxBytes: maxEventBytes, metrics: m, logger: logger,
+		results: make(chan func(), window+maxAsking),
 		drops:   newDropLog(m, logger),
 		rejects: rate.Sometimes{First: 5, Interval: 10 * time.Second},
 		faults:  rate.Sometimes{First: 1, Interval: 10 * time.Second},
 		sequencer: sequencer.New[job](sequencer.Config{
-			Window: window, MaxWaiting: in.maxEvents, MaxBytes: in.maxBytes, Delay: workBackoff.delay,
+			Window: window, MaxWaiting: in.maxEvents, MaxBytes: in.maxBytes, Delay: workBackoff.delay, Free: isAddressLane,
 		}),
 	}
 }
@@ -125,14 +129,24 @@ func (p *pump) takeIn() (open bool) {
 			p.metrics.canary(eventlog.ErrUnavailable) // a stop must not wait for it
 			continue
 		}
-		j := decode(h, p.maxBytes)
+		j := p.book.address(decode(h, p.maxBytes))
 		if j.kind == burying {
 			p.rejected(j)
 		}
 		p.number++
-		p.drops.overflow(len(p.sequencer.Add(j.lane(p.number), j, len(j.body))))
+		p.dropped(p.sequencer.Add(j.lane(p.number), j, len(j.body)))
 	}
 	return open
+}
+
+// dropped notes what had to make room.
+func (p *pump) dropped(jobs []job) {
+	for _, j := range jobs {
+		if j.kind == keeping {
+			p.book.waiting.Leave(j.event.OrchestratorID)
+		}
+	}
+	p.drops.overflow(len(jobs))
 }
 
 // start begins what the sequencer allows. While NATS is away nothing is begun:
@@ -144,6 +158,7 @@ func (p *pump) start(ctx context.Context) {
 	for {
 		t, ok := p.sequencer.Next(time.Now())
 		if !ok {
+			p.ask(ctx)
 			return
 		}
 		switch t.Value().kind {
@@ -151,6 +166,10 @@ func (p *pump) start(ctx context.Context) {
 			p.publish(ctx, t)
 		case resolving:
 			p.resolve(ctx, t)
+		case addressing:
+			p.address(t)
+		case keeping:
+			p.keep(ctx, t)
 		case burying:
 			p.bury(ctx, t)
 		}
@@ -247,11 +266,7 @@ func (p *pump) resolved(t ticket, orchestrator protocol.OrchestratorID, err erro
 	switch {
 	case err == nil:
 		p.daemons.put(j.event.DaemonID, orchestrator, time.Now())
-		next := readdress(j.event, orchestrator, j.body, p.maxBytes)
-		if next.kind == burying {
-			p.rejected(next)
-		}
-		p.move(t, next)
+		p.moveOn(t, p.book.address(readdress(j.event, orchestrator, j.body, p.maxBytes)))
 	case errors.Is(err, errNoSession), t.Failures() >= maxLookups:
 		p.giveUp(t, event.ReasonUnresolvedDaemon, fmt.Sprintf("daemon %q: %v", j.event.DaemonID, err))
 	default:
@@ -284,8 +299,14 @@ func (p *pump) retry(t ticket, err error) {
 
 // giveUp sends a message to the dead letters after all; its lane goes on.
 func (p *pump) giveUp(t ticket, reason event.Reason, detail string) {
-	j := t.Value().bury(reason, detail)
-	p.rejected(j)
+	p.moveOn(t, t.Value().bury(reason, detail))
+}
+
+// moveOn takes a message to the next thing to be done with it.
+func (p *pump) moveOn(t ticket, j job) {
+	if j.kind == burying {
+		p.rejected(j)
+	}
 	p.move(t, j)
 }
 

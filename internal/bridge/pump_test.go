@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -12,7 +13,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 
+	"github.com/neolith/daemon-gateway/internal/bridge/waiting"
 	"github.com/neolith/daemon-gateway/internal/eventlog"
+	"github.com/neolith/daemon-gateway/internal/identity"
 	"github.com/neolith/daemon-gateway/pkg/event"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
@@ -73,7 +76,7 @@ func pumpAll(t *testing.T, s *faultyStore, find lookup, messages ...heard) *metr
 	t.Helper()
 	in := newInbox(10_000, maxBufferBytes)
 	m := newMetrics(prometheus.NewPedanticRegistry())
-	p := newPump(in, find, func() bool { return true }, event.DefaultMaxBytes, m, discard)
+	p := newPump(in, find, nil, func() bool { return true }, event.DefaultMaxBytes, m, discard)
 	for _, h := range messages {
 		in.push(h)
 	}
@@ -173,6 +176,61 @@ func TestLookups(t *testing.T) {
 	require.Equal(t, map[protocol.DaemonID]int{"d1": 2, "nobody": 1}, asked, "an answer is remembered")
 	require.Len(t, s.letters, 1)
 	require.Equal(t, event.ReasonUnresolvedDaemon, s.letters[0].Reason)
+}
+
+// slowIdentities remembers vp0 and answers for others when it is told to.
+type slowIdentities struct {
+	asked   atomic.Int64
+	answers chan struct{}
+}
+
+func (s *slowIdentities) Cached(id protocol.OrchestratorID) (identity.Identity, bool) {
+	return identity.Identity{Orchestrator: id}, id == "vp0"
+}
+
+func (s *slowIdentities) Resolve(context.Context, protocol.OrchestratorID) (identity.Identity, error) {
+	return identity.Identity{}, identity.ErrUnavailable
+}
+
+func (s *slowIdentities) ResolveMany(_ context.Context, ids []protocol.OrchestratorID) map[protocol.OrchestratorID]identity.Answer {
+	s.asked.Add(int64(len(ids)))
+	<-s.answers
+	answers := map[protocol.OrchestratorID]identity.Answer{}
+	for _, id := range ids {
+		answers[id] = identity.Answer{Identity: identity.Identity{Orchestrator: id + "-known"}}
+	}
+	return answers
+}
+
+// TestWhoIsRememberedWaitsForNobody: while no answer comes for more addressees
+// than are worked on at a time, and than are asked for at a time.
+func TestWhoIsRememberedWaitsForNobody(t *testing.T) {
+	t.Parallel()
+	const others = maxAsking*askAtOnce + window
+	s := newFaultyStore()
+	people := &slowIdentities{answers: make(chan struct{})}
+	in := newInbox(100_000, maxBufferBytes)
+	m := newMetrics(prometheus.NewPedanticRegistry())
+	p := newPump(in, nil, &addressBook{identities: people, waiting: waiting.New()}, func() bool { return true }, event.DefaultMaxBytes, m, discard)
+	for n := range others {
+		in.push(heard{channel: "daemon:events", body: []byte(eventJSON(fmt.Sprintf("other%d", n), 0))})
+		in.push(heard{channel: "daemon:events", body: []byte(eventJSON(fmt.Sprintf("other%d", n%10), n+1))})
+	}
+	in.push(heard{channel: "daemon:events", body: []byte(eventJSON("vp0", 0))})
+	ended := make(chan int)
+	go func() { ended <- p.run(t.Context(), s) }()
+	eventually(t, func() bool { return testutil.ToFloat64(m.published) == 1 }, "vp0's event is stored")
+	require.LessOrEqual(t, people.asked.Load(), int64(maxAsking*askAtOnce))
+	close(people.answers)
+	in.close()
+	require.Zero(t, <-ended)
+	require.Zero(t, testutil.ToFloat64(m.dropped))
+	require.Len(t, s.stored, others+1)
+	for n := range 10 {
+		name := fmt.Sprintf("other%d", n)
+		require.Len(t, s.stored[event.Token(name+"-known")], 1+(others+9-n)/10)
+	}
+	require.LessOrEqual(t, s.worst, 1)
 }
 
 // TestDaemonCacheIsBounded: it starts over rather than grow.

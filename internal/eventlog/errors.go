@@ -67,7 +67,7 @@ func classify(err error) error {
 
 func classifyAPI(api *jetstream.APIError, err error) error {
 	switch {
-	case api.ErrorCode == codeStoreFailed && strings.Contains(api.Description, "maximum bytes"),
+	case api.ErrorCode == codeStoreFailed && (strings.Contains(api.Description, "maximum bytes") || strings.Contains(api.Description, "maximum messages")),
 		api.ErrorCode == codeStorageExceeded, api.ErrorCode == codeInsufficientResources,
 		api.ErrorCode == codeAccountResources:
 		return fmt.Errorf("%w: %w", ErrLogFull, err)

@@ -18,9 +18,10 @@ const (
 	opRead       operation = "read"
 	opInfo       operation = "info"
 	opCheckpoint operation = "checkpoint"
+	opUnresolved operation = "unresolved"
 )
 
-var operations = []operation{opPublish, opDeadLetter, opLast, opRead, opInfo, opCheckpoint}
+var operations = []operation{opPublish, opDeadLetter, opLast, opRead, opInfo, opCheckpoint, opUnresolved}
 
 type metrics struct {
 	requests    *prometheus.CounterVec

@@ -25,6 +25,7 @@ const (
 // lane is the messages of one orchestrator that wait, in order.
 type lane[T any] struct {
 	name        string
+	free        bool
 	state       laneState
 	failures    int
 	due         time.Time

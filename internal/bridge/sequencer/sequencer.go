@@ -14,6 +14,10 @@
 //	                                ▲                 │ Done: leaves, the lane's next may go
 //	                                └── delay ──Retry─┤
 //	                        tail of another lane ◀─Move
+//
+// Messages of a free lane take no place in the window, because what is done
+// with them is only asking, many at once: however long the answers take, they
+// hold up no other lane. They count as waiting until they are answered for.
 package sequencer
 
 import (
@@ -25,10 +29,12 @@ import (
 type Config struct {
 	// Window is how many messages may be worked on at once.
 	Window int
-	// MaxWaiting is how many messages may wait; those in flight come on top.
+	// MaxWaiting is how many messages may wait; those in the window come on top.
 	MaxWaiting int
 	// MaxBytes is how many bytes the waiting messages may have together.
 	MaxBytes int
+	// Free tells by its name which lane is free of the window; nil: none is.
+	Free func(lane string) bool
 	// Delay is how long the lane's head waits after its n-th failure in a row (from 1).
 	Delay func(failures int) time.Duration
 }
@@ -40,9 +46,13 @@ type Sequencer[T any] struct {
 	lanes    map[string]*lane[T]
 	waiting  list[T]
 	bytes    int
-	inFlight int
+	inFlight int // in the window
 	ready    []*lane[T]
 	delayed  delayed[T]
+	// Of free lanes: those that are ready, and what is in flight.
+	freeReady []*lane[T]
+	freeCount int
+	freeBytes int
 }
 
 // New returns an empty Sequencer.
@@ -63,12 +73,12 @@ func (t Ticket[T]) Value() T { return t.item.value }
 func (t Ticket[T]) Failures() int { return t.lane.failures }
 
 // Len returns how many messages are held, waiting or in flight.
-func (s *Sequencer[T]) Len() int { return s.waiting.len + s.inFlight }
+func (s *Sequencer[T]) Len() int { return s.waiting.len + s.freeCount + s.inFlight }
 
 // Waiting returns how many messages wait.
 func (s *Sequencer[T]) Waiting() int { return s.waiting.len }
 
-// InFlight returns how many messages are being worked on.
+// InFlight returns how many messages are in the window.
 func (s *Sequencer[T]) InFlight() int { return s.inFlight }
 
 // Add appends a message of size bytes to its lane. What had to be dropped to
@@ -79,7 +89,7 @@ func (s *Sequencer[T]) Add(laneName string, value T, size int) (dropped []T) {
 		return []T{value}
 	}
 	s.append(laneName, &item[T]{value: value, size: size})
-	for s.waiting.len > s.cfg.MaxWaiting || s.bytes > s.cfg.MaxBytes {
+	for s.waiting.front != nil && (s.waiting.len+s.freeCount > s.cfg.MaxWaiting || s.bytes+s.freeBytes > s.cfg.MaxBytes) {
 		oldest := s.waiting.front
 		s.take(oldest)
 		dropped = append(dropped, oldest.value)
@@ -94,10 +104,27 @@ func (s *Sequencer[T]) Next(now time.Time) (Ticket[T], bool) {
 	for len(s.delayed) > 0 && !s.delayed[0].due.After(now) {
 		s.wake(heap.Pop(&s.delayed).(*lane[T]))
 	}
-	for s.inFlight < s.cfg.Window && len(s.ready) > 0 {
-		l := s.ready[0]
-		s.ready[0] = nil
-		s.ready = s.ready[1:]
+	if t, ok := s.next(&s.freeReady); ok {
+		s.freeCount++
+		s.freeBytes += t.item.size
+		return t, true
+	}
+	if s.inFlight >= s.cfg.Window {
+		return Ticket[T]{}, false
+	}
+	t, ok := s.next(&s.ready)
+	if ok {
+		s.inFlight++
+	}
+	return t, ok
+}
+
+// next takes the head of the first lane that is ready.
+func (s *Sequencer[T]) next(ready *[]*lane[T]) (Ticket[T], bool) {
+	for len(*ready) > 0 {
+		l := (*ready)[0]
+		(*ready)[0] = nil
+		*ready = (*ready)[1:]
 		if l.front == nil { // all its messages were dropped meanwhile
 			s.release(l)
 			continue
@@ -105,7 +132,6 @@ func (s *Sequencer[T]) Next(now time.Time) (Ticket[T], bool) {
 		it := l.front
 		s.take(it)
 		l.state = inFlight
-		s.inFlight++
 		return Ticket[T]{lane: l, item: it}, true
 	}
 	return Ticket[T]{}, false
@@ -122,7 +148,7 @@ func (s *Sequencer[T]) WakeAt() (time.Time, bool) {
 
 // Done lets go of a message that has been settled.
 func (s *Sequencer[T]) Done(t Ticket[T]) {
-	s.inFlight--
+	s.land(t)
 	t.lane.failures = 0
 	s.wake(t.lane)
 }
@@ -130,7 +156,7 @@ func (s *Sequencer[T]) Done(t Ticket[T]) {
 // Retry puts a message back at the head of its lane, to be tried again before
 // any other of that lane once the delay has passed.
 func (s *Sequencer[T]) Retry(t Ticket[T], now time.Time) {
-	s.inFlight--
+	s.land(t)
 	l := t.lane
 	l.failures++
 	l.pushFront(t.item)
@@ -162,7 +188,7 @@ func (s *Sequencer[T]) Drain() []T {
 func (s *Sequencer[T]) append(laneName string, it *item[T]) {
 	l := s.lanes[laneName]
 	if l == nil {
-		l = &lane[T]{name: laneName, state: idle}
+		l = &lane[T]{name: laneName, state: idle, free: s.cfg.Free != nil && s.cfg.Free(laneName)}
 		s.lanes[laneName] = l
 	}
 	it.lane = l
@@ -170,9 +196,27 @@ func (s *Sequencer[T]) append(laneName string, it *item[T]) {
 	s.waiting.pushBack(it)
 	s.bytes += it.size
 	if l.state == idle {
-		l.state = isReady
+		s.makeReady(l)
+	}
+}
+
+func (s *Sequencer[T]) makeReady(l *lane[T]) {
+	l.state = isReady
+	if l.free {
+		s.freeReady = append(s.freeReady, l)
+	} else {
 		s.ready = append(s.ready, l)
 	}
+}
+
+// land gives back what a message in flight took.
+func (s *Sequencer[T]) land(t Ticket[T]) {
+	if !t.lane.free {
+		s.inFlight--
+		return
+	}
+	s.freeCount--
+	s.freeBytes -= t.item.size
 }
 
 // take removes a waiting message, which is the front of its lane: messages of
@@ -189,8 +233,7 @@ func (s *Sequencer[T]) wake(l *lane[T]) {
 		s.release(l)
 		return
 	}
-	l.state = isReady
-	s.ready = append(s.ready, l)
+	s.makeReady(l)
 }
 
 func (s *Sequencer[T]) release(l *lane[T]) {

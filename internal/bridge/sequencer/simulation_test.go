@@ -28,7 +28,12 @@ type message struct {
 	number int
 }
 
-var simConfig = Config{Window: 4, MaxWaiting: 12, MaxBytes: 60, Delay: func(n int) time.Duration { return time.Duration(n) * time.Second }}
+var simConfig = Config{
+	Window: 4, MaxWaiting: 12, MaxBytes: 60, Free: isFree,
+	Delay: func(n int) time.Duration { return time.Duration(n) * time.Second },
+}
+
+func isFree(lane string) bool { return lane == "lane-0" || lane == "lane-1" }
 
 // world is the simulation's own account of what must be so.
 type world struct {
@@ -73,15 +78,16 @@ func (w *world) step() error {
 }
 
 func (w *world) add() error {
-	m := message{lane: fmt.Sprintf("lane-%d", w.random.IntN(6)), number: w.numbers}
+	m := message{lane: fmt.Sprintf("lane-%d", w.random.IntN(8)), number: w.numbers}
 	w.numbers++
 	w.added++
 	size := 1 + w.random.IntN(9)
 	w.sizes[m] = size
 	before := w.machine.Waiting()
 	w.expected[m.lane] = append(w.expected[m.lane], m)
+	asking, askingBytes := w.asking()
 	dropped := w.machine.Add(m.lane, m, size)
-	if len(dropped) > 0 && before < simConfig.MaxWaiting && w.waitingBytes() <= simConfig.MaxBytes {
+	if len(dropped) > 0 && before+asking < simConfig.MaxWaiting && w.waitingBytes()+askingBytes <= simConfig.MaxBytes {
 		return fmt.Errorf("dropped %v although within the bounds", dropped)
 	}
 	for _, d := range dropped {
@@ -104,6 +110,17 @@ func (w *world) waitingBytes() int {
 		}
 	}
 	return sum
+}
+
+// asking is what is in flight of free lanes.
+func (w *world) asking() (messages, bytes int) {
+	for _, t := range w.flying {
+		if isFree(t.Value().lane) {
+			messages++
+			bytes += w.sizes[t.Value()]
+		}
+	}
+	return messages, bytes
 }
 
 func (w *world) start() error {
@@ -129,10 +146,12 @@ func (w *world) start() error {
 
 // checkIdle checks that nothing was held back without a reason.
 func (w *world) checkIdle() error {
-	if len(w.flying) >= simConfig.Window {
-		return nil
-	}
+	asking, _ := w.asking()
+	full := len(w.flying)-asking >= simConfig.Window
 	for name, queue := range w.expected {
+		if full && !isFree(name) {
+			continue
+		}
 		busy := slices.ContainsFunc(w.flying, func(o Ticket[message]) bool { return o.Value().lane == name })
 		late := w.now.Before(w.notUntil[name])
 		if len(queue) > 0 && !busy && !late {
@@ -164,7 +183,7 @@ func (w *world) answer(settle bool) error {
 		w.machine.Retry(t, w.now)
 	default:
 		w.notUntil[m.lane] = time.Time{}
-		moved := message{lane: fmt.Sprintf("lane-%d", w.random.IntN(6)), number: w.numbers}
+		moved := message{lane: fmt.Sprintf("lane-%d", w.random.IntN(8)), number: w.numbers}
 		w.numbers++
 		w.sizes[moved] = 1
 		w.expected[moved.lane] = append(w.expected[moved.lane], moved)
@@ -174,8 +193,9 @@ func (w *world) answer(settle bool) error {
 }
 
 func (w *world) checkBounds() error {
-	if n := w.machine.InFlight(); n != len(w.flying) || n > simConfig.Window {
-		return fmt.Errorf("%d in flight, expected %d, at most %d", n, len(w.flying), simConfig.Window)
+	asking, _ := w.asking()
+	if n := w.machine.InFlight(); n != len(w.flying)-asking || n > simConfig.Window {
+		return fmt.Errorf("%d in flight, expected %d, at most %d", n, len(w.flying)-asking, simConfig.Window)
 	}
 	if n := w.machine.Len(); n > simConfig.MaxWaiting+simConfig.Window {
 		return fmt.Errorf("%d are held, expected at most %d", n, simConfig.MaxWaiting+simConfig.Window)
@@ -284,8 +304,9 @@ func (m losesMoved) Move(t Ticket[message], _ string, _ message, _ int) { m.Done
 // TestSimulationCatchesMistakes shows that the simulation is worth something.
 func TestSimulationCatchesMistakes(t *testing.T) {
 	t.Parallel()
-	wideWindow, largeBuffer := simConfig, simConfig
+	wideWindow, largeBuffer, bound := simConfig, simConfig, simConfig
 	wideWindow.Window++
+	bound.Free = nil
 	largeBuffer.MaxWaiting, largeBuffer.MaxBytes = 1000, 10000
 	mistakes := map[string]func() machine{
 		"a failed message goes to the tail":          func() machine { return retriesAtTheTail{New[message](simConfig)} },
@@ -296,6 +317,7 @@ func TestSimulationCatchesMistakes(t *testing.T) {
 		"drops are not reported":                     func() machine { return dropsSilently{New[message](simConfig)} },
 		"the next overtakes one that waits":          func() machine { return overtakesWhileDelay{New[message](simConfig)} },
 		"a moved message is lost":                    func() machine { return losesMoved{New[message](simConfig)} },
+		"asking takes a place in the window":         func() machine { return New[message](bound) },
 		"the window is one too wide":                 func() machine { return New[message](wideWindow) },
 		"nothing is dropped when the buffer is full": func() machine { return New[message](largeBuffer) },
 	}

@@ -1,0 +1,114 @@
+package bridge
+
+import (
+	"context"
+	"time"
+
+	"github.com/neolith/daemon-gateway/internal/bridge/waiting"
+	"github.com/neolith/daemon-gateway/internal/identity"
+	"github.com/neolith/daemon-gateway/pkg/event"
+	"github.com/neolith/daemon-gateway/pkg/protocol"
+)
+
+const (
+	// askAtOnce is how many addressees are asked for together: as many as fit one
+	// query.
+	askAtOnce = 1000
+	// maxAsking batches may be under way. One may hang on a PostgreSQL that does
+	// not answer; the others are then told so at once.
+	maxAsking = 4
+)
+
+// address gives an event its orchestrator. As with daemons, what is known is
+// used only when the event's turn has come.
+func (p *pump) address(t ticket) {
+	given := t.Value().event.OrchestratorID
+	if p.book.waiting.Waits(given) {
+		p.join(t, causeBehind)
+		return
+	}
+	if found, ok := p.book.identities.Cached(given); ok {
+		p.moveOn(t, resolvedTo(t.Value(), found.Orchestrator, p.maxBytes))
+		return
+	}
+	p.questions = append(p.questions, t)
+}
+
+// ask asks for the addressees that are not remembered, many together.
+func (p *pump) ask(ctx context.Context) {
+	for p.asking < maxAsking && len(p.questions) > 0 {
+		n := min(len(p.questions), askAtOnce)
+		batch := p.questions[:n:n]
+		if p.questions = p.questions[n:]; len(p.questions) == 0 {
+			p.questions = nil
+		}
+		ids := make([]protocol.OrchestratorID, n)
+		for i, t := range batch {
+			ids[i] = t.Value().event.OrchestratorID
+		}
+		p.asking++
+		p.workers.Go(func() {
+			answers := p.book.identities.ResolveMany(ctx, ids)
+			p.results <- func() {
+				p.asking--
+				for i, t := range batch {
+					p.addressed(t, answers[ids[i]])
+				}
+			}
+		})
+	}
+}
+
+func (p *pump) addressed(t ticket, answer identity.Answer) {
+	switch {
+	case answer.Err != nil:
+		p.join(t, causeOf(answer.Err))
+	case p.book.waiting.Waits(t.Value().event.OrchestratorID):
+		p.join(t, causeBehind)
+	default:
+		p.moveOn(t, resolvedTo(t.Value(), answer.Identity.Orchestrator, p.maxBytes))
+	}
+}
+
+// join puts an event behind those of its addressee that wait.
+func (p *pump) join(t ticket, why cause) {
+	p.book.waiting.Join(t.Value().event.OrchestratorID)
+	p.move(t, t.Value().wait(why))
+}
+
+// keep stores an event in DAEMON_UNRESOLVED, unless it has become known where it
+// belongs. While what waits there is being brought into the log it holds.
+func (p *pump) keep(ctx context.Context, t ticket) {
+	j := t.Value()
+	given := j.event.OrchestratorID
+	found, known := p.book.identities.Cached(given)
+	switch p.book.waiting.Turn(given, known) {
+	case waiting.Direct:
+		p.moveOn(t, resolvedTo(j, found.Orchestrator, p.maxBytes))
+	case waiting.Hold:
+		p.sequencer.Retry(t, time.Now())
+	case waiting.Store:
+		p.workers.Add(1)
+		p.book.unresolved.KeepAsync(ctx, event.TokenOf(given), j.event.ID, j.body, func(duplicate bool, err error) {
+			p.results <- func() { p.kept(t, duplicate, err) }
+			p.workers.Done()
+		})
+	}
+}
+
+func (p *pump) kept(t ticket, duplicate bool, err error) {
+	given := t.Value().event.OrchestratorID
+	if err == nil {
+		p.book.waiting.Stored(given)
+		p.metrics.kept(t.Value().cause, duplicate)
+		p.sequencer.Done(t)
+		return
+	}
+	p.book.waiting.NotStored(given)
+	if refused(err, t.Failures()) {
+		p.book.waiting.Leave(given)
+		p.giveUp(t, event.ReasonRefused, err.Error())
+		return
+	}
+	p.retry(t, err)
+}
