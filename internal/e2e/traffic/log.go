@@ -139,7 +139,13 @@ func (l *Log) each(ctx context.Context, stream string, headersOnly bool, visit f
 	if err != nil {
 		return fmt.Errorf("read stream %s: %w", stream, err)
 	}
-	defer messages.Stop()
+	defer func() {
+		messages.Stop()
+		// The server would keep it for minutes, and whoever looks often would have many.
+		if info := consumer.CachedInfo(); info != nil {
+			_ = l.js.DeleteConsumer(ctx, stream, info.Name)
+		}
+	}()
 	for sequence := uint64(0); sequence < last; {
 		m, err := messages.Next(jetstream.NextContext(ctx))
 		if err != nil {
