@@ -98,7 +98,7 @@ func (a *addressBook) place(ctx context.Context, j job, maxBytes int, m *metrics
 	a.waiting.Join(given)
 	for {
 		found, known := a.identities.Cached(given)
-		switch a.waiting.Turn(given, known) {
+		switch a.waiting.Turn(given, known, false) {
 		case waiting.Direct:
 			return resolvedTo(j, found.Orchestrator, maxBytes), false, nil
 		case waiting.Store:

@@ -22,6 +22,8 @@ type job struct {
 	kind  jobKind
 	event event.Event
 	body  []byte
+	// given is how the addressee was called, if its orchestrator was asked for.
+	given protocol.OrchestratorID
 	// Of a burying job: why, and what exactly is wrong.
 	reason event.Reason
 	detail string

@@ -71,8 +71,9 @@ type pump struct {
 	// owned by run
 	sequencer *sequencer.Sequencer[job]
 	daemons   daemonCache
-	questions []ticket // whose addressees are to be asked for
-	asking    int      // batches of them under way
+	passing   map[protocol.OrchestratorID]int // events of addressees on their way into the log
+	questions []ticket                        // whose addressees are to be asked for
+	asking    int                             // batches of them under way
 	number    uint64
 	batch     [256]heard
 }
@@ -82,6 +83,7 @@ func newPump(in *inbox, find lookup, book *addressBook, connected func() bool, m
 	return &pump{
 		inbox: in, lookup: find, book: book, connected: connected, maxBytes: maxEventBytes, metrics: m, logger: logger,
 		results: make(chan func(), window+maxAsking),
+		passing: map[protocol.OrchestratorID]int{},
 		drops:   newDropLog(m, logger),
 		rejects: rate.Sometimes{First: 5, Interval: 10 * time.Second},
 		faults:  rate.Sometimes{First: 1, Interval: 10 * time.Second},
@@ -145,6 +147,7 @@ func (p *pump) dropped(jobs []job) {
 		if j.kind == keeping {
 			p.book.waiting.Leave(j.event.OrchestratorID)
 		}
+		p.passed(j)
 	}
 	p.drops.overflow(len(jobs))
 }
@@ -226,11 +229,14 @@ func (p *pump) published(t ticket, ack eventlog.Ack, err error) {
 		p.sequencer.Done(t)
 	case err == nil && ack.Duplicate:
 		p.metrics.duplicates.Inc()
+		p.passed(t.Value())
 		p.sequencer.Done(t)
 	case err == nil:
 		p.metrics.published.Inc()
+		p.passed(t.Value())
 		p.sequencer.Done(t)
 	case refused(err, t.Failures()):
+		p.passed(t.Value())
 		p.giveUp(t, event.ReasonRefused, err.Error())
 	default:
 		p.retry(t, err)

@@ -28,7 +28,7 @@ func (p *pump) address(t ticket) {
 		return
 	}
 	if found, ok := p.book.identities.Cached(given); ok {
-		p.moveOn(t, resolvedTo(t.Value(), found.Orchestrator, p.maxBytes))
+		p.pass(t, found.Orchestrator)
 		return
 	}
 	p.questions = append(p.questions, t)
@@ -66,12 +66,38 @@ func (p *pump) addressed(t ticket, answer identity.Answer) {
 	case p.book.waiting.Waits(t.Value().event.OrchestratorID):
 		p.join(t, causeBehind)
 	default:
-		p.moveOn(t, resolvedTo(t.Value(), answer.Identity.Orchestrator, p.maxBytes))
+		p.pass(t, answer.Identity.Orchestrator)
 	}
 }
 
-// join puts an event behind those of its addressee that wait.
+// pass lets an event go into the log.
+func (p *pump) pass(t ticket, orchestrator protocol.OrchestratorID) {
+	given := t.Value().event.OrchestratorID
+	j := resolvedTo(t.Value(), orchestrator, p.maxBytes)
+	if j.kind == publishing {
+		j.given = given
+		p.passing[given]++
+	}
+	p.moveOn(t, j)
+}
+
+// passed notes that an event is no longer on its way into the log.
+func (p *pump) passed(j job) {
+	if j.kind != publishing || j.given == "" {
+		return
+	}
+	if p.passing[j.given]--; p.passing[j.given] == 0 {
+		delete(p.passing, j.given)
+	}
+}
+
+// join puts an event behind those of its addressee that wait, but not before
+// those that went ahead are in the log: it could be released before them.
 func (p *pump) join(t ticket, why cause) {
+	if p.passing[t.Value().event.OrchestratorID] > 0 {
+		p.sequencer.Retry(t, time.Now())
+		return
+	}
 	p.book.waiting.Join(t.Value().event.OrchestratorID)
 	p.move(t, t.Value().wait(why))
 }
@@ -82,9 +108,9 @@ func (p *pump) keep(ctx context.Context, t ticket) {
 	j := t.Value()
 	given := j.event.OrchestratorID
 	found, known := p.book.identities.Cached(given)
-	switch p.book.waiting.Turn(given, known) {
+	switch p.book.waiting.Turn(given, known, p.passing[given] > 0) {
 	case waiting.Direct:
-		p.moveOn(t, resolvedTo(j, found.Orchestrator, p.maxBytes))
+		p.pass(t, found.Orchestrator)
 	case waiting.Hold:
 		p.sequencer.Retry(t, time.Now())
 	case waiting.Store:

@@ -225,6 +225,7 @@ func TestWhoIsRememberedWaitsForNobody(t *testing.T) {
 	in.close()
 	require.Zero(t, <-ended)
 	require.Zero(t, testutil.ToFloat64(m.dropped))
+	require.Empty(t, p.passing)
 	require.Len(t, s.stored, others+1)
 	for n := range 10 {
 		name := fmt.Sprintf("other%d", n)

@@ -92,8 +92,9 @@ func (l *List) Join(id protocol.OrchestratorID) {
 }
 
 // Turn says what to do with the oldest event that has joined. known: whose it is
-// is known by now.
-func (l *List) Turn(id protocol.OrchestratorID, known bool) Verdict {
+// is known by now; ahead: earlier ones are still on their way into the log, and
+// in the stream it could be released before them.
+func (l *List) Turn(id protocol.OrchestratorID, known, ahead bool) Verdict {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	a := l.addressees[id]
@@ -103,6 +104,8 @@ func (l *List) Turn(id protocol.OrchestratorID, known bool) Verdict {
 	case known && !a.inStream && a.storing == 0:
 		l.leaveLocked(a)
 		return Direct
+	case ahead:
+		return Hold
 	}
 	a.storing++
 	return Store
@@ -112,19 +115,23 @@ func (l *List) Turn(id protocol.OrchestratorID, known bool) Verdict {
 func (l *List) Stored(id protocol.OrchestratorID) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	a := l.addressees[id]
-	a.storing--
-	a.inStream = true
-	a.changed = l.listings
-	l.leaveLocked(a)
+	l.storedLocked(l.addressees[id])
+	l.leaveLocked(l.addressees[id])
 }
 
-// NotStored says that an event could not be put into the stream, as far as is
-// known. It is to have its Turn again, or to Leave.
+// NotStored says that putting an event into the stream has failed. It may be
+// there all the same. It is to have its Turn again, or to Leave.
 func (l *List) NotStored(id protocol.OrchestratorID) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.addressees[id].storing--
+	l.storedLocked(l.addressees[id])
+}
+
+// storedLocked notes that the stream may hold something. mu is held.
+func (l *List) storedLocked(a *addressee) {
+	a.storing--
+	a.inStream = true
+	a.changed = l.listings
 }
 
 // Leave says that an event that has joined goes elsewhere.
