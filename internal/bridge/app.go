@@ -32,10 +32,12 @@ import (
 
 	"github.com/neolith/daemon-gateway/internal/admin"
 	"github.com/neolith/daemon-gateway/internal/bridge/health"
+	"github.com/neolith/daemon-gateway/internal/bridge/intake"
 	"github.com/neolith/daemon-gateway/internal/canary"
 	"github.com/neolith/daemon-gateway/internal/eventlog"
 	"github.com/neolith/daemon-gateway/internal/lifecycle"
 	"github.com/neolith/daemon-gateway/internal/natsconn"
+	"github.com/neolith/daemon-gateway/pkg/event"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
 
@@ -60,6 +62,7 @@ type App struct {
 	filer    *filer                 // once it is
 	database *database              // nil where there is none
 	book     *addressBook           // nil where there is no database
+	intake   *intake.Intake         // nil where no events are taken over HTTP
 	teardown lifecycle.Stack
 }
 
@@ -147,7 +150,30 @@ func (a *App) bind() (err error) {
 		return err
 	}
 	a.teardown.Push("admin port", func(context.Context) error { return a.admin.Close() })
+	if !a.cfg.Intake.Enabled() {
+		return nil
+	}
+	a.intake, err = intake.New(a.cfg.Intake, a.takeIn, a.takesIn, int(a.cfg.Log.MaxEventBytes), a.base, a.registry)
+	if err != nil {
+		return err
+	}
+	a.teardown.Push("event intake", func(context.Context) error { return a.intake.Close() })
 	return nil
+}
+
+// takeIn stores an event that came over HTTP.
+func (a *App) takeIn(ctx context.Context, e event.Event, body []byte) (intake.Outcome, error) {
+	return a.filer.Store(ctx, e, body)
+}
+
+// takesIn reports whether events that come over HTTP can be stored now.
+func (a *App) takesIn() bool {
+	select {
+	case <-a.open:
+		return a.nats.NC.IsConnected()
+	default:
+		return false
+	}
 }
 
 // whose asks Redis for a daemon's orchestrator.
@@ -157,6 +183,14 @@ func (a *App) whose(ctx context.Context, id protocol.DaemonID) (protocol.Orchest
 
 // AdminAddr is where the admin port listens.
 func (a *App) AdminAddr() net.Addr { return a.admin.Addr() }
+
+// IntakeAddr is where events are taken over HTTP; nil if they are not.
+func (a *App) IntakeAddr() net.Addr {
+	if a.intake == nil {
+		return nil
+	}
+	return a.intake.Addr()
+}
 
 // Close frees what New has taken. Run does it too; it is needed only without.
 func (a *App) Close() error { return a.teardown.Stop(context.Background()) }
@@ -192,6 +226,9 @@ func (a *App) Run(ctx context.Context) error {
 		group.Go("drain lists", a.whenOpen(func(ctx context.Context) error {
 			return newDrainer(a.redis, a.filer, a.whose, a.cfg, a.metrics, a.logger).Run(ctx)
 		}))
+	}
+	if a.intake != nil {
+		group.Go("event intake", a.intake.Run)
 	}
 	group.Go("NATS", a.nats.Run)
 	a.runDatabase(group, published)

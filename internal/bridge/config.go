@@ -9,6 +9,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/neolith/daemon-gateway/internal/admin"
+	"github.com/neolith/daemon-gateway/internal/bridge/intake"
 	"github.com/neolith/daemon-gateway/internal/eventlog"
 	"github.com/neolith/daemon-gateway/internal/identity"
 	"github.com/neolith/daemon-gateway/internal/natsconn"
@@ -19,10 +20,11 @@ import (
 // Config is everything that an operator may say to a bridge.
 type Config struct {
 	settings.Common
-	Admin admin.Config    `embed:""`
-	NATS  natsconn.Config `embed:""`
-	Log   eventlog.Config `embed:""`
-	Redis RedisConfig     `embed:""`
+	Admin  admin.Config    `embed:""`
+	NATS   natsconn.Config `embed:""`
+	Log    eventlog.Config `embed:""`
+	Redis  RedisConfig     `embed:""`
+	Intake intake.Config   `embed:""`
 
 	Postgres postgres.Config `embed:""`
 	Identity identity.Config `embed:""`
