@@ -50,6 +50,7 @@ func (s *Session) consider(m eventlog.Message) {
 		s.dirty = true
 		return
 	}
+	ev.Payload = sharing(body, ev.Payload)
 	p := &pending{event: ev, body: body, stored: m.Stored}
 	repeat := m.Sequence <= s.sent
 	if s.sends.Sequence == m.Sequence {
@@ -62,6 +63,15 @@ func (s *Session) consider(m eventlog.Message) {
 		return
 	}
 	s.send(m.Sequence, p, repeat)
+}
+
+// sharing returns payload as the part of body that it is a copy of, so that an
+// event that waits for its ack is not held twice (invariant 4).
+func sharing(body, payload []byte) []byte {
+	if i := bytes.Index(body, payload); i >= 0 {
+		return body[i : i+len(payload) : i+len(payload)]
+	}
+	return payload
 }
 
 // judge parses the event and says why it is not to be sent, if it is not.
