@@ -161,6 +161,9 @@ func (w *world) judge(ctx context.Context) error {
 		case <-ctx.Done():
 		}
 	}
+	if err := w.log.Record(ctx, w.ledger, partitions); err != nil {
+		return err
+	}
 	report := w.ledger.Check(promise)
 	fmt.Println("the others:", report)
 	if n := len(report.Violations); n > 0 {

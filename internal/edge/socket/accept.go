@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -19,6 +20,21 @@ const (
 	readBuffer  = 1024
 	writeBuffer = 512
 )
+
+// sendBuffer is what the kernel may hold for a peer (Linux takes twice as much,
+// for its own bookkeeping). Left alone it takes 4 MiB: memory of the machine, if
+// not of the edge, in which the whole window of a peer that reads nothing finds
+// room, so that no write would ever block and tell.
+const sendBuffer = 128 << 10
+
+func boundSendBuffer(conn net.Conn) {
+	if secured, ok := conn.(*tls.Conn); ok {
+		conn = secured.NetConn()
+	}
+	if c, ok := conn.(interface{ SetWriteBuffer(bytes int) error }); ok {
+		_ = c.SetWriteBuffer(sendBuffer) // it fails on a connection that is gone
+	}
+}
 
 // Config sets the limits of a socket.
 type Config struct {
@@ -78,6 +94,7 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if err != nil {
 		return nil, nil, errors.Join(err, conn.Close())
 	}
+	boundSendBuffer(conn)
 	h.conn = newCorkedConn(conn, bytes.Clone(ahead), h.timeout)
 	small := bufio.NewReadWriter(bufio.NewReaderSize(h.conn, readBuffer), bufio.NewWriterSize(h.conn, writeBuffer))
 	return h.conn, small, nil

@@ -76,6 +76,8 @@ func (l countingListener) Accept() (net.Conn, error) {
 	return countingConn{c, l.writes}, nil
 }
 
+func (c countingConn) SetWriteBuffer(n int) error { return c.Conn.(*net.TCPConn).SetWriteBuffer(n) }
+
 func (c countingConn) Write(p []byte) (int, error) {
 	c.writes.Add(1)
 	return c.Conn.Write(p)
@@ -317,6 +319,21 @@ func (c *tardyConn) Write(p []byte) (int, error) {
 	}
 	c.taken += len(p)
 	return len(p), nil
+}
+
+// A window of events disappeared in the kernel's 4 MiB, and the peer counted as
+// one that takes them.
+func TestAPeerThatReadsNotEvenAWindowIsCutOff(t *testing.T) {
+	t.Parallel()
+	cfg := defaults()
+	cfg.WriteTimeout = 200 * time.Millisecond
+	f := start(t, cfg, false)
+	conn, _, p := f.dialRaw(t, "")
+	require.NoError(t, conn.(*net.TCPConn).SetReadBuffer(4<<10))
+	for range 10 {
+		p.socket.SendEvents(frame(strings.Repeat("x", 100<<10), 0))
+	}
+	require.Equal(t, ReasonStuck, (<-p.ending).Reason)
 }
 
 // A peer that takes little by little is slow, not stuck.
