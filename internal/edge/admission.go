@@ -2,11 +2,14 @@ package edge
 
 import (
 	"context"
+	"errors"
 	"hash/maphash"
 	"log/slog"
+	"math/rand/v2"
 	"sync"
 	"time"
 
+	"github.com/neolith/daemon-gateway/internal/auth"
 	"github.com/neolith/daemon-gateway/internal/edge/conversation"
 	"github.com/neolith/daemon-gateway/internal/edge/session"
 	"github.com/neolith/daemon-gateway/internal/ring"
@@ -30,10 +33,11 @@ type directory interface {
 	Self() ring.Member
 }
 
-// admission decides whether an authenticated daemon may stay: the limit of
-// connections over the cluster, and that there is one connection of each daemon
-// id. It is told of others' claims by the directory (ring.Watcher).
+// admission decides whether an authenticated daemon may stay: that its
+// orchestrator exists, the limit of connections over the cluster, and that there
+// is one connection of each daemon id. It is told of others' claims by the directory (ring.Watcher).
 type admission struct {
+	registrar *registrar // nil: whoever has a token is who it says
 	directory directory
 	hub       *hub
 	prober    *prober
@@ -46,10 +50,15 @@ type admission struct {
 	seed     maphash.Seed
 }
 
-// admit answers the conversation's Admit. It may take as long as a probe; the
-// connection's reader waits meanwhile.
+// admit answers the conversation's Admit. It may take as long as PostgreSQL and
+// a probe; the connection's reader waits meanwhile.
 func (a *admission) admit(c *connection, e *conversation.Admit) {
-	c.orchestrator, c.organization = e.Identity.Orchestrator, e.Identity.Organization
+	who, err := a.identify(c, e.Identity)
+	if err != nil {
+		a.turnAway(c, err)
+		return
+	}
+	c.orchestrator, c.organization = who.orchestrator, who.organization
 	c.token = event.TokenOf(c.orchestrator)
 	c.daemon = e.Auth.DaemonID
 	c.partition = event.PartitionOf(c.token, len(a.hub.shards))
@@ -72,10 +81,46 @@ func (a *admission) admit(c *connection, e *conversation.Admit) {
 			return
 		}
 	}
+	if who.unconfirmed {
+		a.registrar.remember(c)
+	}
 	a.enforce(c.token)
 	if c.svc.draining() {
 		c.reconnect("draining", drainingDelay)
 	}
+}
+
+// identify finds the daemon's orchestrator. It waits no longer than the
+// connection lasts.
+func (a *admission) identify(c *connection, token auth.Identity) (bearer, error) {
+	if who, ok := a.registrar.remembers(token); ok {
+		return who, nil
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go func() {
+		select {
+		case <-c.socket.Ended():
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return a.registrar.identify(ctx, token)
+}
+
+// turnAway answers a daemon whose orchestrator does not exist, or is not known
+// to exist while nobody can be asked.
+func (a *admission) turnAway(c *connection, err error) {
+	var refusal *auth.Error
+	if !errors.As(err, &refusal) {
+		refusal = &auth.Error{Reason: auth.ReasonIdentityUnverified}
+	}
+	a.metrics.authFailures.WithLabelValues(string(refusal.Reason)).Inc()
+	if refusal.Reason == auth.ReasonIdentityUnverified {
+		c.diverted("identity unavailable", unavailableDelay+rand.N(unavailableDelay), protocol.CloseGoingAway)
+		return
+	}
+	c.refused(refusal.Code(), refusal.Error())
 }
 
 // claim enters the connection if there is room for it, and answers Admitted.
@@ -96,7 +141,10 @@ func (a *admission) claim(c *connection) bool {
 }
 
 // release takes the claim back.
-func (a *admission) release(c *connection) { a.directory.Release(c.id) }
+func (a *admission) release(c *connection) {
+	a.directory.Release(c.id)
+	a.registrar.forget(c)
+}
 
 // fighting reports whether the newcomer takes over too often, and then sends
 // it away for a while: two machines with one daemon id would otherwise throw

@@ -32,6 +32,7 @@ type Config struct {
 	Sockets  SocketConfig    `embed:""`
 	Delivery DeliveryConfig  `embed:""`
 	Balance  BalanceConfig   `embed:""`
+	Database DatabaseConfig  `embed:""`
 }
 
 // ListenConfig says where daemons connect, and who may.

@@ -60,6 +60,8 @@ type Edge struct {
 	wheel     *wheel
 	admission *admission
 	prober    *prober
+	database  *database  // nil where there is none
+	registrar *registrar // nil where there is no database
 
 	canaryInterval time.Duration // between two calls; a field so that tests need not wait
 	reconnected    chan struct{} // NATS has come back
@@ -92,13 +94,16 @@ func New(cfg Config, logger *slog.Logger) (_ *Edge, err error) {
 	if err := e.join(); err != nil {
 		return nil, err
 	}
+	if err := e.bindDatabase(); err != nil {
+		return nil, err
+	}
 	e.wire()
-	checks := []admin.Check{
+	checks := append(e.databaseChecks(), []admin.Check{
 		{Name: "nats", Ready: e.nats.Check},
 		{Name: "log", Ready: e.logReady},
 		{Name: "directory", Ready: e.directoryReady},
 		{Name: "edge", Ready: e.serving},
-	}
+	}...)
 	if e.admin, err = admin.New(cfg.Admin.AdminAddr, cfg.Admin.EnablePprof, e.registry, checks, logger); err != nil {
 		return nil, err
 	}
@@ -171,7 +176,7 @@ func (e *Edge) wire() {
 		self: e.directory.Self().Name, nc: e.nats.NC, hub: e.hub, metrics: e.metrics, logger: e.logger,
 	}
 	e.admission = &admission{
-		directory: e.directory, hub: e.hub, prober: e.prober, limit: e.cfg.Sockets.WSMaxConnectionsPerVP,
+		registrar: e.registrar, directory: e.directory, hub: e.hub, prober: e.prober, limit: e.cfg.Sockets.WSMaxConnectionsPerVP,
 		metrics: e.metrics, logger: e.logger, seed: maphash.MakeSeed(),
 	}
 	e.directory.Watch(e.admission)
@@ -222,6 +227,7 @@ func (e *Edge) Run(ctx context.Context) error {
 	parts.Go("directory", e.directory.Run)
 	parts.Go("nats", e.nats.Run)
 	parts.Go("wheel", e.wheel.run)
+	e.runDatabase(parts)
 	parts.Go("daemons", e.serveHTTP)
 	parts.Go("edge", func(partCtx context.Context) error {
 		defer stop()

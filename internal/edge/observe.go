@@ -27,6 +27,14 @@ func (m *metrics) watchCertificate(c *certificate) {
 	}, func() float64 { return float64(c.expiry().Unix()) })
 }
 
+// watchRegistrar registers how many connections still have to be looked up.
+func (m *metrics) watchRegistrar(r *registrar) {
+	m.factory.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "gateway_edge_unconfirmed_connections",
+		Help: "Connections that were admitted on their token alone, because PostgreSQL could not be asked, and have not been looked up since.",
+	}, func() float64 { return float64(r.countUnconfirmed()) })
+}
+
 // unsettled returns the events that all connections together have in hand.
 func (d *door) unsettled() (events int) {
 	d.mu.Lock()

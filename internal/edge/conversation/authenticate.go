@@ -76,6 +76,14 @@ func (c *Conversation) Refused(code protocol.AuthErrorCode, message string) {
 	}
 }
 
+// Dismiss ends the session of a daemon that turned out not to be who its token
+// says.
+func (c *Conversation) Dismiss(code protocol.AuthErrorCode, message string) {
+	if c.phase == phaseAuthenticated {
+		c.deny(code, message)
+	}
+}
+
 // Diverted is an answer to Admit: the daemon is to come back later, or to
 // another edge.
 func (c *Conversation) Diverted(reason string, delay time.Duration, code protocol.CloseCode) {
