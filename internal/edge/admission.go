@@ -263,6 +263,7 @@ func (c *connection) begin(limits *conversation.Limits) {
 	defer c.mu.Unlock()
 	c.session = session.New(c.svc.cfg.session(c.token, c.daemon, c.partition))
 	c.admittedAt = now
+	c.record.admitted(c.orchestrator, c.daemon, now)
 	c.talk.Admitted(limits, c.session, now)
 	c.moveLocked(stateAuthenticated)
 	c.carryOutLocked(now)

@@ -12,6 +12,7 @@ import (
 	"github.com/neolith/daemon-gateway/internal/edge/socket"
 	"github.com/neolith/daemon-gateway/internal/eventlog"
 	"github.com/neolith/daemon-gateway/internal/heartbeat"
+	"github.com/neolith/daemon-gateway/internal/history"
 	"github.com/neolith/daemon-gateway/pkg/event"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
@@ -29,6 +30,7 @@ type services struct {
 	draining func() bool
 
 	heartbeats *heartbeat.Sender
+	history    *history.Recorder // nil where there is no database
 }
 
 // connection joins a socket to the two state machines that decide about it:
@@ -63,6 +65,7 @@ type connection struct {
 	wakeAt     time.Time // what the alarm is set to; it may ring earlier
 	dirty      bool      // the cursor entry waits to be saved
 	saved      time.Time // when the entry was handed over last
+	record     *record
 
 	// For the reader's goroutine, which carries them out without the lock.
 	admit *conversation.Admit
@@ -72,6 +75,7 @@ type connection struct {
 func newConnection(svc *services, id protocol.SessionID, s *socket.Socket, addr string, now time.Time) *connection {
 	c := &connection{svc: svc, id: id, socket: s, addr: addr, talk: conversation.New(svc.talk, id, now), state: stateConnected}
 	c.alarm = &alarm{ring: c.tick}
+	c.record = newRecord(svc.history, id, addr, now)
 	svc.metrics.moved("", stateConnected)
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -84,15 +88,16 @@ func (c *connection) serve() {
 	ending := c.socket.Serve(c)
 	c.svc.wheel.cancel(c.alarm)
 	c.svc.metrics.closed(ending.Code)
-	c.detach()
+	c.detach(ending)
 	c.svc.logger.Debug("connection ended", "session", c.id, "orchestrator", c.token, "daemon", c.daemon,
 		"code", ending.Code, "reason", ending.Reason, "byPeer", ending.ByPeer)
 }
 
 // detach takes the connection out of everything and writes its cursor.
-func (c *connection) detach() {
+func (c *connection) detach(ending socket.Ending) {
 	c.mu.Lock()
 	admitted := c.session != nil
+	c.record.ended(ending, time.Now())
 	c.saveLocked(true)
 	c.session = nil
 	c.talk.End(protocol.CloseNormal, "")
@@ -155,6 +160,7 @@ func (c *connection) Written(frames []socket.Frame) {
 }
 
 func (c *connection) countWrittenLocked(f *socket.Frame, now time.Time) {
+	c.record.sent(f.Redelivered)
 	if f.Redelivered {
 		c.svc.metrics.event(outcomeRedelivered, "redelivered", 1)
 		return

@@ -2,6 +2,7 @@ package edge
 
 import (
 	"github.com/neolith/daemon-gateway/internal/admin"
+	"github.com/neolith/daemon-gateway/internal/history"
 	"github.com/neolith/daemon-gateway/internal/identity"
 	"github.com/neolith/daemon-gateway/internal/lifecycle"
 	"github.com/neolith/daemon-gateway/internal/postgres"
@@ -21,6 +22,7 @@ const (
 type DatabaseConfig struct {
 	Postgres         postgres.Config `embed:""`
 	Identity         identity.Config `embed:""`
+	History          history.Config  `embed:""`
 	IdentityFallback Fallback        `help:"While PostgreSQL cannot be asked about an orchestrator that is not remembered: token admits it on its token and looks it up afterwards, cached has it come back later." default:"token" enum:"token,cached" group:"PostgreSQL"`
 }
 
@@ -46,6 +48,7 @@ func (e *Edge) bindDatabase() error {
 		return err
 	}
 	e.database = &database{db: db, resolver: resolver}
+	e.history = history.New(e.cfg.Database.History, db, e.cfg.Node(), e.base, e.registry)
 	e.registrar = newRegistrar(resolver, e.cfg.Database.IdentityFallback, e.metrics, e.logger)
 	return nil
 }
@@ -58,6 +61,7 @@ func (e *Edge) runDatabase(parts *lifecycle.Group) {
 	parts.Go("PostgreSQL", e.database.db.Run)
 	parts.Go("identities", e.database.resolver.Run)
 	parts.Go("registrar", e.registrar.Run)
+	parts.Go("history", e.history.Run)
 }
 
 // databaseChecks are what /readyz tells of the database: delivery does not

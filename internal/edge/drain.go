@@ -28,7 +28,8 @@ const (
 //     and is delivered to until it goes;
 //  4. the cursors are written;
 //  5. the gossip is left, so that routers forget this edge's claims at once;
-//  6. who is still there is closed with 1001, and its cursor written;
+//  6. who is still there is closed with 1001, and its cursor and the history
+//     written;
 //  7. what serves the connections stops.
 //
 // A step that fails keeps none of the following from being tried.
@@ -48,7 +49,7 @@ func (e *Edge) drain(ctx context.Context, n *running) error {
 		e.logger.Info("left the gossip without telling everyone", "error", err)
 	}
 	e.closeAll(ctx)
-	errs = append(errs, e.bounded(ctx, "write cursors", n.log.flush))
+	errs = append(errs, e.bounded(ctx, "write cursors", n.log.flush), e.bounded(ctx, "write the history", e.flushHistory))
 	e.stopRunning(n)
 	if err := errors.Join(errs...); err != nil {
 		// Not worth a failed exit: what was not written costs duplicates.

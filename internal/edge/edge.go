@@ -34,6 +34,7 @@ import (
 	"github.com/neolith/daemon-gateway/internal/cursor"
 	"github.com/neolith/daemon-gateway/internal/eventlog"
 	"github.com/neolith/daemon-gateway/internal/heartbeat"
+	"github.com/neolith/daemon-gateway/internal/history"
 	"github.com/neolith/daemon-gateway/internal/lifecycle"
 	"github.com/neolith/daemon-gateway/internal/natsconn"
 	"github.com/neolith/daemon-gateway/internal/ring"
@@ -60,8 +61,9 @@ type Edge struct {
 	wheel     *wheel
 	admission *admission
 	prober    *prober
-	database  *database  // nil where there is none
-	registrar *registrar // nil where there is no database
+	database  *database         // nil where there is none
+	registrar *registrar        // nil where there is no database
+	history   *history.Recorder // nil where there is no database
 
 	canaryInterval time.Duration // between two calls; a field so that tests need not wait
 	reconnected    chan struct{} // NATS has come back
@@ -304,6 +306,7 @@ func (e *Edge) start(partCtx context.Context, log *eventlog.Log) (*running, erro
 	e.door.services.Store(&services{
 		cfg: &e.cfg, talk: e.cfg.conversation(e.verifier), hub: e.hub, wheel: e.wheel, log: n.log,
 		door: e.admission, metrics: e.metrics, logger: e.logger, draining: e.door.draining.Load, heartbeats: beats,
+		history: e.history,
 	})
 	e.logger.Info("serving daemons", "address", e.Addr().String(), "member", self)
 	return n, nil

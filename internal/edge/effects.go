@@ -44,6 +44,7 @@ func (c *connection) answerLocked(e conversation.Effect, now time.Time) {
 		m.authFailures.WithLabelValues(string(e.Reason)).Inc()
 	case conversation.Acked:
 		m.event(outcomeAcked, "acked", e.Events)
+		c.record.acked(e.Events)
 	case conversation.Beat:
 		c.svc.heartbeats.Add(c.partition, heartbeat.Beat{
 			Orchestrator: c.orchestrator, Daemon: c.daemon, Session: c.id, Organization: c.organization,
@@ -105,6 +106,7 @@ func (c *connection) withholdLocked(sends []session.Send, now time.Time) {
 
 func (c *connection) attachedLocked(e session.Subscribed, now time.Time) {
 	c.moveLocked(stateSubscribed)
+	c.record.subscribed(now)
 	c.svc.metrics.attaches.Inc()
 	c.svc.metrics.attachSeconds.Observe(now.Sub(c.attachFrom).Seconds())
 	payload := protocol.Subscribed{Position: e.Position.String(), Resumed: e.Resumed, Truncated: e.Truncated}
