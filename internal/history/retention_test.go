@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/neolith/daemon-gateway/internal/testserver"
+	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
 
 const addOld = `insert into daemon_gateway.sessions (session_id, orchestrator_id, daemon_id, edge, connected_at)
@@ -81,9 +82,10 @@ func TestSessionsOfAnEdgeThatDoesNotComeBackAreEnded(t *testing.T) {
 	server := testserver.Postgres(t)
 	conn := server.Connect(t)
 	lost, there := newEdge(t, server.URL(), "lost").migrated(), newEdge(t, server.URL(), "there").migrated()
-	for _, e := range []*edge{lost, there} {
-		s := begun("vp")
-		s.Orchestrator += "-" + s.Orchestrator
+	var lostSession protocol.SessionID
+	for _, e := range []*edge{there, lost} {
+		s := begun("vp-vp")
+		lostSession = s.ID
 		s.Connected, s.Authenticated = time.Now().Add(-3*time.Hour), time.Time{}
 		e.Record(s)
 		e.flush()
@@ -108,6 +110,11 @@ func TestSessionsOfAnEdgeThatDoesNotComeBackAreEnded(t *testing.T) {
 			require.Equal(t, seen, r.Ended)
 		}
 	}
+	back := begun("vp-vp")
+	back.ID, back.Ended = lostSession, time.Now()
+	lost.Record(back)
+	lost.flush()
+	require.Equal(t, 1, count(t, conn, "close_reason = ''"), "if it was there after all, its own end counts")
 	var edges []string
 	require.NoError(t, conn.QueryRow(t.Context(), "select array_agg(edge) from daemon_gateway.edges").Scan(&edges))
 	require.Equal(t, []string{"there"}, edges)
