@@ -17,10 +17,11 @@ import (
 // The fields are those of the server's JSApiMsgGetRequest. up_to_seq is not
 // among them on purpose: it would have to come from another replica's answer.
 type directRequest struct {
-	Seq       uint64   `json:"seq,omitempty"`
-	NextFor   string   `json:"next_by_subj,omitempty"`
-	MultiLast []string `json:"multi_last,omitempty"`
-	Batch     int      `json:"batch,omitempty"`
+	Seq       uint64     `json:"seq,omitempty"`
+	StartTime *time.Time `json:"start_time,omitempty"` // instead of Seq
+	NextFor   string     `json:"next_by_subj,omitempty"`
+	MultiLast []string   `json:"multi_last,omitempty"`
+	Batch     int        `json:"batch,omitempty"`
 	// MaxBytes ends the answer with the message that reaches it. It is never
 	// left out: an answer of 64 MB makes the server cut the connection.
 	MaxBytes int `json:"max_bytes"`

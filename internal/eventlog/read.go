@@ -29,28 +29,32 @@ type Page struct {
 // bodies reach maxBytes (at most 1 MiB). A replica may lag, so an event that is
 // not in the page may exist nevertheless.
 func (l *Log) Read(ctx context.Context, p event.Partition, token event.Token, from uint64, maxEvents, maxBytes int) (Page, error) {
-	start := time.Now()
-	page, err := l.read(ctx, p, token, from, maxEvents, maxBytes)
-	err = classify(err)
-	l.metrics.observe(opRead, start, err)
+	page, err := l.read(ctx, p, token, directRequest{Seq: max(from, 1)}, maxEvents, maxBytes)
 	if err != nil {
 		return Page{}, fmt.Errorf("read partition %d from %d: %w", p, from, err)
 	}
 	return page, nil
 }
 
-func (l *Log) read(ctx context.Context, p event.Partition, token event.Token, from uint64, maxEvents, maxBytes int) (Page, error) {
-	release, err := acquire(ctx, l.reads)
+// ReadSince is Read from the first event on that was stored at a time or later.
+// It is for those who have no sequence to continue from: times come from the
+// clock of whichever server led the partition.
+func (l *Log) ReadSince(ctx context.Context, p event.Partition, token event.Token, since time.Time, maxEvents, maxBytes int) (Page, error) {
+	page, err := l.read(ctx, p, token, directRequest{StartTime: &since}, maxEvents, maxBytes)
 	if err != nil {
-		return Page{}, err
+		return Page{}, fmt.Errorf("read partition %d since %s: %w", p, since.Format(time.RFC3339Nano), err)
 	}
-	defer release()
-	answer, err := l.direct(ctx, event.StreamName(p), directRequest{
-		Seq:      max(from, 1),
-		NextFor:  event.Subject(p, token),
-		Batch:    min(max(maxEvents, 1), 1000),
-		MaxBytes: min(max(maxBytes, 1), readBytes),
-	})
+	return page, nil
+}
+
+func (l *Log) read(ctx context.Context, p event.Partition, token event.Token, req directRequest, maxEvents, maxBytes int) (Page, error) {
+	start := time.Now()
+	req.NextFor = event.Subject(p, token)
+	req.Batch = min(max(maxEvents, 1), 1000)
+	req.MaxBytes = min(max(maxBytes, 1), readBytes)
+	answer, err := l.readDirect(ctx, event.StreamName(p), req)
+	err = classify(err)
+	l.metrics.observe(opRead, start, err)
 	if err != nil {
 		return Page{}, err
 	}
@@ -59,4 +63,13 @@ func (l *Log) read(ctx context.Context, p event.Partition, token event.Token, fr
 		page.Messages[i] = Message{Token: token, Sequence: m.sequence, Stored: m.stored, Body: m.data}
 	}
 	return page, nil
+}
+
+func (l *Log) readDirect(ctx context.Context, stream string, req directRequest) (directAnswer, error) {
+	release, err := acquire(ctx, l.reads)
+	if err != nil {
+		return directAnswer{}, err
+	}
+	defer release()
+	return l.direct(ctx, stream, req)
 }

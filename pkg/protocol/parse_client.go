@@ -1,6 +1,7 @@
 package protocol
 
 import (
+	"errors"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -132,13 +133,21 @@ func (r *fieldReader) timestamp(f fields) {
 	if s == "" {
 		return
 	}
-	s = strings.ToUpper(strings.Replace(s, " ", "T", 1))
+	if _, err := ParseTime(s); err != nil {
+		r.fail("timestamp", err.Error())
+	}
+}
+
+// ParseTime reads a time in any common form of ISO 8601; one without a zone is
+// in UTC.
+func ParseTime(text string) (time.Time, error) {
+	text = strings.ToUpper(strings.Replace(text, " ", "T", 1))
 	for _, layout := range timestampLayouts {
-		if _, err := time.Parse(layout, s); err == nil {
-			return
+		if t, err := time.Parse(layout, text); err == nil {
+			return t, nil
 		}
 	}
-	r.fail("timestamp", "expected a time in ISO 8601, such as 2026-11-22T10:00:00.000Z")
+	return time.Time{}, errors.New("expected a time in ISO 8601, such as 2026-11-22T10:00:00.000Z")
 }
 
 func (r *fieldReader) payload(t MessageType, envelope fields) ClientPayload {
