@@ -48,12 +48,16 @@ func addOrchestrators(t *testing.T, db *testserver.Database, from, to int) {
 // returns their ids.
 func (s *site) awaitStored(cfg Config, orchestrator string, n int) []string {
 	s.t.Helper()
-	var got []string
+	token := event.TokenOf(orchestrator)
+	partition := event.PartitionOf(token, cfg.Log.Partitions)
+	stream, err := s.nats.JetStream().Stream(s.t.Context(), event.StreamName(partition))
+	require.NoError(s.t, err)
+	subject := event.Subject(partition, token)
 	require.Eventually(s.t, func() bool {
-		got = ids(s.stored(cfg.Log.Partitions)[orchestrator])
-		return len(got) >= n
-	}, patience, 50*time.Millisecond, "%d events of %s are in the log", n, orchestrator)
-	return got
+		info, err := stream.Info(s.t.Context(), jetstream.WithSubjectFilter(subject))
+		return err == nil && info.State.Subjects[subject] >= uint64(n)
+	}, patience, 20*time.Millisecond, "%d events of %s are in the log", n, orchestrator)
+	return ids(s.stored(cfg.Log.Partitions)[orchestrator])
 }
 
 // unresolvedEvents is what waits, by addressee.
@@ -185,7 +189,7 @@ func TestWithoutPostgresTheRememberedGoOn(t *testing.T) {
 			t.Parallel()
 			s := newSite(t)
 			server := testserver.OwnPostgres(t)
-			const others = 3000 // more than the window
+			const others = window + 100
 			neolith(t, server.Database, others+1)
 			cfg := s.withDatabase(server.Database)
 			a := s.start(cfg).ready()
@@ -210,7 +214,7 @@ func TestWithoutPostgresTheRememberedGoOn(t *testing.T) {
 			fault.end(server)
 			publish(t, client, "daemon:events", eventsOf("user7", 5, 10)...)
 			require.Equal(t, eventIDs("user7", 0, 10), s.awaitStored(cfg, "vp7", 10))
-			eventually(t, func() bool { return testutil.ToFloat64(a.metrics.published)+a.released(outcomeStored) == others+59 }, "all arrive")
+			eventually(t, func() bool { return testutil.ToFloat64(a.metrics.published)+a.released(outcomeStored) == others+59 }, "all arrive, each once")
 			require.Len(t, s.stored(cfg.Log.Partitions), others+1)
 			require.NoError(t, a.wait())
 		})
