@@ -17,7 +17,7 @@ import (
 )
 
 // TestNeolithSeesWhatADaemonReports: in Redis, where its health page looks, and
-// in vps.status; also after Redis was away.
+// in vps.status, also after Redis was away; and then the history has the session.
 func TestNeolithSeesWhatADaemonReports(t *testing.T) {
 	database := testserver.OwnPostgres(t)
 	database.NeolithTables(t)
@@ -52,6 +52,12 @@ func TestNeolithSeesWhatADaemonReports(t *testing.T) {
 	w.eventually(func() bool { return w.reported(neolith, "vp").Status == protocol.StatusBusy }, "no heartbeat after Redis is back")
 	stop()
 	w.eventually(func() bool { return status() == "OFFLINE" }, "never OFFLINE")
+	w.eventually(func() bool {
+		var sessions int
+		require.NoError(t, shown.QueryRow(w.ctx, `select count(*) from daemon_gateway.session_overview
+			where orchestrator_id = 'vp' and daemon_id = 'daemon' and edge = 'edge-1' and state = 'ended'`).Scan(&sessions))
+		return sessions == 1
+	}, "the session is not in the history")
 }
 
 // reported is what Neolith's health page finds; zero: nothing.
@@ -74,7 +80,7 @@ func (w *world) busyDaemon(orchestrator protocol.OrchestratorID, daemon protocol
 	w.t.Helper()
 	token := func(context.Context) (string, error) {
 		return auth.Mint(cluster.Secret, auth.Grant{
-			Orchestrator: orchestrator, Daemon: daemon, Organization: "org", ExpiresAt: time.Now().Add(time.Hour),
+			Orchestrator: orchestrator, Daemon: daemon, ExpiresAt: time.Now().Add(time.Hour),
 		})
 	}
 	d, err := client.New(client.Config{
