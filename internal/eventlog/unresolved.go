@@ -25,7 +25,9 @@ const (
 
 // UnresolvedSubject is where the events of an addressee wait. It is the id as
 // the publisher gave it, which may be a user's.
-func UnresolvedSubject(addressee event.Token) string { return unresolvedPrefix + "." + string(addressee) }
+func UnresolvedSubject(addressee event.Token) string {
+	return unresolvedPrefix + "." + string(addressee)
+}
 
 // unresolved keeps for an addressee what the log would keep. Like the log it
 // refuses what it has no room for. It is read through its leader only, because
