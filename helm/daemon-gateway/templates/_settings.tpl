@@ -21,7 +21,7 @@
 {{- end -}}
 
 {{/* Whether a tier has to do with PostgreSQL. */}}
-{{- define "gateway.asksDatabase" -}}{{ if has . (list "router") }}yes{{ end }}{{- end -}}
+{{- define "gateway.asksDatabase" -}}{{ if has . (list "edge" "router" "bridge") }}yes{{ end }}{{- end -}}
 
 {{/* What the chart itself decides; takes (list root tier). */}}
 {{- define "gateway.ownSettings" -}}
