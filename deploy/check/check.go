@@ -14,6 +14,7 @@
 //   - gateway-api and prometheus-operator's monitoring: types of the optional objects
 //   - kustomize, which Helm depends on anyway: builds the manifests' overlays
 //   - compose-go: loads the Compose file as Docker does
+//   - prometheus: package monitoring, below, tries alerts and dashboards with it
 //
 // Command generate, beside it, writes what is derived: the settings in the
 // values' schema, the table of values in the chart's README, and deploy/k8s.

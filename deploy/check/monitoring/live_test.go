@@ -14,7 +14,6 @@ import (
 	"github.com/prometheus/common/promslog"
 	"github.com/prometheus/prometheus/config"
 	"github.com/prometheus/prometheus/discovery/targetgroup"
-	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/promqltest"
 	"github.com/prometheus/prometheus/scrape"
@@ -77,7 +76,7 @@ func (p *prometheus) names() []string {
 	querier, err := p.storage.Querier(math.MinInt64, math.MaxInt64)
 	require.NoError(p.t, err)
 	defer func() { require.NoError(p.t, querier.Close()) }()
-	names, _, err := querier.LabelValues(context.Background(), labels.MetricName, nil)
+	names, _, err := querier.LabelValues(context.Background(), model.MetricNameLabel, nil)
 	require.NoError(p.t, err)
 	return names
 }
@@ -105,7 +104,7 @@ func TestAgainstARunningCluster(t *testing.T) {
 				asked[target.Query()] = dashboard + ": " + panel.Title
 			}
 		})
-		missing := func() (missing []string) {
+		eventuallyNone(t, func() (missing []string) {
 			served := append(p.names(), synthetic...)
 			for expression, where := range asked {
 				names, err := MetricNames(expression)
@@ -117,15 +116,11 @@ func TestAgainstARunningCluster(t *testing.T) {
 				}
 			}
 			return missing
-		}
-		var last []string
-		if !eventually(func() bool { last = missing(); return len(last) == 0 }) {
-			require.Fail(t, "metrics that nobody serves", strings.Join(last, "\n"))
-		}
+		})
 	})
 
 	t.Run("every panel's query returns data", func(t *testing.T) {
-		empty := func() (empty []string) {
+		eventuallyNone(t, func() (empty []string) {
 			panels(t, func(_ *testing.T, dashboard string, panel Panel) {
 				where := dashboard + ": " + panel.Title
 				if needIncident[where] != "" {
@@ -138,15 +133,11 @@ func TestAgainstARunningCluster(t *testing.T) {
 				}
 			})
 			return empty
-		}
-		var last []string
-		if !eventually(func() bool { last = empty(); return len(last) == 0 }) {
-			require.Fail(t, "panels without data", strings.Join(last, "\n"))
-		}
+		})
 	})
 
 	t.Run("no alert finds anything in a healthy cluster", func(t *testing.T) {
-		finding := func() (finding []string) {
+		eventuallyNone(t, func() (finding []string) {
 			for name, alert := range alerts(t) {
 				for _, sample := range p.query(alert.Query().String()) {
 					if namespace := sample.Metric.Get("namespace"); namespace != special {
@@ -155,21 +146,18 @@ func TestAgainstARunningCluster(t *testing.T) {
 				}
 			}
 			return finding
-		}
-		var last []string
-		if !eventually(func() bool { last = finding(); return len(last) == 0 }) {
-			require.Fail(t, "alerts", strings.Join(last, "\n"))
-		}
+		})
 	})
 }
 
-// eventually reports whether a condition comes true within patience.
-func eventually(condition func() bool) bool {
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
-		if condition() {
-			return true
-		}
-		<-time.After(time.Second)
-	}
-	return false
+// eventuallyNone waits until nothing is found any more.
+func eventuallyNone(t *testing.T, find func() []string) {
+	t.Helper()
+	var last found
+	require.Eventually(t, func() bool { last = find(); return len(last) == 0 }, patience, time.Second, "%s", &last)
 }
+
+// found is printed only if it is of interest.
+type found []string
+
+func (f *found) String() string { return strings.Join(*f, "\n") }
