@@ -58,8 +58,9 @@ docs: ## write docs/configuration.md from the settings
 manifests: docs ## write what is derived for deployments: schema and table of the chart's values, deploy/k8s
 	cd deploy/check && go run ./generate
 
-check-deploy: ## check chart, manifests and Compose file without a cluster
-	cd deploy/check && go test $(ARGS) ./...
+# Go remembers results by the files of the module alone, and these tests read those of the whole repository.
+check-deploy: ## check chart, manifests, alerts, dashboards and Compose file without a cluster
+	cd deploy/check && go test -count=1 $(ARGS) ./...
 
 images: ## build the image; with Docker into its store, without into dist/daemon-gateway.tar
 	@scripts/build-image '$(VERSION)'
