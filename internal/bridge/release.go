@@ -30,6 +30,8 @@ const (
 	// removeAtOnce is how many events are in the log before they leave the stream
 	// together: what a crash costs in publishes that the log recognizes.
 	removeAtOnce = 100
+	// removeTimeout bounds how long a stop may wait for that.
+	removeTimeout = 3 * time.Second
 	// listingShare bounds what listing a stream of many addressees takes of its
 	// leader's time: one part in so many.
 	listingShare = 20
@@ -210,7 +212,7 @@ func (r *releaser) move(ctx context.Context, token event.Token, from uint64, fil
 	if n == 0 {
 		return 0, 0, err
 	}
-	removing, cancel := context.WithTimeout(context.WithoutCancel(ctx), redisIOTimeout)
+	removing, cancel := context.WithTimeout(context.WithoutCancel(ctx), removeTimeout)
 	defer cancel()
 	if removeErr := r.stream.Remove(removing, token, last); err == nil {
 		err = removeErr
