@@ -10,6 +10,7 @@ import (
 	"github.com/neolith/daemon-gateway/internal/admin"
 	"github.com/neolith/daemon-gateway/internal/auth"
 	"github.com/neolith/daemon-gateway/internal/edge/conversation"
+	"github.com/neolith/daemon-gateway/internal/edge/httpevents"
 	"github.com/neolith/daemon-gateway/internal/edge/session"
 	"github.com/neolith/daemon-gateway/internal/edge/socket"
 	"github.com/neolith/daemon-gateway/internal/eventlog"
@@ -86,6 +87,9 @@ func (c *Config) Validate(report func(setting, problem string)) {
 	}
 	if !strings.HasPrefix(c.Listen.WSPath, "/") || strings.ContainsAny(c.Listen.WSPath, "?#{} ") {
 		report("WS_PATH", "expected a path that starts with /")
+	}
+	if c.Listen.WSPath == httpevents.Path {
+		report("WS_PATH", "expected another path than that of the events by HTTP")
 	}
 	if addr := c.Listen.ListenAddr; addr != "" {
 		if _, port, err := net.SplitHostPort(addr); err != nil || port == "" {

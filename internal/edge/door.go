@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/neolith/daemon-gateway/internal/edge/httpevents"
 	"github.com/neolith/daemon-gateway/internal/edge/socket"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
@@ -25,8 +26,9 @@ type door struct {
 	metrics *metrics
 	logger  *slog.Logger
 
-	// services is nil until the edge can serve.
+	// services and events are nil until the edge can serve.
 	services atomic.Pointer[services]
+	events   atomic.Pointer[events]
 	draining atomic.Bool
 
 	mu    sync.Mutex
@@ -47,6 +49,7 @@ func (d *door) handler() http.Handler {
 	if d.cfg.Listen.WSPath != protocol.PathAlias {
 		mux.HandleFunc(protocol.PathAlias, d.upgrade)
 	}
+	mux.HandleFunc(httpevents.Path, d.eventsRequest)
 	return mux
 }
 

@@ -267,6 +267,7 @@ func (e *Edge) work(ctx, partCtx context.Context) error {
 type running struct {
 	parts   *lifecycle.Group // of the log side
 	log     *logSide
+	acks    *acker
 	stopLog context.CancelFunc
 	deaf    []func() // stop what listens on NATS
 }
@@ -292,9 +293,14 @@ func (e *Edge) start(partCtx context.Context, log *eventlog.Log) (*running, erro
 	n.parts.Go("balance", newShedder(e.cfg.Balance, e.directory, e.door.connections, e.metrics, e.logger).Run)
 
 	self := e.directory.Self().Name
+	n.acks = &acker{
+		self: self, nc: e.nats.NC, hub: e.hub, directory: e.directory, log: n.log,
+		metrics: e.metrics, logger: e.logger, answers: newPool(n.parts.Context(), concurrentAcks),
+	}
 	for _, listen := range []func() (func(), error){
 		func() (func(), error) { return newIntake(e.nats.NC, e.hub, canaries, e.metrics, e.logger).serve(self) },
 		e.prober.serve,
+		n.acks.serve,
 	} {
 		deaf, err := listen()
 		if err != nil {
@@ -303,6 +309,10 @@ func (e *Edge) start(partCtx context.Context, log *eventlog.Log) (*running, erro
 		}
 		n.deaf = append(n.deaf, deaf)
 	}
+	e.door.events.Store(&events{
+		cfg: &e.cfg, verifier: e.verifier, registrar: e.registrar, hub: e.hub, log: log, acks: n.acks,
+		metrics: e.metrics, logger: e.logger, slots: make(chan struct{}, concurrentRequests),
+	})
 	e.door.services.Store(&services{
 		cfg: &e.cfg, talk: e.cfg.conversation(e.verifier), hub: e.hub, wheel: e.wheel, log: n.log,
 		door: e.admission, metrics: e.metrics, logger: e.logger, draining: e.door.draining.Load, heartbeats: beats,

@@ -105,6 +105,14 @@ func (h *hub) remove(p event.Partition, token event.Token, c *connection) (last 
 	return len(o.connections) == 0
 }
 
+// limits returns what the orchestrator's requests by HTTP count against.
+func (h *hub) limits(p event.Partition, token event.Token) *conversation.Limits {
+	s := &h.shards[p]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.getLocked(token, h.rates).limits
+}
+
 // takeover counts that a daemon's connection replaces another, and reports
 // whether that happens too often.
 func (h *hub) takeover(p event.Partition, token event.Token, daemon protocol.DaemonID, now time.Time) (tooOften bool) {

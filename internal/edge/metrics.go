@@ -1,6 +1,8 @@
 package edge
 
 import (
+	"strconv"
+
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
@@ -78,6 +80,7 @@ type metrics struct {
 	rateLimited     prometheus.Counter
 	shed            prometheus.Counter
 	evictions       prometheus.Counter
+	requests        *prometheus.CounterVec
 	canarySeconds   prometheus.Histogram
 	canaryReceived  prometheus.Gauge
 
@@ -124,6 +127,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	m.shed = one("gateway_edge_shed_total", "Connections sent away because this edge held more than its share.")
 	m.evictions = one("gateway_edge_evictions_suspected_total",
 		"Reads that found as many events of an orchestrator as the log keeps of one: older ones may have left it undelivered.")
+	m.requests = vec("gateway_edge_http_requests_total", "Requests for events by HTTP, by method and status.", "method", "status")
 	m.canary(f)
 	m.legacy(f, vec)
 	m.zero()
@@ -182,6 +186,11 @@ func (m *metrics) zero() {
 	}
 	for _, r := range []string{"ok", "malformed"} {
 		m.batches.WithLabelValues(r)
+	}
+	for _, method := range requestMethods {
+		for _, status := range requestStatuses {
+			m.requests.WithLabelValues(method, strconv.Itoa(status))
+		}
 	}
 	for _, t := range []string{"routed", "queued", "acked", "redelivered", "dead_lettered", "filtered"} {
 		m.wsEvents.WithLabelValues(t, "success")

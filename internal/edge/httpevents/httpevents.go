@@ -102,6 +102,12 @@ func ParseAck(body []byte) ([]string, error) {
 	return ids, nil
 }
 
+// AppendAcknowledged appends the answer to a DELETE that has acknowledged n events.
+func AppendAcknowledged(dst []byte, n int) []byte {
+	dst = append(dst, `{"success":true,"acknowledged":`...)
+	return append(strconv.AppendInt(dst, int64(n), 10), '}')
+}
+
 // Viewer is who asks, as the token says.
 type Viewer struct {
 	Orchestrator event.Token

@@ -1,0 +1,244 @@
+package edge
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/neolith/daemon-gateway/internal/cursor"
+	"github.com/neolith/daemon-gateway/internal/edge/httpevents"
+	"github.com/neolith/daemon-gateway/internal/edge/session"
+	"github.com/neolith/daemon-gateway/pkg/event"
+	"github.com/neolith/daemon-gateway/pkg/protocol"
+)
+
+// ackSubject is where an edge is told what was acknowledged by HTTP elsewhere.
+func ackSubject(edge string) string {
+	return "daemon.edge." + string(event.TokenOf(edge)) + ".ack"
+}
+
+// ackRequest names events that a daemon has acknowledged by HTTP.
+type ackRequest struct {
+	Orchestrator event.Token `json:"orchestrator"`
+	// Daemon is empty if the token names none: that means all of them.
+	Daemon   protocol.DaemonID `json:"daemon,omitempty"`
+	EventIDs []string          `json:"eventIds"`
+}
+
+// ackAnswer says what came of it on one edge.
+type ackAnswer struct {
+	// Running: the daemon has a connection there that is being delivered to.
+	Running bool `json:"running"`
+	// Acknowledged are the ids that were waiting for it.
+	Acknowledged []string `json:"acknowledged,omitempty"`
+}
+
+const (
+	// ackTimeout bounds what the other edges may take.
+	ackTimeout = 3 * time.Second
+	// concurrentAcks bounds the answers to other edges.
+	concurrentAcks = 256
+	// settlePage is how many events are read at a time to find those
+	// acknowledged, and settleBytes about how many bytes.
+	settlePage  = 1000
+	settleBytes = 1 << 20
+)
+
+// holders is what an acker needs of the directory.
+type holders interface {
+	AppendEdges(dst []string, token event.Token) []string
+}
+
+// acker carries acknowledgements by HTTP to where the daemon is connected, on
+// whichever edge, or else into its cursor. What is lost on the way costs a
+// repeat: the client is told, or the event is sent again.
+type acker struct {
+	self      string
+	nc        *nats.Conn
+	hub       *hub
+	directory holders
+	log       *logSide
+	metrics   *metrics
+	logger    *slog.Logger
+	answers   *pool
+}
+
+// acknowledge acknowledges events for the viewer, and returns how many distinct
+// ones had not been. An error means that it may have happened in part, and is to
+// be repeated.
+func (a *acker) acknowledge(ctx context.Context, v httpevents.Viewer, ids []string) (int, error) {
+	if len(ids) == 0 {
+		return 0, nil
+	}
+	answer, err := a.tell(ctx, ackRequest{Orchestrator: v.Orchestrator, Daemon: v.Daemon, EventIDs: ids})
+	if err != nil {
+		return 0, err
+	}
+	if answer.Running {
+		return len(answer.Acknowledged), nil
+	}
+	settled, err := a.settle(ctx, v, ids)
+	if err != nil {
+		return 0, err
+	}
+	a.metrics.event(outcomeAcked, "acked", settled)
+	return settled, nil
+}
+
+// tell gives the acks to all edges that claim the orchestrator, side by side.
+func (a *acker) tell(ctx context.Context, r ackRequest) (ackAnswer, error) {
+	edges := a.directory.AppendEdges(nil, r.Orchestrator)
+	answers := make([]ackAnswer, len(edges))
+	ctx, cancel := context.WithTimeout(ctx, ackTimeout)
+	defer cancel()
+	var all errgroup.Group
+	for i, name := range edges {
+		all.Go(func() (err error) {
+			answers[i], err = a.ask(ctx, name, r)
+			return err
+		})
+	}
+	err := all.Wait()
+	return together(answers), err
+}
+
+// together joins the answers of several edges.
+func together(answers []ackAnswer) (all ackAnswer) {
+	seen := make(map[string]bool)
+	for _, answer := range answers {
+		all.Running = all.Running || answer.Running
+		for _, id := range answer.Acknowledged {
+			if !seen[id] {
+				seen[id] = true
+				all.Acknowledged = append(all.Acknowledged, id)
+			}
+		}
+	}
+	return all
+}
+
+func (a *acker) ask(ctx context.Context, edge string, r ackRequest) (ackAnswer, error) {
+	if edge == a.self {
+		return a.give(r, time.Now()), nil
+	}
+	data, err := json.Marshal(r)
+	if err != nil {
+		return ackAnswer{}, err
+	}
+	msg, err := a.nc.RequestWithContext(ctx, ackSubject(edge), data)
+	if errors.Is(err, nats.ErrNoResponders) {
+		return ackAnswer{}, nil // the edge is gone, and its connections with it
+	}
+	var answer ackAnswer
+	if err == nil {
+		err = json.Unmarshal(msg.Data, &answer)
+	}
+	if err != nil {
+		return ackAnswer{}, fmt.Errorf("tell edge %s of acks: %w", edge, err)
+	}
+	return answer, nil
+}
+
+// give hands the acks to the daemon's connections on this edge.
+func (a *acker) give(r ackRequest, now time.Time) ackAnswer {
+	var answers []ackAnswer
+	for _, c := range a.hub.connections(event.PartitionOf(r.Orchestrator, len(a.hub.shards)), r.Orchestrator) {
+		if r.Daemon == "" || r.Daemon == c.daemon {
+			answers = append(answers, c.acknowledge(r.EventIDs, now))
+		}
+	}
+	return together(answers)
+}
+
+// acknowledge is an ack that did not come by this connection's socket.
+func (c *connection) acknowledge(ids []string, now time.Time) (answer ackAnswer) {
+	c.input(now, func(s *session.Session) {
+		if answer.Running = s.Running(); !answer.Running {
+			return
+		}
+		events := 0
+		for _, id := range ids {
+			if n := s.Ack([]string{id}, now); n > 0 {
+				answer.Acknowledged = append(answer.Acknowledged, id)
+				events += n
+			}
+		}
+		c.svc.metrics.event(outcomeAcked, "acked", events)
+		c.record.acked(events)
+	})
+	return answer
+}
+
+// settle writes the acks of a daemon that is not delivered to into its cursor.
+func (a *acker) settle(ctx context.Context, v httpevents.Viewer, ids []string) (settled int, err error) {
+	p := a.log.log.Partition(v.Orchestrator)
+	epoch := a.log.log.Epoch(p)
+	found, err := a.find(ctx, p, v, ids)
+	if err != nil || len(found) == 0 {
+		return 0, err
+	}
+	if a.log.log.Epoch(p) != epoch {
+		return 0, fmt.Errorf("settle acks: the epoch of partition %d has changed meanwhile", p)
+	}
+	req := cursor.StartRequest{
+		Daemon: v.Daemon, Connected: a.log.connected(v.Orchestrator), Epoch: epoch,
+		Now: time.Now(), MaxAge: a.log.log.Config().EventRetention,
+	}
+	_, err = a.log.cursors.Begin(ctx, v.Orchestrator, func(rec cursor.Record) (next cursor.Record, changed bool) {
+		next, settled = cursor.Settle(rec, req, found)
+		return next, settled > 0
+	})
+	if len(a.hub.connections(p, v.Orchestrator)) == 0 {
+		a.log.cursors.Forget(v.Orchestrator)
+	}
+	return settled, err
+}
+
+// find reads what the log has of the orchestrator, and returns where the events
+// with these ids stand.
+func (a *acker) find(ctx context.Context, p event.Partition, v httpevents.Viewer, ids []string) ([]cursor.Range, error) {
+	search := httpevents.NewFound(v, ids)
+	for {
+		page, err := a.log.log.Read(ctx, p, v.Orchestrator, search.Next(), settlePage, settleBytes)
+		if err != nil {
+			return nil, err
+		}
+		for _, m := range page.Messages {
+			search.Add(m)
+		}
+		if page.Remaining == 0 || len(page.Messages) == 0 {
+			return search.Ranges, nil
+		}
+	}
+}
+
+// serve answers other edges until stop is called.
+func (a *acker) serve() (stop func(), err error) {
+	sub, err := a.nc.Subscribe(ackSubject(a.self), func(m *nats.Msg) {
+		a.answers.submit(func(context.Context) { a.answer(m) })
+	})
+	if err != nil {
+		return nil, fmt.Errorf("subscribe to acks of other edges: %w", err)
+	}
+	return func() { _ = sub.Unsubscribe() }, nil // the connection may be gone already
+}
+
+func (a *acker) answer(m *nats.Msg) {
+	var r ackRequest
+	err := json.Unmarshal(m.Data, &r)
+	if err == nil {
+		var data []byte
+		if data, err = json.Marshal(a.give(r, time.Now())); err == nil {
+			err = m.Respond(data)
+		}
+	}
+	if err != nil {
+		a.logger.Warn("acks of another edge not answered, they will come again", "orchestrator", r.Orchestrator, "error", err)
+	}
+}

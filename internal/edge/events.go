@@ -1,0 +1,278 @@
+package edge
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"math"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/neolith/daemon-gateway/internal/auth"
+	"github.com/neolith/daemon-gateway/internal/edge/httpevents"
+	"github.com/neolith/daemon-gateway/internal/eventlog"
+	"github.com/neolith/daemon-gateway/pkg/event"
+)
+
+// failure is an answer other than success. Its codes are those of Neolith's own
+// endpoint, and two more for what that one never said.
+type failure struct {
+	status  int
+	code    string
+	message string
+	wait    time.Duration // what Retry-After says; 0: nothing
+}
+
+const (
+	codeUnauthorized = "UNAUTHORIZED"
+	codeValidation   = "VALIDATION_ERROR"
+	codeInternal     = "INTERNAL_ERROR"
+	codeForbidden    = "FORBIDDEN"    // added
+	codeRateLimited  = "RATE_LIMITED" // added
+)
+
+const (
+	// concurrentRequests bounds the requests carried out at once; further ones
+	// are told to come again.
+	concurrentRequests = 64
+	// requestTimeout bounds what a request waits for: Postgres, log, other edges.
+	requestTimeout = 15 * time.Second
+	// bodyTimeout and answerTimeout are how long a client may take to send a
+	// body, and to take an answer.
+	bodyTimeout   = 10 * time.Second
+	answerTimeout = time.Minute
+	listBytes     = 1 << 20 // of each read
+	tryAgain      = 2 * time.Second
+)
+
+// events answers requests for httpevents.Path. Its methods may be called at the
+// same time.
+type events struct {
+	cfg       *Config
+	verifier  *auth.Verifier
+	registrar *registrar // nil where there is no database
+	hub       *hub
+	log       *eventlog.Log
+	acks      *acker
+	metrics   *metrics
+	logger    *slog.Logger
+	slots     chan struct{} // a place for each request being carried out
+}
+
+// eventsRequest lets a request in by the same rules as an upgrade.
+func (d *door) eventsRequest(w http.ResponseWriter, r *http.Request) {
+	addr := d.access.client(r)
+	api := d.events.Load()
+	var refusal *failure
+	switch {
+	case !d.access.permits(addr):
+		refusal = &failure{http.StatusForbidden, codeForbidden, "requests from this address are not allowed", 0}
+	case r.Method != http.MethodGet && r.Method != http.MethodDelete:
+		w.Header().Set("Allow", "GET, DELETE")
+		refusal = &failure{http.StatusMethodNotAllowed, codeValidation, "expected GET or DELETE", 0}
+	case api == nil || d.draining.Load():
+		refusal = &failure{http.StatusServiceUnavailable, codeInternal, "this edge takes no requests at the moment", tryAgain}
+	case !d.access.rates.allow(addr, time.Now()):
+		refusal = &failure{http.StatusTooManyRequests, codeRateLimited, "too many requests from this address", time.Second}
+	}
+	status := http.StatusOK
+	if refusal == nil {
+		status, refusal = api.serve(w, r)
+	}
+	if refusal != nil {
+		status = refusal.status
+		refusal.write(w)
+	}
+	d.metrics.request(r.Method, status)
+}
+
+func (f *failure) write(w http.ResponseWriter) {
+	if f.wait > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(f.wait.Seconds()))))
+	}
+	if f.status == http.StatusUnauthorized {
+		w.Header().Set("WWW-Authenticate", "Bearer")
+	}
+	writeJSON(w, f.status, map[string]string{"error": f.message, "code": f.code})
+}
+
+// serve carries out a request, and answers it unless it returns a failure.
+func (e *events) serve(w http.ResponseWriter, r *http.Request) (status int, _ *failure) {
+	select {
+	case e.slots <- struct{}{}:
+		defer func() { <-e.slots }()
+	default:
+		return 0, &failure{http.StatusServiceUnavailable, codeInternal, "this edge has as many requests as it can handle", tryAgain}
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), requestTimeout)
+	defer cancel()
+	viewer, refusal := e.authenticate(ctx, r)
+	if refusal != nil {
+		return 0, refusal
+	}
+	var body []byte
+	if r.Method == http.MethodDelete {
+		body, refusal = e.remove(ctx, w, r, viewer)
+	} else {
+		body, refusal = e.list(ctx, r, viewer)
+	}
+	if refusal != nil {
+		return 0, refusal
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	// Where the connection knows no deadlines, the client has as long as it likes.
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerTimeout))
+	_, _ = w.Write(body) // the client may be gone
+	return http.StatusOK, nil
+}
+
+// authenticate finds out who asks, and counts the request.
+func (e *events) authenticate(ctx context.Context, r *http.Request) (httpevents.Viewer, *failure) {
+	token, err := e.verifier.Verify(bearerToken(r), time.Now())
+	if err != nil {
+		return httpevents.Viewer{}, e.refuse(err)
+	}
+	who, err := e.registrar.identify(ctx, token)
+	if err != nil {
+		return httpevents.Viewer{}, e.refuse(err)
+	}
+	v := httpevents.Viewer{
+		Orchestrator: event.TokenOf(who.orchestrator), Daemon: token.Daemon, Scopes: token.Scopes,
+		MaxEventBytes: int(e.cfg.Log.MaxEventBytes),
+	}
+	return v, e.count(r.Method, v.Orchestrator)
+}
+
+// bearerToken returns the access token of a request, "" if it has none.
+func bearerToken(r *http.Request) string {
+	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	if !strings.EqualFold(scheme, "Bearer") {
+		return ""
+	}
+	return strings.TrimSpace(token)
+}
+
+func (e *events) refuse(err error) *failure {
+	var refusal *auth.Error
+	if !errors.As(err, &refusal) {
+		return &failure{http.StatusInternalServerError, codeInternal, "the access token cannot be checked at the moment", tryAgain}
+	}
+	e.metrics.authFailures.WithLabelValues(string(refusal.Reason)).Inc()
+	if refusal.Reason == auth.ReasonIdentityUnverified {
+		return &failure{http.StatusServiceUnavailable, codeInternal, refusal.Error(), unavailableDelay}
+	}
+	return &failure{http.StatusUnauthorized, codeUnauthorized, refusal.Error(), 0}
+}
+
+// count counts a request against the orchestrator's limits.
+func (e *events) count(method string, orchestrator event.Token) *failure {
+	limits := e.hub.limits(event.PartitionOf(orchestrator, len(e.hub.shards)), orchestrator)
+	wait := time.Duration(0)
+	if method == http.MethodDelete {
+		wait = limits.AckRequest(time.Now())
+	} else {
+		wait = limits.Request(time.Now())
+	}
+	if wait == 0 {
+		return nil
+	}
+	e.metrics.rateLimited.Inc()
+	return &failure{http.StatusTooManyRequests, codeRateLimited, "too many requests of this orchestrator", wait}
+}
+
+// list answers a GET.
+func (e *events) list(ctx context.Context, r *http.Request, v httpevents.Viewer) ([]byte, *failure) {
+	now := time.Now()
+	query, err := httpevents.ParseQuery(r.URL.Query(), now)
+	if err != nil {
+		return nil, &failure{http.StatusBadRequest, codeValidation, err.Error(), 0}
+	}
+	listing := httpevents.NewListing(v, query)
+	if err := e.readAll(ctx, v.Orchestrator, query.Since, listing); err != nil {
+		return nil, e.broken("events not listed", v, err)
+	}
+	return listing.Body(), nil
+}
+
+// readAll gives the listing what it wants of the log.
+func (e *events) readAll(ctx context.Context, orchestrator event.Token, since time.Time, listing *httpevents.Listing) error {
+	p := e.log.Partition(orchestrator)
+	page, err := e.log.ReadSince(ctx, p, orchestrator, since, listing.Wanted(), listBytes)
+	for err == nil {
+		for _, m := range page.Messages {
+			if !listing.Add(m) {
+				return nil
+			}
+		}
+		n := len(page.Messages)
+		if n == 0 || page.Remaining == 0 {
+			return nil
+		}
+		page, err = e.log.Read(ctx, p, orchestrator, page.Messages[n-1].Sequence+1, listing.Wanted(), listBytes)
+	}
+	return err
+}
+
+// remove answers a DELETE.
+func (e *events) remove(ctx context.Context, w http.ResponseWriter, r *http.Request, v httpevents.Viewer) ([]byte, *failure) {
+	body, refusal := readBody(w, r)
+	if refusal != nil {
+		return nil, refusal
+	}
+	ids, err := httpevents.ParseAck(body)
+	if err != nil {
+		return nil, &failure{http.StatusBadRequest, codeValidation, err.Error(), 0}
+	}
+	n, err := e.acks.acknowledge(ctx, v, ids)
+	if err != nil {
+		return nil, e.broken("events not acknowledged", v, err)
+	}
+	return httpevents.AppendAcknowledged(nil, n), nil
+}
+
+func readBody(w http.ResponseWriter, r *http.Request) ([]byte, *failure) {
+	if encoding := r.Header.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
+		return nil, &failure{http.StatusUnsupportedMediaType, codeValidation, "Content-Encoding: expected none", 0}
+	}
+	deadline := http.NewResponseController(w)
+	_ = deadline.SetReadDeadline(time.Now().Add(bodyTimeout))
+	defer func() { _ = deadline.SetReadDeadline(time.Time{}) }()
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, httpevents.MaxBodyBytes))
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		return nil, &failure{http.StatusRequestEntityTooLarge, codeValidation, "the body is too large, expected at most 1 MiB", 0}
+	case err != nil:
+		return nil, &failure{http.StatusBadRequest, codeValidation, "the body cannot be read", 0}
+	}
+	return body, nil
+}
+
+// broken is for what is no fault of the client's, who may try again.
+func (e *events) broken(message string, v httpevents.Viewer, err error) *failure {
+	e.logger.Warn(message, "orchestrator", v.Orchestrator, "daemon", v.Daemon, "error", err)
+	return &failure{http.StatusInternalServerError, codeInternal, "the event log cannot be used at the moment", tryAgain}
+}
+
+// requestMethods and requestStatuses are the label values of the metric of
+// requests.
+var (
+	requestMethods  = []string{http.MethodGet, http.MethodDelete, "other"}
+	requestStatuses = []int{
+		http.StatusOK, http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusMethodNotAllowed,
+		http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType, http.StatusTooManyRequests,
+		http.StatusInternalServerError, http.StatusServiceUnavailable,
+	}
+)
+
+func (m *metrics) request(method string, status int) {
+	if method != http.MethodGet && method != http.MethodDelete {
+		method = "other"
+	}
+	m.requests.WithLabelValues(method, strconv.Itoa(status)).Inc()
+}
