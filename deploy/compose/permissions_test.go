@@ -191,7 +191,7 @@ func TestBackendsMayPublishEventsAndNothingElse(t *testing.T) {
 	_, err = partition.GetLastMsgForSubject(t.Context(), event.Subject(event.PartitionOf(event.TokenOf("clx1"), 16), "clx1"))
 	require.NoError(t, err)
 
-	for _, subject := range []string{"daemon.events.0.=", "daemon.edge.edge.deliver", "$JS.API.STREAM.LIST", "$KV.gateway_cluster.partitions"} {
+	for _, subject := range []string{"daemon.events.0.=", "daemon.edge.edge.deliver", "daemon.edge.edge.ack", "$JS.API.STREAM.LIST", "$KV.gateway_cluster.partitions"} {
 		require.NoError(t, backend.Conn().Publish(subject, nil))
 		requireViolation(t, violations, subject)
 	}
@@ -219,9 +219,9 @@ func TestNoTierMayDoWhatAnotherIsFor(t *testing.T) {
 			"daemon.edge.other.deliver", "daemon.events.0.clx1", "$KV.gateway_checkpoints.0",
 			"$JS.API.STREAM.PURGE.DAEMON_EVENTS_0", "$JS.API.STREAM.UPDATE.DAEMON_EVENTS_0",
 		},
-		"router": {"daemon.events.0.clx1", "daemon.canary", "$KV.daemon_cursors_0.clx1", "$JS.API.STREAM.PURGE.DAEMON_EVENTS_0"},
+		"router": {"daemon.events.0.clx1", "daemon.edge.other.ack", "daemon.canary", "$KV.daemon_cursors_0.clx1", "$JS.API.STREAM.PURGE.DAEMON_EVENTS_0"},
 		"bridge": {
-			"daemon.edge.other.deliver", "$KV.daemon_cursors_0.clx1", "$KV.gateway_checkpoints.0",
+			"daemon.edge.other.deliver", "daemon.edge.other.ack", "$KV.daemon_cursors_0.clx1", "$KV.gateway_checkpoints.0",
 			"$JS.API.STREAM.PURGE.DAEMON_EVENTS_0", "$JS.API.STREAM.UPDATE.DAEMON_EVENTS_0",
 		},
 	} {
