@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pires/go-proxyproto"
 	"golang.org/x/time/rate"
 )
 
@@ -23,6 +24,29 @@ func newAccess(cfg ListenConfig) *access {
 	return &access{
 		allowed: cfg.AllowedCIDRs, trusted: cfg.TrustedProxies,
 		rates: connectRates{perSecond: cfg.RateConnectsPerIP, addresses: make(map[netip.Addr]*rate.Limiter)},
+	}
+}
+
+// proxyHeaderTimeout is how long a trusted proxy may take to say for whom it
+// connects; then it counts as one that says nothing.
+const proxyHeaderTimeout = 10 * time.Second
+
+// listener returns l as one whose connections have the address that a trusted
+// proxy says in a PROXY header (version 1 or 2), before TLS and HTTP. A proxy
+// need not send one. From anybody else such a header is not looked for: it is no
+// HTTP, and refused as that.
+func (a *access) listener(l net.Listener) net.Listener {
+	if len(a.trusted) == 0 {
+		return l
+	}
+	return &proxyproto.Listener{
+		Listener: l, ReadHeaderTimeout: proxyHeaderTimeout,
+		ConnPolicy: func(peers proxyproto.ConnPolicyOptions) (proxyproto.Policy, error) {
+			if contains(a.trusted, peerAddress(peers.Upstream.String())) {
+				return proxyproto.USE, nil
+			}
+			return proxyproto.SKIP, nil
+		},
 	}
 }
 

@@ -129,10 +129,11 @@ func (e *Edge) listen() error {
 	if e.listener, err = net.Listen("tcp", e.cfg.Listen.address()); err != nil {
 		return fmt.Errorf("listen for daemons on %s: %w", e.cfg.Listen.address(), err)
 	}
+	e.door = newDoor(&e.cfg, e.metrics, e.logger)
+	e.listener = e.door.access.listener(e.listener)
 	if cert != nil {
 		e.listener = tls.NewListener(e.listener, cert.config())
 	}
-	e.door = newDoor(&e.cfg, e.metrics, e.logger)
 	e.http = &http.Server{
 		Handler:           e.door.handler(),
 		ReadHeaderTimeout: 10 * time.Second,
