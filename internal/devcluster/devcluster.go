@@ -109,6 +109,7 @@ func (c *Cluster) bindEdge(i int) error {
 	}
 	cfg := settings.Default[edge.Config]()
 	cfg.Common, cfg.NATS, cfg.Log, cfg.Ring = c.common("edge", i), c.natsConfig(), c.logConfig(), c.ringConfig()
+	cfg.Database.Postgres = c.cfg.Postgres
 	cfg.Listen.ListenAddr, cfg.Listen.DrainPeriod = address(port), drainPeriod
 	cfg.Auth.DaemonJWTSecret, cfg.Auth.AllowInsecureSecret = c.secret, true
 	if cfg.Admin, err = c.adminConfig(); err != nil {
@@ -127,6 +128,7 @@ func (c *Cluster) bindEdge(i int) error {
 func (c *Cluster) bindRouter(i int) error {
 	cfg := settings.Default[router.Config]()
 	cfg.Common, cfg.NATS, cfg.Log, cfg.Ring = c.common("router", i), c.natsConfig(), c.logConfig(), c.ringConfig()
+	cfg.Postgres = c.cfg.Postgres
 	var err error
 	if cfg.Admin, err = c.adminConfig(); err != nil {
 		return err
@@ -143,7 +145,7 @@ func (c *Cluster) bindRouter(i int) error {
 func (c *Cluster) bindBridge(i int) error {
 	cfg := settings.Default[bridge.Config]()
 	cfg.Common, cfg.NATS, cfg.Log = c.common("bridge", i), c.natsConfig(), c.logConfig()
-	cfg.Redis.RedisURL = c.redis
+	cfg.Redis.RedisURL, cfg.Postgres = c.redis, c.cfg.Postgres
 	var err error
 	if cfg.Admin, err = c.adminConfig(); err != nil {
 		return err
