@@ -23,6 +23,10 @@ func TestCanariesReachEveryEdge(t *testing.T) {
 		require.Positive(t, w.metric(edge, "gateway_canary_latency_seconds_sum"))
 		require.Zero(t, w.metric(edge, "gateway_edge_forwarded_events_total"), "a canary is no user's event")
 	}
+	for _, router := range w.Routers {
+		require.Zero(t, w.metric(router, "gateway_events_forwarded_total"))
+		require.Zero(t, w.metric(router, "gateway_router_latency_seconds_count"))
+	}
 	for _, bridge := range w.Bridges {
 		w.eventually(func() bool {
 			return w.metric(bridge, "gateway_canary_published_total", `status="success"`) > 0
