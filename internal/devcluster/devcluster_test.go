@@ -20,7 +20,7 @@ import (
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
 
-const patience = 30 * time.Second
+const patience = 2 * time.Minute // waited out only in failure
 
 // config takes free ports everywhere.
 func config(t *testing.T, data string) Config {
