@@ -36,7 +36,7 @@ const patience = 20 * time.Second
 
 // cluster is a NATS server, the log on it, and the edges of one test.
 type cluster struct {
-	t    *testing.T
+	t    testing.TB
 	nats *testserver.NATSServer
 	log  *eventlog.Log
 	nc   *nats.Conn
@@ -44,7 +44,7 @@ type cluster struct {
 	sent int // events published, for ids
 }
 
-func newCluster(t *testing.T) *cluster {
+func newCluster(t testing.TB) *cluster {
 	t.Helper()
 	c := &cluster{t: t, nats: testserver.NATS(t)}
 	js := c.nats.JetStream()
@@ -73,7 +73,7 @@ func testConfig(c *cluster) Config {
 // node is an edge that runs.
 type node struct {
 	*Edge
-	t    *testing.T
+	t    testing.TB
 	stop func() // drains and waits; safe twice
 }
 
@@ -95,7 +95,7 @@ func (c *cluster) edge(change ...func(*Config)) *node {
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 // runEdge runs e until the test ends, or stop is called.
-func runEdge(t *testing.T, e *Edge) (stop func()) {
+func runEdge(t testing.TB, e *Edge) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
@@ -124,7 +124,7 @@ func (n *node) url() string { return "ws://" + n.Addr().String() + protocol.Path
 
 // client is a daemon.
 type client struct {
-	t    *testing.T
+	t    testing.TB
 	conn *websocket.Conn
 }
 
@@ -150,7 +150,7 @@ func (m message) text(field string) string {
 	return s
 }
 
-func token(t *testing.T, g auth.Grant) string {
+func token(t testing.TB, g auth.Grant) string {
 	t.Helper()
 	if g.ExpiresAt.IsZero() {
 		g.ExpiresAt = time.Now().Add(time.Hour)
@@ -212,7 +212,7 @@ func (c *client) expectClose(code protocol.CloseCode) {
 	}
 }
 
-func authPayload(t *testing.T, orchestrator, daemon string, change ...func(*auth.Grant)) string {
+func authPayload(t testing.TB, orchestrator, daemon string, change ...func(*auth.Grant)) string {
 	t.Helper()
 	g := auth.Grant{Orchestrator: protocol.OrchestratorID(orchestrator), Daemon: protocol.DaemonID(daemon)}
 	for _, f := range change {

@@ -83,7 +83,8 @@ func TestATokenMayNameTheOrchestratorOrItsUser(t *testing.T) {
 	for _, d := range []*client{byID, byUser} {
 		require.Equal(t, s.id, d.expect(protocol.TypeEvent).text("eventId"))
 	}
-	require.Equal(t, struct{ Ready, Advisory bool }{true, true}, n.check("postgres"))
+	require.Eventually(t, func() bool { return n.check("postgres") == struct{ Ready, Advisory bool }{true, true} },
+		patience, 10*time.Millisecond)
 }
 
 func TestAnUnknownOrchestratorIsRefusedUntilItExists(t *testing.T) {
