@@ -16,10 +16,15 @@ func (w *world) status(url string) int {
 // upgrade is the HTTP status that a WebSocket handshake is answered with.
 func (w *world) upgrade(url string) int {
 	w.t.Helper()
-	return w.get("http"+strings.TrimPrefix(url, "ws"), http.Header{
+	return w.get("http"+strings.TrimPrefix(url, "ws"), handshake())
+}
+
+// handshake is the header of a request for a WebSocket.
+func handshake() http.Header {
+	return http.Header{
 		"Connection": {"Upgrade"}, "Upgrade": {"websocket"},
 		"Sec-Websocket-Version": {"13"}, "Sec-Websocket-Key": {"AAAAAAAAAAAAAAAAAAAAAA=="},
-	})
+	}
 }
 
 func (w *world) get(url string, header http.Header) int {

@@ -5,8 +5,10 @@ package traffic
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net"
+	"net/http"
 	"sync"
 	"time"
 
@@ -27,6 +29,12 @@ type Profile struct {
 	URLs []string
 	// Secret signs its tokens.
 	Secret settings.Secret
+	// TLS is for wss, see client.Config.
+	TLS *tls.Config
+	// Header is added to the upgrade request.
+	Header http.Header
+	// From is the address that it connects from; nil: the system's choice.
+	From net.Addr
 	// Handle is the daemon's handler, see client.Config. Nil: it acknowledges
 	// whatever it gets.
 	Handle func(ctx context.Context, e protocol.Event) error
@@ -83,7 +91,7 @@ func StartDaemon(l *ledger.Ledger, p Profile) (*Daemon, error) {
 	c, err := client.New(client.Config{
 		URLs: p.URLs, Token: p.token, OrchestratorID: p.Orchestrator, DaemonID: p.Daemon, Subscriptions: p.Subscribes,
 		Handler: p.Handle,
-		OnState: d.stateChanged, OnFrame: d.frame, DialContext: d.dial,
+		OnState: d.stateChanged, OnFrame: d.frame, DialContext: d.dial, TLSConfig: p.TLS, Header: p.Header,
 		Backoff: *p.Backoff,
 		// An edge that cannot be reached is left for the next one.
 		ConnectTimeout: 5 * time.Second,
@@ -150,7 +158,7 @@ func (d *Daemon) Cut() {
 }
 
 func (d *Daemon) dial(ctx context.Context, network, addr string) (net.Conn, error) {
-	var dialer net.Dialer
+	dialer := net.Dialer{LocalAddr: d.profile.From}
 	conn, err := dialer.DialContext(ctx, network, addr)
 	if err != nil {
 		return nil, err
