@@ -21,6 +21,7 @@ func examples() map[string][]string {
 		"production": {"values-production.yaml"},
 		"everything": {testdata("everything.yaml")},
 		"minimal":    {testdata("minimal.yaml")},
+		"intake":     {testdata("intake.yaml")},
 	}
 }
 
@@ -31,7 +32,9 @@ func eachExample(t *testing.T, test func(t *testing.T, c *installation)) {
 			t.Parallel()
 			values, err := Values(files...)
 			require.NoError(t, err)
-			test(t, install(t, values))
+			c := install(t, values)
+			c.example = name
+			test(t, c)
 		})
 	}
 }
@@ -39,6 +42,7 @@ func eachExample(t *testing.T, test func(t *testing.T, c *installation)) {
 // installation is what an installation of the chart consists of.
 type installation struct {
 	t       *testing.T
+	example string // the name of the example, if it is one
 	values  map[string]any
 	objects []runtime.Object
 }
@@ -49,7 +53,7 @@ func install(t *testing.T, values map[string]any) *installation {
 	require.NoError(t, err)
 	objects, err := Objects(templates)
 	require.NoError(t, err)
-	return &installation{t, values, objects}
+	return &installation{t: t, values: values, objects: objects}
 }
 
 // all returns the objects of one kind, by name.

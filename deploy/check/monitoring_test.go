@@ -30,7 +30,7 @@ groups:
 	require.NoError(t, err)
 	objects, err := Objects(templates)
 	require.NoError(t, err)
-	c := &installation{t, values, objects}
+	c := &installation{t: t, values: values, objects: objects}
 
 	rule := all[monitoring.PrometheusRule](c)["gw-example"]
 	require.NotNil(t, rule)

@@ -13,7 +13,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/intstr"
-	gatewayapi "sigs.k8s.io/gateway-api/apis/v1"
 )
 
 func labelsOf(w workload) labels.Set { return w.pod.Labels }
@@ -107,43 +106,6 @@ func TestTheGossipServiceHasAllMembersReadyOrNot(t *testing.T) {
 			require.Len(t, c.matching(&metav1.LabelSelector{MatchLabels: service.Spec.Selector}), 2, "edges and routers")
 		}
 	})
-}
-
-func TestRoutesLeadDaemonsAndNobodyElseToTheEdges(t *testing.T) {
-	t.Parallel()
-	paths := map[string][]string{
-		"production": {"/daemon/ws", "/api/daemon/ws", "/api/daemon/events"},
-		"everything": {"/sockets", "/api/daemon/ws", "/api/daemon/events"},
-	}
-	for name, want := range paths {
-		values, err := Values(examples()[name]...)
-		require.NoError(t, err)
-		c := install(t, values)
-		for _, ingress := range all[networkingv1.Ingress](c) {
-			var got []string
-			for _, p := range ingress.Spec.Rules[0].HTTP.Paths {
-				got = append(got, p.Path)
-				require.Equal(t, networkingv1.PathTypeExact, *p.PathType)
-				service := all[corev1.Service](c)[p.Backend.Service.Name]
-				require.NotNil(t, service)
-				require.Equal(t, service.Spec.Ports[0].Name, p.Backend.Service.Port.Name)
-			}
-			require.Equal(t, want, got)
-		}
-		for _, route := range all[gatewayapi.HTTPRoute](c) {
-			var got []string
-			for _, match := range route.Spec.Rules[0].Matches {
-				got = append(got, *match.Path.Value)
-				require.Equal(t, gatewayapi.PathMatchExact, *match.Path.Type)
-			}
-			require.Equal(t, want, got)
-			backend := route.Spec.Rules[0].BackendRefs[0]
-			service := all[corev1.Service](c)[string(backend.Name)]
-			require.NotNil(t, service)
-			require.EqualValues(t, service.Spec.Ports[0].Port, *backend.Port)
-			require.EqualValues(t, "0s", *route.Spec.Rules[0].Timeouts.Request)
-		}
-	}
 }
 
 func TestARolloutStopsOneEdgeAfterAnother(t *testing.T) {

@@ -3,23 +3,15 @@ package check
 import (
 	"context"
 	"fmt"
-	"io"
-	"maps"
-	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
-	corev1 "k8s.io/api/core/v1"
-	networkingv1 "k8s.io/api/networking/v1"
 )
 
 // programs builds the gateway's programs, once for all tests.
@@ -52,6 +44,7 @@ var contents = map[string]string{
 	"jwt-secret-previous": "another secret of thirty-two bytes or more, for tests",
 	"database-url":        "postgres://user:password@postgres/neolith\n",
 	"redis-url":           "redis://:password@redis:6379\n",
+	"api-keys":            "my-backend 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08\n",
 }
 
 // program is a container's program with the environment that the chart gives it.
@@ -158,99 +151,4 @@ func TestEverySettingCanBeGiven(t *testing.T) {
 			}
 		}
 	}
-}
-
-// freeAddress is an address to listen on.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer func() { require.NoError(t, l.Close()) }()
-	return l.Addr().String()
-}
-
-// start runs a program alone: NATS and Redis are away, which its probes must bear.
-func (p program) start(t *testing.T) (admin, daemons string) {
-	t.Helper()
-	admin, daemons = freeAddress(t), freeAddress(t)
-	environment := maps.Clone(p.environment)
-	for _, name := range []string{"NATS_URL_FILE", "REDIS_URL_FILE", "GOSSIP_JOIN", "GOSSIP_ADVERTISE_ADDR", "PORT"} {
-		delete(environment, name)
-	}
-	maps.Copy(environment, map[string]string{
-		"ADMIN_ADDR": admin, "LISTEN_ADDR": daemons, "NATS_URL": "nats://127.0.0.1:1", "REDIS_URL": "redis://127.0.0.1:1",
-		"GOSSIP_ADDR": "127.0.0.1:0", "DRAIN_PERIOD": "0s",
-	})
-	cmd := program{p.path, environment}.command(context.Background())
-	require.NoError(t, cmd.Start())
-	t.Cleanup(func() {
-		require.NoError(t, cmd.Process.Signal(syscall.SIGTERM))
-		require.NoError(t, cmd.Wait())
-	})
-	return admin, daemons
-}
-
-// get returns the status of a request, once there is an answer.
-func get(t *testing.T, url string) int {
-	t.Helper()
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	status := 0
-	require.Eventually(t, func() bool {
-		response, err := client.Get(url)
-		if err != nil {
-			return false
-		}
-		_, _ = io.Copy(io.Discard, response.Body)
-		_ = response.Body.Close()
-		status = response.StatusCode
-		return true
-	}, 20*time.Second, 20*time.Millisecond, url)
-	return status
-}
-
-func TestTheProgramsServeWhatIsAskedOfThem(t *testing.T) {
-	t.Parallel()
-	values, err := Values("values-evaluation.yaml")
-	require.NoError(t, err)
-	c := install(t, values)
-	for _, w := range c.gateways() {
-		if w.component() == "test" {
-			continue
-		}
-		p := c.programOf(w)
-		t.Run(w.component(), func(t *testing.T) {
-			t.Parallel()
-			admin, daemons := p.start(t)
-			path := func(probe *corev1.Probe) string {
-				require.Equal(t, "admin", probe.HTTPGet.Port.StrVal)
-				return "http://" + admin + probe.HTTPGet.Path
-			}
-			require.Equal(t, http.StatusOK, get(t, path(w.container().StartupProbe)))
-			require.Equal(t, http.StatusOK, get(t, path(w.container().LivenessProbe)), "it depends on nothing else")
-			require.Equal(t, http.StatusServiceUnavailable, get(t, path(w.container().ReadinessProbe)), "NATS is away")
-			require.Equal(t, http.StatusOK, get(t, "http://"+admin+"/metrics"))
-			if w.component() == "edge" {
-				for _, route := range routes(t) {
-					require.NotEqual(t, http.StatusNotFound, get(t, "http://"+daemons+route), route)
-				}
-			}
-		})
-	}
-}
-
-// routes are the paths of WebSockets that an Ingress sends to the edges by default.
-func routes(t *testing.T) []string {
-	t.Helper()
-	values, err := Values("values-production.yaml")
-	require.NoError(t, err)
-	var paths []string
-	for _, ingress := range all[networkingv1.Ingress](install(t, values)) {
-		for _, p := range ingress.Spec.Rules[0].HTTP.Paths {
-			if strings.HasSuffix(p.Path, "/ws") {
-				paths = append(paths, p.Path)
-			}
-		}
-	}
-	require.Len(t, paths, 2)
-	return paths
 }

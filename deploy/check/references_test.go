@@ -25,6 +25,7 @@ var external = map[string][]string{
 	"gateway-nats":     {"edge-url", "router-url", "bridge-url"},
 	"gateway-redis":    {"redis-url"},
 	"gateway-postgres": {"database-url"},
+	"gateway-intake":   {"api-keys"},
 	"jwt":              {"jwt-secret", "jwt-secret-previous"},
 	"nats-creds":       {"edge.creds", "router.creds", "bridge.creds"},
 	"nats-tls":         {"ca.crt", "tls.crt", "tls.key"},
@@ -35,8 +36,7 @@ var external = map[string][]string{
 func (c *installation) requireKey(secret, key string) {
 	c.t.Helper()
 	if made, ok := all[corev1.Secret](c)[secret]; ok {
-		require.Contains(c.t, made.Data, key, "Secret %s", secret)
-		require.NotEmpty(c.t, made.Data[key])
+		require.NotEmpty(c.t, string(made.Data[key])+made.StringData[key], "Secret %s: %s", secret, key)
 		return
 	}
 	require.Contains(c.t, external, secret, "a Secret that neither the chart nor anybody else makes")

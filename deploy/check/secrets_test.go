@@ -43,7 +43,7 @@ func secretsOf(t *testing.T, c cluster) map[string]*corev1.Secret {
 	require.NoError(t, err)
 	objects, err := Objects(templates)
 	require.NoError(t, err)
-	return all[corev1.Secret](&installation{t, values, objects})
+	return all[corev1.Secret](&installation{t: t, values: values, objects: objects})
 }
 
 func TestSecretsThatTheChartMadeUpAreKeptOverUpgrades(t *testing.T) {

@@ -36,3 +36,4 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace 
 {{- define "gateway.secret.jwt" -}}{{ default (printf "%s-jwt" (include "gateway.fullname" .)) .Values.jwt.existingSecret }}{{- end -}}
 {{- define "gateway.secret.nats" -}}{{ default (printf "%s-nats" (include "gateway.fullname" .)) .Values.nats.existingSecret }}{{- end -}}
 {{- define "gateway.secret.redis" -}}{{ default (printf "%s-redis" (include "gateway.fullname" .)) .Values.redis.existingSecret }}{{- end -}}
+{{- define "gateway.secret.intake" -}}{{ default (printf "%s-intake" (include "gateway.fullname" .)) .Values.intake.existingSecret }}{{- end -}}

@@ -54,6 +54,9 @@ capabilities: {drop: [ALL]}
 {{- if and (or (eq $tier "bridge") (eq $tier "test")) (not $values.redis.url) }}
 - secret: {name: {{ include "gateway.secret.redis" $root }}, items: [{key: redis-url, path: redis-url}]}
 {{- end }}
+{{- if and (eq $tier "bridge") $values.intake.enabled }}
+- secret: {name: {{ include "gateway.secret.intake" $root }}, items: [{key: api-keys, path: api-keys}]}
+{{- end }}
 {{- end -}}
 
 {{/* Pods of a tier go to different zones and nodes, those of each revision by themselves. Takes (list root tier). */}}

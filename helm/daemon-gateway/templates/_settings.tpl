@@ -14,10 +14,17 @@
 {{- if eq (index . 1) "edge" -}}{{ add $root.Values.edge.drainSeconds 15 }}{{- else -}}{{ (index $root.Values (index . 1)).shutdownSeconds }}{{- end -}}
 {{- end -}}
 
+{{/* How long a pod that leaves its Service goes on before it stops; 0 where no load balancer stands before it. */}}
+{{- define "gateway.preStopSeconds" -}}
+{{- $values := (index . 0).Values -}}
+{{- if eq (index . 1) "edge" -}}{{ $values.edge.preStopSeconds }}
+{{- else if and (eq (index . 1) "bridge") $values.intake.enabled -}}{{ $values.intake.preStopSeconds }}
+{{- else -}}0{{- end -}}
+{{- end -}}
+
 {{/* What the kubelet grants before it kills: more than preStop and the stop together. */}}
 {{- define "gateway.graceSeconds" -}}
-{{- $preStop := ternary (index . 0).Values.edge.preStopSeconds 0 (eq (index . 1) "edge") -}}
-{{ add $preStop (include "gateway.shutdownSeconds" . | int) 5 }}
+{{ add (include "gateway.preStopSeconds" . | int) (include "gateway.shutdownSeconds" . | int) 5 }}
 {{- end -}}
 
 {{/* Whether a tier has to do with PostgreSQL. */}}
@@ -68,6 +75,10 @@ TLS_KEY_FILE: /etc/daemon-gateway/tls/tls.key
 {{- end }}
 {{- if eq $tier "bridge" }}
 {{ include "gateway.redisSettings" $root }}
+{{- if $values.intake.enabled }}
+HTTP_ADDR: ":8081"
+API_KEYS_FILE: {{ $secrets }}/api-keys
+{{- end }}
 {{- end }}
 {{- end -}}
 

@@ -11,6 +11,7 @@ their daemons would all reconnect at once.
 {{- $program := index . 2 -}}
 {{- $named := list $root $tier -}}
 {{- $values := index $root.Values $tier -}}
+{{- $preStop := include "gateway.preStopSeconds" $named | int -}}
 {{- $grace := include "gateway.graceSeconds" $named | int -}}
 apiVersion: apps/v1
 kind: Deployment
@@ -83,6 +84,9 @@ spec:
             {{- if eq $tier "edge" }}
             - {name: daemons, containerPort: 8080}
             {{- end }}
+            {{- if and (eq $tier "bridge") $root.Values.intake.enabled }}
+            - {name: intake, containerPort: 8081}
+            {{- end }}
             - {name: admin, containerPort: 9090}
             {{- if ne $tier "bridge" }}
             - {name: gossip, containerPort: 7946}
@@ -103,11 +107,11 @@ spec:
             httpGet: {path: /readyz, port: admin}
             periodSeconds: 5
             timeoutSeconds: 3
-          {{- if and (eq $tier "edge") (gt (int $values.preStopSeconds) 0) }}
+          {{- if $preStop }}
           # The endpoint is gone from the Service at the same moment; load balancers need some seconds to learn of it.
           lifecycle:
             preStop:
-              sleep: {seconds: {{ $values.preStopSeconds }}}
+              sleep: {seconds: {{ $preStop }}}
           {{- end }}
           resources:
             {{- toYaml $values.resources | nindent 12 }}
