@@ -50,7 +50,7 @@ func main() {
 }
 
 // complete fills in what depends on the duration. For almost three minutes the log
-// fills up, and the resident memory of NATS still rises after five.
+// fills up.
 func (o *options) complete() {
 	if o.warmUp == 0 {
 		o.warmUp = max(o.duration/4, 150*time.Second)

@@ -32,6 +32,15 @@ var (
 	consumers     = quantity{"consumers", tolerance{2, 0}, false}
 )
 
+// unfinishedBlocks is what a NATS server may take for the blocks that it writes:
+// it holds the unfinished one of each stream in memory, 8 MiB of a partition and
+// 4 MiB of a bucket, of which there is one for each partition and a few more. They
+// fill as fast as is written, so at a moderate rate its memory rises for most of
+// an hour until it levels off.
+const unfinishedBlocks = (8*partitions + 4*(partitions+3)) * mebibyte
+
+var residentOfNATS = quantity{"memory with blocks", tolerance{unfinishedBlocks, 0.30}, true}
+
 // key names one series.
 type key struct {
 	process  string
@@ -70,9 +79,9 @@ func (s *samples) take(ctx context.Context, c *cluster.Cluster) error {
 		s.add(n.Name(), subscriptions, float64(u.Subscriptions))
 		s.add(n.Name(), streams, float64(u.Streams))
 		s.add(n.Name(), consumers, float64(u.Consumers))
-		s.takeSystem(n.Process)
+		s.takeSystem(n.Process, residentOfNATS)
 	}
-	s.takeSystem(c.Redis.Process)
+	s.takeSystem(c.Redis.Process, resident)
 	return nil
 }
 
@@ -97,13 +106,13 @@ func (s *samples) takeNode(ctx context.Context, n *cluster.Node) error {
 
 // takeSystem asks the system about a process that says nothing of itself. Where
 // the system has no /proc, nothing is known.
-func (s *samples) takeSystem(p *cluster.Process) {
+func (s *samples) takeSystem(p *cluster.Process, memory quantity) {
 	dir := fmt.Sprintf("/proc/%d/", p.ID())
 	// The second number is what is resident, in pages.
 	if text, err := os.ReadFile(dir + "statm"); err == nil {
 		if fields := strings.Fields(string(text)); len(fields) > 1 {
 			if pages, err := strconv.Atoi(fields[1]); err == nil {
-				s.add(p.Name(), resident, float64(pages*os.Getpagesize()))
+				s.add(p.Name(), memory, float64(pages*os.Getpagesize()))
 			}
 		}
 	}
