@@ -36,7 +36,7 @@ func (a *App) bindDatabase() error {
 	if err != nil {
 		return err
 	}
-	a.database = &database{db: db, resolver: resolver, backlog: newBacklogState(a.registry)}
+	a.database = &database{db: db, resolver: resolver, backlog: newBacklogState(a.cfg.Log.EventsPerOrchestrator, a.registry)}
 	a.book = &addressBook{identities: resolver, waiting: waiting.New()}
 	return nil
 }

@@ -258,16 +258,17 @@ func (r *releaser) removeStranger(ctx context.Context, token event.Token) error 
 // backlogState is what metrics and readiness know of the stream. It may be read
 // by any goroutine.
 type backlogState struct {
+	most uint64 // events that are kept of one addressee
 	last atomic.Pointer[backlogSum]
 }
 
 type backlogSum struct {
-	events, addressees float64
-	oldest             time.Time // zero if none waits
+	events, addressees, full float64
+	oldest                   time.Time // zero if none waits
 }
 
-func newBacklogState(reg prometheus.Registerer) *backlogState {
-	s := &backlogState{}
+func newBacklogState(eventsPerAddressee int64, reg prometheus.Registerer) *backlogState {
+	s := &backlogState{most: uint64(eventsPerAddressee)}
 	s.last.Store(&backlogSum{})
 	gauge := func(name, help string, value func(backlogSum) float64) {
 		reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 { return value(*s.last.Load()) }))
@@ -276,6 +277,8 @@ func newBacklogState(reg prometheus.Registerer) *backlogState {
 		func(b backlogSum) float64 { return b.events })
 	gauge("gateway_bridge_unresolved_addressees", "Addressees of these events.",
 		func(b backlogSum) float64 { return b.addressees })
+	gauge("gateway_bridge_unresolved_full_addressees", "Addressees for whom as many events wait as are kept of one: older ones may be gone.",
+		func(b backlogSum) float64 { return b.full })
 	gauge("gateway_bridge_unresolved_oldest_age_seconds", "How long the oldest of these events has waited; 0 if none does.",
 		func(b backlogSum) float64 {
 			if b.oldest.IsZero() {
@@ -287,7 +290,13 @@ func newBacklogState(reg prometheus.Registerer) *backlogState {
 }
 
 func (s *backlogState) set(b eventlog.Backlog) {
-	s.last.Store(&backlogSum{events: float64(b.Events), addressees: float64(len(b.Addressees)), oldest: b.Oldest})
+	sum := backlogSum{events: float64(b.Events), addressees: float64(len(b.Addressees)), oldest: b.Oldest}
+	for _, events := range b.Addressees {
+		if events >= s.most {
+			sum.full++
+		}
+	}
+	s.last.Store(&sum)
 }
 
 // check tells /readyz what waits.

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 
 	"github.com/neolith/daemon-gateway/internal/bridge/waiting"
@@ -78,7 +80,7 @@ func TestABridgeThatIsKilledWhileItReleases(t *testing.T) {
 		d.left.Store(requests)
 		m := newMetrics(prometheus.NewRegistry())
 		f := &filer{archive: d, book: &addressBook{identities: everybody{}, waiting: waiting.New()}, maxBytes: event.DefaultMaxBytes, metrics: m}
-		return newReleaser(d, f, newBacklogState(prometheus.NewRegistry()), m, discard)
+		return newReleaser(d, f, newBacklogState(1000, prometheus.NewRegistry()), m, discard)
 	}
 	for _, requests := range []int64{0, 1, 70, 250, 301, 20} {
 		require.ErrorIs(t, bridge(requests).pass(t.Context()), errKilled)
@@ -119,4 +121,14 @@ func TestTwoBridgesReleaseTheSame(t *testing.T) {
 	require.EqualValues(t, users*each, a.released(outcomeStored)+b.released(outcomeStored))
 	require.NoError(t, a.wait())
 	require.NoError(t, b.wait())
+}
+
+func TestMetricsTellForWhomNoMoreEventsAreKept(t *testing.T) {
+	t.Parallel()
+	reg := prometheus.NewRegistry()
+	state := newBacklogState(3, reg)
+	state.set(eventlog.Backlog{Events: 9, Addressees: map[event.Token]uint64{"two": 2, "three": 3, "four": 4}})
+	text := "# HELP gateway_bridge_unresolved_full_addressees Addressees for whom as many events wait as are kept of one: older ones may be gone.\n" +
+		"# TYPE gateway_bridge_unresolved_full_addressees gauge\ngateway_bridge_unresolved_full_addressees 2\n"
+	require.NoError(t, testutil.GatherAndCompare(reg, strings.NewReader(text), "gateway_bridge_unresolved_full_addressees"))
 }

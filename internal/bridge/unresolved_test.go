@@ -149,6 +149,7 @@ func TestEventsForAnUnknownOrchestratorWaitUntilThereIsOne(t *testing.T) {
 	metrics := a.scrape()
 	require.Contains(t, metrics, "gateway_bridge_unresolved_events 20")
 	require.Contains(t, metrics, "gateway_bridge_unresolved_addressees 1")
+	require.Contains(t, metrics, "gateway_bridge_unresolved_full_addressees 0")
 	require.NotContains(t, metrics, "gateway_bridge_unresolved_oldest_age_seconds 0\n")
 
 	addOrchestrators(t, db, 1, 2)

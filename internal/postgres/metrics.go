@@ -9,6 +9,8 @@ func registerMetrics(reg prometheus.Registerer, d *DB) {
 	reg.MustRegister(
 		gauge("gateway_postgres_up", "Whether PostgreSQL answered when it was asked last.", nil, func() float64 { return number(d.Up()) }),
 		gauge("gateway_postgres_schema_ready", "Whether the gateway's own schema is up to date.", nil, func() float64 { return number(d.isMigrated()) }),
+		gauge("gateway_postgres_connections_limit", "Most connections of this node to PostgreSQL (DATABASE_MAX_CONNS).", nil,
+			func() float64 { return float64(d.Pool.Stat().MaxConns()) }),
 		d.connections("used", (*pgxpool.Stat).AcquiredConns),
 		d.connections("idle", (*pgxpool.Stat).IdleConns),
 		d.connections("connecting", (*pgxpool.Stat).ConstructingConns),

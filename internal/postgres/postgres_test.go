@@ -87,6 +87,7 @@ func TestADatabaseGetsTheGatewaysSchema(t *testing.T) {
 	require.True(t, ok, detail)
 	requireGauge(t, reg, "gateway_postgres_up", 1)
 	requireGauge(t, reg, "gateway_postgres_schema_ready", 1)
+	requireGauge(t, reg, "gateway_postgres_connections_limit", 10)
 	problems, err := testutil.GatherAndLint(reg)
 	require.NoError(t, err)
 	require.Empty(t, problems)
