@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -115,6 +116,41 @@ func TestEachAlertFiresWhenItShouldAndOnlyThen(t *testing.T) {
 				require.Empty(t, firing, "after %s", at)
 			})
 		})
+	}
+}
+
+// table returns the rows of the table below a heading, by their first cells.
+func table(t *testing.T, page, heading string) (rows map[string]string) {
+	t.Helper()
+	text, err := os.ReadFile(page)
+	require.NoError(t, err)
+	_, section, found := strings.Cut(string(text), "\n"+heading+"\n")
+	require.True(t, found, heading)
+	section, _, _ = strings.Cut(section, "\n## ")
+	rows = make(map[string]string)
+	for line := range strings.Lines(section) {
+		if cells := strings.Split(line, " | "); strings.HasPrefix(line, "| ") && !strings.HasPrefix(line, "| failure") {
+			rows[strings.TrimPrefix(cells[0], "| ")] = line
+		}
+	}
+	require.NotEmpty(t, rows, heading)
+	return rows
+}
+
+// Whatever the design says may happen, an operator is told when it does.
+func TestEachFailureHasItsAlerts(t *testing.T) {
+	t.Parallel()
+	told := table(t, Runbook(), "## Failures and their alerts")
+	failures := table(t, filepath.Join(filepath.Dir(Runbook()), "architecture.md"), "## What happens when")
+	require.ElementsMatch(t, slices.Collect(maps.Keys(failures)), slices.Collect(maps.Keys(told)))
+	known := alerts(t)
+	for failure, row := range told {
+		links := regexp.MustCompile(`\[(Gateway\w+)\]\(#(\w+)\)`).FindAllStringSubmatch(row, -1)
+		require.NotEmpty(t, links, failure)
+		for _, link := range links {
+			require.Contains(t, known, link[1], failure)
+			require.Equal(t, strings.ToLower(link[1]), link[2], failure)
+		}
 	}
 }
 

@@ -5,10 +5,13 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/pem"
+	"fmt"
 	"math/big"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -27,8 +30,9 @@ import (
 type node struct{ namespace, instance, address string }
 
 // Namespaces of the nodes. The first holds a whole cluster with traffic; the
-// second an edge that ends TLS and a router with a database (that is away), for
-// the metrics that only those have. They gossip among themselves alone.
+// second an edge that ends TLS, a router, and a bridge that takes events over
+// HTTP, all with a database (that is away), for the metrics that only those
+// have. They gossip among themselves alone, and their Redis is away, too.
 const (
 	healthy = "healthy"
 	special = "special"
@@ -40,7 +44,7 @@ const secret = "a secret of thirty-two bytes or more, for tests alone"
 func startCluster(t *testing.T) []node {
 	t.Helper()
 	programs := t.TempDir()
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", programs, "./cmd/devcluster", "./cmd/edge", "./cmd/router")
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", programs, "./cmd/devcluster", "./cmd/edge", "./cmd/router", "./cmd/publisher-bridge")
 	build.Dir, build.Env = check.Root(), append(os.Environ(), "CGO_ENABLED=0")
 	output, err := build.CombinedOutput()
 	require.NoError(t, err, "%s", output)
@@ -51,17 +55,66 @@ func startCluster(t *testing.T) []node {
 	nodes, nats := readNodes(t, told)
 
 	gossip, certificate := freeAddress(t), writeCertificate(t)
-	common := []string{"NATS_URL=" + nats, "CLUSTER_NAME=" + special, "LOG_MAX_BYTES=1GiB", "LOG_LEVEL=error"}
-	edge, router := freeAddress(t), freeAddress(t)
+	common := []string{
+		"NATS_URL=" + nats, "CLUSTER_NAME=" + special, "LOG_MAX_BYTES=1GiB", "LOG_LEVEL=error", "DATABASE_URL=postgres://nobody@127.0.0.1:1/neolith",
+	}
+	edge, router, bridge, intake := freeAddress(t), freeAddress(t), freeAddress(t), freeAddress(t)
 	start(t, programs+"/edge", nil, append([]string{
 		"NODE_NAME=tls-edge", "ADMIN_ADDR=" + edge, "GOSSIP_ADDR=" + gossip, "LISTEN_ADDR=127.0.0.1:0", "DRAIN_PERIOD=0s", "DAEMON_JWT_SECRET=" + secret,
 		"TLS_CERT_FILE=" + certificate + "/tls.crt", "TLS_KEY_FILE=" + certificate + "/tls.key",
 	}, common...))
 	start(t, programs+"/router", nil, append([]string{
 		"NODE_NAME=database-router", "ADMIN_ADDR=" + router, "GOSSIP_ADDR=127.0.0.1:0", "GOSSIP_JOIN=" + gossip,
-		"DATABASE_URL=postgres://nobody@127.0.0.1:1/neolith",
 	}, common...))
-	return append(nodes, node{special, "tls-edge", edge}, node{special, "database-router", router})
+	start(t, programs+"/publisher-bridge", nil, append([]string{
+		"NODE_NAME=http-bridge", "ADMIN_ADDR=" + bridge, "REDIS_URL=redis://127.0.0.1:1", "HTTP_ADDR=" + intake, "API_KEYS_FILE=" + writeAPIKey(t),
+	}, common...))
+	keepPublishing(t, "http://"+intake+"/v1/events")
+	return append(nodes, node{special, "tls-edge", edge}, node{special, "database-router", router}, node{special, "http-bridge", bridge})
+}
+
+const apiKey = "a random key, for tests alone"
+
+func writeAPIKey(t *testing.T) (path string) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "api-keys")
+	require.NoError(t, os.WriteFile(path, fmt.Appendf(nil, "test %x\n", sha256.Sum256([]byte(apiKey))), 0o600))
+	return path
+}
+
+// keepPublishing publishes an event over HTTP again and again until the test
+// ends, so that there are rates.
+func keepPublishing(t *testing.T, url string) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	t.Cleanup(func() { cancel(); <-ended })
+	go func() {
+		defer close(ended)
+		for tick := time.NewTicker(time.Second); ctx.Err() == nil; {
+			publish(ctx, url)
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+				tick.Stop()
+			}
+		}
+	}()
+}
+
+// publish publishes one event. The bridge may not listen yet, or not any more;
+// the metrics tell whether it got any.
+func publish(ctx context.Context, url string) {
+	event := strings.NewReader(`{"id":"event_1","type":"message.received","orchestratorId":"vp_1","payload":{}}`)
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, url, event)
+	if err != nil {
+		return
+	}
+	request.Header.Set("Authorization", "Bearer "+apiKey)
+	request.Header.Set("Content-Type", "application/json")
+	if response, err := http.DefaultClient.Do(request); err == nil {
+		_ = response.Body.Close()
+	}
 }
 
 // start runs a program until the test ends and returns the file that holds what

@@ -83,7 +83,8 @@ func (p *prometheus) names() []string {
 
 // needIncident are panels without data as long as nothing has happened.
 var needIncident = map[string]string{
-	"router.json: Time for a batch": "PostgreSQL has to be there: it is away in this test",
+	"router.json: Time for a batch":          "PostgreSQL has to be there: it is away in this test",
+	"edge.json: Time for a batch of history": "the same",
 }
 
 // The cluster is real, and so is what asks: what an operator would see as "No
