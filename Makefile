@@ -12,7 +12,7 @@ BUILDINFO := github.com/neolith/daemon-gateway/internal/buildinfo
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-build: ## build the programs into bin/: edge, router, publisher-bridge, gateway-probe, devcluster
+build: ## build the programs into bin/: edge, router, publisher-bridge, devcluster, gateway-…
 	CGO_ENABLED=0 go build -trimpath -ldflags '-X $(BUILDINFO).version=$(VERSION)' -o bin/ ./cmd/...
 
 run: build ## run all three tiers here, with demo daemons; ARGS="--edges 3" adds flags

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/neolith/daemon-gateway/internal/backup/snapshot"
 )
 
 const (
@@ -200,7 +202,7 @@ func (c *Cluster) StepDown(js jetstream.JetStream, stream string) {
 	var err error
 	for ctx.Err() == nil { // between two leaders nobody can
 		try, stop := context.WithTimeout(ctx, time.Second)
-		err = apiRequest(try, js.Conn(), "$JS.API.STREAM.LEADER.STEPDOWN."+stream, nil, &struct{}{})
+		err = snapshot.Request(try, js.Conn(), "$JS.API.STREAM.LEADER.STEPDOWN."+stream, nil, &struct{}{})
 		stop()
 		if err == nil {
 			return

@@ -1,18 +1,18 @@
 package testserver
 
 import (
+	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/neolith/daemon-gateway/internal/backup/snapshot"
 )
 
 // Files is a copy of the files of streams, or of all that a server keeps.
@@ -75,109 +75,35 @@ const backupTimeout = 30 * time.Second
 
 // Backup is a stream as JetStream's API hands it out.
 type Backup struct {
-	stream string
-	config json.RawMessage
-	state  json.RawMessage
-	chunks [][]byte
+	stream      string
+	description snapshot.Description
+	data        bytes.Buffer
 }
 
 // BackUp takes a backup of a stream through JetStream's API.
 func BackUp(t testing.TB, js jetstream.JetStream, stream string) *Backup {
 	t.Helper()
-	b, err := backUp(js.Conn(), stream)
-	if err != nil {
+	ctx, cancel := context.WithTimeout(context.Background(), backupTimeout)
+	defer cancel()
+	b := &Backup{stream: stream}
+	var err error
+	if b.description, err = snapshot.Take(ctx, js.Conn(), stream, &b.data); err != nil {
 		t.Fatalf("back up stream %s: %v", stream, err)
 	}
 	return b
-}
-
-func backUp(nc *nats.Conn, stream string) (*Backup, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), backupTimeout)
-	defer cancel()
-	inbox := nc.NewInbox()
-	sub, err := nc.SubscribeSync(inbox)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = sub.Unsubscribe() }()
-	var info struct {
-		Config json.RawMessage `json:"config"`
-		State  json.RawMessage `json:"state"`
-	}
-	request := map[string]any{"deliver_subject": inbox, "no_consumers": true}
-	if err := apiRequest(ctx, nc, "$JS.API.STREAM.SNAPSHOT."+stream, request, &info); err != nil {
-		return nil, err
-	}
-	b := &Backup{stream: stream, config: info.Config, state: info.State}
-	for {
-		msg, err := sub.NextMsgWithContext(ctx)
-		if err != nil {
-			return nil, err
-		}
-		if len(msg.Data) == 0 {
-			return b, nil
-		}
-		b.chunks = append(b.chunks, msg.Data)
-		if msg.Reply == "" {
-			continue // not every chunk is to be confirmed
-		}
-		if err := msg.Respond(nil); err != nil {
-			return nil, err
-		}
-	}
 }
 
 // Restore deletes the stream and creates it from the backup through JetStream's
 // API. JetStream refuses if somebody else creates the stream meanwhile.
 func (b *Backup) Restore(t testing.TB, js jetstream.JetStream) {
 	t.Helper()
-	if err := b.restore(js); err != nil {
-		t.Fatalf("restore stream %s: %v", b.stream, err)
-	}
-}
-
-func (b *Backup) restore(js jetstream.JetStream) error {
 	ctx, cancel := context.WithTimeout(context.Background(), backupTimeout)
 	defer cancel()
-	if err := js.DeleteStream(ctx, b.stream); err != nil {
-		return err
+	err := js.DeleteStream(ctx, b.stream)
+	if err == nil {
+		err = snapshot.Restore(ctx, js.Conn(), b.stream, b.description, bytes.NewReader(b.data.Bytes()))
 	}
-	var where struct {
-		Subject string `json:"deliver_subject"`
-	}
-	request := map[string]any{"config": b.config, "state": b.state}
-	if err := apiRequest(ctx, js.Conn(), "$JS.API.STREAM.RESTORE."+b.stream, request, &where); err != nil {
-		return err
-	}
-	for _, chunk := range b.chunks {
-		if _, err := js.Conn().RequestWithContext(ctx, where.Subject, chunk); err != nil {
-			return err
-		}
-	}
-	return apiRequest(ctx, js.Conn(), where.Subject, nil, &struct{}{})
-}
-
-// apiRequest puts a request to JetStream's API; nil is an empty one.
-func apiRequest(ctx context.Context, nc *nats.Conn, subject string, request, answer any) error {
-	var body []byte
-	if request != nil {
-		var err error
-		if body, err = json.Marshal(request); err != nil {
-			return err
-		}
-	}
-	msg, err := nc.RequestWithContext(ctx, subject, body)
 	if err != nil {
-		return err
+		t.Fatalf("restore stream %s: %v", b.stream, err)
 	}
-	var refusal struct {
-		Error *jetstream.APIError `json:"error"`
-	}
-	if err := json.Unmarshal(msg.Data, &refusal); err != nil {
-		return fmt.Errorf("%s answers %q: %w", subject, msg.Data, err)
-	}
-	if refusal.Error != nil {
-		return refusal.Error
-	}
-	return json.Unmarshal(msg.Data, answer)
 }

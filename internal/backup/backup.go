@@ -1,0 +1,193 @@
+// Package backup takes the gateway's streams out of JetStream into files, while
+// the gateway runs, and puts them back into a JetStream that has lost them. It
+// backs up what the gateway cannot do without: the events, where each daemon
+// stands, and the dead letters.
+package backup
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/neolith/daemon-gateway/internal/backup/snapshot"
+	"github.com/neolith/daemon-gateway/internal/buildinfo"
+	"github.com/neolith/daemon-gateway/internal/eventlog"
+	"github.com/neolith/daemon-gateway/internal/natsconn"
+	"github.com/neolith/daemon-gateway/internal/settings"
+	"github.com/neolith/daemon-gateway/pkg/event"
+)
+
+// Config says what is backed up, and to where.
+type Config struct {
+	settings.Logging
+	NATS       natsconn.Config `embed:""`
+	BackupDir  string          `required:"" group:"Backup" help:"Directory in which each backup gets a directory of its own, named after the time, as 20261123T042759Z."`
+	BackupKeep int             `default:"7" min:"1" group:"Backup" help:"Newest backups kept in it; older ones are removed after a good one."`
+}
+
+const (
+	// patience is how long NATS may take to be reached.
+	patience = 30 * time.Second
+	// attempts of a snapshot: a leader may change meanwhile.
+	attempts   = 3
+	retryAfter = 2 * time.Second
+)
+
+// Run takes a backup and removes the oldest ones.
+func Run(ctx context.Context, cfg Config, logger *slog.Logger) error {
+	conn, err := connect(ctx, cfg.NATS, "gateway-backup", logger)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	name, m, err := Take(ctx, conn.JS, cfg.BackupDir, logger)
+	if err != nil {
+		return err
+	}
+	logger.Info("backup complete", "backup", name, "streams", len(m.Streams), "messages", m.Messages(), "bytes", m.Bytes(),
+		"took", m.Ended.Sub(m.Began).Round(time.Millisecond))
+	return prune(cfg.BackupDir, cfg.BackupKeep)
+}
+
+// connect waits for NATS, but not for ever.
+func connect(ctx context.Context, cfg natsconn.Config, name string, logger *slog.Logger) (*natsconn.Conn, error) {
+	conn, err := natsconn.Connect(ctx, cfg, name, logger, prometheus.NewRegistry(), nil)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for !conn.NC.IsConnected() {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			_, detail := conn.Check()
+			conn.Close()
+			return nil, fmt.Errorf("no connection to NATS: %s: %w", detail, ctx.Err())
+		}
+	}
+	return conn, nil
+}
+
+// Take takes a backup into a directory of its own below dir, and returns its
+// name and what it holds. It fails if the log was rolled back meanwhile.
+func Take(ctx context.Context, js jetstream.JetStream, dir string, logger *slog.Logger) (name string, m Manifest, err error) {
+	m = Manifest{Format: format, Gateway: buildinfo.Get().Version, Began: time.Now().UTC()}
+	if m.Epochs, err = eventlog.Epochs(ctx, js); err != nil {
+		return "", m, fmt.Errorf("this is no gateway's JetStream, or it is not complete: %w", err)
+	}
+	name = m.Began.Format(nameLayout)
+	parts := filepath.Join(dir, name+unfinished)
+	if err := os.MkdirAll(parts, 0o700); err != nil {
+		return "", m, err
+	}
+	for _, stream := range inOrder(len(m.Epochs)) {
+		s, err := takeStream(ctx, js, stream, filepath.Join(parts, stream), logger)
+		if errors.Is(err, jetstream.ErrStreamNotFound) && stream == eventlog.UnresolvedStream {
+			continue // it exists only where bridges have a database
+		}
+		if err != nil {
+			return "", m, fmt.Errorf("stream %s: %w", stream, err)
+		}
+		m.Streams = append(m.Streams, s)
+	}
+	epochs, err := eventlog.Epochs(ctx, js)
+	if err != nil {
+		return "", m, err
+	}
+	if !slices.Equal(epochs, m.Epochs) {
+		return "", m, errors.New("an epoch of the log has changed meanwhile (a stream was created anew, restored or rolled back): take another backup")
+	}
+	m.Ended = time.Now().UTC()
+	if err := writeJSON(filepath.Join(parts, manifestFile), m); err != nil {
+		return "", m, err
+	}
+	return name, m, os.Rename(parts, filepath.Join(dir, name))
+}
+
+// inOrder lists the streams of a backup. What says that an event is done with
+// comes before what has the event: cursors and checkpoints before the log, so
+// that none is ahead of it, and what waits for its orchestrator before the log,
+// into which it moves. The dead letters, which must have what a cursor has
+// passed for their sake, come last.
+func inOrder(partitions int) []string {
+	list := []string{
+		eventlog.BucketStream(eventlog.ClusterBucket),
+		eventlog.BucketStream(eventlog.CheckpointBucket),
+		eventlog.UnresolvedStream,
+	}
+	for p := range event.Partition(partitions) {
+		list = append(list, eventlog.BucketStream(eventlog.CursorBucket(p)), event.StreamName(p))
+	}
+	return append(list, eventlog.DeadletterStream)
+}
+
+func takeStream(ctx context.Context, js jetstream.JetStream, stream, dir string, logger *slog.Logger) (s Stream, err error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return Stream{}, err
+	}
+	for attempt := 1; ; attempt++ {
+		s, err = tryStream(ctx, js, stream, dir)
+		if err == nil || attempt == attempts || ctx.Err() != nil {
+			return s, err
+		}
+		if errors.Is(err, jetstream.ErrStreamNotFound) {
+			return s, errors.Join(err, os.RemoveAll(dir))
+		}
+		logger.Warn("snapshot failed, trying again", "stream", stream, "error", err)
+		pause(ctx, retryAfter)
+	}
+}
+
+func tryStream(ctx context.Context, js jetstream.JetStream, stream, dir string) (Stream, error) {
+	s := Stream{Name: stream, Taken: time.Now().UTC()}
+	hash, size := sha256.New(), counter(0)
+	var d snapshot.Description
+	err := writeFile(filepath.Join(dir, dataFile), func(w io.Writer) (err error) {
+		d, err = snapshot.Take(ctx, js.Conn(), stream, io.MultiWriter(w, hash, &size))
+		return err
+	})
+	if err != nil {
+		return s, err
+	}
+	var state struct {
+		Messages uint64 `json:"messages"`
+		First    uint64 `json:"first_seq"`
+		Last     uint64 `json:"last_seq"`
+	}
+	if err := json.Unmarshal(d.State, &state); err != nil {
+		return s, err
+	}
+	s.Messages, s.First, s.Last = state.Messages, state.First, state.Last
+	s.Bytes, s.SHA256 = int64(size), hex.EncodeToString(hash.Sum(nil))
+	return s, writeJSON(filepath.Join(dir, descriptionFile), d)
+}
+
+// counter counts what is written to it.
+type counter int64
+
+func (c *counter) Write(p []byte) (int, error) {
+	*c += counter(len(p))
+	return len(p), nil
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
+	}
+}

@@ -1,0 +1,249 @@
+package backup
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/neolith/daemon-gateway/internal/backup/snapshot"
+	"github.com/neolith/daemon-gateway/internal/cursor"
+	"github.com/neolith/daemon-gateway/internal/eventlog"
+	"github.com/neolith/daemon-gateway/internal/natsconn"
+	"github.com/neolith/daemon-gateway/internal/settings"
+	"github.com/neolith/daemon-gateway/pkg/event"
+)
+
+// RestoreConfig says which backup is restored, and to where.
+type RestoreConfig struct {
+	settings.Logging
+	NATS           natsconn.Config `embed:""`
+	BackupDir      string          `required:"" group:"Backup" help:"Directory in which gateway-backup has put its backups."`
+	Backup         string          `group:"Backup" help:"Name of the backup, as 20261123T042759Z; the newest complete one if not given."`
+	Replace        bool            `group:"Backup" help:"Delete the gateway's streams that exist, with all that they hold. Without it nothing is restored while there is one."`
+	StreamReplicas int             `default:"0" min:"0" max:"5" group:"Backup" help:"NATS servers that hold a copy of each restored stream; 0: as many as when the backup was taken."`
+}
+
+const (
+	// settled is how long streams that were deleted are left alone: a server takes
+	// one out of its list before it has removed it.
+	settled = 5 * time.Second
+	// concurrentMoves are writes of cursors under way.
+	concurrentMoves = 64
+)
+
+// RunRestore restores a backup. No node of the gateway may be running.
+func RunRestore(ctx context.Context, cfg RestoreConfig, logger *slog.Logger) error {
+	names, err := Names(cfg.BackupDir)
+	if err != nil {
+		return err
+	}
+	if len(names) == 0 {
+		return fmt.Errorf("there is no complete backup in %s", cfg.BackupDir)
+	}
+	name := names[0]
+	if cfg.Backup != "" {
+		name = cfg.Backup
+	}
+	if !slices.Contains(names, name) {
+		return fmt.Errorf("there is no backup %q in %s, expected one of %s", name, cfg.BackupDir, strings.Join(names, ", "))
+	}
+	conn, err := connect(ctx, cfg.NATS, "gateway-restore", logger)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	r := &restoration{js: conn.JS, dir: filepath.Join(cfg.BackupDir, name), replicas: cfg.StreamReplicas, logger: logger}
+	if r.manifest, err = Read(r.dir); err != nil {
+		return fmt.Errorf("backup %s: %w", name, err)
+	}
+	logger.Info("restoring", "backup", name, "age", time.Since(r.manifest.Ended).Round(time.Second), "streams", len(r.manifest.Streams))
+	return r.run(ctx, cfg.Replace)
+}
+
+// restoration is a backup that is being restored.
+type restoration struct {
+	js       jetstream.JetStream
+	dir      string
+	manifest Manifest
+	replicas int // 0: as in the backup
+	logger   *slog.Logger
+}
+
+func (r *restoration) run(ctx context.Context, replace bool) error {
+	began := time.Now()
+	if err := r.makeRoom(ctx, replace); err != nil {
+		return err
+	}
+	for _, s := range r.manifest.Streams {
+		if err := r.restoreStream(ctx, s.Name); err != nil {
+			if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
+				err = fmt.Errorf("somebody has created it meanwhile: stop all routers, edges and bridges, and try again with REPLACE: %w", err)
+			}
+			return fmt.Errorf("restore stream %s: %w", s.Name, err)
+		}
+	}
+	kept, reset, err := r.beginEpochs(ctx)
+	if err != nil {
+		return err
+	}
+	r.logger.Info("restored", "streams", len(r.manifest.Streams), "messages", r.manifest.Messages(), "cursors", kept, "cursors_reset", reset,
+		"took", time.Since(began).Round(time.Millisecond))
+	return nil
+}
+
+// makeRoom makes sure that none of the gateway's streams exists, whether it is
+// in the backup or not.
+func (r *restoration) makeRoom(ctx context.Context, replace bool) error {
+	var there []string
+	list := r.js.StreamNames(ctx)
+	for name := range list.Name() {
+		if slices.Contains(inOrder(len(r.manifest.Epochs)), name) {
+			there = append(there, name)
+		}
+	}
+	if err := list.Err(); err != nil {
+		return fmt.Errorf("list the streams: %w", err)
+	}
+	if len(there) == 0 {
+		return nil
+	}
+	if !replace {
+		return fmt.Errorf("%d of the gateway's streams exist, such as %s: what they hold is lost with REPLACE, and nothing is restored without", len(there), there[0])
+	}
+	for _, name := range there {
+		if err := r.js.DeleteStream(ctx, name); err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
+			return fmt.Errorf("delete stream %s: %w", name, err)
+		}
+	}
+	r.logger.Warn("streams deleted", "streams", len(there))
+	pause(ctx, settled)
+	return ctx.Err()
+}
+
+func (r *restoration) restoreStream(ctx context.Context, name string) error {
+	text, err := os.ReadFile(filepath.Join(r.dir, name, descriptionFile))
+	if err != nil {
+		return err
+	}
+	var d snapshot.Description
+	if err := json.Unmarshal(text, &d); err != nil {
+		return fmt.Errorf("%s: %w", descriptionFile, err)
+	}
+	if d.Config, err = withReplicas(d.Config, r.replicas); err != nil {
+		return fmt.Errorf("%s: %w", descriptionFile, err)
+	}
+	data, err := os.Open(filepath.Join(r.dir, name, dataFile))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = data.Close() }()
+	return snapshot.Restore(ctx, r.js.Conn(), name, d, data)
+}
+
+// withReplicas changes one setting of a stream's and leaves the others, also
+// those that this program does not know.
+func withReplicas(config json.RawMessage, replicas int) (json.RawMessage, error) {
+	if replicas == 0 {
+		return config, nil
+	}
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(config, &fields); err != nil {
+		return nil, err
+	}
+	text, err := json.Marshal(replicas)
+	if err != nil {
+		return nil, err
+	}
+	fields["num_replicas"] = text
+	return json.Marshal(fields)
+}
+
+// beginEpochs begins a new epoch of each partition: sequences after those of the
+// backup are used again, and what a client or a node remembers of them must
+// mean nothing. Cursors and checkpoints of the backup, which are not ahead of its
+// log, are taken over into the new epoch. It returns how many cursors were, and
+// how many were not.
+func (r *restoration) beginEpochs(ctx context.Context) (kept, reset int64, err error) {
+	for p := range event.Partition(len(r.manifest.Epochs)) {
+		before := r.manifest.Epochs[p]
+		epoch, last, err := eventlog.BeginEpoch(ctx, r.js, p, before, time.Now())
+		if err != nil {
+			return 0, 0, err
+		}
+		if err := eventlog.MoveCheckpoint(ctx, r.js, p, before, epoch); err != nil {
+			return 0, 0, err
+		}
+		m := mover{before: before, epoch: epoch, last: last}
+		if m.bucket, err = r.js.KeyValue(ctx, eventlog.CursorBucket(p)); err != nil {
+			return 0, 0, fmt.Errorf("cursors of partition %d: %w", p, err)
+		}
+		if err := m.run(ctx); err != nil {
+			return 0, 0, fmt.Errorf("cursors of partition %d: %w", p, err)
+		}
+		kept, reset = kept+m.kept.Load(), reset+m.reset.Load()
+	}
+	return kept, reset, nil
+}
+
+// mover takes the cursors of a partition over into another epoch.
+type mover struct {
+	bucket        jetstream.KeyValue
+	before, epoch eventlog.Epoch
+	last          uint64 // of the partition
+	kept, reset   atomic.Int64
+}
+
+func (m *mover) run(ctx context.Context) error {
+	all, err := m.bucket.WatchAll(ctx, jetstream.IgnoreDeletes())
+	if err != nil {
+		return err
+	}
+	defer func() { _ = all.Stop() }()
+	group, moving := errgroup.WithContext(ctx)
+	group.SetLimit(concurrentMoves)
+	for {
+		select {
+		case entry, ok := <-all.Updates():
+			if !ok {
+				return errors.Join(errors.New("the connection was lost"), group.Wait())
+			}
+			if entry == nil { // no more that were there
+				return group.Wait()
+			}
+			group.Go(func() error { return m.move(moving, entry) })
+		case <-moving.Done():
+			return group.Wait()
+		}
+	}
+}
+
+// move leaves a record alone that is of another epoch or cannot be read: in the
+// new epoch its sequences mean nothing.
+func (m *mover) move(ctx context.Context, entry jetstream.KeyValueEntry) error {
+	rec, err := cursor.Decode(entry.Value())
+	moved, ok := rec.Moved(m.epoch, m.last)
+	if err != nil || rec.Epoch != m.before || !ok {
+		m.reset.Add(1)
+		return nil
+	}
+	data, err := moved.Encode()
+	if err != nil {
+		return err
+	}
+	if _, err := m.bucket.Update(ctx, entry.Key(), data, entry.Revision()); err != nil {
+		return fmt.Errorf("key %s: %w", entry.Key(), err)
+	}
+	m.kept.Add(1)
+	return nil
+}
