@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/neolith/daemon-gateway/internal/e2e/cluster"
 	"github.com/neolith/daemon-gateway/internal/e2e/ledger"
+	"github.com/neolith/daemon-gateway/internal/e2e/traffic"
 	"github.com/neolith/daemon-gateway/internal/testserver"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
@@ -22,6 +24,15 @@ func (p *population) moveBehind(f *front) {
 	}
 }
 
+// newcomers are daemons that nobody has published anything for.
+func (f *front) newcomers(n int) []traffic.Profile {
+	all := make([]traffic.Profile, n)
+	for i := range all {
+		all[i] = f.seat(fmt.Sprintf("newcomer-%d", i), protocol.Path)
+	}
+	return all
+}
+
 // An edge is stopped without a word to the load balancer, which has to find out
 // by itself. Daemons that come before it has are tried elsewhere.
 func TestALoadBalancerHidesThatAnEdgeStopsOrDies(t *testing.T) {
@@ -31,11 +42,10 @@ func TestALoadBalancerHidesThatAnEdgeStopsOrDies(t *testing.T) {
 			t.Parallel()
 			w := startWorld(t, with(map[string]string{"DRAIN_PERIOD": "3s", "BALANCE_RATE": "0"}))
 			f := w.stand(file, testserver.NewCertificate(t, 1), neolith(t))
-			p := w.populate(55)
+			p := w.populate(40)
 			p.moveBehind(f)
 			seen := p.watch()
-			early, late := p.profiles()[:80], p.profiles()[80:]
-			p.start(early)
+			p.start(p.profiles())
 			l := p.load()
 			w.awaitMore(l, 500)
 
@@ -49,8 +59,8 @@ func TestALoadBalancerHidesThatAnEdgeStopsOrDies(t *testing.T) {
 			require.NoError(t, w.Edges[1].Start())
 			require.NoError(t, w.AwaitReady(w.ctx))
 			w.awaitUse(f, w.Edges[1])
-			p.start(late)
-			require.Equal(t, len(late), w.connections(w.Edges[1]), "those who come go to the edge with the fewest connections")
+			p.start(f.newcomers(30))
+			require.Equal(t, 30, w.connections(w.Edges[1]), "those who come go to the edge with the fewest connections")
 
 			require.NoError(t, l.end())
 			p.settle(ledger.Promise{})
