@@ -53,8 +53,7 @@ func secured(t *testing.T, settings map[string]string) (testserver.Certificate, 
 // rest of the host goes (host:port).
 func (w *world) stand(file string, c testserver.Certificate, neolith string, changes ...swap) *front {
 	w.t.Helper()
-	text, err := os.ReadFile(filepath.Join("..", "..", "deploy", "loadbalancer", file))
-	require.NoError(w.t, err)
+	text := deployed(w.t, "loadbalancer", file)
 	start, own := testserver.HAProxy, w.haproxySwaps
 	if strings.HasPrefix(file, "nginx") {
 		start, own = testserver.Nginx, w.nginxSwaps
@@ -71,7 +70,7 @@ func (w *world) stand(file string, c testserver.Certificate, neolith string, cha
 				swaps = append(swaps, swap{"http {\n", "http {\n" + temporaryFiles(b.Dir)})
 			}
 		}
-		configuration := string(text)
+		configuration := text
 		for _, s := range append(swaps, changes...) {
 			require.Contains(w.t, configuration, s.is, file)
 			configuration = strings.ReplaceAll(configuration, s.is, s.becomes)
