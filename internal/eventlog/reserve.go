@@ -77,14 +77,15 @@ func (l *Log) firstPartitionBytes(ctx context.Context, wanted int64) (int64, err
 			return 0, fmt.Errorf("%w: NATS cannot reserve even %s for each of %d partitions", ErrUnavailable, settings.ByteSize(minPartitionBytes), l.cfg.Partitions)
 		}
 	}
-	if bytes < wanted {
-		l.warnReduced(bytes, wanted)
-	}
 	_, err := ask(ctx, func(ctx context.Context) (uint64, error) {
 		return l.cluster.Create(ctx, partitionBytesKey, []byte(strconv.FormatInt(bytes, 10)))
 	})
 	if errors.Is(err, jetstream.ErrKeyExists) {
+		// Also one whose partitions took the room that this one did not find.
 		return 0, fmt.Errorf("%w: another node has just decided the size of the partitions", ErrUnavailable)
+	}
+	if err == nil && bytes < wanted {
+		l.warnReduced(bytes, wanted)
 	}
 	return bytes, wrap("record the size of the partitions", err)
 }
