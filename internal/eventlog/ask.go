@@ -11,7 +11,7 @@ import (
 
 // firstAsk is how long the first try of a question may take; each further one
 // may take half as long again.
-const firstAsk = 500 * time.Millisecond
+const firstAsk = 250 * time.Millisecond
 
 // ask puts a question until it is answered or ctx ends, with growing patience.
 // A cluster of servers that is electing a leader, or that is told to create and
@@ -19,7 +19,12 @@ const firstAsk = 500 * time.Millisecond
 // unanswered, so that to wait for one answer would cost the whole of ctx, long
 // after the leader is there. f must do no harm when done twice.
 func ask[T any](ctx context.Context, f func(context.Context) (T, error)) (T, error) {
-	for patience := firstAsk; ; patience += patience / 2 {
+	return askFor(ctx, firstAsk, f)
+}
+
+// askFor is ask with another patience for the first try.
+func askFor[T any](ctx context.Context, patience time.Duration, f func(context.Context) (T, error)) (T, error) {
+	for ; ; patience += patience / 2 {
 		bounded, cancel := context.WithTimeout(ctx, patience)
 		answer, err := f(bounded)
 		unanswered := err != nil && bounded.Err() != nil && ctx.Err() == nil &&

@@ -32,6 +32,16 @@ func TestClusterIsDisturbed(t *testing.T) {
 			leader.Kill()
 			return leader.Start
 		},
+		"its leader is stopped in order": func(_ *testing.T, c *testserver.Cluster, _ func() int) func() {
+			leader := c.StreamLeader(c.JetStream(), stream)
+			leader.Stop()
+			return leader.Start
+		},
+		"its leader leaves by lame duck mode": func(_ *testing.T, c *testserver.Cluster, _ func() int) func() {
+			leader := c.StreamLeader(c.JetStream(), stream)
+			leader.Leave()
+			return leader.Start
+		},
 		"its leader changes again and again": func(_ *testing.T, c *testserver.Cluster, _ func() int) func() {
 			js := c.JetStream()
 			for range 10 {

@@ -67,6 +67,35 @@ func TestPublishWhoseAnswerIsLostIsRepeatedAndStoredOnce(t *testing.T) {
 	stored(t, direct, "o", 1)
 }
 
+// Regression: a leader that leaves stores what it has taken and does not say so,
+// and the events behind it waited for the whole of the store timeout.
+func TestPublishIsRepeatedWhenNobodySaysThatItIsStored(t *testing.T) {
+	t.Parallel()
+	s, l := setup(t)
+	js := s.JetStream()
+	silent := func(yes bool) {
+		stream, err := js.Stream(t.Context(), event.StreamName(l.Partition("o")))
+		require.NoError(t, err)
+		cfg := stream.CachedInfo().Config
+		cfg.NoAck = yes
+		_, err = js.UpdateStream(t.Context(), cfg)
+		require.NoError(t, err)
+	}
+	n := 0
+	require.Eventually(t, func() bool {
+		silent(true)
+		acks := make(chan eventlog.Ack, 1)
+		go func() {
+			ack, _ := l.Publish(t.Context(), "o", strconv.Itoa(n), []byte("x"))
+			acks <- ack
+		}()
+		n++
+		stored(t, l, "o", n)
+		silent(false)
+		return (<-acks).Duplicate
+	}, waitTime, time.Millisecond)
+}
+
 // A disk that is slow delays acknowledgements: a publish waits within bounds,
 // and what comes of its repetitions is the first one's.
 func TestPublishThatIsAnsweredTooLateIsStoredOnce(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -22,6 +23,12 @@ const (
 	// delete it.
 	consumerInactive = 30 * time.Second
 	deleteTimeout    = time.Second
+	// newsTime is how long the news that a consumer is there may take to the
+	// server of this connection, longer than the answer that it was created.
+	newsTime, newsPoll = 500 * time.Millisecond, 10 * time.Millisecond
+	// leaveTime is how long a server that shuts down still takes consumers. It
+	// says that it does some 50 ms before it gives its streams to others.
+	leaveTime = 200 * time.Millisecond
 	// defaultFollowBatch is how many messages one pull asks for, and so how many
 	// wait in memory for a slow handler.
 	defaultFollowBatch = 256
@@ -37,6 +44,9 @@ const (
 	causeEnded  followCause = "ended"   // the server ended it
 	causeHandle followCause = "handler" // the handler failed
 )
+
+// errShutdown: the server of the consumer is about to shut down.
+var errShutdown = errors.New("the server leaves")
 
 var followCauses = []followCause{causeCreate, causeSilent, causeGap, causeEnded, causeHandle}
 
@@ -124,13 +134,28 @@ func (f *follower) consume(ctx, connection context.Context) (followCause, error)
 	if err != nil {
 		return causeCreate, err
 	}
+	known := time.Now().Add(newsTime)
 	for {
 		if err := f.log.nc.PublishRequest(f.log.api+"CONSUMER.MSG.NEXT."+f.stream+"."+f.consumer, inbox, request); err != nil {
 			return causeSilent, err
 		}
-		if cause, err := f.pull(ctx); err != nil {
+		switch cause, err := f.pull(ctx); {
+		case errors.Is(err, nats.ErrNoResponders) && time.Now().Before(known):
+			pause(ctx, newsPoll)
+		case errors.Is(err, errShutdown):
+			pause(ctx, leaveTime)
+			return cause, err
+		case err != nil:
 			return cause, err
 		}
+	}
+}
+
+// pause waits for a time, or until ctx ends.
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
 	}
 }
 
@@ -239,5 +264,9 @@ func pullStatus(msg *nats.Msg) (ended bool, err error) {
 	case statusNoResponders:
 		return true, nats.ErrNoResponders
 	}
-	return true, fmt.Errorf("%w: the server said %s %s", ErrUnavailable, code, description)
+	err = fmt.Errorf("%w: the server said %s %s", ErrUnavailable, code, description)
+	if description == "Server Shutdown" {
+		err = fmt.Errorf("%w: %w", errShutdown, err)
+	}
+	return true, err
 }

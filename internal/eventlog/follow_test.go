@@ -211,6 +211,23 @@ func TestFollowAsksAgainForItsConsumer(t *testing.T) {
 	require.Zero(t, f.restarts)
 }
 
+// Regression: the server of a router's connection may hear of a consumer after
+// the router. It was given up, and live delivery waited for the next one.
+func TestFollowAsksAgainWhenTheNewsOfItsConsumerIsNotThereYet(t *testing.T) {
+	t.Parallel()
+	s := testserver.NATS(t)
+	js := intercepted(t, s, "CONSUMER.MSG.NEXT.", func(m *nats.Msg) {
+		_ = m.RespondMsg(&nats.Msg{Header: nats.Header{"Status": {"503"}}})
+	})
+	l := open(t, js, config())
+	p := l.Partition("o")
+	sequence := publish(t, l, "o", "e", "x")
+	f := follow(t, l, p, 1)
+	f.until(t, sequence)
+	require.NoError(t, f.stop())
+	require.Zero(t, f.restarts)
+}
+
 // Regression: a NATS server that shuts down ends its consumers, and the request
 // to delete one was not answered while the others elected a leader: live
 // delivery waited for it for a second.

@@ -91,6 +91,13 @@ func sequences(page eventlog.Page) []uint64 {
 // with a certain part unanswered, as servers do that elect a leader.
 func electing(t *testing.T, s *testserver.NATSServer, part string) jetstream.JetStream {
 	t.Helper()
+	return intercepted(t, s, part, func(*nats.Msg) {})
+}
+
+// intercepted returns a JetStream of which the first request of each subject
+// with a certain part does not get to the server.
+func intercepted(t *testing.T, s *testserver.NATSServer, part string, instead func(*nats.Msg)) jetstream.JetStream {
+	t.Helper()
 	js := s.JetStream()
 	var ignored sync.Map
 	_, err := js.Conn().Subscribe("ELECTING.>", func(m *nats.Msg) {
@@ -99,6 +106,7 @@ func electing(t *testing.T, s *testserver.NATSServer, part string) jetstream.Jet
 			subject = "$JS.API." + subject
 		}
 		if _, again := ignored.LoadOrStore(subject, true); !again && strings.Contains(subject, part) {
+			instead(m)
 			return
 		}
 		_ = js.Conn().PublishMsg(&nats.Msg{Subject: subject, Reply: m.Reply, Header: m.Header, Data: m.Data})

@@ -14,16 +14,21 @@ import (
 var errStoodStill = errors.New("the consumer yields nothing while the partition grows")
 
 // healthy is for how long a consumer must have worked for its next failure to
-// be retried at once.
+// be retried almost at once.
 const healthy = 10 * time.Second
 
-// longestFollowRetry is short because live delivery waits for it.
-const longestFollowRetry = 500 * time.Millisecond
+// firstFollowRetry and longestFollowRetry, up to which it doubles, are short
+// because live delivery waits for them. The first is not none: a connection that
+// is lost needs a moment until it is there again.
+const (
+	firstFollowRetry   = 20 * time.Millisecond
+	longestFollowRetry = 500 * time.Millisecond
+)
 
 // follow keeps a consumer of the run's own on the partition, contiguous over
 // its restarts: each begins behind the last message that was handed on.
 func (r *run) follow(ctx context.Context) error {
-	delay := r.timing.retry
+	delay := firstFollowRetry
 	for {
 		began := time.Now()
 		err := r.verify(ctx)
@@ -43,7 +48,7 @@ func (r *run) follow(ctx context.Context) error {
 		r.metrics.resets.WithLabelValues(string(cause)).Inc()
 		r.logger.Warn("consumer ended, making it anew", "from", r.fed.Load()+1, "error", err)
 		if time.Since(began) > healthy {
-			delay = r.timing.retry
+			delay = firstFollowRetry
 		}
 		if !pause(ctx, delay) {
 			return nil

@@ -223,6 +223,10 @@ func (n *ClusterNode) Kill() { n.end(os.Kill) }
 // Stop ends the server in order (SIGTERM).
 func (n *ClusterNode) Stop() { n.end(syscall.SIGTERM) }
 
+// Leave ends the server by its lame duck mode: it gives its streams to others
+// first, and closes its clients' connections last, one after the other.
+func (n *ClusterNode) Leave() { n.end(syscall.SIGUSR2) }
+
 // Pause has the server stand still (SIGSTOP): connections stay and nobody answers.
 func (n *ClusterNode) Pause() { n.tell(syscall.SIGSTOP) }
 
@@ -268,6 +272,7 @@ server_name: %s
 listen: "%s"
 http: "%s"
 jetstream { store_dir: "%s", max_file_store: 1TB }
+lame_duck_grace_period: 100ms
 cluster { name: test, listen: "%s", routes: [ %s ] }
 `, n.name, address(n.client), address(n.admin), filepath.Join(n.dir, "js"), address(n.routes), routes)
 	if err := os.WriteFile(n.configFile(), []byte(text), 0o600); err != nil {

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -72,6 +73,11 @@ type Ack struct {
 	Duplicate bool
 }
 
+// electionPoll is how soon a partition that has no leader is tried again, and
+// electionPolls how often. A leader that leaves in order is followed by the next
+// one within milliseconds.
+const electionPoll, electionPolls = 25 * time.Millisecond, 20
+
 // Publish stores an event and returns when it is stored. It waits for as long as
 // ctx says, and at most 5 s (jetstream.WithDefaultTimeout) where ctx has no
 // deadline. What is wrong with an invalid event is an *event.InvalidError; see
@@ -101,7 +107,8 @@ func (p *Publisher) PublishJSON(ctx context.Context, body []byte) (Ack, error) {
 	msg := nats.NewMsg(event.Subject(partition, token))
 	msg.Header.Set(jetstream.MsgIDHeader, event.MessageID(token, e.ID))
 	msg.Data = body
-	ack, err := p.js.PublishMsg(ctx, msg, jetstream.WithExpectStream(event.StreamName(partition)))
+	ack, err := p.js.PublishMsg(ctx, msg, jetstream.WithExpectStream(event.StreamName(partition)),
+		jetstream.WithRetryWait(electionPoll), jetstream.WithRetryAttempts(electionPolls))
 	if err != nil {
 		return Ack{}, fmt.Errorf("publish event %q to partition %d: %w", e.ID, partition, classify(err))
 	}
