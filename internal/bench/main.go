@@ -9,6 +9,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"os/signal"
 	"time"
@@ -18,9 +19,13 @@ import (
 
 type options struct {
 	daemons, events, idle int
-	rate                  int
+	rate, beating         int
 	duration, limit       time.Duration
+	only                  string
 }
+
+// usualInterval of heartbeats is the default: they cost next to nothing.
+const usualInterval = 30 * time.Second
 
 func main() {
 	var o options
@@ -29,6 +34,8 @@ func main() {
 	flag.IntVar(&o.rate, "rate", 500, "events a second of the latency run; a second one has four times as many")
 	flag.DurationVar(&o.duration, "duration", 10*time.Second, "length of a latency run")
 	flag.IntVar(&o.idle, "idle", 5000, "idle connections of the memory run, all on one edge")
+	flag.IntVar(&o.beating, "beating", 1000, "daemons with a heartbeat each second")
+	flag.StringVar(&o.only, "only", "", "measure only one of log, redis, latency, idle, heartbeats")
 	flag.DurationVar(&o.limit, "limit", 8*time.Minute, "the whole run ends after this time")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -55,31 +62,36 @@ func run(ctx context.Context, o options) error {
 	}
 	results := newTable(os.Stdout)
 	for _, m := range []struct {
-		name    string
-		measure func(context.Context, *bench, options, *table) error
+		name     string
+		measure  func(context.Context, *bench, options, *table) error
+		interval time.Duration // of heartbeats
 	}{
-		{"log", throughputFromLog},
-		{"redis", throughputFromRedis},
-		{"latency", latency},
-		{"idle", idle},
+		{"log", throughputFromLog, usualInterval},
+		{"redis", throughputFromRedis, usualInterval},
+		{"latency", latency, usualInterval},
+		{"idle", idle, usualInterval},
+		{"heartbeats", heartbeats, time.Second},
 	} {
+		if o.only != "" && o.only != m.name {
+			continue
+		}
 		fmt.Printf("measuring: %s…\n", m.name)
-		if err := withCluster(ctx, binaries, m.name, dir, func(b *bench) error { return m.measure(ctx, b, o, results) }); err != nil {
+		change := map[string]string{"WS_HEARTBEAT_INTERVAL": m.interval.String()}
+		if err := withCluster(ctx, binaries, m.name, dir, change, func(b *bench) error { return m.measure(ctx, b, o, results) }); err != nil {
 			return fmt.Errorf("%s: %w", m.name, err)
 		}
 	}
 	return results.print()
 }
 
-func withCluster(ctx context.Context, binaries cluster.Binaries, name, dir string, measure func(*bench) error) error {
+func withCluster(ctx context.Context, binaries cluster.Binaries, name, dir string, change map[string]string, measure func(*bench) error) error {
 	dir, err := os.MkdirTemp(dir, name)
 	if err != nil {
 		return err
 	}
-	c, err := cluster.New(cluster.Config{
-		Binaries: binaries, Dir: dir, Edges: 2,
-		Settings: map[string]string{"LOG_LEVEL": "warn", "RATE_MESSAGES_PER_MINUTE": "100000"},
-	})
+	settings := map[string]string{"LOG_LEVEL": "warn", "RATE_MESSAGES_PER_MINUTE": "100000"}
+	maps.Copy(settings, change)
+	c, err := cluster.New(cluster.Config{Binaries: binaries, Dir: dir, Edges: 2, Settings: settings})
 	if err != nil {
 		return err
 	}

@@ -152,7 +152,7 @@ func (w *world) awaitCopies() {
 func TestARollingRestartOfEverythingShowsDaemonsOnlyReconnects(t *testing.T) {
 	const drainPeriod = 2 * time.Second
 	w := startWorld(t, func(cfg *cluster.Config) {
-		cfg.NATS = 3
+		cfg.NATS, cfg.Binaries = 3, from
 		cfg.Settings = map[string]string{"STREAM_REPLICAS": "3", "DRAIN_PERIOD": drainPeriod.String(), "BALANCE_RATE": "0"}
 	})
 	p := w.populate(100)
@@ -162,8 +162,9 @@ func TestARollingRestartOfEverythingShowsDaemonsOnlyReconnects(t *testing.T) {
 	l := p.load()
 	w.awaitMore(l, 500)
 
-	restart := func(process *cluster.Process, ready func() error) {
+	restart := func(process *cluster.Process, program string, ready func() error) {
 		t.Helper()
+		process.Replace(program)
 		began := time.Now()
 		require.NoError(t, process.Stop(w.ctx), "it ends in order, with exit code 0")
 		ended := time.Since(began)
@@ -175,19 +176,22 @@ func TestARollingRestartOfEverythingShowsDaemonsOnlyReconnects(t *testing.T) {
 	for _, e := range w.Edges {
 		require.NoError(t, lb.TakeOut(w.ctx, host(e)))
 		held := lb.Connections(host(e))
-		restart(e.Process, func() error { return w.AwaitReady(w.ctx) })
+		restart(e.Process, to.Edge, func() error { return w.AwaitReady(w.ctx) })
 		lb.PutIn(host(e))
 		delays := seen.take()
 		t.Logf("%s held %d daemons", e.Name(), held)
 		require.Len(t, delays, held, "each of its daemons is asked, and no other one")
 		requireSpread(t, delays, drainPeriod)
 	}
-	for _, n := range slices.Concat(w.Routers, w.Bridges) {
-		restart(n.Process, func() error { return w.AwaitReady(w.ctx) })
+	for _, n := range w.Routers {
+		restart(n.Process, to.Router, func() error { return w.AwaitReady(w.ctx) })
+	}
+	for _, n := range w.Bridges {
+		restart(n.Process, to.Bridge, func() error { return w.AwaitReady(w.ctx) })
 	}
 	for _, s := range w.NATS {
 		w.awaitCopies()
-		restart(s.Process, func() error { return s.AwaitReady(w.ctx) })
+		restart(s.Process, to.NATS, func() error { return s.AwaitReady(w.ctx) })
 	}
 	require.NoError(t, w.AwaitReady(w.ctx))
 	w.awaitMore(l, 500)

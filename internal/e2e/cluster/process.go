@@ -16,13 +16,14 @@ import (
 // Process is a program that can be started again and again. Its output is
 // appended to one file over all starts. Methods may be called at the same time.
 type Process struct {
-	name string
-	path string
-	args []string
-	env  []string
-	log  string // file
+	name   string
+	prefix []string // see Place.Command
+	args   []string
+	env    []string
+	log    string // file
 
 	mu      sync.Mutex
+	program string
 	current *execution // nil before the first start
 }
 
@@ -33,9 +34,8 @@ type execution struct {
 	code  int           // exit code, -1 for a signal; read after ended
 }
 
-func newProcess(name, dir string, place Place, path string, args, env []string) *Process {
-	command := slices.Concat(place.Command, []string{path}, args)
-	return &Process{name: name, path: command[0], args: command[1:], env: env, log: filepath.Join(dir, name+".log")}
+func newProcess(name, dir string, place Place, program string, args, env []string) *Process {
+	return &Process{name: name, prefix: place.Command, program: program, args: args, env: env, log: filepath.Join(dir, name+".log")}
 }
 
 // Name is the process's name within its cluster, such as "edge-2".
@@ -43,6 +43,14 @@ func (p *Process) Name() string { return p.name }
 
 // LogFile holds all that the process has written.
 func (p *Process) LogFile() string { return p.log }
+
+// Replace has the process run another program from its next start on, such as
+// another version.
+func (p *Process) Replace(program string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.program = program
+}
 
 // Start starts the process; a running one is left alone.
 func (p *Process) Start() error {
@@ -57,7 +65,8 @@ func (p *Process) Start() error {
 	}
 	// The child has its own descriptor once it is started.
 	defer func() { _ = out.Close() }()
-	cmd := exec.Command(p.path, p.args...)
+	command := slices.Concat(p.prefix, []string{p.program}, p.args)
+	cmd := exec.Command(command[0], command[1:]...)
 	cmd.Env, cmd.Stdout, cmd.Stderr = p.env, out, out
 	endWithParent(cmd)
 	if err := cmd.Start(); err != nil {
