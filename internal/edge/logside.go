@@ -258,8 +258,9 @@ func (l *logSide) checkPartition(p event.Partition) {
 }
 
 // spreadAfterReconnect is over how long the questions after a reconnect to NATS
-// are spread.
-const spreadAfterReconnect = 5 * time.Second
+// are spread: an event that was lost, with none behind it that shows the gap,
+// waits for them.
+const spreadAfterReconnect = time.Second
 
 // runReconnects asks for all connections at once, spread over some seconds,
 // each time that NATS has come back: what was forwarded meanwhile is lost.

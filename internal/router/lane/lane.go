@@ -179,6 +179,14 @@ func (l *Lane) Receipt(id BatchID, outcome Outcome) {
 	case outcome == TimedOut && b.send.Attempt == 1:
 		l.lag(o)
 		l.send(b)
+	case outcome == NoResponders:
+		// What the edge has not answered was under way when it lost its
+		// connection, and hints wait for the last of it.
+		for _, lost := range slices.Clone(o.inflight) {
+			l.close(lost)
+			o.miss(lost)
+		}
+		l.lag(o)
 	default:
 		l.close(b)
 		o.miss(b)

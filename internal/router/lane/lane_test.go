@@ -195,6 +195,31 @@ func TestNobodyWaitsForALaggingEdge(t *testing.T) {
 	require.EqualValues(t, 11, f.Checkpoint(), "12 is still in flight")
 }
 
+// Regression: an edge that changed its NATS server was back within milliseconds,
+// and its daemons waited until what was lost meanwhile had timed out.
+func TestEdgeThatIsNotThereHasLostAllThatItDidNotAnswer(t *testing.T) {
+	t.Parallel()
+	f := newFixture(nil)
+	f.holds["a"], f.holds["b"] = []string{"x"}, []string{"x"}
+	f.Event(message(11, "a"))
+	f.Flush()
+	f.Event(message(12, "b"))
+	f.Flush()
+	sent := f.sends(t)
+	require.Len(t, sent, 2)
+	f.Receipt(sent[1].ID, NoResponders)
+	require.EqualValues(t, 10, f.Checkpoint())
+	f.tick(firstRetry)
+	hints := f.sends(t)
+	require.Len(t, hints, 1)
+	require.Len(t, hints[0].Batch.Hints, 2)
+	f.Receipt(sent[0].ID, Received)
+	require.EqualValues(t, 10, f.Checkpoint(), "the hints tell what was received")
+	f.Receipt(hints[0].ID, Received)
+	require.EqualValues(t, 12, f.Checkpoint())
+	require.True(t, f.Idle())
+}
+
 func TestRetriesOfHintsBackOff(t *testing.T) {
 	t.Parallel()
 	f := newFixture(nil)
