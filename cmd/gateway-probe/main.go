@@ -1,19 +1,34 @@
 // Command gateway-probe tries a running gateway end to end: it connects to an
 // edge as a daemon, publishes an event on Redis as Neolith does, and ends well
-// when the event has come back over the WebSocket. `helm test` runs it.
+// when the event has come back over the WebSocket. `helm test` runs it. With
+// DAEMONS it tries the gateway under load instead, see deploy/verify.
 package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 
 	"github.com/neolith/daemon-gateway/internal/probe"
 	"github.com/neolith/daemon-gateway/internal/settings"
+	"github.com/neolith/daemon-gateway/internal/trial"
 )
 
 func main() {
-	var cfg probe.Config
-	os.Exit(settings.Main("gateway-probe", "Tries a running gateway end to end, once.", &cfg, func(ctx context.Context) error {
-		return probe.Run(ctx, cfg, cfg.Logger(os.Stderr))
-	}))
+	var cfg trial.Config
+	os.Exit(settings.Main("gateway-probe", trial.Description, &cfg, func(ctx context.Context) error { return run(ctx, cfg) }))
+}
+
+func run(ctx context.Context, cfg trial.Config) error {
+	logger := cfg.Probe.Logger(os.Stderr)
+	switch {
+	case cfg.Step != "" || cfg.Finish:
+		answer, err := trial.Tell(ctx, cfg)
+		fmt.Print(answer)
+		return err
+	case cfg.Daemons > 0:
+		return trial.Run(ctx, cfg, os.Stdout, logger)
+	default:
+		return probe.Run(ctx, cfg.Probe, logger)
+	}
 }

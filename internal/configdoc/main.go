@@ -10,9 +10,9 @@ import (
 	"github.com/neolith/daemon-gateway/internal/bridge"
 	"github.com/neolith/daemon-gateway/internal/devcluster"
 	"github.com/neolith/daemon-gateway/internal/edge"
-	"github.com/neolith/daemon-gateway/internal/probe"
 	"github.com/neolith/daemon-gateway/internal/router"
 	"github.com/neolith/daemon-gateway/internal/settings"
+	"github.com/neolith/daemon-gateway/internal/trial"
 )
 
 func main() {
@@ -20,7 +20,7 @@ func main() {
 		settings.Program{Name: "edge", Description: "Holds the daemons' WebSockets and delivers their events.", Config: &edge.Config{}},
 		settings.Program{Name: "router", Description: "Moves events from the log to the edges that hold their orchestrators.", Config: &router.Config{}},
 		settings.Program{Name: "publisher-bridge", Description: "Stores in the event log what Neolith publishes on Redis.", Config: &bridge.Config{}},
-		settings.Program{Name: "gateway-probe", Description: "Tries a running gateway end to end, once.", Config: &probe.Config{}},
+		settings.Program{Name: "gateway-probe", Description: trial.Description, Config: &trial.Config{}},
 		settings.Program{Name: "gateway-backup", Description: "Takes a backup of the gateway's streams, while it runs.", Config: &backup.Config{}},
 		settings.Program{Name: "gateway-restore", Description: "Restores a backup of the gateway's streams, while no node of it runs.", Config: &backup.RestoreConfig{}},
 		settings.Program{Name: "devcluster", Description: "Runs a whole cluster in one process, for trying it out.", Config: &devcluster.Config{}},

@@ -36,8 +36,8 @@ type Config struct {
 	RedisChannel    string       `help:"Channel to publish on, one that the bridges listen to." default:"daemon:events" group:"Redis"`
 }
 
-// redis is the same as the bridges' configuration.
-func (c Config) redis() bridge.RedisConfig {
+// Redis is the same as the bridges' configuration.
+func (c Config) Redis() bridge.RedisConfig {
 	return bridge.RedisConfig{
 		RedisURL: c.RedisURL, RedisAddrs: c.RedisAddrs, RedisMasterName: c.RedisMasterName, RedisChannels: []string{c.RedisChannel},
 	}
@@ -59,7 +59,7 @@ func (c Config) Validate(report func(setting, problem string)) {
 	if c.RedisChannel == "" {
 		report("REDIS_CHANNEL", "expected the channel to publish on")
 	}
-	c.redis().Validate(report)
+	c.Redis().Validate(report)
 }
 
 // Run connects, publishes one event and waits until it has been delivered. The
@@ -68,7 +68,7 @@ func Run(ctx context.Context, cfg Config, logger *slog.Logger) error {
 	expired := fmt.Errorf("not delivered within %v", cfg.Timeout)
 	ctx, cancel := context.WithTimeoutCause(ctx, cfg.Timeout, expired)
 	defer cancel()
-	redis, err := bridge.NewRedisClient(cfg.redis())
+	redis, err := bridge.NewRedisClient(cfg.Redis())
 	if err != nil {
 		return err
 	}
