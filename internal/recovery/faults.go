@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/neolith/daemon-gateway/internal/e2e/cluster"
@@ -21,6 +22,7 @@ const (
 	kill      action = iota // killed, and down until the measurement is over
 	rekill                  // killed, and started again at once, as a supervisor does
 	restart                 // ended in order, and started again
+	leave                   // a NATS server that leaves by its lame duck mode, and is started again
 	freeze                  // paused until the measurement is over
 	untouched               // nothing
 )
@@ -48,7 +50,8 @@ func faults() []fault {
 		{"edge-restarted", "an edge is restarted in order", restart, oneEdge},
 		{"router-restarted", "a router is restarted in order", restart, oneRouter},
 		{"bridge-restarted", "a bridge is restarted in order", restart, oneBridge},
-		{"nats-restarted", "the NATS server that leads most partitions is restarted in order", restart, leader},
+		{"nats-restarted", "the NATS server that leads most partitions is restarted in order, by lame duck mode", leave, leader},
+		{"nats-terminated", "the NATS server that leads most partitions is ended by SIGTERM and started again", restart, leader},
 		{"all-routers-restarted", "all routers are restarted in order, at once", restart, allOf(routers)},
 	}
 }
@@ -146,7 +149,8 @@ func (w *world) leaderOf(ctx context.Context, p event.Partition) (string, error)
 }
 
 // stopLimit is how long a process may take to end in order; more than
-// SHUTDOWN_TIMEOUT.
+// SHUTDOWN_TIMEOUT, and than a NATS server takes to close its connections in
+// lame duck mode: 10 s and up to 1 s for each.
 const stopLimit = 40 * time.Second
 
 // strike does it to all targets side by side and returns when it is done: what
@@ -176,17 +180,27 @@ func (f fault) hit(ctx context.Context, p *cluster.Process) error {
 	case rekill:
 		p.Kill()
 	case restart:
-		ctx, cancel := context.WithTimeout(ctx, stopLimit)
-		defer cancel()
-		if err := p.Terminate(); err != nil {
+		if err := end(ctx, p, syscall.SIGTERM); err != nil {
 			return err
 		}
-		// Not its exit code: a NATS server that was asked to end says 1.
-		if _, err := p.Wait(ctx); err != nil {
+	case leave:
+		if err := end(ctx, p, syscall.SIGUSR2); err != nil {
 			return err
 		}
 	}
 	return p.Start()
+}
+
+// end asks a process to end and waits until it has.
+func end(ctx context.Context, p *cluster.Process, how syscall.Signal) error {
+	ctx, cancel := context.WithTimeout(ctx, stopLimit)
+	defer cancel()
+	if err := syscall.Kill(p.ID(), how); err != nil {
+		return fmt.Errorf("end %s: %w", p.Name(), err)
+	}
+	// Not its exit code: a NATS server that was asked to end says 1.
+	_, err := p.Wait(ctx)
+	return err
 }
 
 // choose returns the faults whose names match one of a list of patterns.
