@@ -123,32 +123,3 @@ func TestTheProgramsAcceptTheirSettings(t *testing.T) {
 		}
 	})
 }
-
-// The chart sets every setting itself or lets the operator set it, so that a
-// new one cannot be forgotten.
-func TestEverySettingCanBeGiven(t *testing.T) {
-	t.Parallel()
-	known, err := Programs()
-	require.NoError(t, err)
-	own := map[string]bool{}
-	for _, name := range []string{"everything", "production"} {
-		values, err := Values(examples()[name]...)
-		require.NoError(t, err)
-		c := install(t, values)
-		for tier, d := range c.tiers() {
-			names, _ := c.environment(d.Spec.Template.Spec.Containers[0])
-			for _, name := range names {
-				own[tier+" "+name] = true
-			}
-		}
-	}
-	// Given as a file, or not wanted in a pod.
-	unused := []string{"LISTEN_ADDR", "GOSSIP_KEYS", "GOSSIP_INSECURE", "DAEMON_JWT_SECRET", "DAEMON_JWT_SECRET_PREVIOUS", "DATABASE_URL"}
-	for tier, program := range Tiers {
-		for _, s := range known[program] {
-			if Owned(s.Name) && !contains(unused, s.Name) {
-				require.True(t, own[tier+" "+s.Name], "%s: the chart keeps %s for itself and never sets it", tier, s.Name)
-			}
-		}
-	}
-}

@@ -78,18 +78,6 @@ func indented(value any) ([]byte, error) {
 	return b.Bytes(), err
 }
 
-// durations and byte sizes as the programs read them.
-const (
-	durationPattern = `^([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+$`
-	bytesPattern    = `^[0-9]+ ?([KMGT]i?B)?$`
-)
-
-var valuePatterns = map[string]string{
-	"duration":       durationPattern,
-	"duration or ms": `^([0-9]+|([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+)$`,
-	"bytes":          bytesPattern,
-}
-
 // settingSchema is what a setting may be in a values file. What it cannot
 // express the program itself refuses at its start.
 func settingSchema(s Setting) map[string]any {
@@ -99,29 +87,21 @@ func settingSchema(s Setting) map[string]any {
 		schema["type"] = "boolean"
 	case s.Type == "number":
 		schema["type"] = "integer"
-		maps.Copy(schema, bounds(s.Meaning))
+		maps.Copy(schema, bounds(s))
 	case strings.Contains(s.Type, " | "):
 		delete(schema, "type")
 		schema["enum"] = strings.Split(s.Type, " | ")
-	case valuePatterns[s.Type] != "":
-		schema["pattern"] = valuePatterns[s.Type]
-		if s.Type != "duration" {
-			schema["type"] = []string{"integer", "string"}
-		}
+	default:
+		maps.Copy(schema, written(s))
 	}
 	return schema
 }
 
-var boundsText = regexp.MustCompile(`A value (?:from (-?[0-9]+) to ([0-9]+)|of at least (-?[0-9]+))\.$`)
-
-// bounds reads the bounds of a number out of its description.
-func bounds(meaning string) map[string]any {
+// bounds are the bounds of a number.
+func bounds(s Setting) map[string]any {
 	found := map[string]any{}
-	match := boundsText.FindStringSubmatch(meaning)
-	if match == nil {
-		return found
-	}
-	for keyword, text := range map[string]string{"minimum": match[1] + match[3], "maximum": match[2]} {
+	least, most := s.Bounds()
+	for keyword, text := range map[string]string{"minimum": least, "maximum": most} {
 		if n, err := strconv.Atoi(text); err == nil {
 			found[keyword] = n
 		}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 )
 
@@ -52,4 +53,16 @@ func parseRow(line, group string) (Setting, error) {
 	return Setting{
 		Name: strings.Trim(cells[0], "`"), Type: cells[1], Default: strings.Trim(cells[2], "`"), Meaning: cells[3], Group: group,
 	}, nil
+}
+
+var boundsText = regexp.MustCompile(`A value (?:from (-?\w+) to (\w+)|of at least (-?\w+))\.$`)
+
+// Bounds are the smallest and the largest value as the description has them;
+// empty where there is none.
+func (s Setting) Bounds() (least, most string) {
+	match := boundsText.FindStringSubmatch(s.Meaning)
+	if match == nil {
+		return "", ""
+	}
+	return match[1] + match[3], match[2]
 }

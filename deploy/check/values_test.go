@@ -66,6 +66,15 @@ func TestWrongValuesAreRefusedByName(t *testing.T) {
 		"edge: {autoscaling: {enabled: true, minReplicas: 30}}":             "edge.autoscaling.minReplicas is over maxReplicas",
 		"ingress: {enabled: true}":                                          "ingress.enabled needs ingress.host",
 		"gateway: {enabled: true}":                                          "gateway.enabled needs gateway.parentRefs",
+		"edge: {settings: {WS_AUTH_TIMEOUT: 50ms}}":                         "at '/edge/settings/WS_AUTH_TIMEOUT': '50ms' does not match pattern",
+		"intake: {enabled: true}":                                           "intake.enabled needs API keys: give intake.existingSecret",
+		"intake: {enabled: true, apiKeys: {a: secret}}":                     "at '/intake/apiKeys/a': 'secret' does not match pattern",
+		"intake: {enabled: true, existingSecret: a, apiKeys: {a: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08}}": "intake.existingSecret cannot go with intake.apiKeys",
+		"intake: {ingress: {enabled: true, host: a}}":                                                                        "intake.ingress and intake.gateway need intake.enabled",
+		"intake: {enabled: true, existingSecret: a, ingress: {enabled: true}}":                                               "intake.ingress.enabled needs intake.ingress.host",
+		"intake: {enabled: true, existingSecret: a, gateway: {enabled: true}}":                                               "intake.gateway.enabled needs intake.gateway.parentRefs",
+		"{ingress: {enabled: true, host: a}, intake: {enabled: true, existingSecret: a, ingress: {enabled: true, host: a}}}": "intake.ingress.host must be another host than ingress.host",
+		"monitoring: {podMonitor: {enabled: true}, serviceMonitor: {enabled: true}}":                                         "cannot both be enabled",
 	} {
 		t.Run(change, func(t *testing.T) {
 			t.Parallel()
