@@ -98,12 +98,16 @@ func TestTheGatewayRunsInTheShadowTakesOverAndGivesBack(t *testing.T) {
 	// The other server has said OFFLINE after the gateway said ONLINE. Routers that
 	// start without a memory say it again.
 	f.says("OFFLINE")
+	f.join(orchestrators)
+	database.Execute(t, `update vps set status = 'ONLINE' where id = 'vp_10'`) // and forgotten by the other server
 	database.Execute(t, `delete from daemon_gateway.presence`)
 	for _, n := range w.Routers {
 		require.NoError(t, n.Stop(w.ctx))
 		require.NoError(t, n.Start())
 		require.NoError(t, w.AwaitReady(w.ctx))
 	}
+	f.shown("ONLINE", orchestrators+1)
+	database.Execute(t, `update vps set status = 'OFFLINE' where status <> 'OFFLINE' and id not in (select orchestrator_id from daemon_gateway.presence)`)
 	f.shown("ONLINE", orchestrators)
 
 	// They go back. The gateway does not say OFFLINE of daemons that are connected

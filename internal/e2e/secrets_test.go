@@ -232,7 +232,7 @@ func neolithFor(t *testing.T, p *population) *testserver.PostgresServer {
 	database.AddOrchestrators(t, all...)
 	database.Execute(t, `create role owner;
 		create schema daemon_gateway authorization owner;
-		grant select on vps, users, organizations to owner;
+		grant select on vps to owner;
 		grant update (status, updated_at) on vps to owner`)
 	return database
 }
