@@ -1,6 +1,7 @@
 package check
 
 import (
+	"cmp"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -29,6 +30,7 @@ func project(t *testing.T) *types.Project {
 	}
 	environment["GOSSIP_KEY"] = strings.TrimSpace(contents["gossip-keys"])
 	environment["DAEMON_JWT_SECRET"] = contents["jwt-secret"]
+	environment["API_KEY_SHA256"] = strings.Fields(contents["api-keys"])[1]
 	loaded, err := loader.LoadWithContext(t.Context(), types.ConfigDetails{
 		WorkingDir:  composeDir(),
 		ConfigFiles: []types.ConfigFile{{Filename: filepath.Join(composeDir(), "compose.yaml")}},
@@ -45,9 +47,16 @@ func TestTheComposeFileGivesTheProgramsSettingsThatTheyAccept(t *testing.T) {
 	dir, err := programs()
 	require.NoError(t, err)
 	var found []string
-	for _, service := range project(t).Services {
+	loaded := project(t)
+	for _, service := range loaded.Services {
 		if service.Image != "daemon-gateway:test" {
 			continue
+		}
+		// What are files of the container there are files of the test here.
+		here := map[string]string{}
+		for _, config := range service.Configs {
+			here[config.Target] = filepath.Join(t.TempDir(), config.Source)
+			require.NoError(t, os.WriteFile(here[config.Target], []byte(loaded.Configs[config.Source].Content), 0o600))
 		}
 		name := strings.TrimPrefix(service.Command[0], "/")
 		found = append(found, name)
@@ -58,7 +67,7 @@ func TestTheComposeFileGivesTheProgramsSettingsThatTheyAccept(t *testing.T) {
 		p := program{filepath.Join(dir, name), map[string]string{}}
 		for variable, value := range service.Environment {
 			require.Contains(t, settings, variable, service.Name)
-			p.environment[variable] = *value
+			p.environment[variable] = cmp.Or(here[*value], *value)
 		}
 		output, err := p.command(t.Context(), "--print-config").CombinedOutput()
 		require.NoError(t, err, "%s: %s", service.Name, output)

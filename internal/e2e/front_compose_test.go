@@ -26,7 +26,7 @@ func TestTheHAProxyOfTheComposeFileIsTheRecommendedOne(t *testing.T) {
 	require.Contains(t, sectionOf(recommended, "frontend daemons"), sectionOf(compose, "frontend daemons")[1], "the same paths are the gateway's")
 
 	b := testserver.HAProxy(t, func(b *testserver.LoadBalancer) string {
-		return strings.ReplaceAll(compose, "bind :8080", "bind "+b.Address)
+		return strings.NewReplacer("bind :8080", "bind "+b.Address, "bind :8081", "bind unix@"+filepath.Join(t.TempDir(), "intake")).Replace(compose)
 	})
 	for path, want := range map[string]int{"/": http.StatusNotFound, "/daemon/ws": http.StatusServiceUnavailable} {
 		resp, err := http.Get("http://" + b.Address + path)
