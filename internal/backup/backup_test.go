@@ -53,6 +53,13 @@ func (g *gateway) open() {
 	require.NoError(g.t, err)
 }
 
+func (g *gateway) configOf(stream string) jetstream.StreamConfig {
+	g.t.Helper()
+	s, err := g.js.Stream(g.t.Context(), stream)
+	require.NoError(g.t, err)
+	return s.CachedInfo().Config
+}
+
 // publish stores an event and returns where.
 func (g *gateway) publish(orchestrator event.Token, id string) uint64 {
 	g.t.Helper()
@@ -144,6 +151,9 @@ func TestWhatWasBackedUpIsRestoredIntoAnEmptyJetStream(t *testing.T) {
 	require.NoError(t, err)
 	require.EqualValues(t, 1, letters.CachedInfo().State.Msgs)
 	require.Equal(t, third, r.publish("o", "instead"), "sequences are used again")
+	for _, stream := range []string{event.StreamName(p), eventlog.DeadletterStream, eventlog.BucketStream(eventlog.CursorBucket(p))} {
+		require.Equal(t, g.configOf(stream), r.configOf(stream))
+	}
 }
 
 func TestCursorAheadOfTheRestoredLogMeansNothing(t *testing.T) {

@@ -1,11 +1,13 @@
 package backup
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -140,32 +142,40 @@ func (r *restoration) restoreStream(ctx context.Context, name string) error {
 	if err := json.Unmarshal(text, &d); err != nil {
 		return fmt.Errorf("%s: %w", descriptionFile, err)
 	}
-	if d.Config, err = withReplicas(d.Config, r.replicas); err != nil {
+	var change map[string]any
+	if r.replicas > 0 {
+		change = map[string]any{"num_replicas": r.replicas}
+	}
+	final, err := with(d.Config, change)
+	if err != nil {
 		return fmt.Errorf("%s: %w", descriptionFile, err)
+	}
+	if d.Config, err = with(final, map[string]any{"description": "Daemon gateway: being restored"}); err != nil {
+		return err
 	}
 	data, err := os.Open(filepath.Join(r.dir, name, dataFile))
 	if err != nil {
 		return err
 	}
 	defer func() { _ = data.Close() }()
-	return snapshot.Restore(ctx, r.js.Conn(), name, d, data)
+	if err := snapshot.Restore(ctx, r.js.Conn(), name, d, data); err != nil {
+		return err
+	}
+	// NATS 2.15 keeps in mind that the stream is to be restored until it is
+	// updated, and a server that joins with an empty disk would wait for that, and crash.
+	return snapshot.Request(ctx, r.js.Conn(), "$JS.API.STREAM.UPDATE."+name, final, &struct{}{})
 }
 
-// withReplicas changes one setting of a stream's and leaves the others, also
-// those that this program does not know.
-func withReplicas(config json.RawMessage, replicas int) (json.RawMessage, error) {
-	if replicas == 0 {
-		return config, nil
-	}
-	var fields map[string]json.RawMessage
-	if err := json.Unmarshal(config, &fields); err != nil {
+// with changes some settings of a stream's and leaves the others, also those that
+// this program does not know.
+func with(config json.RawMessage, change map[string]any) (json.RawMessage, error) {
+	var fields map[string]any
+	numbers := json.NewDecoder(bytes.NewReader(config))
+	numbers.UseNumber() // large ones stay exact
+	if err := numbers.Decode(&fields); err != nil {
 		return nil, err
 	}
-	text, err := json.Marshal(replicas)
-	if err != nil {
-		return nil, err
-	}
-	fields["num_replicas"] = text
+	maps.Copy(fields, change)
 	return json.Marshal(fields)
 }
 
