@@ -7,6 +7,8 @@ import (
 	"slices"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/neolith/daemon-gateway/pkg/event"
 )
 
 // finder returns a stream as its leader describes it: Log.stream, or Log.find
@@ -104,6 +106,24 @@ func (l *Log) ensureBucket(ctx context.Context, want jetstream.KeyValueConfig, m
 	}
 	l.logger.Info("bucket updated", "bucket", want.Bucket)
 	return nil
+}
+
+// ensureBuckets creates what is missing of the buckets that a partition needs:
+// when its stream was created anew, all of JetStream may have been lost.
+func (l *Log) ensureBuckets(ctx context.Context, p event.Partition) error {
+	for _, want := range l.cfg.buckets() {
+		if !slices.Contains([]string{ClusterBucket, CheckpointBucket, CursorBucket(p)}, want.Bucket) {
+			continue
+		}
+		_, err := l.find(ctx, BucketStream(want.Bucket))
+		if errors.Is(err, jetstream.ErrStreamNotFound) {
+			err = l.ensureBucket(ctx, want, false)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return l.recordPartitions(ctx)
 }
 
 // setupError tells what no waiting mends, and explains what NATS says in words

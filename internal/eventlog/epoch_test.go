@@ -109,6 +109,33 @@ func counter(t *testing.T, epoch eventlog.Epoch) uint64 {
 	return n
 }
 
+// A node that runs while all of JetStream is lost makes all of it anew: else the
+// log would take events, and nobody would be sent them.
+func TestLogThatIsLostAsAWholeIsCreatedAnewByWhoRuns(t *testing.T) {
+	t.Parallel()
+	s, l := setup(t)
+	told := run(t, l)
+	before := l.Epoch(0)
+	js := s.JetStream()
+	for name := range js.StreamNames(t.Context()).Name() {
+		require.NoError(t, js.DeleteStream(t.Context(), name))
+	}
+	for p := range event.Partition(l.Config().Partitions) {
+		require.Eventually(t, func() bool {
+			_, err := l.Refresh(t.Context(), p)
+			return err == nil
+		}, waitTime, 10*time.Millisecond)
+		_, err := js.KeyValue(t.Context(), eventlog.CursorBucket(p))
+		require.NoError(t, err)
+	}
+	require.True(t, l.Epoch(0).Newer(before))
+	require.Equal(t, l.Epoch(0), <-told)
+	epochs, err := eventlog.Epochs(t.Context(), js)
+	require.NoError(t, err, "the number of partitions is there again, too")
+	require.Equal(t, []eventlog.Epoch{l.Epoch(0), l.Epoch(1)}, epochs)
+	require.NoError(t, l.SaveCheckpoint(t.Context(), 0, eventlog.Checkpoint{Epoch: l.Epoch(0), Sequence: 1}))
+}
+
 func TestCheckpoints(t *testing.T) {
 	t.Parallel()
 	_, l := setup(t)

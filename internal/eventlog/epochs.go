@@ -156,7 +156,14 @@ func (l *Log) Refresh(ctx context.Context, p event.Partition) (State, error) {
 		epoch Epoch
 	)
 	err := l.request(ctx, func(ctx context.Context) (err error) {
-		info, epoch, err = l.ensurePartition(ctx, p, l.find)
+		info, err = l.ensureStream(ctx, l.cfg.partitionStream(p), l.find)
+		if err == nil && !l.Epoch(p).belongsTo(info.Created) {
+			err = l.ensureBuckets(ctx, p)
+		}
+		if err != nil {
+			return err
+		}
+		epoch, err = l.reconcileEpoch(ctx, p, info.Created)
 		return err
 	})
 	l.metrics.observe(opInfo, start, err)

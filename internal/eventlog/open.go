@@ -152,9 +152,15 @@ func (l *Log) setUpCluster(ctx context.Context, cfg jetstream.KeyValueConfig, op
 		return fmt.Errorf("open bucket %s: %w", ClusterBucket, err)
 	}
 	l.cluster = kv
+	return l.recordPartitions(ctx)
+}
+
+// recordPartitions writes down the number of partitions where nobody has done
+// so, and returns ErrPartitions where it is another.
+func (l *Log) recordPartitions(ctx context.Context) error {
 	want := strconv.Itoa(l.cfg.Partitions)
 	// Create, not Get: only the leader knows that the key is absent.
-	_, err = ask(ctx, func(ctx context.Context) (uint64, error) { return kv.Create(ctx, partitionsKey, []byte(want)) })
+	_, err := ask(ctx, func(ctx context.Context) (uint64, error) { return l.cluster.Create(ctx, partitionsKey, []byte(want)) })
 	if !errors.Is(err, jetstream.ErrKeyExists) {
 		return wrap("record the number of partitions", err)
 	}
@@ -169,24 +175,17 @@ func (l *Log) setUpCluster(ctx context.Context, cfg jetstream.KeyValueConfig, op
 }
 
 func (l *Log) setUpPartition(ctx context.Context, p event.Partition, manage bool) error {
-	info, _, err := l.ensurePartition(ctx, p, l.stream)
+	info, err := l.ensureStream(ctx, l.cfg.partitionStream(p), l.stream)
 	if err != nil {
+		return err
+	}
+	if _, err := l.reconcileEpoch(ctx, p, info.Created); err != nil {
 		return err
 	}
 	if err := l.adjustStream(ctx, info.Config, l.cfg.partitionStream(p), manage); err != nil {
 		return err
 	}
 	return l.ensureSentinel(ctx, p)
-}
-
-// ensurePartition makes sure of the stream and of its epoch.
-func (l *Log) ensurePartition(ctx context.Context, p event.Partition, find finder) (*jetstream.StreamInfo, Epoch, error) {
-	info, err := l.ensureStream(ctx, l.cfg.partitionStream(p), find)
-	if err != nil {
-		return nil, "", err
-	}
-	epoch, err := l.reconcileEpoch(ctx, p, info.Created)
-	return info, epoch, err
 }
 
 // ensureSentinel publishes the sentinel where it is missing. A full partition
