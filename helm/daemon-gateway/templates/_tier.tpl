@@ -1,4 +1,21 @@
 {{/*
+How many pods there are, where an autoscaler takes over from the chart: a number that the chart once set must stay, because Kubernetes
+reads a number that is taken out as 1, and would stop all other pods before the autoscaler notices. Nothing for an autoscaler that was there
+from the start: then helm rollback does not bring back the number of another day. Takes (list root tier).
+*/}}
+{{- define "gateway.keptReplicas" -}}
+{{- $root := index . 0 -}}
+{{- $name := printf "%s-%s" (include "gateway.fullname" $root) (index . 1) -}}
+{{- $found := lookup "apps/v1" "Deployment" $root.Release.Namespace $name -}}
+{{- if $found -}}
+{{- $new := not (lookup "autoscaling/v2" "HorizontalPodAutoscaler" $root.Release.Namespace $name) -}}
+{{- if or $new (eq (dig "metadata" "annotations" "daemon-gateway/replicas" "" $found) "kept") -}}
+{{ int $found.spec.replicas }}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/*
 The Deployment of a tier; takes (list root tier program).
 
 A rollout adds one pod, waits until it is ready and a while longer, and only then stops an old one. "A while" is the time that an
@@ -19,9 +36,15 @@ metadata:
   name: {{ include "gateway.fullname" $root }}-{{ $tier }}
   labels:
     {{- include "gateway.labels" $named | nindent 4 }}
+  {{- $scaled := dig "autoscaling" "enabled" false $values }}
+  {{- $kept := ternary (include "gateway.keptReplicas" $named) "" $scaled }}
+  {{- if $kept }}
+  annotations:
+    daemon-gateway/replicas: kept
+  {{- end }}
 spec:
-  {{- if not (dig "autoscaling" "enabled" false $values) }}
-  replicas: {{ $values.replicas }}
+  {{- if or $kept (not $scaled) }}
+  replicas: {{ default $values.replicas $kept }}
   {{- end }}
   revisionHistoryLimit: 5
   minReadySeconds: {{ $grace }}
