@@ -141,12 +141,13 @@ func takeStream(ctx context.Context, js jetstream.JetStream, stream, dir string,
 		return Stream{}, err
 	}
 	for attempt := 1; ; attempt++ {
+		// In a cluster a request for the snapshot of what is not there has no answer.
+		if _, err = js.Stream(ctx, stream); errors.Is(err, jetstream.ErrStreamNotFound) {
+			return s, errors.Join(err, os.RemoveAll(dir))
+		}
 		s, err = tryStream(ctx, js, stream, dir)
 		if err == nil || attempt == attempts || ctx.Err() != nil {
 			return s, err
-		}
-		if errors.Is(err, jetstream.ErrStreamNotFound) {
-			return s, errors.Join(err, os.RemoveAll(dir))
 		}
 		logger.Warn("snapshot failed, trying again", "stream", stream, "error", err)
 		pause(ctx, retryAfter)

@@ -30,24 +30,30 @@ const partitions = 2
 
 var quiet = slog.New(slog.DiscardHandler)
 
-// gateway is what a gateway keeps in a NATS server of its own.
+// gateway is what a gateway keeps in NATS.
 type gateway struct {
-	t      *testing.T
-	server *testserver.NATSServer
-	js     jetstream.JetStream
-	log    *eventlog.Log
+	t        *testing.T
+	server   interface{ ClientURL() string }
+	js       jetstream.JetStream
+	replicas int
+	log      *eventlog.Log
+}
+
+// onServer is a gateway that has not begun.
+func onServer(t *testing.T) *gateway {
+	s := testserver.NATS(t)
+	return &gateway{t: t, server: s, js: s.JetStream(), replicas: 1}
 }
 
 func newGateway(t *testing.T) *gateway {
-	g := &gateway{t: t, server: testserver.NATS(t)}
+	g := onServer(t)
 	g.open()
 	return g
 }
 
 func (g *gateway) open() {
 	cfg := settings.Default[eventlog.Config]()
-	cfg.Partitions = partitions
-	g.js = g.server.JetStream()
+	cfg.Partitions, cfg.StreamReplicas = partitions, g.replicas
 	var err error
 	g.log, err = eventlog.Open(g.t.Context(), g.js, cfg, quiet, prometheus.NewRegistry())
 	require.NoError(g.t, err)
@@ -130,7 +136,7 @@ func TestWhatWasBackedUpIsRestoredIntoAnEmptyJetStream(t *testing.T) {
 	g.stands("o", third)
 	before := g.log.Epoch(p)
 
-	r := &gateway{t: t, server: testserver.NATS(t)}
+	r := onServer(t)
 	require.NoError(t, r.restore(dir))
 	r.open()
 	epoch := r.log.Epoch(p)
@@ -153,6 +159,29 @@ func TestWhatWasBackedUpIsRestoredIntoAnEmptyJetStream(t *testing.T) {
 	require.Equal(t, third, r.publish("o", "instead"), "sequences are used again")
 	for _, stream := range []string{event.StreamName(p), eventlog.DeadletterStream, eventlog.BucketStream(eventlog.CursorBucket(p))} {
 		require.Equal(t, g.configOf(stream), r.configOf(stream))
+	}
+}
+
+// Whichever server leads a restored stream tells the same time of creation: else
+// a change of leaders would have everything delivered again.
+func TestLeadersOfARestoredStreamAgreeOnItsEpoch(t *testing.T) {
+	t.Parallel()
+	cluster, dir := testserver.NATSCluster(t, 3), t.TempDir()
+	g := &gateway{t: t, server: cluster.Nodes[0], js: cluster.JetStream(), replicas: 3}
+	g.open()
+	p := g.log.Partition("o")
+	g.stands("o", g.publish("o", "event"))
+	require.NoError(t, g.backUp(dir))
+	require.NoError(t, g.restore(dir, replace))
+	g.open()
+	epoch := g.log.Epoch(p)
+	require.Equal(t, epoch, g.cursor("o").Epoch)
+	for range 4 {
+		cluster.StepDown(g.js, event.StreamName(p))
+		cluster.StreamLeader(g.js, event.StreamName(p))
+		state, err := g.log.Refresh(t.Context(), p)
+		require.NoError(t, err)
+		require.Equal(t, epoch, state.Epoch)
 	}
 }
 
@@ -248,7 +277,7 @@ func TestOldBackupsAreRemovedAfterAGoodOne(t *testing.T) {
 
 func TestServerWithoutAGatewayIsNotBackedUp(t *testing.T) {
 	t.Parallel()
-	g := &gateway{t: t, server: testserver.NATS(t)}
+	g := onServer(t)
 	require.ErrorContains(t, g.backUp(t.TempDir()), "no gateway's JetStream")
 	var unreachable natsconn.Config
 	unreachable.NATSURL = []settings.URL{"nats://127.0.0.1:1"}

@@ -39,7 +39,8 @@ type RestoreConfig struct {
 const (
 	// settled is how long streams that were deleted are left alone: a server takes
 	// one out of its list before it has removed it.
-	settled = 5 * time.Second
+	settled     = 5 * time.Second
+	replicaPoll = 100 * time.Millisecond
 	// concurrentMoves are writes of cursors under way.
 	concurrentMoves = 64
 )
@@ -94,6 +95,9 @@ func (r *restoration) run(ctx context.Context, replace bool) error {
 			}
 			return fmt.Errorf("restore stream %s: %w", s.Name, err)
 		}
+	}
+	if err := r.awaitReplicas(ctx); err != nil {
+		return err
 	}
 	kept, reset, err := r.beginEpochs(ctx)
 	if err != nil {
@@ -150,7 +154,12 @@ func (r *restoration) restoreStream(ctx context.Context, name string) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", descriptionFile, err)
 	}
-	if d.Config, err = with(final, map[string]any{"description": "Daemon gateway: being restored"}); err != nil {
+	// NATS 2.15 restores a stream with replicas such that its servers differ in the
+	// time of its creation: a later change of the leader would begin a new epoch.
+	// And it takes the stream for one to be restored until it is updated: a server
+	// that joined later with an empty disk would crash over that. So the stream is
+	// restored on one server, and updated to what it was.
+	if d.Config, err = with(final, map[string]any{"description": "Daemon gateway: being restored", "num_replicas": 1}); err != nil {
 		return err
 	}
 	data, err := os.Open(filepath.Join(r.dir, name, dataFile))
@@ -161,9 +170,41 @@ func (r *restoration) restoreStream(ctx context.Context, name string) error {
 	if err := snapshot.Restore(ctx, r.js.Conn(), name, d, data); err != nil {
 		return err
 	}
-	// NATS 2.15 keeps in mind that the stream is to be restored until it is
-	// updated, and a server that joins with an empty disk would wait for that, and crash.
 	return snapshot.Request(ctx, r.js.Conn(), "$JS.API.STREAM.UPDATE."+name, final, &struct{}{})
+}
+
+// awaitReplicas waits until all servers that hold a stream have all of it. Until
+// then the loss of one might be the loss of the stream.
+func (r *restoration) awaitReplicas(ctx context.Context) error {
+	began := time.Now()
+	for _, s := range r.manifest.Streams {
+		told := time.Now()
+		for {
+			stream, err := r.js.Stream(ctx, s.Name)
+			if err == nil && isReplicated(stream.CachedInfo()) {
+				break
+			}
+			if ctx.Err() != nil {
+				return fmt.Errorf("replicas of stream %s: %w", s.Name, errors.Join(ctx.Err(), err))
+			}
+			if time.Since(told) > patience {
+				told = time.Now()
+				r.logger.Warn("the replicas of a stream are not complete yet", "stream", s.Name, "error", err)
+			}
+			pause(ctx, replicaPoll)
+		}
+	}
+	r.logger.Info("all replicas are complete", "took", time.Since(began).Round(time.Millisecond))
+	return nil
+}
+
+// isReplicated tells it of a stream on a single server, too.
+func isReplicated(info *jetstream.StreamInfo) bool {
+	if info.Cluster == nil || info.Config.Replicas <= 1 {
+		return true
+	}
+	incomplete := slices.ContainsFunc(info.Cluster.Replicas, func(p *jetstream.PeerInfo) bool { return !p.Current || p.Offline })
+	return info.Cluster.Leader != "" && len(info.Cluster.Replicas) == info.Config.Replicas-1 && !incomplete
 }
 
 // with changes some settings of a stream's and leaves the others, also those that

@@ -19,6 +19,7 @@ import (
 const (
 	// patience is how long the server may take for an answer or the next chunk.
 	patience = 30 * time.Second
+	askAgain = 50 * time.Millisecond
 	// chunkSize is what a message carries; a server takes up to 1 MiB by default.
 	chunkSize = 128 << 10
 )
@@ -113,7 +114,7 @@ func Restore(ctx context.Context, nc *nats.Conn, stream string, d Description, f
 func sendChunk(ctx context.Context, nc *nats.Conn, subject string, chunk []byte) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	msg, err := nc.RequestWithContext(ctx, subject, chunk)
+	msg, err := ask(ctx, nc, subject, chunk)
 	if err != nil || len(msg.Data) == 0 {
 		return err
 	}
@@ -131,11 +132,27 @@ func Request(ctx context.Context, nc *nats.Conn, subject string, request, answer
 			return err
 		}
 	}
-	msg, err := nc.RequestWithContext(ctx, subject, body)
+	msg, err := ask(ctx, nc, subject, body)
 	if err != nil {
 		return err
 	}
 	return readAnswer(subject, msg.Data, answer)
+}
+
+// ask asks again what nobody has heard: in a cluster it takes a moment until our
+// server knows of what another one has subscribed to.
+func ask(ctx context.Context, nc *nats.Conn, subject string, data []byte) (*nats.Msg, error) {
+	for {
+		msg, err := nc.RequestWithContext(ctx, subject, data)
+		if !errors.Is(err, nats.ErrNoResponders) {
+			return msg, err
+		}
+		select {
+		case <-time.After(askAgain):
+		case <-ctx.Done():
+			return nil, err
+		}
+	}
 }
 
 func readAnswer(subject string, data []byte, answer any) error {
