@@ -8,9 +8,10 @@ import (
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
 
-// life is what becomes of a daemon's connections.
+// life is what becomes of a daemon's connections: how many were cut off, and the
+// heartbeats of the present one.
 type life struct {
-	connects, cut, heartbeats atomic.Int64
+	cut, heartbeats atomic.Int64
 }
 
 // watched counts what becomes of a daemon.
@@ -19,7 +20,7 @@ func watched(p traffic.Profile) (traffic.Profile, *life) {
 	p.OnState = func(s client.StateChange) {
 		switch {
 		case s.State == client.StateConnecting:
-			l.connects.Add(1)
+			l.heartbeats.Store(0)
 		case s.State == client.StateDisconnected && s.Close == protocol.CloseAbnormal:
 			l.cut.Add(1)
 		}
