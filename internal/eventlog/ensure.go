@@ -108,9 +108,10 @@ func (l *Log) ensureBucket(ctx context.Context, want jetstream.KeyValueConfig, m
 	return nil
 }
 
-// ensureBuckets creates what is missing of the buckets that a partition needs:
-// when its stream was created anew, all of JetStream may have been lost.
-func (l *Log) ensureBuckets(ctx context.Context, p event.Partition) error {
+// ensureRest creates what is missing of the dead letters and of the buckets that a
+// partition needs: when its stream was created anew, all of JetStream may have
+// been lost.
+func (l *Log) ensureRest(ctx context.Context, p event.Partition) error {
 	for _, want := range l.cfg.buckets() {
 		if !slices.Contains([]string{ClusterBucket, CheckpointBucket, CursorBucket(p)}, want.Bucket) {
 			continue
@@ -122,6 +123,9 @@ func (l *Log) ensureBuckets(ctx context.Context, p event.Partition) error {
 		if err != nil {
 			return err
 		}
+	}
+	if _, err := l.ensureStream(ctx, l.cfg.deadletters(), l.find); err != nil {
+		return err
 	}
 	return l.recordPartitions(ctx)
 }

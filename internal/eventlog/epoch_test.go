@@ -128,6 +128,8 @@ func TestLogThatIsLostAsAWholeIsCreatedAnewByWhoRuns(t *testing.T) {
 		_, err := js.KeyValue(t.Context(), eventlog.CursorBucket(p))
 		require.NoError(t, err)
 	}
+	_, err := js.Stream(t.Context(), eventlog.DeadletterStream)
+	require.NoError(t, err)
 	require.True(t, l.Epoch(0).Newer(before))
 	require.Equal(t, l.Epoch(0), <-told)
 	epochs, err := eventlog.Epochs(t.Context(), js)

@@ -158,7 +158,7 @@ func (l *Log) Refresh(ctx context.Context, p event.Partition) (State, error) {
 	err := l.request(ctx, func(ctx context.Context) (err error) {
 		info, err = l.ensureStream(ctx, l.cfg.partitionStream(p), l.find)
 		if err == nil && !l.Epoch(p).belongsTo(info.Created) {
-			err = l.ensureBuckets(ctx, p)
+			err = l.ensureRest(ctx, p)
 		}
 		if err != nil {
 			return err
