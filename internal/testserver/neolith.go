@@ -3,6 +3,7 @@ package testserver
 import (
 	"context"
 	_ "embed"
+	"errors"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -29,6 +30,12 @@ func (d *Database) NeolithTables(t testing.TB) {
 // they refer to where it is missing.
 func (d *Database) AddOrchestrators(t testing.TB, orchestrators ...Orchestrator) {
 	t.Helper()
+	if err := d.insert(orchestrators); err != nil {
+		t.Fatalf("add orchestrators to the test's database: %v", err)
+	}
+}
+
+func (d *Database) insert(orchestrators []Orchestrator) error {
 	var ids, users, organizations []string
 	for _, o := range orchestrators {
 		if o.Organization == "" {
@@ -36,21 +43,26 @@ func (d *Database) AddOrchestrators(t testing.TB, orchestrators ...Orchestrator)
 		}
 		ids, users, organizations = append(ids, o.ID), append(users, o.User), append(organizations, o.Organization)
 	}
-	d.Execute(t, `insert into organizations (id, name, slug) select distinct o, o, o from unnest($1::text[]) o on conflict do nothing`, organizations)
-	d.Execute(t, `insert into users (id, email, is_vp) select distinct u, u, true from unnest($1::text[]) u on conflict do nothing`, users)
-	d.Execute(t, `insert into vps (id, discipline, role, user_id, organization_id)
-		select i, 'engineering', 'developer', u, o from unnest($1::text[], $2::text[], $3::text[]) as given (i, u, o)`, ids, users, organizations)
+	return errors.Join(
+		d.execute(`insert into organizations (id, name, slug) select distinct o, o, o from unnest($1::text[]) o on conflict do nothing`, organizations),
+		d.execute(`insert into users (id, email, is_vp) select distinct u, u, true from unnest($1::text[]) u on conflict do nothing`, users),
+		d.execute(`insert into vps (id, discipline, role, user_id, organization_id)
+			select i, 'engineering', 'developer', u, o from unnest($1::text[], $2::text[], $3::text[]) as given (i, u, o)`, ids, users, organizations),
+	)
 }
 
 // Execute runs SQL on the database; without arguments it may be several
 // statements.
 func (d *Database) Execute(t testing.TB, sql string, args ...any) {
 	t.Helper()
-	err := withConnection(d.url, func(ctx context.Context, conn *pgx.Conn) error {
+	if err := d.execute(sql, args...); err != nil {
+		t.Fatalf("execute on the test's database: %v", err)
+	}
+}
+
+func (d *Database) execute(sql string, args ...any) error {
+	return withConnection(d.url, func(ctx context.Context, conn *pgx.Conn) error {
 		_, err := conn.Exec(ctx, sql, args...)
 		return err
 	})
-	if err != nil {
-		t.Fatalf("execute on the test's database: %v", err)
-	}
 }

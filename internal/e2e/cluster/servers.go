@@ -17,7 +17,9 @@ import (
 type NATSServer struct {
 	*Process
 	// Addr is host:port for clients.
-	Addr      string
+	Addr string
+	// Data is the directory with all that it keeps.
+	Data      string
 	adminAddr string
 }
 
@@ -69,8 +71,8 @@ func newNATS(cfg Config) ([]*NATSServer, error) {
 	var servers []*NATSServer
 	var routes []string
 	for i := range cfg.NATS {
-		s := &NATSServer{}
 		name := fmt.Sprintf("nats-%d", i+1)
+		s := &NATSServer{Data: filepath.Join(cfg.Dir, name)}
 		place, err := cfg.place(name)
 		if err != nil {
 			return nil, err
@@ -90,7 +92,7 @@ func newNATS(cfg Config) ([]*NATSServer, error) {
 		servers = append(servers, s)
 	}
 	for i, s := range servers {
-		if err := os.WriteFile(filepath.Join(cfg.Dir, s.Name()+".conf"), s.config(cfg.Dir, i, routes), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(cfg.Dir, s.Name()+".conf"), s.config(i, routes), 0o600); err != nil {
 			return nil, err
 		}
 	}
@@ -99,13 +101,13 @@ func newNATS(cfg Config) ([]*NATSServer, error) {
 
 // config is the server's configuration file. The streams reserve what they may
 // grow to, far more than a test needs.
-func (s *NATSServer) config(dir string, i int, routes []string) []byte {
+func (s *NATSServer) config(i int, routes []string) []byte {
 	text := fmt.Sprintf(`
 server_name: %s
 listen: "%s"
 http: "%s"
 jetstream { store_dir: "%s", max_file_store: 10TB }
-`, s.Name(), s.Addr, s.adminAddr, filepath.Join(dir, s.Name()))
+`, s.Name(), s.Addr, s.adminAddr, s.Data)
 	if len(routes) > 1 {
 		text += fmt.Sprintf("cluster { name: gateway, listen: \"%s\", routes: [ nats-route://%s ] }\n",
 			routes[i], strings.Join(routes, ", nats-route://"))

@@ -2,6 +2,7 @@ package ledger_test
 
 import (
 	"encoding/json"
+	"slices"
 	"testing"
 	"time"
 
@@ -93,6 +94,27 @@ func TestTwoCopiesInTheLogAreFound(t *testing.T) {
 	require.Empty(t, b.Check(ledger.Promise{}).Violations, "the log may be looked at twice")
 	b.Stored("A", "e", ledger.Place{Sequence: 2})
 	require.Equal(t, []ledger.Kind{ledger.Doubled}, kinds(b.Check(ledger.Promise{})))
+}
+
+func TestPlacesInALogThatWasLostSayNothing(t *testing.T) {
+	t.Parallel()
+	for _, lost := range []bool{true, false} {
+		b := newBroken()
+		c := b.connect("edge")
+		first, second := b.publish(1, "first"), b.publish(2, "second")
+		b.receive(c, second, 7, false)
+		b.receive(c, first, 8, false)
+		b.after(time.Second)
+		if lost {
+			b.LogLost()
+		}
+		b.receive(c, first, 1, false)
+		b.receive(c, second, 2, false)
+		found := kinds(b.Check(ledger.Promise{}))
+		require.Equal(t, lost, !slices.Contains(found, ledger.Altered))
+		require.Equal(t, lost, !slices.Contains(found, ledger.Misordered))
+		require.Equal(t, lost, !slices.Contains(found, ledger.Repeated))
+	}
 }
 
 func TestARepeatOnALaterConnectionNeedsAReason(t *testing.T) {

@@ -52,6 +52,7 @@ type Ledger struct {
 	doubled   map[key]Place // a second place of what is stored
 	buried    map[key]bool
 	seats     map[Seat]*progress
+	logLost   time.Time // zero: never
 }
 
 // Place is where the log holds an event.
@@ -151,6 +152,15 @@ func (l *Ledger) Stored(orchestrator protocol.OrchestratorID, id string, at Plac
 		return
 	}
 	l.stored[k] = at
+}
+
+// LogLost records that the log was lost, and begun anew or restored from a
+// backup: what is received from now on is sent anew, and Stored tells of the new
+// log alone, whose places say nothing about what was received before.
+func (l *Ledger) LogLost() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.logLost = l.clock()
 }
 
 // IsStored reports whether Stored was told of an event.

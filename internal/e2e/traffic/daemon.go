@@ -38,6 +38,9 @@ type Profile struct {
 	// Handle is the daemon's handler, see client.Config. Nil: it acknowledges
 	// whatever it gets.
 	Handle func(ctx context.Context, e protocol.Event) error
+	// Resume is where the daemon says that it stands, see client.Config; nil: the
+	// gateway knows.
+	Resume func() string
 	// OnState and OnFrame hear what the ledger does, see client.Config; nil: nobody.
 	OnState func(client.StateChange)
 	OnFrame func(client.Frame)
@@ -90,7 +93,7 @@ func StartDaemon(l *ledger.Ledger, p Profile) (*Daemon, error) {
 	}
 	c, err := client.New(client.Config{
 		URLs: p.URLs, Token: p.token, OrchestratorID: p.Orchestrator, DaemonID: p.Daemon, Subscriptions: p.Subscribes,
-		Handler: p.Handle,
+		Handler: p.Handle, Resume: p.Resume,
 		OnState: d.stateChanged, OnFrame: d.frame, DialContext: d.dial, TLSConfig: p.TLS, Header: p.Header,
 		Backoff: *p.Backoff,
 		// An edge that cannot be reached is left for the next one.

@@ -135,7 +135,8 @@ func (l *Log) each(ctx context.Context, stream string, headersOnly bool, visit f
 	if err != nil {
 		return fmt.Errorf("read stream %s: %w", stream, err)
 	}
-	messages, err := consumer.Messages()
+	// A request that a server loses is soon made again.
+	messages, err := consumer.Messages(jetstream.PullExpiry(2*time.Second), jetstream.PullHeartbeat(500*time.Millisecond))
 	if err != nil {
 		return fmt.Errorf("read stream %s: %w", stream, err)
 	}
