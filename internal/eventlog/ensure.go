@@ -110,21 +110,19 @@ func (l *Log) ensureBucket(ctx context.Context, want jetstream.KeyValueConfig, m
 
 // ensureRest creates what is missing of the dead letters and of the buckets that a
 // partition needs: when its stream was created anew, all of JetStream may have
-// been lost.
+// been lost. It does so at once, since the stream has been missing for some
+// seconds, and until the new epoch is written, what is sent is sent under the old
+// one, and again.
 func (l *Log) ensureRest(ctx context.Context, p event.Partition) error {
 	for _, want := range l.cfg.buckets() {
 		if !slices.Contains([]string{ClusterBucket, CheckpointBucket, CursorBucket(p)}, want.Bucket) {
 			continue
 		}
-		_, err := l.find(ctx, BucketStream(want.Bucket))
-		if errors.Is(err, jetstream.ErrStreamNotFound) {
-			err = l.ensureBucket(ctx, want, false)
-		}
-		if err != nil {
+		if err := l.ensureBucket(ctx, want, false); err != nil {
 			return err
 		}
 	}
-	if _, err := l.ensureStream(ctx, l.cfg.deadletters(), l.find); err != nil {
+	if _, err := l.ensureStream(ctx, l.cfg.deadletters(), l.stream); err != nil {
 		return err
 	}
 	return l.recordPartitions(ctx)
