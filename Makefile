@@ -7,7 +7,7 @@ SHELL := /usr/bin/env bash
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 BUILDINFO := github.com/neolith/daemon-gateway/internal/buildinfo
 
-.PHONY: help build run test chaos chaos-short recovery hostile soak lint bench docs images manifests check-deploy clean
+.PHONY: help build run test chaos chaos-short recovery dr-drill hostile soak lint bench docs images manifests check-deploy clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ chaos-short: ## the same in under three minutes, always from one seed; ARGS adds
 
 recovery: ## measure how fast the service is back after each kind of fault; ARGS adds flags
 	go run -ldflags '-X $(BUILDINFO).version=$(VERSION)' ./internal/recovery $(ARGS)
+
+dr-drill: ## back up, destroy, restore, and check what came of each event; ARGS adds flags
+	go run ./internal/drill $(ARGS)
 
 hostile: ## measure what hostile clients cost an edge and its other daemons; ARGS="-attacks list" lists them
 	go run ./internal/hostile $(ARGS)
