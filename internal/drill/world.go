@@ -38,9 +38,8 @@ func build(ctx context.Context, dir string) (programs, error) {
 		return programs{}, err
 	}
 	const commands = "github.com/neolith/daemon-gateway/cmd/"
-	out, err := exec.CommandContext(ctx, "go", "build", "-o", dir+string(filepath.Separator), commands+"gateway-backup", commands+"gateway-restore").CombinedOutput()
-	if err != nil {
-		return programs{}, fmt.Errorf("go build: %w\n%s", err, out)
+	if err := cluster.GoBuild(ctx, dir+string(filepath.Separator), commands+"gateway-backup", commands+"gateway-restore"); err != nil {
+		return programs{}, err
 	}
 	return programs{binaries, filepath.Join(dir, "gateway-backup"), filepath.Join(dir, "gateway-restore")}, nil
 }
