@@ -29,13 +29,16 @@ func (t *trial) profile(i int) traffic.Profile {
 		// That of a daemon by default: a trial shows what daemons will see.
 		Backoff: &client.Backoff{},
 		OnState: func(s client.StateChange) {
-			if s.State != client.StateSubscribed {
-				return
+			switch s.State {
+			case client.StateDisconnected:
+				t.logger.Info("disconnected", "daemon", seat, "code", int(s.Close), "reason", s.Reason, "delay", s.Delay.Seconds(), "error", s.Err)
+			case client.StateSubscribed:
+				t.logger.Info("subscribed", "daemon", seat)
+				if connected {
+					t.account.reconnected()
+				}
+				connected = true
 			}
-			if connected {
-				t.account.reconnected()
-			}
-			connected = true
 		},
 		OnFrame: func(f client.Frame) {
 			if f.Sent || f.Type != protocol.TypeEvent {

@@ -111,6 +111,11 @@ func (c *Client) stayConnected(ctx context.Context) error {
 // delay is how long to wait after a connection ended that way.
 func (c *Client) delay(end ending, advice protocol.Reconnect, failures int) time.Duration {
 	b := c.cfg.Backoff
+	if end.lost() {
+		// The node died while it sent its clients away: nobody is served until
+		// the time that it gave, and others take what it had left.
+		end.asked, end.leaveAt = false, time.Time{}
+	}
 	switch {
 	case end.asked && end.lived >= b.Min:
 		// The gateway spread its clients over time already: what is left of its
@@ -180,6 +185,9 @@ type ending struct {
 	session protocol.SessionID
 	delay   time.Duration
 }
+
+// lost reports whether a connection that was in use broke off, closed by nobody.
+func (e ending) lost() bool { return e.lived > 0 && e.code == protocol.CloseAbnormal }
 
 func (e ending) advice() protocol.Reconnect {
 	if e.refused != nil {

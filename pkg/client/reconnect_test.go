@@ -173,6 +173,23 @@ func TestConnectionThatClosesBeforeItsDelayIsNotComeBackToEarlier(t *testing.T) 
 	})
 }
 
+// An edge that is killed while it drains used to leave its daemons without
+// another for as long as it had spread them over.
+func TestConnectionThatIsLostBeforeItsDelayIsComeBackToSoon(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := newGateway(t)
+		d := start(t, g)
+		p := g.authenticated()
+		p.send(protocol.Reconnection{Reason: "drain", Delay: 2 * time.Minute})
+		time.Sleep(2 * time.Second) // the bubble's time
+		_ = p.ws.CloseNow()
+		down := d.state(client.StateDisconnected)
+		require.Equal(t, protocol.CloseAbnormal, down.Close)
+		require.LessOrEqual(t, down.Delay, time.Second)
+	})
+}
+
 func TestReconnectThatIsAskedAgainAndAgainIsSlowedDown(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
