@@ -85,8 +85,9 @@ func natsBinary(t testing.TB) string {
 		}
 		// Other test processes may do the same now: rename is atomic.
 		unfinished := fmt.Sprintf("%s.%d", natsBuild.path, os.Getpid())
-		out, err := exec.Command("go", "build", "-o", unfinished, natsModule).CombinedOutput()
-		if err != nil {
+		build := exec.Command("go", "build", "-o", unfinished, natsModule)
+		build.Env = append(os.Environ(), "CGO_ENABLED=0") // as everything else is compiled
+		if out, err := build.CombinedOutput(); err != nil {
 			natsBuild.err = fmt.Errorf("%w: %s", err, out)
 			return
 		}

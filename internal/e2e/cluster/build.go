@@ -38,10 +38,10 @@ func Build(ctx context.Context, dir string, flags ...string) (Binaries, error) {
 	}
 	// -o with a directory names each program after its package; the server's
 	// package path ends in its major version, so it is named by hand.
-	if err := goBuild(ctx, dir+string(filepath.Separator), append(flags, packages...)...); err != nil {
+	if err := GoBuild(ctx, dir+string(filepath.Separator), append(flags, packages...)...); err != nil {
 		return Binaries{}, err
 	}
-	return b, goBuild(ctx, b.NATS, natsModule)
+	return b, GoBuild(ctx, b.NATS, natsModule)
 }
 
 // Built returns what Build has put into dir, and where it found redis-server.
@@ -60,10 +60,12 @@ func Built(dir string) (Binaries, error) {
 	}, nil
 }
 
-func goBuild(ctx context.Context, output string, arguments ...string) error {
+// GoBuild runs go build as make build does, so that nothing is compiled twice.
+func GoBuild(ctx context.Context, output string, arguments ...string) error {
 	args := append([]string{"build", "-o", output}, arguments...)
-	out, err := exec.CommandContext(ctx, "go", args...).CombinedOutput()
-	if err != nil {
+	build := exec.CommandContext(ctx, "go", args...)
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("go %s: %w\n%s", strings.Join(args, " "), err, out)
 	}
 	return nil
