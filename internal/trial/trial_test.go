@@ -62,7 +62,8 @@ func start(t *testing.T, cfg *Config) (out *bytes.Buffer, ended chan error) {
 	require.NoError(t, err)
 	cfg.ControlAddr = listen.Addr().String()
 	out, ended = &bytes.Buffer{}, make(chan error, 1)
-	go func() { ended <- run(t.Context(), *cfg, listen, out, slog.New(slog.DiscardHandler)) }()
+	running := *cfg
+	go func() { ended <- run(t.Context(), running, listen, out, slog.New(slog.DiscardHandler)) }()
 	return out, ended
 }
 
