@@ -25,7 +25,7 @@ import (
 func TestMain(m *testing.M) { testserver.Main(m) }
 
 // patience is how long a condition may take; it is waited out only in failure.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 func eventually(t *testing.T, condition func() bool, what string) {
 	t.Helper()

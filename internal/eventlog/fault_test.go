@@ -84,9 +84,9 @@ func TestPublishIsRepeatedWhenNobodySaysThatItIsStored(t *testing.T) {
 	n := 0
 	require.Eventually(t, func() bool {
 		silent(true)
-		acks := make(chan eventlog.Ack, 1)
+		acks, id := make(chan eventlog.Ack, 1), strconv.Itoa(n)
 		go func() {
-			ack, _ := l.Publish(t.Context(), "o", strconv.Itoa(n), []byte("x"))
+			ack, _ := l.Publish(t.Context(), "o", id, []byte("x"))
 			acks <- ack
 		}()
 		n++

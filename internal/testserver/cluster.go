@@ -229,7 +229,14 @@ func (n *ClusterNode) Stop() { n.end(syscall.SIGTERM) }
 func (n *ClusterNode) Leave() { n.end(syscall.SIGUSR2) }
 
 // Pause has the server stand still (SIGSTOP): connections stay and nobody answers.
-func (n *ClusterNode) Pause() { n.tell(syscall.SIGSTOP) }
+func (n *ClusterNode) Pause() {
+	n.tell(syscall.SIGSTOP)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.process != nil {
+		n.process.awaitStopped()
+	}
+}
 
 // Resume ends a Pause.
 func (n *ClusterNode) Resume() { n.tell(syscall.SIGCONT) }
