@@ -146,6 +146,7 @@ func TestEpochOfARestoredStreamIsTheNewest(t *testing.T) {
 	files := s.Copy(t, event.StreamName(p))
 	first := l.Epoch(p)
 	refreshed(t, l, p)
+	require.Eventually(t, js.Conn().IsConnected, waitTime, time.Millisecond, "a connection of its own is back, too")
 	require.NoError(t, js.DeleteStream(t.Context(), event.StreamName(p)))
 	_, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: event.StreamName(p), Subjects: []string{event.Subject(p, "*")}, AllowDirect: true})
 	require.NoError(t, err)
