@@ -28,24 +28,24 @@ test: ## run all tests with the race detector against real servers; ARGS="-run X
 	CGO_ENABLED=1 go test -race -vet=off -timeout 12m $(ARGS) ./...
 
 chaos: ## kill, pause, restart and cut off processes at random, and check that nothing is lost; ARGS="-seed 7" repeats
-	go run ./internal/chaos $(ARGS)
+	go run ./internal/lab/chaos $(ARGS)
 
 # The seed draws, among others, a killed Redis, a restarted router, an edge cut off in one direction and in
 # both, the cluster cut in two, and then a calm spell.
 chaos-short: ## the same in under three minutes, always from one seed; ARGS adds flags
-	go run ./internal/chaos -seed 272 -duration 70s -calm 12s -settle 45s $(ARGS)
+	go run ./internal/lab/chaos -seed 272 -duration 70s -calm 12s -settle 45s $(ARGS)
 
 recovery: ## measure how fast the service is back after each kind of fault; ARGS adds flags
-	go run -ldflags '-X $(BUILDINFO).version=$(VERSION)' ./internal/recovery $(ARGS)
+	go run -ldflags '-X $(BUILDINFO).version=$(VERSION)' ./internal/lab/recovery $(ARGS)
 
 dr-drill: ## back up, destroy, restore, and check what came of each event; ARGS adds flags
-	go run ./internal/drill $(ARGS)
+	go run ./internal/lab/drill $(ARGS)
 
 hostile: ## measure what hostile clients cost an edge and its other daemons; ARGS="-attacks list" lists them
-	go run ./internal/hostile $(ARGS)
+	go run ./internal/lab/hostile $(ARGS)
 
 soak: ## run a cluster for an hour and report what grows; ARGS="-duration 10m" is shorter
-	go run ./internal/soak $(ARGS)
+	go run ./internal/lab/soak $(ARGS)
 
 lint: ## check format, vet, staticcheck, go.mod and the generated documentation
 	@unformatted=$$(git ls-files -z '*.go' | xargs -0 -r gofmt -l); \
@@ -54,14 +54,14 @@ lint: ## check format, vet, staticcheck, go.mod and the generated documentation
 	go tool staticcheck ./...
 	go mod tidy -diff
 	staticcheck=$$(go tool -n staticcheck); cd deploy/check; go vet ./...; "$$staticcheck" ./...
-	@go run ./internal/configdoc | diff -u docs/configuration.md - \
+	@go run ./docs/generate | diff -u docs/configuration.md - \
 		|| { echo "docs/configuration.md is not up to date: run make docs"; exit 1; }
 
 bench: ## measure throughput, latency and memory end to end; ARGS adds flags
-	go run ./internal/bench $(ARGS)
+	go run ./internal/lab/bench $(ARGS)
 
 docs: ## write docs/configuration.md from the settings
-	@text=$$(go run ./internal/configdoc); printf '%s\n' "$$text" > docs/configuration.md
+	@text=$$(go run ./docs/generate); printf '%s\n' "$$text" > docs/configuration.md
 
 manifests: docs ## write what is derived for deployments: schema and table of the chart's values, deploy/k8s
 	cd deploy/check && go run ./generate

@@ -9,9 +9,9 @@ import (
 	"fmt"
 	"os"
 
-	"github.com/neolith/daemon-gateway/internal/probe"
+	"github.com/neolith/daemon-gateway/internal/lab/probe"
+	"github.com/neolith/daemon-gateway/internal/lab/trial"
 	"github.com/neolith/daemon-gateway/internal/settings"
-	"github.com/neolith/daemon-gateway/internal/trial"
 )
 
 func main() {

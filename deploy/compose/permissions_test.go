@@ -22,11 +22,11 @@ import (
 
 	"github.com/neolith/daemon-gateway/internal/bridge"
 	"github.com/neolith/daemon-gateway/internal/edge"
+	"github.com/neolith/daemon-gateway/internal/lab/probe"
+	"github.com/neolith/daemon-gateway/internal/lab/testserver"
 	"github.com/neolith/daemon-gateway/internal/natsconn"
-	"github.com/neolith/daemon-gateway/internal/probe"
 	"github.com/neolith/daemon-gateway/internal/router"
 	"github.com/neolith/daemon-gateway/internal/settings"
-	"github.com/neolith/daemon-gateway/internal/testserver"
 	"github.com/neolith/daemon-gateway/pkg/event"
 )
 

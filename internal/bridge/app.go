@@ -31,7 +31,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/neolith/daemon-gateway/internal/admin"
-	"github.com/neolith/daemon-gateway/internal/bridge/health"
+	"github.com/neolith/daemon-gateway/internal/bridge/beats"
 	"github.com/neolith/daemon-gateway/internal/bridge/intake"
 	"github.com/neolith/daemon-gateway/internal/canary"
 	"github.com/neolith/daemon-gateway/internal/eventlog"
@@ -55,7 +55,7 @@ type App struct {
 	inbox    *inbox
 	pump     *pump
 	source   *source
-	health   *health.Writer
+	beats    *beats.Writer
 	metrics  *metrics
 	logState atomic.Pointer[string] // what the event log waits for; "" when open
 	open     chan struct{}          // closed when the event log is open
@@ -90,7 +90,7 @@ func New(cfg Config, logger *slog.Logger) (*App, error) {
 	}
 	a.pump = newPump(a.inbox, a.whose, a.book, a.nats.NC.IsConnected, int(cfg.Log.MaxEventBytes), a.metrics, a.logger)
 	a.source = a.newSource()
-	a.health = health.New(a.nats.NC, a.redis, a.base, a.registry)
+	a.beats = beats.New(a.nats.NC, a.redis, a.base, a.registry)
 	watchLink(a.registry, a.link)
 	watchBuffer(a.registry, a.pump.depth, cfg.PublishBuffer)
 	if err := a.bind(); err != nil {
@@ -221,7 +221,7 @@ func (a *App) Run(ctx context.Context) error {
 		return err
 	})
 	group.Go("canaries", a.newCanaries().Run)
-	group.Go("heartbeats", a.health.Run)
+	group.Go("heartbeats", a.beats.Run)
 	if a.cfg.Redis.RedisDrainLists {
 		group.Go("drain lists", a.whenOpen(func(ctx context.Context) error {
 			return newDrainer(a.redis, a.filer, a.whose, a.cfg, a.metrics, a.logger).Run(ctx)
@@ -300,7 +300,7 @@ func (a *App) checks() []admin.Check {
 		{Name: "nats", Ready: a.nats.Check},
 		{Name: "log", Ready: a.checkLog},
 		{Name: "buffer", Ready: a.checkBuffer},
-		{Name: "heartbeats", Ready: a.health.Check, Advisory: true},
+		{Name: "heartbeats", Ready: a.beats.Check, Advisory: true},
 	}...)
 }
 

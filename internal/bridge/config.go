@@ -11,9 +11,9 @@ import (
 	"github.com/neolith/daemon-gateway/internal/admin"
 	"github.com/neolith/daemon-gateway/internal/bridge/intake"
 	"github.com/neolith/daemon-gateway/internal/eventlog"
-	"github.com/neolith/daemon-gateway/internal/identity"
 	"github.com/neolith/daemon-gateway/internal/natsconn"
-	"github.com/neolith/daemon-gateway/internal/postgres"
+	"github.com/neolith/daemon-gateway/internal/neolith/identity"
+	"github.com/neolith/daemon-gateway/internal/neolith/postgres"
 	"github.com/neolith/daemon-gateway/internal/settings"
 )
 

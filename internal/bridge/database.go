@@ -8,9 +8,9 @@ import (
 	"github.com/neolith/daemon-gateway/internal/admin"
 	"github.com/neolith/daemon-gateway/internal/bridge/waiting"
 	"github.com/neolith/daemon-gateway/internal/eventlog"
-	"github.com/neolith/daemon-gateway/internal/identity"
 	"github.com/neolith/daemon-gateway/internal/lifecycle"
-	"github.com/neolith/daemon-gateway/internal/postgres"
+	"github.com/neolith/daemon-gateway/internal/neolith/identity"
+	"github.com/neolith/daemon-gateway/internal/neolith/postgres"
 )
 
 // database is what a bridge has where there is one: who the orchestrators are,

@@ -5,7 +5,7 @@ import (
 	"time"
 
 	"github.com/neolith/daemon-gateway/internal/bridge/waiting"
-	"github.com/neolith/daemon-gateway/internal/identity"
+	"github.com/neolith/daemon-gateway/internal/neolith/identity"
 	"github.com/neolith/daemon-gateway/pkg/event"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )

@@ -14,9 +14,9 @@ import (
 
 	"github.com/neolith/daemon-gateway/internal/bridge/waiting"
 	"github.com/neolith/daemon-gateway/internal/eventlog"
-	"github.com/neolith/daemon-gateway/internal/identity"
+	"github.com/neolith/daemon-gateway/internal/lab/testserver"
+	"github.com/neolith/daemon-gateway/internal/neolith/identity"
 	"github.com/neolith/daemon-gateway/internal/settings"
-	"github.com/neolith/daemon-gateway/internal/testserver"
 	"github.com/neolith/daemon-gateway/pkg/event"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )

@@ -11,8 +11,8 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
-	"github.com/neolith/daemon-gateway/internal/bridge/health"
-	"github.com/neolith/daemon-gateway/internal/testserver"
+	"github.com/neolith/daemon-gateway/internal/bridge/beats"
+	"github.com/neolith/daemon-gateway/internal/lab/testserver"
 )
 
 // redisProcess starts a redis-server in a mode that testserver has not, and
@@ -73,7 +73,7 @@ func TestCluster(t *testing.T) {
 	writing, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() {
-		ended <- health.New(s.nats.JetStream().Conn(), l.client, discard, prometheus.NewRegistry()).Run(writing)
+		ended <- beats.New(s.nats.JetStream().Conn(), l.client, discard, prometheus.NewRegistry()).Run(writing)
 	}()
 	s.beat(node, "vp")
 	stop()

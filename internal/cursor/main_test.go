@@ -3,7 +3,7 @@ package cursor
 import (
 	"testing"
 
-	"github.com/neolith/daemon-gateway/internal/testserver"
+	"github.com/neolith/daemon-gateway/internal/lab/testserver"
 )
 
 func TestMain(m *testing.M) { testserver.Main(m) }

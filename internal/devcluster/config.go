@@ -4,7 +4,7 @@ import (
 	"log/slog"
 	"path/filepath"
 
-	"github.com/neolith/daemon-gateway/internal/postgres"
+	"github.com/neolith/daemon-gateway/internal/neolith/postgres"
 	"github.com/neolith/daemon-gateway/internal/settings"
 )
 

@@ -30,7 +30,7 @@ type caller struct {
 	metrics      *metrics
 	logger       *slog.Logger
 
-	// Owned by the intake's worker of the token's partition.
+	// Owned by the receiver's worker of the token's partition.
 	epoch eventlog.Epoch
 	last  uint64 // the newest sequence that arrived
 }

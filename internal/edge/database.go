@@ -2,10 +2,10 @@ package edge
 
 import (
 	"github.com/neolith/daemon-gateway/internal/admin"
-	"github.com/neolith/daemon-gateway/internal/history"
-	"github.com/neolith/daemon-gateway/internal/identity"
 	"github.com/neolith/daemon-gateway/internal/lifecycle"
-	"github.com/neolith/daemon-gateway/internal/postgres"
+	"github.com/neolith/daemon-gateway/internal/neolith/history"
+	"github.com/neolith/daemon-gateway/internal/neolith/identity"
+	"github.com/neolith/daemon-gateway/internal/neolith/postgres"
 )
 
 // Fallback says who is let in while PostgreSQL cannot be asked and the

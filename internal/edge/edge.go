@@ -6,7 +6,7 @@
 //	daemon ◀─▶ socket ◀─▶ conversation (what is answered, what is refused)  │
 //	          │        ◀─▶ session (what is delivered)                      │
 //	          └───▲───────────▲─────────────▲──────────────▲───────────────┘
-//	           door        admission      intake        logSide     wheel
+//	           door        admission      receiver      logSide     wheel
 //	           (HTTP)      (directory)    (routers)     (log, cursors)
 //
 // One Edge is one node; several may run in one process. It is wired by hand in
@@ -34,9 +34,9 @@ import (
 	"github.com/neolith/daemon-gateway/internal/cursor"
 	"github.com/neolith/daemon-gateway/internal/eventlog"
 	"github.com/neolith/daemon-gateway/internal/heartbeat"
-	"github.com/neolith/daemon-gateway/internal/history"
 	"github.com/neolith/daemon-gateway/internal/lifecycle"
 	"github.com/neolith/daemon-gateway/internal/natsconn"
+	"github.com/neolith/daemon-gateway/internal/neolith/history"
 	"github.com/neolith/daemon-gateway/internal/ring"
 	"github.com/neolith/daemon-gateway/pkg/event"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
@@ -299,7 +299,9 @@ func (e *Edge) start(partCtx context.Context, log *eventlog.Log) (*running, erro
 		metrics: e.metrics, logger: e.logger, answers: newPool(n.parts.Context(), concurrentAcks),
 	}
 	for _, listen := range []func() (func(), error){
-		func() (func(), error) { return newIntake(e.nats.NC, e.hub, canaries, e.metrics, e.logger).serve(self) },
+		func() (func(), error) {
+			return newReceiver(e.nats.NC, e.hub, canaries, e.metrics, e.logger).serve(self)
+		},
 		e.prober.serve,
 		n.acks.serve,
 	} {

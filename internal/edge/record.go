@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/neolith/daemon-gateway/internal/edge/socket"
-	"github.com/neolith/daemon-gateway/internal/history"
+	"github.com/neolith/daemon-gateway/internal/neolith/history"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
 

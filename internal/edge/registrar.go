@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/neolith/daemon-gateway/internal/auth"
-	"github.com/neolith/daemon-gateway/internal/identity"
+	"github.com/neolith/daemon-gateway/internal/neolith/identity"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
 

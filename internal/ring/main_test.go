@@ -3,7 +3,7 @@ package ring
 import (
 	"testing"
 
-	"github.com/neolith/daemon-gateway/internal/testserver"
+	"github.com/neolith/daemon-gateway/internal/lab/testserver"
 )
 
 func TestMain(m *testing.M) { testserver.Main(m) }

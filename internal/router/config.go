@@ -6,8 +6,8 @@ import (
 	"github.com/neolith/daemon-gateway/internal/admin"
 	"github.com/neolith/daemon-gateway/internal/eventlog"
 	"github.com/neolith/daemon-gateway/internal/natsconn"
-	"github.com/neolith/daemon-gateway/internal/postgres"
-	"github.com/neolith/daemon-gateway/internal/presence"
+	"github.com/neolith/daemon-gateway/internal/neolith/postgres"
+	"github.com/neolith/daemon-gateway/internal/neolith/presence"
 	"github.com/neolith/daemon-gateway/internal/ring"
 	"github.com/neolith/daemon-gateway/internal/settings"
 )

@@ -13,9 +13,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/neolith/daemon-gateway/internal/eventlog"
+	"github.com/neolith/daemon-gateway/internal/lab/testserver"
 	"github.com/neolith/daemon-gateway/internal/ring"
 	"github.com/neolith/daemon-gateway/internal/router/lane"
-	"github.com/neolith/daemon-gateway/internal/testserver"
 	"github.com/neolith/daemon-gateway/pkg/event"
 )
 

@@ -27,8 +27,8 @@ import (
 	"github.com/neolith/daemon-gateway/internal/eventlog"
 	"github.com/neolith/daemon-gateway/internal/lifecycle"
 	"github.com/neolith/daemon-gateway/internal/natsconn"
-	"github.com/neolith/daemon-gateway/internal/postgres"
-	"github.com/neolith/daemon-gateway/internal/presence"
+	"github.com/neolith/daemon-gateway/internal/neolith/postgres"
+	"github.com/neolith/daemon-gateway/internal/neolith/presence"
 	"github.com/neolith/daemon-gateway/internal/ring"
 )
 

@@ -1,0 +1,91 @@
+package beats
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/neolith/daemon-gateway/internal/heartbeat"
+	"github.com/neolith/daemon-gateway/pkg/protocol"
+)
+
+// timeFormat is that of Date.toISOString: texts of it compare as the times do.
+const timeFormat = "2006-01-02T15:04:05.000Z"
+
+// beat is a heartbeat as it is written.
+type beat struct {
+	orchestrator protocol.OrchestratorID
+	organization string // empty: there is nobody to be told
+	receivedAt   time.Time
+	hasMetrics   bool
+	record       []byte // what the key and the list hold
+	notice       []byte // what is published
+
+	heardAt time.Time // by this node's clock
+	tried   bool      // it may have been written; owned by Run
+}
+
+// record is JSON that Neolith reads. Status and metrics are always there, since
+// daemons of Neolith always send them.
+type record struct {
+	Orchestrator protocol.OrchestratorID `json:"orchestratorId"`
+	Daemon       protocol.DaemonID       `json:"daemonId"`
+	Session      protocol.SessionID      `json:"sessionId"`
+	Status       protocol.Status         `json:"status"`
+	Metrics      map[string]float64      `json:"metrics"`
+	ReceivedAt   string                  `json:"receivedAt"`
+	Organization string                  `json:"organizationId,omitempty"`
+}
+
+// notice is what Neolith hears.
+type notice struct {
+	Type         string                  `json:"type"`
+	Orchestrator protocol.OrchestratorID `json:"orchestratorId"`
+	Status       protocol.Status         `json:"status"`
+	ReceivedAt   string                  `json:"receivedAt"`
+}
+
+func newBeat(h heartbeat.Beat, now time.Time) (*beat, error) {
+	b := &beat{
+		orchestrator: h.Orchestrator, organization: h.Organization, receivedAt: h.ReceivedAt,
+		hasMetrics: len(h.Metrics) > 0, heardAt: now,
+	}
+	if h.Status == "" {
+		h.Status = protocol.StatusActive // it is there, and has not said otherwise
+	}
+	if h.Metrics == nil {
+		h.Metrics = map[string]float64{}
+	}
+	received := h.ReceivedAt.UTC().Format(timeFormat)
+	var err error
+	b.record, err = json.Marshal(record{h.Orchestrator, h.Daemon, h.Session, h.Status, h.Metrics, received, h.Organization})
+	if err != nil {
+		return nil, fmt.Errorf("encode a heartbeat: %w", err)
+	}
+	b.notice, err = json.Marshal(notice{"heartbeat", h.Orchestrator, h.Status, received})
+	if err != nil {
+		return nil, fmt.Errorf("encode a heartbeat's notice: %w", err)
+	}
+	return b, nil
+}
+
+func (b *beat) key() string     { return "daemon:heartbeat:" + string(b.orchestrator) }
+func (b *beat) list() string    { return "daemon:metrics:" + string(b.orchestrator) }
+func (b *beat) channel() string { return "daemon:heartbeats:" + b.organization }
+
+// stale reports whether the heartbeat says nothing any more.
+func (b *beat) stale(now time.Time) bool { return b.left(now) <= 0 }
+
+// left is for how long it still says something.
+func (b *beat) left(now time.Time) time.Duration { return heartbeat.Lifetime - now.Sub(b.heardAt) }
+
+// bytes is about what it holds.
+func (b *beat) bytes() int { return len(b.record) + len(b.notice) + 300 }
+
+// supersededBy reports whether what the key holds is not older.
+func (b *beat) supersededBy(text []byte) bool {
+	var held struct {
+		ReceivedAt time.Time `json:"receivedAt"`
+	}
+	return json.Unmarshal(text, &held) == nil && !held.ReceivedAt.Before(b.receivedAt)
+}

@@ -1,0 +1,131 @@
+package e2e_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/neolith/daemon-gateway/internal/lab/cluster"
+	"github.com/neolith/daemon-gateway/internal/lab/ledger"
+	"github.com/neolith/daemon-gateway/internal/lab/testserver"
+	"github.com/neolith/daemon-gateway/internal/lab/traffic"
+	"github.com/neolith/daemon-gateway/pkg/protocol"
+)
+
+// moveBehind has all daemons connect through a load balancer.
+func (p *population) moveBehind(f *front) {
+	for _, seats := range p.seats {
+		for i := range seats {
+			seats[i].URLs, seats[i].TLS = []string{f.url("ws", protocol.Path)}, f.tls
+		}
+	}
+}
+
+// newcomers are daemons that nobody has published anything for.
+func (f *front) newcomers(n int) []traffic.Profile {
+	all := make([]traffic.Profile, n)
+	for i := range all {
+		all[i] = f.seat(fmt.Sprintf("newcomer-%d", i), protocol.Path)
+	}
+	return all
+}
+
+// An edge is stopped without a word to the load balancer, which has to find out
+// by itself. Daemons that come before it has are tried elsewhere.
+func TestALoadBalancerHidesThatAnEdgeStopsOrDies(t *testing.T) {
+	t.Parallel()
+	for _, file := range []string{haproxyHTTP, nginxHTTP} {
+		t.Run(file, func(t *testing.T) {
+			t.Parallel()
+			w := startWorld(t, with(map[string]string{"DRAIN_PERIOD": "3s", "BALANCE_RATE": "0"}))
+			f := w.stand(file, testserver.NewCertificate(t, 1), neolith(t))
+			p := w.populate(40)
+			p.moveBehind(f)
+			seen := p.watch()
+			p.start(p.profiles())
+			l := p.load()
+			w.awaitMore(l, 500)
+
+			w.restartDraining(seen, w.Edges[0])
+			w.awaitUse(f, w.Edges[0])
+			w.awaitMore(l, 500)
+			require.Empty(t, seen.rudeness(), "and nobody sees an error")
+
+			w.killBehind(p, w.Edges[1])
+			require.Empty(t, refusals(seen), "daemons lose their connections, and get new ones at once")
+			require.NoError(t, w.Edges[1].Start())
+			require.NoError(t, w.AwaitReady(w.ctx))
+			w.awaitUse(f, w.Edges[1])
+			p.start(f.newcomers(30))
+			require.Equal(t, 30, w.connections(w.Edges[1]), "those who come go to the edge with the fewest connections")
+
+			require.NoError(t, l.end())
+			p.settle(ledger.Promise{})
+			p.judge(ledger.Promise{})
+		})
+	}
+}
+
+// A load balancer that does not see HTTP cannot try another edge, so the edge is
+// taken out first.
+func TestAnEdgeThatIsTakenOutOfALoadBalancerWithoutHTTPStopsUnnoticed(t *testing.T) {
+	t.Parallel()
+	certificate, settings := secured(t, map[string]string{"DRAIN_PERIOD": "3s", "BALANCE_RATE": "0", "TRUSTED_PROXIES": "127.0.0.1/32"})
+	w := startWorld(t, with(settings))
+	f := w.stand(haproxyTCP, certificate, "")
+	p := w.populate(40)
+	p.moveBehind(f)
+	seen := p.watch()
+	p.start(p.profiles())
+	l := p.load()
+	w.awaitMore(l, 500)
+	f.command(t, "set server edges/edge-1 state drain")
+	w.restartDraining(seen, w.Edges[0])
+	f.command(t, "set server edges/edge-1 state ready")
+	w.awaitUse(f, w.Edges[0])
+	w.awaitMore(l, 500)
+	require.NoError(t, l.end())
+	p.settle(ledger.Promise{})
+	require.Empty(t, seen.rudeness())
+	p.judge(ledger.Promise{})
+}
+
+// restartDraining stops an edge in order and starts it again. Each of its
+// daemons is asked to reconnect, and nobody else.
+func (w *world) restartDraining(seen *manners, e *cluster.Node) {
+	w.t.Helper()
+	held := w.connections(e)
+	require.NotZero(w.t, held)
+	require.NoError(w.t, e.Stop(w.ctx), "it ends in order, with exit code 0")
+	require.Len(w.t, seen.take(), held)
+	require.NoError(w.t, e.Start())
+	require.NoError(w.t, w.AwaitReady(w.ctx))
+}
+
+// killBehind kills an edge and waits until all daemons are on the others.
+func (w *world) killBehind(p *population, victim *cluster.Node) {
+	w.t.Helper()
+	require.NotZero(w.t, w.connections(victim))
+	victim.Kill()
+	w.awaitForgotten(victim, len(p.running))
+}
+
+// refusals are upgrades that were answered with an error.
+func refusals(seen *manners) []string {
+	return slices.DeleteFunc(slices.Clone(seen.rudeness()), func(what string) bool { return !strings.Contains(what, "HTTP status") })
+}
+
+// awaitUse waits until the load balancer gives an edge connections again.
+func (w *world) awaitUse(f *front, e *cluster.Node) {
+	w.t.Helper()
+	before := w.metric(e, "gateway_edge_closes_total")
+	client := f.httpClient(w.t, nil, false)
+	w.eventually(func() bool {
+		f.ask(w, client, "GET", protocol.Path, "", handshake())
+		return w.metric(e, "gateway_edge_closes_total") > before
+	}, "%s gets no connections", e.Name())
+	w.eventually(func() bool { return w.connections(e) == 0 }, "%s keeps connections", e.Name())
+}

@@ -1,0 +1,218 @@
+package e2e_test
+
+import (
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/neolith/daemon-gateway/internal/lab/balancer"
+	"github.com/neolith/daemon-gateway/internal/lab/cluster"
+	"github.com/neolith/daemon-gateway/internal/lab/ledger"
+	"github.com/neolith/daemon-gateway/internal/lab/traffic"
+	"github.com/neolith/daemon-gateway/pkg/client"
+	"github.com/neolith/daemon-gateway/pkg/protocol"
+)
+
+// host is where an edge listens.
+func host(edge *cluster.Node) string {
+	u, err := url.Parse(edge.URL)
+	if err != nil {
+		panic(err)
+	}
+	return u.Host
+}
+
+// front puts a load balancer before the edges, for all daemons.
+func (p *population) front() *balancer.Balancer {
+	p.w.t.Helper()
+	var hosts []string
+	for _, e := range p.w.Edges {
+		hosts = append(hosts, host(e))
+	}
+	b, err := balancer.Start(hosts...)
+	require.NoError(p.w.t, err)
+	p.w.t.Cleanup(func() { _ = b.Close() })
+	for _, seats := range p.seats {
+		for i := range seats {
+			seats[i].URLs = []string{"ws://" + b.Address() + protocol.Path}
+		}
+	}
+	return b
+}
+
+// manners is what daemons see of how the gateway treats their connections.
+type manners struct {
+	mu     sync.Mutex
+	asked  map[protocol.SessionID]bool
+	delays []time.Duration // of reconnect, since the last take
+	rude   []string        // what no orderly stop may show
+}
+
+// watch lets all daemons tell what they see.
+func (p *population) watch() *manners {
+	m := &manners{asked: map[protocol.SessionID]bool{}}
+	for _, seats := range p.seats {
+		for i := range seats {
+			m.watch(&seats[i])
+		}
+	}
+	return m
+}
+
+func (m *manners) watch(p *traffic.Profile) {
+	var session protocol.SessionID
+	p.OnState = func(s client.StateChange) {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		switch s.State {
+		case client.StateAuthenticated:
+			session = s.SessionID
+		case client.StateDisconnected:
+			left := s.Local && s.Close == protocol.CloseNormal && m.asked[s.SessionID]
+			if !left && s.Close != protocol.CloseGoingAway {
+				m.rude = append(m.rude, fmt.Sprintf("%s: %+v", p.Daemon, s))
+			}
+		}
+	}
+	p.OnFrame = func(f client.Frame) {
+		if f.Sent {
+			return
+		}
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		switch f.Type {
+		case protocol.TypeReconnect:
+			m.asked[session] = true
+			message, err := protocol.ParseServerMessage(f.Data)
+			if r, ok := message.Payload.(protocol.Reconnection); err == nil && ok {
+				m.delays = append(m.delays, r.Delay)
+			}
+		case protocol.TypeError, protocol.TypeAuthError, protocol.TypeRateLimit:
+			m.rude = append(m.rude, fmt.Sprintf("%s: %s", p.Daemon, f.Data))
+		}
+	}
+}
+
+// take returns the delays that were announced since it was called last.
+func (m *manners) take() []time.Duration {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delays := m.delays
+	m.delays = nil
+	return delays
+}
+
+func (m *manners) rudeness() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.rude
+}
+
+// requireSpread requires that no tenth of the period has more than its share.
+func requireSpread(t *testing.T, delays []time.Duration, period time.Duration) {
+	t.Helper()
+	slices.Sort(delays)
+	share := (len(delays)+9)/10 + 1
+	for i := range delays {
+		window := 0
+		for _, d := range delays[i:] {
+			if d < delays[i]+period/10 {
+				window++
+			}
+		}
+		require.LessOrEqual(t, window, share, "of %d daemons: %v", len(delays), delays)
+	}
+	require.Less(t, delays[len(delays)-1], period)
+}
+
+// awaitCopies waits until every stream has a leader and all its copies: only then
+// may the next NATS server be stopped without an election that takes seconds. Under
+// load a copy is always some messages behind.
+func (w *world) awaitCopies() {
+	w.t.Helper()
+	const behind, silent = 100, 3 * time.Second // messages; leaders ask copies each second
+	var missing lines
+	w.eventually(func() bool {
+		missing = nil
+		streams := w.log.JetStream().ListStreams(w.ctx)
+		for s := range streams.Info() {
+			if s.Cluster.Leader == "" || len(s.Cluster.Replicas) != len(w.NATS)-1 {
+				missing = append(missing, fmt.Sprintf("%s: leader %q, %d replicas", s.Config.Name, s.Cluster.Leader, len(s.Cluster.Replicas)))
+			}
+			for _, r := range s.Cluster.Replicas {
+				if r.Offline || r.Lag > behind || r.Active > silent {
+					missing = append(missing, fmt.Sprintf("%s: %+v", s.Config.Name, *r))
+				}
+			}
+		}
+		return len(missing) == 0 && streams.Err() == nil
+	}, "copies of streams are missing: %s", &missing)
+}
+
+// lines is a text that is only known when it is shown.
+type lines []string
+
+func (l *lines) String() string { return strings.Join(*l, "; ") }
+
+// A new version is rolled out: every process is stopped in order and started
+// again, one after the other, while events flow. Daemons are asked to reconnect,
+// a few at a time, and see nothing else.
+func TestARollingRestartOfEverythingShowsDaemonsOnlyReconnects(t *testing.T) {
+	const drainPeriod = 2 * time.Second
+	w := startWorld(t, func(cfg *cluster.Config) {
+		cfg.NATS, cfg.Binaries = 3, from
+		cfg.Settings = map[string]string{"STREAM_REPLICAS": "3", "DRAIN_PERIOD": drainPeriod.String(), "BALANCE_RATE": "0"}
+	})
+	p := w.populate(100)
+	lb := p.front()
+	seen := p.watch()
+	p.start(p.profiles())
+	l := p.load()
+	w.awaitMore(l, 500)
+
+	restart := func(process *cluster.Process, program string, ready func() error) {
+		t.Helper()
+		process.Replace(program)
+		began := time.Now()
+		require.NoError(t, process.Stop(w.ctx), "it ends in order, with exit code 0")
+		ended := time.Since(began)
+		require.NoError(t, process.Start())
+		require.NoError(t, ready())
+		t.Logf("%s ended after %s and was back after %s", process.Name(), ended, time.Since(began))
+		w.awaitMore(l, 200)
+	}
+	for _, e := range w.Edges {
+		require.NoError(t, lb.TakeOut(w.ctx, host(e)))
+		held := lb.Connections(host(e))
+		restart(e.Process, to.Edge, func() error { return w.AwaitReady(w.ctx) })
+		lb.PutIn(host(e))
+		delays := seen.take()
+		t.Logf("%s held %d daemons", e.Name(), held)
+		require.Len(t, delays, held, "each of its daemons is asked, and no other one")
+		requireSpread(t, delays, drainPeriod)
+	}
+	for _, n := range w.Routers {
+		restart(n.Process, to.Router, func() error { return w.AwaitReady(w.ctx) })
+	}
+	for _, n := range w.Bridges {
+		restart(n.Process, to.Bridge, func() error { return w.AwaitReady(w.ctx) })
+	}
+	for _, s := range w.NATS {
+		w.awaitCopies()
+		restart(s.Process, to.NATS, func() error { return s.AwaitReady(w.ctx) })
+	}
+	require.NoError(t, w.AwaitReady(w.ctx))
+	w.awaitMore(l, 500)
+	require.NoError(t, l.end())
+	p.settle(ledger.Promise{})
+	require.Empty(t, seen.take(), "only edges ask daemons to reconnect")
+	require.Empty(t, seen.rudeness(), "and nobody sees an error")
+	// A bridge that comes back may publish before the one that has a backlog.
+	p.judge(ledger.Promise{})
+}

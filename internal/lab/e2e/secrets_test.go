@@ -1,0 +1,247 @@
+package e2e_test
+
+import (
+	"encoding/base64"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/nats-io/nats.go"
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"github.com/neolith/daemon-gateway/internal/lab/cluster"
+	"github.com/neolith/daemon-gateway/internal/lab/ledger"
+	"github.com/neolith/daemon-gateway/internal/lab/testserver"
+	"github.com/neolith/daemon-gateway/internal/settings"
+)
+
+// vault is the files that the nodes read their secrets from when they start.
+type vault struct {
+	t   *testing.T
+	dir string
+}
+
+// kept are the secrets in the vault; the cluster gives none of them itself.
+var kept = []string{"GOSSIP_KEYS", "DAEMON_JWT_SECRET", "DAEMON_JWT_SECRET_PREVIOUS", "NATS_URL", "REDIS_URL", "DATABASE_URL"}
+
+func (v vault) file(secret string) string { return filepath.Join(v.dir, secret) }
+
+// put writes a secret, or a list of them.
+func (v vault) put(secret string, values ...string) {
+	v.t.Helper()
+	require.NoError(v.t, os.WriteFile(v.file(secret), []byte(strings.Join(values, "\n")+"\n"), 0o600))
+}
+
+func (v vault) settings() map[string]string {
+	all := make(map[string]string)
+	for _, secret := range kept {
+		all[secret], all[secret+"_FILE"] = "", v.file(secret)
+	}
+	return all
+}
+
+// servers are those that know the gateway by name and password. Each is told to
+// accept a second one beside the first, and later to forget the first.
+type servers struct {
+	w        *world
+	dir      string
+	conf     []byte // of NATS, without users
+	database *testserver.PostgresServer
+	redis    *redis.Client
+}
+
+// userNATS tells NATS which of the gateway's users there are. The test itself
+// needs none.
+func (s *servers) userNATS(names ...string) {
+	s.w.t.Helper()
+	users := []string{"{user: test}"}
+	for _, name := range names {
+		users = append(users, fmt.Sprintf("{user: gateway-%s, password: password-%s}", name, name))
+	}
+	text := fmt.Sprintf("%s\nno_auth_user: test\nauthorization { users: [ %s ] }\n", s.conf, strings.Join(users, ", "))
+	require.NoError(s.w.t, os.WriteFile(filepath.Join(s.dir, "nats-1.conf"), []byte(text), 0o600))
+	if !s.w.NATS[0].Running() {
+		return
+	}
+	// As "nats-server --signal reload" does.
+	require.NoError(s.w.t, syscall.Kill(s.w.NATS[0].ID(), syscall.SIGHUP))
+	for _, name := range []string{"old", "new"} {
+		s.w.eventually(func() bool {
+			nc, err := nats.Connect(s.natsURL(name))
+			if err == nil {
+				nc.Close()
+			}
+			return (err == nil) == slices.Contains(names, name)
+		}, "NATS still treats gateway-%s as before", name)
+	}
+}
+
+func (s *servers) natsURL(name string) string {
+	return fmt.Sprintf("nats://gateway-%s:password-%s@%s", name, name, s.w.NATS[0].Addr)
+}
+
+// userRedis changes the passwords of the bridges' user, which has the rights
+// that docs/operations.md gives it.
+func (s *servers) userRedis(rules ...string) {
+	s.w.t.Helper()
+	rights := "on ~daemon:session:* ~daemon:heartbeat:* ~daemon:metrics:* ~daemon:events:* &daemon:* &daemon:*:events " +
+		"+subscribe +psubscribe +unsubscribe +punsubscribe +ping +publish +get +set +lpush +ltrim +expire +scan +lrange +lrem"
+	args := []any{"ACL", "SETUSER", "bridge"}
+	for _, rule := range append(strings.Fields(rights), rules...) {
+		args = append(args, rule)
+	}
+	require.NoError(s.w.t, s.redis.Do(s.w.ctx, args...).Err())
+}
+
+func (s *servers) redisURL(name string) string {
+	return fmt.Sprintf("redis://bridge:password-%s@%s", name, s.w.Redis.Addr)
+}
+
+// userPostgres makes a role that logs in and then acts as the role owner, to
+// which all belongs.
+func (s *servers) userPostgres(name string) {
+	s.w.t.Helper()
+	s.database.Execute(s.w.t, fmt.Sprintf(`create role gateway_%[1]s login in role owner; alter role gateway_%[1]s set role = 'owner'`, name))
+}
+
+func (s *servers) databaseURL(name string) string {
+	u, err := url.Parse(s.database.URL())
+	require.NoError(s.w.t, err)
+	u.User = url.User("gateway_" + name)
+	return u.String()
+}
+
+// forget ends the old users. NATS and PostgreSQL also close what they are still
+// connected with; Redis believes whom it has believed.
+func (s *servers) forget() {
+	s.w.t.Helper()
+	s.userNATS("new")
+	s.userRedis("<password-old")
+	former := redis.NewClient(&redis.Options{Addr: s.w.Redis.Addr, Username: "bridge", Password: "password-old"})
+	require.ErrorContains(s.w.t, former.Ping(s.w.ctx).Err(), "WRONGPASS")
+	require.NoError(s.w.t, former.Close())
+	s.database.Execute(s.w.t, `alter role gateway_old nologin; select pg_terminate_backend(pid) from pg_stat_activity where usename = 'gateway_old'`)
+	_, err := pgx.Connect(s.w.ctx, s.databaseURL("old"))
+	require.ErrorContains(s.w.t, err, "not permitted to log in")
+}
+
+// roll restarts nodes, one after the other, under load. None is left out by the
+// others at any step, or takes them for strangers.
+func (w *world) roll(l *load, nodes []*cluster.Node) {
+	w.t.Helper()
+	for _, n := range nodes {
+		require.NoError(w.t, n.Stop(w.ctx))
+		require.NoError(w.t, n.Start())
+		require.NoError(w.t, w.AwaitReady(w.ctx))
+		w.awaitMore(l, 100)
+	}
+}
+
+func TestEverySecretIsChangedWhileEventsFlow(t *testing.T) {
+	const oldJWT, newJWT = "the old secret of thirty-two bytes or more", "the new secret of thirty-two bytes or more"
+	key := func(letter string) string {
+		return base64.StdEncoding.EncodeToString([]byte(strings.Repeat(letter, 32)))
+	}
+	oldKey, newKey := key("o"), key("n")
+
+	v := vault{t: t, dir: t.TempDir()}
+	dir := t.TempDir()
+	w := newWorld(t, func(cfg *cluster.Config) {
+		cfg.Dir, cfg.Edges, cfg.Settings = dir, 2, v.settings()
+		cfg.Settings["DRAIN_PERIOD"], cfg.Settings["BALANCE_RATE"] = "1s", "0"
+		cfg.Settings["EVENTS_PER_ORCHESTRATOR"] = "10000" // the load goes on for as long as it takes
+	})
+	p := w.populate(30)
+	s := &servers{w: w, dir: dir, database: neolithFor(t, p), redis: redis.NewClient(&redis.Options{Addr: w.Redis.Addr})}
+	t.Cleanup(func() { _ = s.redis.Close() })
+	var err error
+	s.conf, err = os.ReadFile(filepath.Join(dir, "nats-1.conf"))
+	require.NoError(t, err)
+	s.userNATS("old")
+	require.NoError(t, w.StartServers(w.ctx))
+	s.userRedis(">password-old")
+	s.userPostgres("old")
+	v.put("GOSSIP_KEYS", oldKey)
+	v.put("DAEMON_JWT_SECRET", oldJWT)
+	v.put("DAEMON_JWT_SECRET_PREVIOUS")
+	v.put("NATS_URL", s.natsURL("old"))
+	v.put("REDIS_URL", s.redisURL("old"))
+	v.put("DATABASE_URL", s.databaseURL("old"))
+	require.NoError(t, w.Start(w.ctx))
+	w.openLog()
+	p.sign(oldJWT)
+	p.start(p.profiles())
+	l := p.load()
+	w.awaitMore(l, 200)
+	gossiping := slices.Concat(w.Routers, w.Edges)
+
+	// Each server accepts both; every node is given the new one.
+	s.userNATS("old", "new")
+	s.userRedis(">password-new")
+	s.userPostgres("new")
+	v.put("NATS_URL", s.natsURL("new"))
+	v.put("REDIS_URL", s.redisURL("new"))
+	v.put("DATABASE_URL", s.databaseURL("new"))
+	v.put("DAEMON_JWT_SECRET", newJWT)
+	v.put("DAEMON_JWT_SECRET_PREVIOUS", oldJWT)
+	v.put("GOSSIP_KEYS", oldKey, newKey)
+	w.roll(l, w.Nodes())
+	s.forget()
+
+	// Neolith issues new tokens, while others still have old ones.
+	p.sign(newJWT)
+	renewed := p.profiles()[:20]
+	p.stop(renewed)
+	p.start(renewed)
+	v.put("GOSSIP_KEYS", newKey, oldKey)
+	w.roll(l, gossiping)
+
+	// The old ones have expired, and every node encrypts with the new key.
+	others := p.profiles()[20:]
+	p.stop(others)
+	p.start(others)
+	v.put("DAEMON_JWT_SECRET_PREVIOUS")
+	v.put("GOSSIP_KEYS", newKey)
+	w.roll(l, gossiping)
+
+	require.NoError(t, l.end())
+	p.settle(ledger.Promise{})
+	p.judge(ledger.Promise{})
+	require.NoError(t, w.AwaitReady(w.ctx))
+	for _, n := range w.Nodes() {
+		require.NoError(t, n.AwaitMetric(w.ctx, "gateway_postgres_schema_ready", 1), "%s can use the database", n.Name())
+	}
+}
+
+// neolithFor is a database that knows a population, and a role owner with the
+// rights that the gateway needs.
+func neolithFor(t *testing.T, p *population) *testserver.PostgresServer {
+	database := testserver.OwnPostgres(t)
+	database.NeolithTables(t)
+	var all []testserver.Orchestrator
+	for i, seats := range p.seats {
+		all = append(all, testserver.Orchestrator{ID: string(seats[0].Orchestrator), User: fmt.Sprintf("user_%d", i)})
+	}
+	database.AddOrchestrators(t, all...)
+	database.Execute(t, `create role owner;
+		create schema daemon_gateway authorization owner;
+		grant select on vps to owner;
+		grant update (status, updated_at) on vps to owner`)
+	return database
+}
+
+// sign has the daemons that start from now on bring tokens signed with a secret.
+func (p *population) sign(secret settings.Secret) {
+	for _, seats := range p.seats {
+		for i := range seats {
+			seats[i].Secret = secret
+		}
+	}
+}

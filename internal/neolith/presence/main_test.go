@@ -1,0 +1,9 @@
+package presence
+
+import (
+	"testing"
+
+	"github.com/neolith/daemon-gateway/internal/lab/testserver"
+)
+
+func TestMain(m *testing.M) { testserver.Main(m) }

@@ -1,0 +1,309 @@
+package presence
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/require"
+
+	"github.com/neolith/daemon-gateway/internal/heartbeat"
+	"github.com/neolith/daemon-gateway/internal/lab/testserver"
+	"github.com/neolith/daemon-gateway/internal/lifecycle"
+	"github.com/neolith/daemon-gateway/internal/neolith/postgres"
+	"github.com/neolith/daemon-gateway/internal/ring"
+	"github.com/neolith/daemon-gateway/internal/settings"
+	"github.com/neolith/daemon-gateway/pkg/event"
+	"github.com/neolith/daemon-gateway/pkg/protocol"
+)
+
+const (
+	patience   = 30 * time.Second
+	look       = 20 * time.Millisecond
+	partitions = 4
+)
+
+// stage is a database, a NATS server and the gossip of edges and writers.
+type stage struct {
+	t        *testing.T
+	database *testserver.Database
+	nats     *testserver.NATSServer
+	join     []string
+}
+
+func newStage(t *testing.T, database *testserver.Database) *stage {
+	t.Helper()
+	database.NeolithTables(t)
+	var vps []testserver.Orchestrator
+	for i := range 20 {
+		vps = append(vps, testserver.Orchestrator{ID: fmt.Sprintf("vp_%d", i), User: fmt.Sprintf("user_%d", i)})
+	}
+	database.AddOrchestrators(t, vps...)
+	return &stage{t: t, database: database, nats: testserver.NATS(t)}
+}
+
+// run has a part run until the returned function is called, or the test ends.
+func (s *stage) run(f func(context.Context) error) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- f(ctx) }()
+	var once lifecycle.Stack
+	once.Push("part", func(context.Context) error {
+		cancel()
+		return <-ended
+	})
+	stop = func() { require.NoError(s.t, once.Stop(context.Background())) }
+	s.t.Cleanup(stop)
+	return stop
+}
+
+func (s *stage) member(tier ring.Tier, name string) *ring.Directory {
+	s.t.Helper()
+	cfg := settings.Default[ring.Config]()
+	cfg.GossipAddr, cfg.GossipJoin = "127.0.0.1:0", s.join
+	d, err := ring.New(cfg, tier, name, "test", slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	require.NoError(s.t, err)
+	s.join = append(s.join, d.Self().Address)
+	return d
+}
+
+// edge is an edge as the gossip knows it.
+type edge struct {
+	*ring.Directory
+	crash func()
+}
+
+func (s *stage) edge(name string) *edge {
+	s.t.Helper()
+	d := s.member(ring.TierEdge, name)
+	s.t.Cleanup(func() { _ = d.Close() })
+	return &edge{Directory: d, crash: s.run(d.Run)}
+}
+
+func (e *edge) hold(orchestrator protocol.OrchestratorID, session protocol.SessionID) {
+	e.Claim(ring.Claim{Orchestrator: event.TokenOf(orchestrator), Session: session, Daemon: "daemon", Generation: 1})
+}
+
+// writer is a router's presence.
+type writer struct {
+	*Writer
+	stop func()
+}
+
+func (s *stage) writer(name string, grace time.Duration) *writer {
+	s.t.Helper()
+	cfg := settings.Default[postgres.Config]()
+	cfg.DatabaseURL = settings.URL(s.database.URL())
+	logger := slog.New(slog.DiscardHandler)
+	db, err := postgres.Open(cfg, name, logger, prometheus.NewRegistry())
+	require.NoError(s.t, err)
+	s.t.Cleanup(func() { _ = db.Close(context.Background()) })
+	s.run(db.Run)
+	conn, err := nats.Connect(s.nats.ClientURL(), nats.MaxReconnects(-1))
+	require.NoError(s.t, err)
+	s.t.Cleanup(conn.Close)
+	d := s.member(ring.TierRouter, name)
+	w := &writer{Writer: New(Config{PresenceGrace: grace}, db, conn, d, partitions, name, logger, prometheus.NewRegistry())}
+	d.Watch(w)
+	s.t.Cleanup(func() { _ = d.Close() })
+	s.run(d.Run)
+	w.stop = s.run(func(ctx context.Context) error {
+		w.Run(ctx, func() []event.Partition { return []event.Partition{0, 1, 2, 3} })
+		return nil
+	})
+	return w
+}
+
+// beat sends what a daemon says, once the writer hears.
+func (s *stage) beat(orchestrator protocol.OrchestratorID, status protocol.Status) {
+	s.t.Helper()
+	conn, err := nats.Connect(s.nats.ClientURL())
+	require.NoError(s.t, err)
+	defer conn.Close()
+	body, err := json.Marshal([]heartbeat.Beat{{Orchestrator: orchestrator, Daemon: "daemon", Session: "s", Status: status, ReceivedAt: time.Now()}})
+	require.NoError(s.t, err)
+	require.NoError(s.t, conn.Publish(heartbeat.Subject(event.PartitionOf(event.TokenOf(orchestrator), partitions)), body))
+	require.NoError(s.t, conn.Flush())
+}
+
+// shown is how Neolith sees an orchestrator.
+func (s *stage) shown(orchestrator string) (status string, changedAt time.Time) {
+	s.t.Helper()
+	row := s.database.Connect(s.t).QueryRow(s.t.Context(), `select status::text, updated_at from vps where id = $1`, orchestrator)
+	require.NoError(s.t, row.Scan(&status, &changedAt))
+	return status, changedAt
+}
+
+func (s *stage) await(orchestrator string, want Status) {
+	s.t.Helper()
+	conn := s.database.Connect(s.t)
+	require.Eventually(s.t, func() bool {
+		var status string
+		err := conn.QueryRow(context.Background(), `select status::text from vps where id = $1`, orchestrator).Scan(&status)
+		return err == nil && status == string(want)
+	}, patience, look, "%s is never shown as %s", orchestrator, want)
+}
+
+func TestNeolithSeesWhoIsConnectedAndWhatTheySay(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, testserver.Postgres(t))
+	e := s.edge("edge-1")
+	s.writer("router-1", 0)
+	s.database.Execute(t, `update vps set updated_at = timestamp '2020-01-01'`)
+	e.hold("vp_1", "session-1")
+	s.await("vp_1", Online)
+	_, changedAt := s.shown("vp_1")
+	require.WithinDuration(t, time.Now().UTC(), changedAt, time.Hour, "in UTC, as Prisma reads it")
+	s.beat("vp_1", protocol.StatusBusy)
+	s.await("vp_1", Busy)
+	s.beat("vp_1", protocol.StatusIdle)
+	s.await("vp_1", Away)
+	e.Release("session-1")
+	s.await("vp_1", Offline)
+	_, changedAt = s.shown("vp_2")
+	require.Equal(t, 2020, changedAt.Year(), "nobody else was touched")
+}
+
+func TestTheOrchestratorsOfACrashedEdgeGoOfflineUnlessTheyCameBack(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, testserver.Postgres(t))
+	staying, crashing := s.edge("edge-1"), s.edge("edge-2")
+	s.writer("router-1", 2*time.Second)
+	crashing.hold("vp_1", "session-1")
+	crashing.hold("vp_2", "session-2")
+	s.await("vp_1", Online)
+	s.await("vp_2", Online)
+	s.beat("vp_1", protocol.StatusBusy)
+	s.await("vp_1", Busy)
+	staying.hold("vp_1", "session-3")
+	crashing.crash()
+	s.await("vp_2", Offline)
+	status, _ := s.shown("vp_1")
+	require.Equal(t, "BUSY", status)
+}
+
+func TestOfTwoWritersOnlyTheLastOneWrites(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, testserver.Postgres(t))
+	e := s.edge("edge-1")
+	first := s.writer("router-1", 0)
+	e.hold("vp_1", "session-1")
+	s.await("vp_1", Online)
+	batch := []Change{{Partition: event.PartitionOf("vp_1", partitions), Term: 1, Orchestrator: "vp_1", Status: Offline}}
+	// The second comes while the first still believes that all is its own.
+	s.writer("router-2", 0)
+	conn := s.database.Connect(t)
+	require.Eventually(t, func() bool {
+		var taken int
+		err := conn.QueryRow(t.Context(), `select count(*) from daemon_gateway.presence_writers where node = 'router-2'`).Scan(&taken)
+		return err == nil && taken == partitions
+	}, patience, look)
+	changed, lost, err := first.store.write(t.Context(), batch)
+	require.NoError(t, err)
+	require.Zero(t, changed)
+	require.Equal(t, []event.Partition{batch[0].Partition}, lost)
+	status, _ := s.shown("vp_1")
+	require.Equal(t, "ONLINE", status)
+}
+
+func TestANewWriterTouchesNothingThatIsRight(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, testserver.Postgres(t))
+	e := s.edge("edge-1")
+	first := s.writer("router-1", 0)
+	for i := range 10 {
+		e.hold(protocol.OrchestratorID(fmt.Sprintf("vp_%d", i)), protocol.SessionID(fmt.Sprintf("session-%d", i)))
+	}
+	for i := range 10 {
+		s.await(fmt.Sprintf("vp_%d", i), Online)
+	}
+	s.beat("vp_3", protocol.StatusBusy)
+	s.await("vp_3", Busy)
+	first.stop()
+	// What changes while there is no writer.
+	e.hold("vp_10", "session-10")
+	e.Release("session-5")
+	s.database.Execute(t, `create table touched as select id from vps limit 0`)
+	s.database.Execute(t, `create function note() returns trigger language plpgsql as
+		$$ begin insert into touched values (new.id); return new; end $$`)
+	s.database.Execute(t, `create trigger note after update on vps for each row execute function note()`)
+	s.writer("router-2", 0)
+	s.await("vp_10", Online)
+	s.await("vp_5", Offline)
+	var touched []string
+	row := s.database.Connect(t).QueryRow(t.Context(), `select array_agg(id order by id) from touched`)
+	require.NoError(t, row.Scan(&touched))
+	require.Equal(t, []string{"vp_10", "vp_5"}, touched)
+}
+
+func TestAfterTheWholeClusterWasAwayNobodyIsLeftOnline(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, testserver.Postgres(t))
+	e := s.edge("edge-1")
+	first := s.writer("router-1", 0)
+	e.hold("vp_1", "session-1")
+	s.await("vp_1", Online)
+	first.stop()
+	e.crash()
+	s.database.Execute(t, `update vps set status = 'BUSY' where id = 'vp_2'`)
+	s.join = nil
+	s.writer("router-2", 0)
+	s.await("vp_1", Offline)
+	status, _ := s.shown("vp_2")
+	require.Equal(t, "BUSY", status, "set by somebody else")
+}
+
+func TestWhileTheDatabaseIsAwayTheNewestStatusWaits(t *testing.T) {
+	t.Parallel()
+	for name, fail := range map[string]struct {
+		away, back func(*testserver.PostgresServer)
+	}{
+		"stopped": {(*testserver.PostgresServer).Stop, (*testserver.PostgresServer).Start},
+		"hanging": {(*testserver.PostgresServer).Pause, (*testserver.PostgresServer).Resume},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := testserver.OwnPostgres(t)
+			s := newStage(t, server.Database)
+			e := s.edge("edge-1")
+			w := s.writer("router-1", 0)
+			e.hold("vp_1", "session-1")
+			e.hold("vp_2", "session-2")
+			s.await("vp_1", Online)
+			s.await("vp_2", Online)
+			fail.away(server)
+			s.beat("vp_1", protocol.StatusIdle)
+			s.beat("vp_1", protocol.StatusBusy)
+			e.Release("session-2")
+			e.hold("vp_3", "session-3")
+			require.Eventually(t, func() bool {
+				w.mu.Lock()
+				defer w.mu.Unlock()
+				return w.tracker.waiting() == 3
+			}, patience, look)
+			fail.back(server)
+			s.await("vp_1", Busy)
+			s.await("vp_2", Offline)
+			s.await("vp_3", Online)
+		})
+	}
+}
+
+func TestAnOrchestratorThatNeolithDoesNotHaveIsLeftOut(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, testserver.Postgres(t))
+	e := s.edge("edge-1")
+	s.writer("router-1", 0)
+	e.hold("nobody", "session-0")
+	e.hold("vp_1", "session-1")
+	s.await("vp_1", Online)
+	var kept []string
+	row := s.database.Connect(t).QueryRow(t.Context(), `select array_agg(orchestrator_id) from daemon_gateway.presence`)
+	require.NoError(t, row.Scan(&kept))
+	require.Equal(t, []string{"vp_1"}, kept)
+}

@@ -1,0 +1,122 @@
+package presence
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/neolith/daemon-gateway/internal/neolith/postgres"
+	"github.com/neolith/daemon-gateway/pkg/event"
+)
+
+// statementTimeout is for one load or one batch.
+const statementTimeout = 10 * time.Second
+
+// store is presence in PostgreSQL: vps.status, which Neolith reads, and in the
+// gateway's own schema whom it shows as connected at the gateway's word, and who
+// may write each partition.
+type store struct {
+	db   *postgres.DB
+	node string
+	save string // the statement of write
+}
+
+func newStore(db *postgres.DB, node string) *store {
+	// The lock on a writer's row keeps the next writer waiting until the batch
+	// is in the table, and a writer whose term is over finds no row. Rows that
+	// are as they should be are not touched.
+	save := strings.NewReplacer("{vps}", db.Neolith("vps"), "{status}", db.Neolith("VPStatus"), "{schema}", postgres.Schema).Replace(`
+		with mine as (
+			select w.partition from {schema}.presence_writers w
+			join unnest($1::integer[], $2::bigint[]) as held (partition, term) using (partition, term)
+			for share of w
+		), change as (
+			select c.orchestrator_id, c.status, c.partition
+			from unnest($3::text[], $4::text[], $5::integer[]) as c (orchestrator_id, status, partition)
+			join mine using (partition)
+		), changed as (
+			update {vps} v set status = c.status::{status}, updated_at = now() at time zone 'utc'
+			from change c where v.id = c.orchestrator_id and v.status is distinct from c.status::{status}
+			returning v.id
+		), shown as (
+			insert into {schema}.presence (orchestrator_id, partition, status)
+			select c.orchestrator_id, c.partition, c.status from change c
+			join {vps} v on v.id = c.orchestrator_id
+			where c.status <> 'OFFLINE'
+			on conflict (orchestrator_id) do update set status = excluded.status, partition = excluded.partition, written_at = now()
+		), gone as (
+			delete from {schema}.presence p using change c
+			where p.orchestrator_id = c.orchestrator_id and c.status = 'OFFLINE'
+		)
+		select array(select partition from mine), (select count(*) from changed)`)
+	return &store{db: db, node: node, save: save}
+}
+
+// load makes this node the writer of a partition. It returns the term that its
+// writes have to name, and who is shown as connected.
+func (s *store) load(ctx context.Context, p event.Partition) (Term, map[event.Token]Status, error) {
+	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
+	defer cancel()
+	var term Term
+	shown := make(map[event.Token]Status)
+	err := pgx.BeginFunc(ctx, s.db.Pool, func(tx pgx.Tx) error {
+		err := tx.QueryRow(ctx, `insert into `+postgres.Schema+`.presence_writers as w (partition, term, node) values ($1, 1, $2)
+			on conflict (partition) do update set term = w.term + 1, node = excluded.node, since = now() returning term`,
+			int32(p), s.node).Scan(&term)
+		if err != nil {
+			return err
+		}
+		rows, err := tx.Query(ctx, `select orchestrator_id, status from `+postgres.Schema+`.presence where partition = $1`, int32(p))
+		if err != nil {
+			return err
+		}
+		var id, status string
+		_, err = pgx.ForEachRow(rows, []any{&id, &status}, func() error {
+			shown[event.TokenOf(id)] = Status(status)
+			return nil
+		})
+		return err
+	})
+	if err != nil {
+		return 0, nil, fmt.Errorf("load presence of partition %d: %w", p, err)
+	}
+	return term, shown, nil
+}
+
+// write stores a batch of at most one change for each orchestrator. It returns
+// how many rows of vps it has changed, and the partitions among those of the
+// batch that this node may write no longer, of which nothing was stored.
+func (s *store) write(ctx context.Context, batch []Change) (changed int, lost []event.Partition, err error) {
+	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
+	defer cancel()
+	held := make(map[event.Partition]Term)
+	ids, statuses, partitions := make([]string, len(batch)), make([]string, len(batch)), make([]int32, len(batch))
+	for i, c := range batch {
+		id, err := c.Orchestrator.ID()
+		if err != nil {
+			return 0, nil, fmt.Errorf("write presence: %w", err)
+		}
+		ids[i], statuses[i], partitions[i] = id, string(c.Status), int32(c.Partition)
+		held[c.Partition] = c.Term
+	}
+	var heldPartitions []int32
+	var terms []int64
+	for p, term := range held {
+		heldPartitions, terms = append(heldPartitions, int32(p)), append(terms, int64(term))
+	}
+	var mine []int32
+	err = s.db.Pool.QueryRow(ctx, s.save, heldPartitions, terms, ids, statuses, partitions).Scan(&mine, &changed)
+	if err != nil {
+		return 0, nil, fmt.Errorf("write presence of %d orchestrators: %w", len(batch), err)
+	}
+	for p := range held {
+		if !slices.Contains(mine, int32(p)) {
+			lost = append(lost, p)
+		}
+	}
+	return changed, lost, nil
+}
