@@ -166,7 +166,7 @@ func TestEachTierMayDoAllThatItMust(t *testing.T) {
 			w.start(order[1])
 			w.start(order[2])
 			cfg := settings.Default[probe.Config]()
-			cfg.EdgeURL, cfg.DaemonJWTSecret, cfg.RedisURL = settings.URL(w.edge), secret, settings.URL(w.redis.URL())
+			cfg.EdgeURL, cfg.DaemonJWTSecret, cfg.Redis.RedisURL = settings.URL(w.edge), secret, settings.URL(w.redis.URL())
 			require.NoError(t, probe.Run(t.Context(), cfg, slog.New(slog.DiscardHandler)), w.told)
 			require.NotContains(t, strings.ToLower(w.told.String()), "permissions violation")
 		})

@@ -37,6 +37,7 @@ import (
 	"github.com/neolith/daemon-gateway/internal/eventlog"
 	"github.com/neolith/daemon-gateway/internal/lifecycle"
 	"github.com/neolith/daemon-gateway/internal/natsconn"
+	"github.com/neolith/daemon-gateway/internal/redisconn"
 	"github.com/neolith/daemon-gateway/pkg/event"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
@@ -65,8 +66,6 @@ type App struct {
 	intake   *intake.Intake         // nil where no events are taken over HTTP
 	teardown lifecycle.Stack
 }
-
-var errRedisURL = errors.New("REDIS_URL is not a valid redis:// or rediss:// URL")
 
 // New wires a bridge and binds its admin port. Redis and NATS need not be
 // there yet. cfg must be valid.
@@ -102,7 +101,7 @@ func New(cfg Config, logger *slog.Logger) (*App, error) {
 // connect sets up the connections, which come about in their own time.
 func (a *App) connect() error {
 	var err error
-	if a.redis, err = NewRedisClient(a.cfg.Redis); err != nil {
+	if a.redis, err = redisconn.NewClient(a.cfg.Redis.Config); err != nil {
 		return err
 	}
 	a.teardown.Push("Redis client", func(context.Context) error { return a.redis.Close() })

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/neolith/daemon-gateway/internal/canary"
+	"github.com/neolith/daemon-gateway/internal/redisconn"
 )
 
 // canaryCalls is how many calls wait for their turn, more than there are edges;
@@ -72,7 +73,7 @@ func (c *canaries) publish(ctx context.Context, data []byte) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, redisIOTimeout)
+	ctx, cancel := context.WithTimeout(ctx, redisconn.IOTimeout)
 	defer cancel()
 	if err := c.redis.Publish(ctx, c.channel, body).Err(); err != nil {
 		return fmt.Errorf("publish on Redis: %w", err)

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/time/rate"
 
+	"github.com/neolith/daemon-gateway/internal/redisconn"
 	"github.com/neolith/daemon-gateway/pkg/event"
 )
 
@@ -142,7 +143,7 @@ func (d *drainer) move(ctx context.Context, list, element string, daemons *daemo
 
 // takeOff removes the oldest element of this value, if it is still there.
 func (d *drainer) takeOff(ctx context.Context, list, element string) error {
-	ctx, cancel := context.WithTimeout(ctx, redisIOTimeout)
+	ctx, cancel := context.WithTimeout(ctx, redisconn.IOTimeout)
 	defer cancel()
 	if err := d.redis.LRem(ctx, list, -1, element).Err(); err != nil {
 		return fmt.Errorf("remove an element that is in the log: %w", err)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/neolith/daemon-gateway/internal/canary"
 	"github.com/neolith/daemon-gateway/internal/lab/testserver"
+	"github.com/neolith/daemon-gateway/internal/redisconn"
 	"github.com/neolith/daemon-gateway/internal/settings"
 )
 
@@ -47,7 +48,7 @@ type listener struct {
 // listen runs a source until the test ends; change may make it less patient.
 func listen(t *testing.T, cfg RedisConfig, change func(*timing)) *listener {
 	t.Helper()
-	client, err := NewRedisClient(cfg)
+	client, err := redisconn.NewClient(cfg.Config)
 	require.NoError(t, err)
 	channels, patterns := cfg.subscriptions()
 	l := &listener{in: newInbox(1000, 1<<20), log: &logBuffer{}}

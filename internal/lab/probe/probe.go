@@ -15,7 +15,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/neolith/daemon-gateway/internal/auth"
-	"github.com/neolith/daemon-gateway/internal/bridge"
+	"github.com/neolith/daemon-gateway/internal/redisconn"
 	"github.com/neolith/daemon-gateway/internal/settings"
 	"github.com/neolith/daemon-gateway/pkg/client"
 	"github.com/neolith/daemon-gateway/pkg/event"
@@ -30,17 +30,9 @@ type Config struct {
 	Orchestrator    string          `help:"Orchestrator that the probe is a daemon of. Its other daemons see the event if they subscribe to it." default:"gateway-probe" group:"Probe"`
 	Timeout         time.Duration   `help:"How long the event may take, from the start of the probe." default:"60s" min:"1s" group:"Probe"`
 
-	RedisURL        settings.URL `help:"Redis server that the bridges listen to, redis:// or rediss:// (TLS), with user and password where needed." default:"redis://127.0.0.1:6379" group:"Redis"`
-	RedisAddrs      []string     `help:"Sentinels or nodes of a Redis Cluster, as for the bridges." group:"Redis"`
-	RedisMasterName string       `help:"Name under which the Sentinels know the master, as for the bridges." group:"Redis"`
-	RedisChannel    string       `help:"Channel to publish on, one that the bridges listen to." default:"daemon:events" group:"Redis"`
-}
-
-// Redis is the same as the bridges' configuration.
-func (c Config) Redis() bridge.RedisConfig {
-	return bridge.RedisConfig{
-		RedisURL: c.RedisURL, RedisAddrs: c.RedisAddrs, RedisMasterName: c.RedisMasterName, RedisChannels: []string{c.RedisChannel},
-	}
+	// Redis is the same as the bridges' configuration.
+	Redis        redisconn.Config `embed:""`
+	RedisChannel string           `help:"Channel to publish on, one that the bridges listen to." default:"daemon:events" group:"Redis"`
 }
 
 const (
@@ -59,7 +51,6 @@ func (c Config) Validate(report func(setting, problem string)) {
 	if c.RedisChannel == "" {
 		report("REDIS_CHANNEL", "expected the channel to publish on")
 	}
-	c.Redis().Validate(report)
 }
 
 // Run connects, publishes one event and waits until it has been delivered. The
@@ -68,7 +59,7 @@ func Run(ctx context.Context, cfg Config, logger *slog.Logger) error {
 	expired := fmt.Errorf("not delivered within %v", cfg.Timeout)
 	ctx, cancel := context.WithTimeoutCause(ctx, cfg.Timeout, expired)
 	defer cancel()
-	redis, err := bridge.NewRedisClient(cfg.Redis())
+	redis, err := redisconn.NewClient(cfg.Redis)
 	if err != nil {
 		return err
 	}

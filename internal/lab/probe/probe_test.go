@@ -36,7 +36,7 @@ func target(t *testing.T) probe.Config {
 	})
 	tried := settings.Default[probe.Config]()
 	tried.EdgeURL, tried.DaemonJWTSecret = settings.URL(cluster.EdgeURLs()[0]), secret
-	tried.RedisURL = settings.URL(cluster.RedisURL())
+	tried.Redis.RedisURL = settings.URL(cluster.RedisURL())
 	return tried
 }
 
@@ -55,7 +55,7 @@ func TestTheErrorSaysHowFarItWent(t *testing.T) {
 		"another secret":   {func(c *probe.Config) { c.DaemonJWTSecret = "another-secret-of-thirty-two-bytes-or-more" }, "the edge refuses the probe"},
 		"nobody there":     {func(c *probe.Config) { c.EdgeURL = "ws://127.0.0.1:1/daemon/ws" }, "connect to the edge and subscribe: not delivered within 2s"},
 		"nobody listening": {func(c *probe.Config) { c.RedisChannel = "unheard" }, "the daemon was not sent it: not delivered within 2s"},
-		"Redis away":       {func(c *probe.Config) { c.RedisURL = "redis://127.0.0.1:1" }, "publish on Redis"},
+		"Redis away":       {func(c *probe.Config) { c.Redis.RedisURL = "redis://127.0.0.1:1" }, "publish on Redis"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -22,10 +22,10 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/redis/go-redis/v9"
 
-	"github.com/neolith/daemon-gateway/internal/bridge"
 	"github.com/neolith/daemon-gateway/internal/lab/ledger"
 	"github.com/neolith/daemon-gateway/internal/lab/traffic"
 	"github.com/neolith/daemon-gateway/internal/lifecycle"
+	"github.com/neolith/daemon-gateway/internal/redisconn"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 	"github.com/neolith/daemon-gateway/pkg/publisher"
 )
@@ -125,7 +125,7 @@ func (t *trial) find(format string, args ...any) {
 // connect makes all that a trial uses, and registers its end.
 func (t *trial) connect(teardown *lifecycle.Stack) error {
 	var err error
-	if t.redis, err = bridge.NewRedisClient(t.cfg.Probe.Redis()); err != nil {
+	if t.redis, err = redisconn.NewClient(t.cfg.Probe.Redis); err != nil {
 		return err
 	}
 	teardown.Push("redis", func(context.Context) error { return t.redis.Close() })

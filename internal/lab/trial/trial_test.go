@@ -41,7 +41,7 @@ func target(t *testing.T) Config {
 	})
 	tried := settings.Default[Config]()
 	tried.Probe.EdgeURL, tried.Probe.DaemonJWTSecret = settings.URL(cluster.EdgeURLs()[0]), secret
-	tried.Probe.RedisURL = settings.URL(cluster.RedisURL())
+	tried.Probe.Redis.RedisURL = settings.URL(cluster.RedisURL())
 	tried.NATSURL, tried.LogURL = settings.URL(cluster.NATSURL()), settings.URL(cluster.NATSURL())
 	tried.Daemons, tried.Rate = 5, 60
 	return tried

@@ -1,0 +1,99 @@
+// Package redisconn is the client of Neolith's Redis, and the settings that say
+// which server that is: one alone, a master that Sentinels know, or a Cluster.
+// What is heard and written there is the business of its users.
+package redisconn
+
+import (
+	"errors"
+	"net"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/neolith/daemon-gateway/internal/settings"
+)
+
+// Config says where Redis is and how to authenticate there.
+type Config struct {
+	RedisURL        settings.URL `help:"Redis server, redis:// or rediss:// (TLS), with user, password and database number where needed." default:"redis://127.0.0.1:6379" group:"Redis"`
+	RedisAddrs      []string     `help:"Sentinels or nodes of a Redis Cluster, a list of host:port. They replace the host of REDIS_URL, whose other parts stay in force." group:"Redis"`
+	RedisMasterName string       `help:"Name under which the Sentinels in REDIS_ADDRS know the master; empty: REDIS_ADDRS are nodes of a Cluster." group:"Redis"`
+}
+
+// Validate reports what cannot be connected to.
+func (c Config) Validate(report func(setting, problem string)) {
+	// ParseURL's error may quote the password, so it is not passed on.
+	base, err := redis.ParseURL(string(c.RedisURL))
+	if err != nil {
+		report("REDIS_URL", "expected redis://[user:password@]host[:port][/database] or rediss://…")
+	}
+	if c.RedisMasterName != "" && len(c.RedisAddrs) == 0 {
+		report("REDIS_ADDRS", "expected the Sentinels' addresses, since REDIS_MASTER_NAME is given")
+	}
+	if slices.ContainsFunc(c.RedisAddrs, func(addr string) bool { return !isHostPort(addr) }) {
+		report("REDIS_ADDRS", "expected host:port for each")
+	}
+	if err == nil && base.DB != 0 && c.cluster() {
+		report("REDIS_URL", "expected no database number: a Redis Cluster has only one database")
+	}
+}
+
+// cluster reports whether the servers are nodes of a Redis Cluster.
+func (c Config) cluster() bool { return len(c.RedisAddrs) > 0 && c.RedisMasterName == "" }
+
+func isHostPort(addr string) bool {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil || host == "" {
+		return false
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	return err == nil && n > 0
+}
+
+// Timeouts of single operations; they also bound how long a stop may wait for
+// one.
+const (
+	dialTimeout = 3 * time.Second
+	// IOTimeout is for a command and its answer.
+	IOTimeout = 3 * time.Second
+)
+
+var errURL = errors.New("REDIS_URL is not a valid redis:// or rediss:// URL")
+
+// NewClient returns a client that has not connected yet. It tries nothing again:
+// its users know what may be. c is valid.
+func NewClient(c Config) (redis.UniversalClient, error) {
+	base, err := redis.ParseURL(string(c.RedisURL))
+	if err != nil {
+		return nil, errURL
+	}
+	options := &redis.UniversalOptions{
+		Addrs:     []string{base.Addr},
+		Username:  base.Username,
+		Password:  base.Password,
+		DB:        base.DB,
+		TLSConfig: base.TLSConfig,
+		// RESP2: every server speaks it, and pub/sub needs nothing newer.
+		Protocol:      2,
+		DialTimeout:   dialTimeout,
+		DialerRetries: 1,
+		MaxRetries:    -1,
+		ReadTimeout:   IOTimeout,
+		WriteTimeout:  IOTimeout,
+		// So that a lookup ends with its context.
+		ContextTimeoutEnabled: true,
+	}
+	if len(c.RedisAddrs) > 0 {
+		options.Addrs = c.RedisAddrs
+		options.MasterName = c.RedisMasterName
+		options.IsClusterMode = c.cluster()
+		if options.TLSConfig != nil {
+			// Each server has a name of its own, taken from its address.
+			options.TLSConfig = options.TLSConfig.Clone()
+			options.TLSConfig.ServerName = ""
+		}
+	}
+	return redis.NewUniversalClient(options), nil
+}

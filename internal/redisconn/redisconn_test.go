@@ -1,0 +1,74 @@
+package redisconn_test
+
+import (
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"github.com/neolith/daemon-gateway/internal/redisconn"
+	"github.com/neolith/daemon-gateway/internal/settings"
+)
+
+func parse(args ...string) (redisconn.Config, error) {
+	var cfg redisconn.Config
+	err := settings.Parse("test", "", &cfg, args, func(string) (string, bool) { return "", false })
+	return cfg, err
+}
+
+func TestMistakesAreReported(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		args []string
+		want string
+	}{
+		"no URL":            {[]string{"--redis-url=http://user:hunter2@host"}, "REDIS_URL"},
+		"broken URL":        {[]string{"--redis-url=redis://user:hunter2@host:x"}, "REDIS_URL"},
+		"no Sentinels":      {[]string{"--redis-master-name=m"}, "REDIS_ADDRS"},
+		"no port":           {[]string{"--redis-addrs=a,b:1"}, "REDIS_ADDRS"},
+		"no host":           {[]string{"--redis-addrs=:6379"}, "REDIS_ADDRS"},
+		"port is no number": {[]string{"--redis-addrs=a:redis"}, "REDIS_ADDRS"},
+		"a URL":             {[]string{"--redis-addrs=redis://a:6379"}, "REDIS_ADDRS"},
+		"Cluster database":  {[]string{"--redis-url=redis://h/3", "--redis-addrs=a:1"}, "REDIS_URL"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, err := parse(tt.args...)
+			require.ErrorContains(t, err, tt.want)
+			require.NotContains(t, err.Error(), "hunter2")
+		})
+	}
+}
+
+func TestOneServer(t *testing.T) {
+	t.Parallel()
+	options := client(t, "--redis-url=rediss://user:pw@redis.example:6380/3").(*redis.Client).Options()
+	require.Equal(t, "redis.example:6380", options.Addr)
+	require.Equal(t, 3, options.DB)
+	require.Equal(t, "user", options.Username)
+	require.Equal(t, "redis.example", options.TLSConfig.ServerName)
+}
+
+func TestSentinelsKnowDatabases(t *testing.T) {
+	t.Parallel()
+	_, err := parse("--redis-url=redis://h/3", "--redis-addrs=a:1,b:2", "--redis-master-name=m")
+	require.NoError(t, err)
+}
+
+func TestNodesOfAClusterHaveTheirOwnNames(t *testing.T) {
+	t.Parallel()
+	options := client(t, "--redis-url=rediss://user:pw@redis.example:6380", "--redis-addrs=a:1,b:2").(*redis.ClusterClient).Options()
+	require.Equal(t, []string{"a:1", "b:2"}, options.Addrs)
+	require.Empty(t, options.TLSConfig.ServerName)
+}
+
+// client is made from what an operator gives.
+func client(t *testing.T, args ...string) redis.UniversalClient {
+	t.Helper()
+	cfg, err := parse(args...)
+	require.NoError(t, err)
+	c, err := redisconn.NewClient(cfg)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
