@@ -11,7 +11,7 @@ BUILDINFO := github.com/neolith/daemon-gateway/internal/buildinfo
 # one command has compiled, the others find in the cache.
 export CGO_ENABLED := 0
 
-.PHONY: help build run test chaos chaos-short recovery dr-drill hostile soak lint bench docs images manifests check-deploy verify-cluster clean
+.PHONY: help build run test repeat chaos chaos-short recovery dr-drill hostile soak lint bench docs images manifests check-deploy verify-cluster clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,10 +22,13 @@ build: ## build the programs into bin/: edge, router, publisher-bridge, devclust
 run: build ## run all three tiers here, with demo daemons; ARGS="--edges 3" adds flags
 	@exec bin/devcluster --demo $(ARGS)
 
-# make lint vets, once for all.
-test: ## run all tests with the race detector against real servers; ARGS="-run X" adds flags
+test: ## run all tests with the race detector against real servers; ARGS="./internal/ring -run X" runs some
 	@scripts/test-prerequisites
-	CGO_ENABLED=1 go test -race -vet=off -timeout 12m $(ARGS) ./...
+	go run ./scripts/suite $(ARGS)
+
+repeat: ## run tests again and again beside busy loops; ARGS="-times 10 -busy 2 -each" and what test takes
+	@scripts/test-prerequisites
+	go run ./scripts/suite -times 3 $(ARGS)
 
 chaos: ## kill, pause, restart and cut off processes at random, and check that nothing is lost; ARGS="-seed 7" repeats
 	go run ./internal/lab/chaos $(ARGS)

@@ -1,0 +1,58 @@
+// Package suite runs the project's tests with go test, tells how they went, and
+// repeats them beside other work, so that "always green" can be shown.
+//
+// It is what make test runs; nothing in the programs imports it.
+package suite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"slices"
+	"time"
+)
+
+// interruptPatience is how long go test and its tests may take to end when they
+// are told to.
+const interruptPatience = 30 * time.Second
+
+// flags are those of every run: the race detector, and a limit that ends a hang
+// but never judges how fast a machine is. make lint vets, once for all.
+var flags = []string{"-json", "-race", "-vet=off", "-timeout=30m"}
+
+// Run runs go test with the arguments and returns what came of it. It writes a
+// line for each package, the output of what fails, and with verbose all output.
+// An error means that the tests could not be run or read, not that one failed.
+func Run(ctx context.Context, out io.Writer, verbose bool, arguments ...string) (*Report, error) {
+	test := exec.CommandContext(ctx, "go", slices.Concat([]string{"test"}, flags, arguments)...)
+	test.Env = append(os.Environ(), "CGO_ENABLED=1") // for the race detector
+	test.Cancel = func() error { return test.Process.Signal(os.Interrupt) }
+	test.WaitDelay = interruptPatience
+	test.Stderr = out
+	events, err := test.StdoutPipe()
+	if err != nil {
+		return nil, fmt.Errorf("read from go test: %w", err)
+	}
+	began := time.Now()
+	if err := test.Start(); err != nil {
+		return nil, fmt.Errorf("start go test: %w", err)
+	}
+	report := newReport(out, verbose)
+	err = report.read(events)
+	// An exit code says what the report says, unless go test did not get as far as
+	// to a package.
+	failed := test.Wait()
+	report.took = time.Since(began)
+	switch exit := new(exec.ExitError); {
+	case err != nil:
+		return report, fmt.Errorf("read from go test: %w", err)
+	case ctx.Err() != nil:
+		return report, fmt.Errorf("go test was ended: %w", context.Cause(ctx))
+	case failed != nil && (!errors.As(failed, &exit) || report.Passed()):
+		return report, fmt.Errorf("go test: %w", failed)
+	}
+	return report, nil
+}

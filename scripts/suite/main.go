@@ -1,0 +1,77 @@
+// Suite runs the tests of the project, which is what make test does, or repeats
+// them:
+//
+//	go run ./scripts/suite [flags] [packages] [-- flags of go test]
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/neolith/daemon-gateway/internal/lab/suite"
+)
+
+func main() {
+	suite.ComputeIfAsked()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	passed, err := run(ctx)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "suite:", err)
+	}
+	if !passed {
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context) (passed bool, err error) {
+	times := flag.Int("times", 1, "run the tests so often, and tell no more than how each run went")
+	each := flag.Bool("each", false, "repeat each package by itself")
+	busy := flag.Int("busy", 0, "processes that compute beside the tests without pause")
+	path := flag.String("log", os.DevNull, "file for what repeated runs say")
+	flag.Parse()
+	packages, flags := split(flag.Args())
+	if *times == 1 && *busy == 0 && !*each {
+		report, err := suite.Run(ctx, os.Stdout, slices.Contains(flags, "-v"), append(flags, packages...)...)
+		if report == nil {
+			return false, err
+		}
+		report.Close()
+		return report.Passed(), err
+	}
+	log, err := os.Create(*path)
+	if err != nil {
+		return false, fmt.Errorf("open the log: %w", err)
+	}
+	defer func() { _ = log.Close() }()
+	r := suite.Repetition{Packages: [][]string{packages}, Flags: flags, Times: *times, Busy: *busy}
+	if *each {
+		if r.Packages, err = suite.Tested(ctx, packages); err != nil {
+			return false, err
+		}
+	}
+	return r.Repeat(ctx, os.Stdout, io.Writer(log))
+}
+
+// split tells packages from what comes after them, the flags of go test.
+func split(arguments []string) (packages, flags []string) {
+	n := slices.IndexFunc(arguments, func(a string) bool { return strings.HasPrefix(a, "-") })
+	if n < 0 {
+		n = len(arguments)
+	}
+	packages, flags = arguments[:n], arguments[n:]
+	if len(packages) == 0 {
+		packages = []string{"./..."}
+	}
+	if len(flags) > 0 && flags[0] == "--" {
+		flags = flags[1:]
+	}
+	return packages, flags
+}
