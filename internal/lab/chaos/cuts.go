@@ -6,8 +6,8 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/neolith/daemon-gateway/internal/lab/cluster"
 	"github.com/neolith/daemon-gateway/internal/lab/network"
+	"github.com/neolith/daemon-gateway/internal/lab/process"
 )
 
 // way is which of the two directions of a cut are gone.
@@ -71,7 +71,7 @@ func cutFaults() []fault {
 	return all
 }
 
-func hostsOf(processes []*cluster.Process) []network.Host {
+func hostsOf(processes []*process.Process) []network.Host {
 	var hosts []network.Host
 	for _, p := range processes {
 		hosts = append(hosts, network.Host(p.Name()))
@@ -92,15 +92,15 @@ func touched(hosts []network.Host) []string {
 }
 
 // isolation cuts a process off from everything, the world outside included.
-func isolation(w *world, p *cluster.Process, v way) blow {
-	self := hostsOf([]*cluster.Process{p})
+func isolation(w *world, p *process.Process, v way) blow {
+	self := hostsOf([]*process.Process{p})
 	others := append(without(hostsOf(w.Processes()), self), network.Outside)
 	return blow{action: cut, links: v.links(self, others), what: p.Name() + " " + v.arrow() + " everything", touches: touched(self)}
 }
 
 // seclusion cuts processes off from all others; the world outside still
 // reaches both.
-func seclusion(w *world, all []*cluster.Process) blow {
+func seclusion(w *world, all []*process.Process) blow {
 	selves := hostsOf(all)
 	return blow{
 		action: cut, links: bothWays.links(selves, without(hostsOf(w.Processes()), selves)),

@@ -9,6 +9,7 @@ import (
 
 	"github.com/neolith/daemon-gateway/internal/lab/cluster"
 	"github.com/neolith/daemon-gateway/internal/lab/network"
+	"github.com/neolith/daemon-gateway/internal/lab/process"
 )
 
 // action is what is done to a process, or to the network between processes.
@@ -24,7 +25,7 @@ const (
 // blow is one of the things that a fault does at the same time.
 type blow struct {
 	action  action
-	process *cluster.Process // nil for a cut
+	process *process.Process // nil for a cut
 	links   []network.Link   // of a cut
 	// what names the process, or the cut.
 	what string
@@ -32,11 +33,11 @@ type blow struct {
 	touches []string
 }
 
-func blowTo(a action, p *cluster.Process) blow {
+func blowTo(a action, p *process.Process) blow {
 	return blow{action: a, process: p, what: p.Name(), touches: []string{p.Name()}}
 }
 
-func blowsTo(a action, all []*cluster.Process) []blow {
+func blowsTo(a action, all []*process.Process) []blow {
 	var blows []blow
 	for _, p := range all {
 		blows = append(blows, blowTo(a, p))
@@ -56,23 +57,23 @@ type fault struct {
 // tiers are the groups of processes that faults pick from.
 var tiers = []struct {
 	name string
-	of   func(w *world) []*cluster.Process
+	of   func(w *world) []*process.Process
 }{
-	{"edge", func(w *world) []*cluster.Process { return processes(w.Edges) }},
-	{"router", func(w *world) []*cluster.Process { return processes(w.Routers) }},
-	{"bridge", func(w *world) []*cluster.Process { return processes(w.Bridges) }},
-	{"nats", func(w *world) []*cluster.Process {
-		var all []*cluster.Process
+	{"edge", func(w *world) []*process.Process { return processes(w.Edges) }},
+	{"router", func(w *world) []*process.Process { return processes(w.Routers) }},
+	{"bridge", func(w *world) []*process.Process { return processes(w.Bridges) }},
+	{"nats", func(w *world) []*process.Process {
+		var all []*process.Process
 		for _, s := range w.NATS {
 			all = append(all, s.Process)
 		}
 		return all
 	}},
-	{"redis", func(w *world) []*cluster.Process { return []*cluster.Process{w.Redis.Process} }},
+	{"redis", func(w *world) []*process.Process { return []*process.Process{w.Redis.Process} }},
 }
 
-func processes(nodes []*cluster.Node) []*cluster.Process {
-	var all []*cluster.Process
+func processes(nodes []*cluster.Node) []*process.Process {
+	var all []*process.Process
 	for _, n := range nodes {
 		all = append(all, n.Process)
 	}
@@ -91,21 +92,21 @@ func allFaults() []fault {
 func processFaults() []fault {
 	var all []fault
 	for _, a := range []action{kill, pause, restart} {
-		add := func(name string, targets func(w *world, random *rand.Rand) []*cluster.Process) {
+		add := func(name string, targets func(w *world, random *rand.Rand) []*process.Process) {
 			all = append(all, fault{name: fmt.Sprintf("%s-%s", a, name), draw: func(w *world, random *rand.Rand) []blow {
 				return blowsTo(a, targets(w, random))
 			}})
 		}
 		for _, tier := range tiers {
-			add(tier.name, func(w *world, random *rand.Rand) []*cluster.Process { return some(tier.of(w), 1, random) })
+			add(tier.name, func(w *world, random *rand.Rand) []*process.Process { return some(tier.of(w), 1, random) })
 			if tier.name != "redis" {
-				add(allOf(tier.name), func(w *world, _ *rand.Rand) []*cluster.Process { return tier.of(w) })
+				add(allOf(tier.name), func(w *world, _ *rand.Rand) []*process.Process { return tier.of(w) })
 			}
 		}
-		add("several", func(w *world, random *rand.Rand) []*cluster.Process {
+		add("several", func(w *world, random *rand.Rand) []*process.Process {
 			return some(w.Processes(), 2+random.IntN(3), random)
 		})
-		add("everything", func(w *world, _ *rand.Rand) []*cluster.Process { return w.Processes() })
+		add("everything", func(w *world, _ *rand.Rand) []*process.Process { return w.Processes() })
 	}
 	return all
 }

@@ -7,9 +7,11 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/neolith/daemon-gateway/internal/lab/cluster"
+	"github.com/neolith/daemon-gateway/internal/lab/process"
 )
 
 // stopLimit is how long a process may take to end in order; more than
@@ -27,7 +29,7 @@ type nemesis struct {
 	spells int
 	// strains have whatever reason, a busy machine too.
 	strains []strain
-	broken  map[*cluster.Process]bool
+	broken  map[*process.Process]bool
 	// complaints are what processes did that no fault explains.
 	complaints []string
 }
@@ -49,7 +51,7 @@ type injury struct {
 type strain struct{ from, to time.Time }
 
 func newNemesis(w *world) *nemesis {
-	return &nemesis{w: w, random: w.options.random(1), broken: map[*cluster.Process]bool{}}
+	return &nemesis{w: w, random: w.options.random(1), broken: map[*process.Process]bool{}}
 }
 
 // calmEvery is after how many faults, on average, nothing happens for a while:
@@ -142,7 +144,7 @@ func (n *nemesis) cut(ctx context.Context, b blow, down time.Duration) {
 	}
 }
 
-func (n *nemesis) hurt(ctx context.Context, a action, p *cluster.Process, down time.Duration) {
+func (n *nemesis) hurt(ctx context.Context, a action, p *process.Process, down time.Duration) {
 	switch a {
 	case kill:
 		p.Kill()
@@ -150,7 +152,7 @@ func (n *nemesis) hurt(ctx context.Context, a action, p *cluster.Process, down t
 	case pause:
 		_ = p.Pause()
 		wait(ctx, down)
-		_ = p.Resume()
+		p.Resume()
 		return
 	case restart:
 		n.stop(ctx, p)
@@ -161,11 +163,10 @@ func (n *nemesis) hurt(ctx context.Context, a action, p *cluster.Process, down t
 }
 
 // stop ends a process in order, and complains if that is not how it ends.
-func (n *nemesis) stop(ctx context.Context, p *cluster.Process) {
+func (n *nemesis) stop(ctx context.Context, p *process.Process) {
 	ctx, cancel := context.WithTimeout(ctx, stopLimit)
 	defer cancel()
-	_ = p.Terminate()
-	code, err := p.Wait(ctx)
+	code, err := p.End(ctx, syscall.SIGTERM)
 	isNode := slices.ContainsFunc(n.w.Nodes(), func(node *cluster.Node) bool { return node.Process == p })
 	switch {
 	case err != nil:

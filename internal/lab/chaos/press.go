@@ -62,7 +62,7 @@ type heard struct {
 }
 
 func newPress(w *world) (*press, error) {
-	nc, err := nats.Connect(w.natsURLs(), nats.MaxReconnects(-1), nats.ReconnectWait(100*time.Millisecond),
+	nc, err := nats.Connect(w.NATSURL(), nats.MaxReconnects(-1), nats.ReconnectWait(100*time.Millisecond),
 		// A server that went silent is left soon.
 		nats.PingInterval(2*time.Second), nats.MaxPingsOutstanding(2))
 	if err != nil {

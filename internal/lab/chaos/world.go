@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/neolith/daemon-gateway/internal/lab/cluster"
@@ -85,7 +84,7 @@ func (w *world) start(ctx context.Context) error {
 		return err
 	}
 	var err error
-	if w.log, err = traffic.OpenLog(w.natsURLs()); err != nil {
+	if w.log, err = traffic.OpenLog(w.NATSURL()); err != nil {
 		return err
 	}
 	w.crowd = newCrowd(w)
@@ -94,14 +93,6 @@ func (w *world) start(ctx context.Context) error {
 	}
 	w.nemesis = newNemesis(w)
 	return w.crowd.start(ctx)
-}
-
-func (w *world) natsURLs() string {
-	var urls []string
-	for _, s := range w.NATS {
-		urls = append(urls, s.URL())
-	}
-	return strings.Join(urls, ",")
 }
 
 func (w *world) close() {
@@ -147,7 +138,7 @@ func (w *world) heal(ctx context.Context) error {
 		}
 	}
 	for _, p := range w.Processes() {
-		_ = p.Resume()
+		p.Resume()
 		if err := p.Start(); err != nil {
 			return err
 		}

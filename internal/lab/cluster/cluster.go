@@ -14,6 +14,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"github.com/neolith/daemon-gateway/internal/lab/process"
 )
 
 // Config says how large a cluster is. The zero counts mean 1 NATS server, 2
@@ -27,25 +29,40 @@ type Config struct {
 	// defaults of the harness.
 	Settings map[string]string
 	// Place says where each process runs. Nil: all of them share loopback.
-	Place func(process string) (Place, error)
+	Place func(name string) (Place, error)
 }
 
-func (cfg Config) place(process string) (Place, error) {
+// Place is where a process runs: on this machine, but it may have an address
+// of its own.
+type Place struct {
+	// IP is the address that it listens on.
+	IP string
+	// Command is what to put before a command to have it run there, as the same
+	// process; none by default.
+	Command []string
+}
+
+func (cfg Config) place(name string) (Place, error) {
 	if cfg.Place == nil {
-		return Place{IP: loopback}, nil
+		return Place{IP: process.Loopback}, nil
 	}
-	p, err := cfg.Place(process)
+	p, err := cfg.Place(name)
 	if err != nil {
-		return Place{}, fmt.Errorf("find a place for %s: %w", process, err)
+		return Place{}, fmt.Errorf("find a place for %s: %w", name, err)
 	}
 	return p, nil
+}
+
+func (cfg Config) server(name, program string) (process.Server, error) {
+	place, err := cfg.place(name)
+	return process.Server{Name: name, Dir: cfg.Dir, Prefix: place.Command, Program: program, IP: place.IP}, err
 }
 
 // Cluster is the processes; none runs before Start. The fields are not changed
 // after New.
 type Cluster struct {
-	NATS    []*NATSServer
-	Redis   *RedisServer
+	NATS    []*process.NATS
+	Redis   *process.Redis
 	Bridges []*Node
 	Routers []*Node
 	Edges   []*Node
@@ -62,11 +79,7 @@ func New(cfg Config) (*Cluster, error) {
 	cfg.NATS, cfg.Bridges = orDefault(cfg.NATS, 1), orDefault(cfg.Bridges, 2)
 	cfg.Routers, cfg.Edges = orDefault(cfg.Routers, 2), orDefault(cfg.Edges, 3)
 	c := &Cluster{}
-	var err error
-	if c.NATS, err = newNATS(cfg); err != nil {
-		return nil, err
-	}
-	if c.Redis, err = newRedis(cfg); err != nil {
+	if err := c.layServersOut(cfg); err != nil {
 		return nil, err
 	}
 	plan, err := c.plan(cfg)
@@ -74,7 +87,9 @@ func New(cfg Config) (*Cluster, error) {
 		return nil, err
 	}
 	for _, p := range plan {
-		n := &Node{Process: newProcess(p.name, cfg.Dir, p.place, p.binary, nil, p.environ()), AdminAddr: p.settings["ADMIN_ADDR"]}
+		n := &Node{AdminAddr: p.settings["ADMIN_ADDR"], Process: process.New(process.Config{
+			Name: p.name, Dir: cfg.Dir, Prefix: p.place.Command, Program: p.binary, Env: p.environ(),
+		})}
 		switch p.binary {
 		case cfg.Binaries.Edge:
 			n.URL = "ws://" + p.settings["LISTEN_ADDR"] + "/daemon/ws"
@@ -86,6 +101,26 @@ func New(cfg Config) (*Cluster, error) {
 		}
 	}
 	return c, nil
+}
+
+func (c *Cluster) layServersOut(cfg Config) error {
+	var nats []process.Server
+	for i := range cfg.NATS {
+		server, err := cfg.server(fmt.Sprintf("nats-%d", i+1), cfg.Binaries.NATS)
+		if err != nil {
+			return err
+		}
+		nats = append(nats, server)
+	}
+	redis, err := cfg.server("redis", cfg.Binaries.Redis)
+	if err != nil {
+		return err
+	}
+	if c.NATS, err = process.NewNATS(nats...); err != nil {
+		return err
+	}
+	c.Redis, err = process.NewRedis(redis)
+	return err
 }
 
 func orDefault(n, fallback int) int {
@@ -141,14 +176,10 @@ func (c *Cluster) plan(cfg Config) ([]planned, error) {
 
 // settle gives a node its settings, apart from whom to join.
 func (c *Cluster) settle(p *planned, cfg Config) error {
-	var urls []string
-	for _, s := range c.NATS {
-		urls = append(urls, s.URL())
-	}
 	p.settings = map[string]string{
 		"NODE_NAME":       p.name,
 		"CLUSTER_NAME":    "processes",
-		"NATS_URL":        strings.Join(urls, ","),
+		"NATS_URL":        c.NATSURL(),
 		"PARTITIONS":      "16",
 		"STREAM_REPLICAS": "1",
 		"LOG_LEVEL":       "info",
@@ -169,7 +200,7 @@ func (c *Cluster) settle(p *planned, cfg Config) error {
 		wanted = append(wanted, "GOSSIP_ADDR", "LISTEN_ADDR")
 	}
 	for _, name := range wanted {
-		addr, err := p.place.reserve()
+		addr, err := process.Reserve(p.place.IP)
 		if err != nil {
 			return err
 		}
@@ -188,12 +219,15 @@ func (p planned) environ() []string {
 	return env
 }
 
+// NATSURL is where clients connect to any of the NATS servers.
+func (c *Cluster) NATSURL() string { return process.NATSURL(c.NATS) }
+
 // Nodes returns bridges, routers and edges.
 func (c *Cluster) Nodes() []*Node { return slices.Concat(c.Bridges, c.Routers, c.Edges) }
 
 // Processes returns all processes, servers first.
-func (c *Cluster) Processes() []*Process {
-	var all []*Process
+func (c *Cluster) Processes() []*process.Process {
+	var all []*process.Process
 	for _, s := range c.NATS {
 		all = append(all, s.Process)
 	}
@@ -218,17 +252,23 @@ func (c *Cluster) Start(ctx context.Context) error {
 
 // StartServers starts NATS and Redis and waits until they are ready.
 func (c *Cluster) StartServers(ctx context.Context) error {
-	err := c.Redis.Start()
-	for _, s := range c.NATS {
-		err = errors.Join(err, s.Start())
-	}
-	if err != nil {
+	if err := errors.Join(c.Redis.Start(), c.StartNATS(ctx)); err != nil {
 		return err
+	}
+	return c.Redis.AwaitReady(ctx)
+}
+
+// StartNATS starts the NATS servers and waits until they are ready.
+func (c *Cluster) StartNATS(ctx context.Context) (err error) {
+	for _, s := range c.NATS {
+		if err := s.Start(); err != nil {
+			return err
+		}
 	}
 	for _, s := range c.NATS {
 		err = errors.Join(err, s.AwaitReady(ctx))
 	}
-	return errors.Join(err, c.Redis.AwaitReady(ctx))
+	return err
 }
 
 // StartNodes starts the gateway's own processes and does not wait.
@@ -256,7 +296,7 @@ func (c *Cluster) AwaitReady(ctx context.Context) error {
 	return nil
 }
 
-// StopNodes ends the gateway's own processes in order, side by side.
+// StopNodes stops the gateway's own processes gracefully, side by side.
 func (c *Cluster) StopNodes(ctx context.Context) error {
 	var wg sync.WaitGroup
 	nodes := c.Nodes()

@@ -4,18 +4,18 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
+
+	"github.com/neolith/daemon-gateway/internal/lab/process"
 )
 
 // Node is a process of the gateway: an edge, a router or a bridge.
 type Node struct {
-	*Process
+	*process.Process
 	// AdminAddr is where it serves /readyz and /metrics.
 	AdminAddr string
 	// URL is where daemons connect; empty for all but edges.
@@ -49,7 +49,7 @@ func (r Readiness) Waiting() []string {
 // Readiness asks /readyz. It fails if the node does not answer, or answers
 // with a status that contradicts the body.
 func (n *Node) Readiness(ctx context.Context) (Readiness, error) {
-	resp, err := get(ctx, "http://"+n.AdminAddr+"/readyz")
+	resp, err := process.Get(ctx, "http://"+n.AdminAddr+"/readyz")
 	if err != nil {
 		return Readiness{}, err
 	}
@@ -67,7 +67,7 @@ func (n *Node) Readiness(ctx context.Context) (Readiness, error) {
 // AwaitReady waits until the node is ready. It fails when the process ends
 // before, or ctx does; then it says what the node was waiting for.
 func (n *Node) AwaitReady(ctx context.Context) error {
-	return poll(ctx, n.Process, func() error {
+	return n.Await(ctx, func() error {
 		r, err := n.Readiness(ctx)
 		if err == nil && !r.Ready {
 			err = fmt.Errorf("%s is not ready: %+v", n.Name(), r.Checks)
@@ -79,7 +79,7 @@ func (n *Node) AwaitReady(ctx context.Context) error {
 // Metric returns the sum of a metric's series whose labels include all of
 // labels (such as `tier="edge"`), 0 if there are none.
 func (n *Node) Metric(ctx context.Context, name string, labels ...string) (float64, error) {
-	resp, err := get(ctx, "http://"+n.AdminAddr+"/metrics")
+	resp, err := process.Get(ctx, "http://"+n.AdminAddr+"/metrics")
 	if err != nil {
 		return 0, err
 	}
@@ -103,7 +103,7 @@ func (n *Node) Metric(ctx context.Context, name string, labels ...string) (float
 
 // AwaitMetric waits until Metric returns a value.
 func (n *Node) AwaitMetric(ctx context.Context, name string, value float64, labels ...string) error {
-	return poll(ctx, n.Process, func() error {
+	return n.Await(ctx, func() error {
 		got, err := n.Metric(ctx, name, labels...)
 		if err == nil && got != value {
 			err = fmt.Errorf("%s: metric %s%v is %v, expected %v", n.Name(), name, labels, got, value)
@@ -118,40 +118,4 @@ func cutLast(s, sep string) (before, after string, found bool) {
 		return s, "", false
 	}
 	return s[:i], s[i+len(sep):], true
-}
-
-const (
-	pollInterval = 25 * time.Millisecond
-	askTimeout   = 5 * time.Second
-)
-
-// poll asks ready until it returns nil. It fails when ctx ends, with what was
-// said last, or at once when p has ended.
-func poll(ctx context.Context, p *Process, ready func() error) error {
-	tick := time.NewTicker(pollInterval)
-	defer tick.Stop()
-	for {
-		err := ready()
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-tick.C:
-		case <-p.Ended():
-			return fmt.Errorf("%s has ended; it wrote:\n%s", p.Name(), p.Tail(20))
-		case <-ctx.Done():
-			return errors.Join(context.Cause(ctx), err)
-		}
-	}
-}
-
-func get(ctx context.Context, url string) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return nil, err
-	}
-	// Without kept connections there is nothing to be left behind by a node
-	// that is killed.
-	client := http.Client{Timeout: askTimeout, Transport: &http.Transport{DisableKeepAlives: true}}
-	return client.Do(req)
 }

@@ -101,7 +101,7 @@ func (r *recovery) restore(ctx context.Context) error {
 	}
 	r.w.report.step(began, "an empty PostgreSQL started, `pg_restore`")
 	began = time.Now()
-	if err := r.w.startNATS(ctx); err != nil {
+	if err := r.w.StartNATS(ctx); err != nil {
 		return err
 	}
 	r.w.report.step(began, "3 empty NATS servers started")

@@ -6,8 +6,8 @@ import (
 	"os"
 	"time"
 
-	"github.com/neolith/daemon-gateway/internal/lab/cluster"
 	"github.com/neolith/daemon-gateway/internal/lab/ledger"
+	"github.com/neolith/daemon-gateway/internal/lab/process"
 )
 
 // oneDisk loses what one of three NATS servers keeps. Nothing has to be restored.
@@ -50,7 +50,7 @@ func oneDisk(ctx context.Context, w *world) error {
 
 // supervise starts a NATS server, and again when it ends by itself, as
 // Kubernetes and systemd do, until it is ready. It tells of these ends.
-func supervise(ctx context.Context, server *cluster.NATSServer) (crashes string, err error) {
+func supervise(ctx context.Context, server *process.NATS) (crashes string, err error) {
 	const most = 5
 	for n := range most {
 		if n > 0 {
@@ -88,7 +88,7 @@ func nothingLeft(ctx context.Context, w *world) error {
 	w.report.step(disaster, "disaster: all NATS servers killed, their data deleted")
 	bounded, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	if err := w.startNATS(bounded); err != nil {
+	if err := w.StartNATS(bounded); err != nil {
 		return err
 	}
 	w.report.step(disaster, "3 empty NATS servers started")

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/neolith/daemon-gateway/internal/lab/cluster"
+	"github.com/neolith/daemon-gateway/internal/lab/process"
 	"github.com/neolith/daemon-gateway/internal/lab/testserver"
 	"github.com/neolith/daemon-gateway/internal/lab/traffic"
 	"github.com/neolith/daemon-gateway/pkg/event"
@@ -38,7 +39,7 @@ func build(ctx context.Context, dir string) (programs, error) {
 		return programs{}, err
 	}
 	const commands = "github.com/neolith/daemon-gateway/cmd/"
-	if err := cluster.GoBuild(ctx, dir+string(filepath.Separator), commands+"gateway-backup", commands+"gateway-restore"); err != nil {
+	if err := process.GoBuild(ctx, dir+string(filepath.Separator), commands+"gateway-backup", commands+"gateway-restore"); err != nil {
 		return programs{}, err
 	}
 	return programs{binaries, filepath.Join(dir, "gateway-backup"), filepath.Join(dir, "gateway-restore")}, nil
@@ -90,16 +91,8 @@ func (w *world) start(ctx context.Context) error {
 	if err := w.Start(ctx); err != nil {
 		return err
 	}
-	w.log, err = traffic.OpenLog(w.natsURLs())
+	w.log, err = traffic.OpenLog(w.NATSURL())
 	return err
-}
-
-func (w *world) natsURLs() string {
-	var urls []string
-	for _, s := range w.NATS {
-		urls = append(urls, s.URL())
-	}
-	return strings.Join(urls, ",")
 }
 
 func (w *world) close() {
@@ -115,7 +108,7 @@ func (w *world) close() {
 // operate runs one of the gateway's programs as an operator does.
 func (w *world) operate(ctx context.Context, program string, environ ...string) error {
 	cmd := exec.CommandContext(ctx, program)
-	cmd.Env = append(environ, "NATS_URL="+w.natsURLs(), "BACKUP_DIR="+w.backups())
+	cmd.Env = append(environ, "NATS_URL="+w.NATSURL(), "BACKUP_DIR="+w.backups())
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("%s: %w\n%s", filepath.Base(program), err, out)
 	}
@@ -169,21 +162,6 @@ func (w *world) loseNATS() (err error) {
 		err = errors.Join(err, os.RemoveAll(s.Data))
 	}
 	return err
-}
-
-// startNATS starts all NATS servers and waits until they are one.
-func (w *world) startNATS(ctx context.Context) error {
-	for _, s := range w.NATS {
-		if err := s.Start(); err != nil {
-			return err
-		}
-	}
-	for _, s := range w.NATS {
-		if err := s.AwaitReady(ctx); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // restart stops nodes in order, one after the other, and starts them again.

@@ -14,6 +14,7 @@ import (
 	"github.com/neolith/daemon-gateway/internal/lab/balancer"
 	"github.com/neolith/daemon-gateway/internal/lab/cluster"
 	"github.com/neolith/daemon-gateway/internal/lab/ledger"
+	"github.com/neolith/daemon-gateway/internal/lab/process"
 	"github.com/neolith/daemon-gateway/internal/lab/traffic"
 	"github.com/neolith/daemon-gateway/pkg/client"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
@@ -176,7 +177,7 @@ func TestARollingRestartOfEverythingShowsDaemonsOnlyReconnects(t *testing.T) {
 	l := p.load()
 	w.awaitMore(l, 500)
 
-	restart := func(process *cluster.Process, program string, ready func() error) {
+	restart := func(process *process.Process, program string, ready func() error) {
 		t.Helper()
 		process.Replace(program)
 		began := time.Now()

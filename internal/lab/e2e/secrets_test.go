@@ -71,7 +71,7 @@ func (s *servers) userNATS(names ...string) {
 		return
 	}
 	// As "nats-server --signal reload" does.
-	require.NoError(s.w.t, syscall.Kill(s.w.NATS[0].ID(), syscall.SIGHUP))
+	require.NoError(s.w.t, s.w.NATS[0].Signal(syscall.SIGHUP))
 	for _, name := range []string{"old", "new"} {
 		s.w.eventually(func() bool {
 			nc, err := nats.Connect(s.natsURL(name))

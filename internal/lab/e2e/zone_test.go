@@ -8,6 +8,7 @@ import (
 
 	"github.com/neolith/daemon-gateway/internal/lab/cluster"
 	"github.com/neolith/daemon-gateway/internal/lab/ledger"
+	"github.com/neolith/daemon-gateway/internal/lab/process"
 )
 
 // One node of each tier and a NATS server in each of three zones; one zone goes
@@ -22,7 +23,7 @@ func TestLosingAZoneLosesNothing(t *testing.T) {
 	l := p.load()
 	w.awaitMore(l, 1000)
 
-	zone := []*cluster.Process{w.NATS[2].Process, w.Edges[2].Process, w.Routers[2].Process, w.Bridges[2].Process}
+	zone := []*process.Process{w.NATS[2].Process, w.Edges[2].Process, w.Routers[2].Process, w.Bridges[2].Process}
 	for _, process := range zone {
 		process.Kill()
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/neolith/daemon-gateway/internal/lab/cluster"
+	"github.com/neolith/daemon-gateway/internal/lab/process"
 	"github.com/neolith/daemon-gateway/pkg/event"
 )
 
@@ -33,7 +34,7 @@ type fault struct {
 	action     action
 	// targets are the processes it happens to, and concerned tells whose events
 	// take a way through them; both are asked just before.
-	targets func(ctx context.Context, w *world) (processes []*cluster.Process, concerned func(*seat) bool, err error)
+	targets func(ctx context.Context, w *world) (processes []*process.Process, concerned func(*seat) bool, err error)
 }
 
 func faults() []fault {
@@ -56,42 +57,42 @@ func faults() []fault {
 	}
 }
 
-func edges(w *world) []*cluster.Process   { return processes(w.Edges) }
-func routers(w *world) []*cluster.Process { return processes(w.Routers) }
-func servers(w *world) (all []*cluster.Process) {
+func edges(w *world) []*process.Process   { return processes(w.Edges) }
+func routers(w *world) []*process.Process { return processes(w.Routers) }
+func servers(w *world) (all []*process.Process) {
 	for _, s := range w.NATS {
 		all = append(all, s.Process)
 	}
 	return all
 }
 
-func processes(nodes []*cluster.Node) (all []*cluster.Process) {
+func processes(nodes []*cluster.Node) (all []*process.Process) {
 	for _, n := range nodes {
 		all = append(all, n.Process)
 	}
 	return all
 }
 
-func nobody(context.Context, *world) ([]*cluster.Process, func(*seat) bool, error) {
+func nobody(context.Context, *world) ([]*process.Process, func(*seat) bool, error) {
 	return nil, func(*seat) bool { return false }, nil
 }
 
-func allOf(tier func(*world) []*cluster.Process) func(context.Context, *world) ([]*cluster.Process, func(*seat) bool, error) {
-	return func(_ context.Context, w *world) ([]*cluster.Process, func(*seat) bool, error) {
+func allOf(tier func(*world) []*process.Process) func(context.Context, *world) ([]*process.Process, func(*seat) bool, error) {
+	return func(_ context.Context, w *world) ([]*process.Process, func(*seat) bool, error) {
 		return tier(w), func(*seat) bool { return true }, nil
 	}
 }
 
-func oneEdge(_ context.Context, w *world) ([]*cluster.Process, func(*seat) bool, error) {
+func oneEdge(_ context.Context, w *world) ([]*process.Process, func(*seat) bool, error) {
 	n := w.Edges[0]
 	there := map[*seat]bool{}
 	for _, x := range w.seats {
 		there[x] = x.edge() == n.URL
 	}
-	return []*cluster.Process{n.Process}, func(x *seat) bool { return there[x] }, nil
+	return []*process.Process{n.Process}, func(x *seat) bool { return there[x] }, nil
 }
 
-func oneRouter(ctx context.Context, w *world) ([]*cluster.Process, func(*seat) bool, error) {
+func oneRouter(ctx context.Context, w *world) ([]*process.Process, func(*seat) bool, error) {
 	n := w.Routers[0]
 	owned := map[event.Partition]bool{}
 	for p := range event.Partition(w.options.partitions) {
@@ -101,19 +102,19 @@ func oneRouter(ctx context.Context, w *world) ([]*cluster.Process, func(*seat) b
 		}
 		owned[p] = value == 1
 	}
-	return []*cluster.Process{n.Process}, inPartitions(owned), nil
+	return []*process.Process{n.Process}, inPartitions(owned), nil
 }
 
 func inPartitions(which map[event.Partition]bool) func(*seat) bool {
 	return func(x *seat) bool { return which[x.stream.partition] }
 }
 
-func oneBridge(_ context.Context, w *world) ([]*cluster.Process, func(*seat) bool, error) {
+func oneBridge(_ context.Context, w *world) ([]*process.Process, func(*seat) bool, error) {
 	return processes(w.Bridges[:1]), func(x *seat) bool { return x.stream.onRedis }, nil
 }
 
 // leader is the NATS server that leads most partitions.
-func leader(ctx context.Context, w *world) ([]*cluster.Process, func(*seat) bool, error) {
+func leader(ctx context.Context, w *world) ([]*process.Process, func(*seat) bool, error) {
 	led := map[string]map[event.Partition]bool{}
 	for p := range event.Partition(w.options.partitions) {
 		name, err := w.leaderOf(ctx, p)
@@ -125,8 +126,8 @@ func leader(ctx context.Context, w *world) ([]*cluster.Process, func(*seat) bool
 		}
 		led[name][p] = true
 	}
-	chosen := slices.MaxFunc(w.NATS, func(a, b *cluster.NATSServer) int { return len(led[a.Name()]) - len(led[b.Name()]) })
-	return []*cluster.Process{chosen.Process}, inPartitions(led[chosen.Name()]), nil
+	chosen := slices.MaxFunc(w.NATS, func(a, b *process.NATS) int { return len(led[a.Name()]) - len(led[b.Name()]) })
+	return []*process.Process{chosen.Process}, inPartitions(led[chosen.Name()]), nil
 }
 
 // leaderOf asks until it is answered: servers that have only just come back
@@ -155,7 +156,7 @@ const stopLimit = 40 * time.Second
 
 // strike does it to all targets side by side and returns when it is done: what
 // is to be started again is ready then.
-func (f fault) strike(ctx context.Context, w *world, targets []*cluster.Process) error {
+func (f fault) strike(ctx context.Context, w *world, targets []*process.Process) error {
 	failures := make([]error, len(targets))
 	var tasks sync.WaitGroup
 	for i, p := range targets {
@@ -170,7 +171,7 @@ func (f fault) strike(ctx context.Context, w *world, targets []*cluster.Process)
 	return w.AwaitReady(ctx)
 }
 
-func (f fault) hit(ctx context.Context, p *cluster.Process) error {
+func (f fault) hit(ctx context.Context, p *process.Process) error {
 	switch f.action {
 	case freeze:
 		return p.Pause()
@@ -192,14 +193,11 @@ func (f fault) hit(ctx context.Context, p *cluster.Process) error {
 }
 
 // end asks a process to end and waits until it has.
-func end(ctx context.Context, p *cluster.Process, how syscall.Signal) error {
+func end(ctx context.Context, p *process.Process, how syscall.Signal) error {
 	ctx, cancel := context.WithTimeout(ctx, stopLimit)
 	defer cancel()
-	if err := syscall.Kill(p.ID(), how); err != nil {
-		return fmt.Errorf("end %s: %w", p.Name(), err)
-	}
-	// Not its exit code: a NATS server that was asked to end says 1.
-	_, err := p.Wait(ctx)
+	// Not its exit code: a process that does not listen to signals yet has none.
+	_, err := p.End(ctx, how)
 	return err
 }
 

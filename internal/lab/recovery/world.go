@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -76,11 +75,7 @@ func (w *world) start(ctx context.Context) (err error) {
 	if err := w.Start(ctx); err != nil {
 		return err
 	}
-	var urls []string
-	for _, s := range w.NATS {
-		urls = append(urls, s.URL())
-	}
-	if w.log, err = traffic.OpenLog(strings.Join(urls, ",")); err != nil {
+	if w.log, err = traffic.OpenLog(w.NATSURL()); err != nil {
 		return err
 	}
 	w.redis = traffic.NewPublisher(w.ledger, w.Redis.Addr)
@@ -153,9 +148,7 @@ func (w *world) repair(ctx context.Context) error {
 		if err := p.Start(); err != nil {
 			return err
 		}
-		if err := p.Resume(); err != nil {
-			return err
-		}
+		p.Resume()
 	}
 	for _, s := range w.NATS {
 		if err := s.AwaitReady(ctx); err != nil {

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/neolith/daemon-gateway/internal/lab/cluster"
+	"github.com/neolith/daemon-gateway/internal/lab/process"
 )
 
 // quantity is what is measured of a process.
@@ -106,7 +107,7 @@ func (s *samples) takeNode(ctx context.Context, n *cluster.Node) error {
 
 // takeSystem asks the system about a process that says nothing of itself. Where
 // the system has no /proc, nothing is known.
-func (s *samples) takeSystem(p *cluster.Process, memory quantity) {
+func (s *samples) takeSystem(p *process.Process, memory quantity) {
 	dir := fmt.Sprintf("/proc/%d/", p.ID())
 	// The second number is what is resident, in pages.
 	if text, err := os.ReadFile(dir + "statm"); err == nil {

@@ -70,12 +70,8 @@ func (w *world) start(ctx context.Context) error {
 	if err := w.Start(ctx); err != nil {
 		return err
 	}
-	var urls []string
-	for _, s := range w.NATS {
-		urls = append(urls, s.URL())
-	}
 	var err error
-	w.log, err = traffic.OpenLog(strings.Join(urls, ","))
+	w.log, err = traffic.OpenLog(w.NATSURL())
 	return err
 }
 

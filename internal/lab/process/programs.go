@@ -1,0 +1,65 @@
+package process
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+)
+
+// GoBuild runs go build as make build does, so that nothing is compiled twice.
+func GoBuild(ctx context.Context, output string, arguments ...string) error {
+	args := append([]string{"build", "-o", output}, arguments...)
+	build := exec.CommandContext(ctx, "go", args...)
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return fmt.Errorf("go %s: %w\n%s", strings.Join(args, " "), err, out)
+	}
+	return nil
+}
+
+const natsModule = "github.com/nats-io/nats-server/v2"
+
+var natsBuild sync.Mutex
+
+// NATSProgram returns the NATS server of go.mod, which it builds where it finds
+// none of that version from an earlier run. The go command must be there, and
+// the working directory within the module.
+func NATSProgram(ctx context.Context) (string, error) {
+	natsBuild.Lock()
+	defer natsBuild.Unlock()
+	version, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Version}}", natsModule).Output()
+	if err != nil {
+		return "", fmt.Errorf("find the version of %s: %w", natsModule, err)
+	}
+	program := filepath.Join(os.TempDir(), "daemon-gateway-test", "nats-server-"+strings.TrimSpace(string(version)))
+	if _, err := os.Stat(program); err == nil {
+		return program, nil
+	}
+	// Other programs may do the same now: a rename is atomic.
+	unfinished := fmt.Sprintf("%s.%d", program, os.Getpid())
+	if err := GoBuild(ctx, unfinished, natsModule); err != nil {
+		return "", err
+	}
+	return program, os.Rename(unfinished, program)
+}
+
+// RedisProgram finds redis-server.
+func RedisProgram() (string, error) {
+	return Find("redis-server", "apt-get install redis-server", "brew install redis")
+}
+
+// Find finds an installed program: in PATH, or in Debian's place for servers,
+// which is not in everybody's PATH. Its error says how to install it on Debian
+// and on macOS.
+func Find(name, debian, macOS string) (program string, err error) {
+	for _, candidate := range []string{name, "/usr/sbin/" + name} {
+		if program, err = exec.LookPath(candidate); err == nil {
+			return program, nil
+		}
+	}
+	return "", fmt.Errorf("%s is not in PATH: install it (Debian and Ubuntu: %s; macOS: %s)", name, debian, macOS)
+}

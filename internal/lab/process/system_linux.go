@@ -1,0 +1,56 @@
+package process
+
+import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+// endWithParent has the kernel end the child when we die, so that a test binary
+// that ends in a panic or is killed leaves nothing behind. The signal belongs to
+// the thread that starts the child; the Go runtime keeps its threads.
+func endWithParent(attributes *syscall.SysProcAttr, with syscall.Signal) {
+	attributes.Pdeathsig = cmp.Or(with, syscall.SIGKILL)
+}
+
+// children lists what a process has started and what has not been reaped. The
+// list is complete while the process stands still.
+func children(id int) (ids []int) {
+	lists, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", id))
+	for _, list := range lists {
+		text, _ := os.ReadFile(list)
+		for _, field := range strings.Fields(string(text)) {
+			if child, err := strconv.Atoi(field); err == nil {
+				ids = append(ids, child)
+			}
+		}
+	}
+	return ids
+}
+
+// standsStill reports whether no thread of a process runs: each is stopped (T),
+// traced (t) or dead.
+func standsStill(id int) bool { return len(bytes.Trim(threads(id), "TtZX")) == 0 }
+
+// isDead reports whether a process is gone, or waits for nothing but to be
+// reaped.
+func isDead(id int) bool { return len(bytes.Trim(threads(id), "ZX")) == 0 }
+
+// threads returns the state of each thread of a process, a letter each; none if
+// it is gone.
+func threads(id int) (states []byte) {
+	files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", id))
+	for _, file := range files {
+		// pid (name) state …, and the name may hold anything.
+		text, _ := os.ReadFile(file)
+		if _, rest, found := bytes.Cut(text[bytes.LastIndexByte(text, ')')+1:], []byte(" ")); found {
+			states = append(states, rest[0])
+		}
+	}
+	return states
+}
