@@ -37,7 +37,7 @@ func (c Checkpoint) Mark() Mark {
 func (l *Log) LoadCheckpoint(ctx context.Context, p event.Partition) (Checkpoint, bool, error) {
 	start := time.Now()
 	var entry jetstream.KeyValueEntry
-	err := l.request(ctx, func(ctx context.Context) (err error) {
+	err := l.jet.Request(ctx, func(ctx context.Context) (err error) {
 		entry, err = l.checkpoints.Get(ctx, strconv.Itoa(int(p)))
 		if errors.Is(err, jetstream.ErrKeyNotFound) {
 			return nil
@@ -69,7 +69,7 @@ func (l *Log) SaveCheckpoint(ctx context.Context, p event.Partition, c Checkpoin
 	if err != nil {
 		return err
 	}
-	err = l.request(ctx, func(ctx context.Context) error {
+	err = l.jet.Request(ctx, func(ctx context.Context) error {
 		_, err := l.checkpoints.Put(ctx, strconv.Itoa(int(p)), data)
 		return err
 	})

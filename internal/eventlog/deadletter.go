@@ -93,7 +93,7 @@ func (l *Log) deadLetter(ctx context.Context, d DeadLetter) error {
 	if err != nil {
 		return err
 	}
-	_, err = l.store(ctx, DeadletterStream, &nats.Msg{
+	_, err = l.jet.Store(ctx, DeadletterStream, &nats.Msg{
 		Subject: DeadLetterSubject(d.Reason, d.Token),
 		Header:  nats.Header{jetstream.MsgIDHeader: {d.messageID(sum)}},
 		Data:    data,
@@ -107,8 +107,8 @@ func (l *Log) deadLetter(ctx context.Context, d DeadLetter) error {
 // restoreDeadLetters creates the stream if nobody answers because it is missing.
 // Whoever wanted to store a dead letter tries again.
 func (l *Log) restoreDeadLetters(ctx context.Context) error {
-	return l.request(ctx, func(ctx context.Context) error {
-		_, err := l.ensureStream(ctx, l.cfg.deadletters(), l.find)
+	return l.jet.Request(ctx, func(ctx context.Context) error {
+		_, err := l.jet.EnsureStream(ctx, l.cfg.deadletters(), l.jet.Find)
 		return err
 	})
 }

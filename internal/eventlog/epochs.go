@@ -5,13 +5,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/neolith/daemon-gateway/internal/eventlog/jet"
 	"github.com/neolith/daemon-gateway/pkg/event"
 )
 
@@ -32,30 +35,16 @@ const (
 
 func epochKey(p event.Partition) string { return epochKeyPrefix + strconv.Itoa(int(p)) }
 
-// counter returns the epoch's counter; 0 for the zero Epoch and other text.
-func (e Epoch) counter() uint64 {
-	_, hex, _ := strings.Cut(string(e), ".")
-	n, _ := strconv.ParseUint(hex, 16, 64)
-	return n
-}
-
-// Newer reports whether the epoch came after another of the same partition. The
-// counter tells, not the creation time, which goes back when a stream is restored
-// from a backup. The zero Epoch is before all others.
-func (e Epoch) Newer(than Epoch) bool {
-	if own, other := e.counter(), than.counter(); own != other {
-		return own > other
-	}
-	return e > than
-}
-
-// belongsTo tells whether the epoch is of a stream created at that time.
-func (e Epoch) belongsTo(created time.Time) bool {
-	return e == NewEpoch(created, e.counter())
-}
-
-// epochs holds what is known of each partition's epoch.
+// epochs holds what is known of each partition's epoch, and keeps it and the
+// cluster bucket up to date.
 type epochs struct {
+	// Set once; the bucket when the log is opened.
+	jet    *jet.Client
+	bucket jetstream.KeyValue
+	stored func(ctx context.Context, stream string, subjects []string) (map[string]Stored, error)
+	risen  prometheus.Counter
+	logger *slog.Logger
+
 	changed chan struct{} // holds a value while known and told may differ
 
 	mu       sync.Mutex
@@ -64,8 +53,13 @@ type epochs struct {
 	listener []func(event.Partition, Epoch)
 }
 
-func newEpochs(partitions int) *epochs {
+func newEpochs(l *Log) *epochs {
+	partitions := l.cfg.Partitions
 	return &epochs{
+		jet:     l.jet,
+		stored:  l.LastMessages,
+		risen:   l.metrics.epochs,
+		logger:  l.logger,
 		changed: make(chan struct{}, 1),
 		known:   make([]Epoch, partitions),
 		told:    make([]Epoch, partitions),
@@ -79,8 +73,20 @@ func (e *epochs) get(p event.Partition) Epoch {
 }
 
 // learn takes over an epoch if it is newer than the known one, and returns the
-// newer of both. The first one of a partition is not news to the listeners.
-func (e *epochs) learn(p event.Partition, epoch Epoch) (newest Epoch, changed bool) {
+// newer of both.
+func (e *epochs) learn(p event.Partition, epoch Epoch) Epoch {
+	newest, changed := e.replace(p, epoch)
+	if changed {
+		e.risen.Inc()
+		e.logger.Warn("epoch of a partition has changed: its stream was created anew, restored or rolled back",
+			"partition", p, "epoch", string(newest))
+	}
+	return newest
+}
+
+// replace is learn without telling of it, but for the listeners. The first epoch
+// of a partition is not news to these.
+func (e *epochs) replace(p event.Partition, epoch Epoch) (newest Epoch, changed bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if epoch.counter() <= e.known[p].counter() {
@@ -115,79 +121,16 @@ func (e *epochs) tell() {
 	}
 }
 
-// Epoch returns the last known epoch of a partition, without asking.
-func (l *Log) Epoch(p event.Partition) Epoch { return l.epochs.get(p) }
-
-// OnEpoch registers a function that is called when the epoch of a partition has
-// changed, from Run's goroutine. To be called before Run.
-func (l *Log) OnEpoch(f func(p event.Partition, epoch Epoch)) {
-	l.epochs.listener = append(l.epochs.listener, f)
-}
-
-func (l *Log) learnEpoch(p event.Partition, epoch Epoch) Epoch {
-	newest, changed := l.epochs.learn(p, epoch)
-	if changed {
-		l.metrics.epochs.Inc()
-		l.logger.Warn("epoch of a partition has changed: its stream was created anew, restored or rolled back",
-			"partition", p, "epoch", string(newest))
-	}
-	return newest
-}
-
-// State is what the leader of a partition's stream says of it.
-type State struct {
-	Epoch Epoch
-	// First and Last are the oldest and the newest sequence. First is Last+1 in
-	// an empty stream.
-	First, Last uint64
-	// Bytes is what the stream holds, Limit what it may hold before it refuses
-	// publishes.
-	Bytes, Limit uint64
-}
-
-// Refresh asks the leader for the state of a partition's stream. It notices a
-// stream that was created anew, and creates one that has been missing for some
-// seconds, until when it returns ErrUnavailable; that the stream was rolled back
-// is for Compare to find, and for the caller to say with RaiseEpoch.
-func (l *Log) Refresh(ctx context.Context, p event.Partition) (State, error) {
-	start := time.Now()
-	var (
-		info  *jetstream.StreamInfo
-		epoch Epoch
-	)
-	err := l.request(ctx, func(ctx context.Context) (err error) {
-		info, err = l.ensureStream(ctx, l.cfg.partitionStream(p), l.find)
-		if err == nil && !l.Epoch(p).belongsTo(info.Created) {
-			err = l.ensureRest(ctx, p)
-		}
-		if err != nil {
-			return err
-		}
-		epoch, err = l.reconcileEpoch(ctx, p, info.Created)
-		return err
-	})
-	l.metrics.observe(opInfo, start, err)
-	if err != nil {
-		return State{}, fmt.Errorf("state of partition %d: %w", p, err)
-	}
-	return State{
-		Epoch: epoch, First: info.State.FirstSeq, Last: info.State.LastSeq,
-		Bytes: info.State.Bytes, Limit: uint64(max(0, info.Config.MaxBytes)),
-	}, nil
-}
-
-// RaiseEpoch begins a new epoch of the partition if it is still in the seen
-// one, and returns the one that it is in now. To be called by whoever finds a
-// position of the seen epoch beyond the stream's last sequence.
-func (l *Log) RaiseEpoch(ctx context.Context, p event.Partition, seen Epoch) (Epoch, error) {
+// raise begins a new epoch of the partition if it is still in the seen one, and
+// returns the one that it is in now.
+func (e *epochs) raise(ctx context.Context, p event.Partition, seen Epoch) (epoch Epoch, err error) {
 	created, _, _ := strings.Cut(string(seen), ".")
 	nanos, err := strconv.ParseInt(created, 16, 64)
 	if err != nil {
 		return "", fmt.Errorf("raise epoch %q of partition %d: not an epoch", seen, p)
 	}
-	var epoch Epoch
-	err = l.request(ctx, func(ctx context.Context) (err error) {
-		epoch, err = l.advance(ctx, p, func(current Epoch) (Epoch, bool) {
+	err = e.jet.Request(ctx, func(ctx context.Context) (err error) {
+		epoch, err = e.advance(ctx, p, func(current Epoch) (Epoch, bool) {
 			return NewEpoch(time.Unix(0, nanos), seen.counter()+1), current == seen
 		})
 		return err
@@ -195,12 +138,12 @@ func (l *Log) RaiseEpoch(ctx context.Context, p event.Partition, seen Epoch) (Ep
 	return epoch, wrap(fmt.Sprintf("raise the epoch of partition %d", p), err)
 }
 
-// reconcileEpoch returns the epoch of a stream that was created at that time.
-func (l *Log) reconcileEpoch(ctx context.Context, p event.Partition, created time.Time) (Epoch, error) {
-	if known := l.Epoch(p); known.belongsTo(created) {
+// reconcile returns the epoch of a stream that was created at that time.
+func (e *epochs) reconcile(ctx context.Context, p event.Partition, created time.Time) (Epoch, error) {
+	if known := e.get(p); known.belongsTo(created) {
 		return known, nil
 	}
-	epoch, err := l.advance(ctx, p, func(current Epoch) (Epoch, bool) {
+	epoch, err := e.advance(ctx, p, func(current Epoch) (Epoch, bool) {
 		return NewEpoch(created, current.counter()+1), !current.belongsTo(created)
 	})
 	return epoch, wrap(fmt.Sprintf("epoch of partition %d", p), err)
@@ -212,11 +155,11 @@ func (l *Log) reconcileEpoch(ctx context.Context, p event.Partition, created tim
 // known here, and is written only if the leader agrees that it is current. A
 // bucket that was rolled back itself is current and older: it is brought up to
 // what is known, or the same epoch would begin a second time.
-func (l *Log) advance(ctx context.Context, p event.Partition, next func(current Epoch) (Epoch, bool)) (Epoch, error) {
+func (e *epochs) advance(ctx context.Context, p event.Partition, next func(current Epoch) (Epoch, bool)) (Epoch, error) {
 	for range epochAttempts {
-		epoch, err := l.advanceOnce(ctx, p, next)
+		epoch, err := e.advanceOnce(ctx, p, next)
 		if err == nil {
-			return l.learnEpoch(p, epoch), nil
+			return e.learn(p, epoch), nil
 		}
 		if !errors.Is(err, errEpochRaced) {
 			return "", err
@@ -232,15 +175,15 @@ func (l *Log) advance(ctx context.Context, p event.Partition, next func(current 
 
 var errEpochRaced = errors.New("the epoch was changed by another node or read from a replica that lags")
 
-func (l *Log) advanceOnce(ctx context.Context, p event.Partition, next func(current Epoch) (Epoch, bool)) (Epoch, error) {
-	known := l.Epoch(p)
-	entry, err := l.entry(ctx, epochKey(p))
+func (e *epochs) advanceOnce(ctx context.Context, p event.Partition, next func(current Epoch) (Epoch, bool)) (Epoch, error) {
+	known := e.get(p)
+	entry, err := jet.Entry(ctx, e.bucket, epochKey(p))
 	if errors.Is(err, jetstream.ErrKeyNotFound) {
 		first, write := next(cmp.Or(known, Epoch("."+strconv.FormatInt(time.Now().Unix(), 16))))
 		if !write {
 			first = known
 		}
-		_, err = l.cluster.Create(ctx, epochKey(p), []byte(first))
+		_, err = e.bucket.Create(ctx, epochKey(p), []byte(first))
 		return first, raced(err)
 	}
 	if err != nil {
@@ -258,7 +201,7 @@ func (l *Log) advanceOnce(ctx context.Context, p event.Partition, next func(curr
 	if !write && !older {
 		return current, nil
 	}
-	_, err = l.cluster.Update(ctx, epochKey(p), []byte(epoch), entry.Revision())
+	_, err = e.bucket.Update(ctx, epochKey(p), []byte(epoch), entry.Revision())
 	return epoch, raced(err)
 }
 

@@ -6,15 +6,22 @@
 // It knows where an event stands, not what it means: events are validated by
 // package event, and what has been delivered is the business of package cursor.
 // Routers, edges and bridges use it; each has one Log for its connection.
+//
+// Where things are: what the log consists of in schema.go and size.go, set up by
+// open.go and mended by state.go; the way in, on and back in publish.go,
+// follow.go, last.go and read.go; what sequences mean in epoch.go, epochs.go,
+// watch.go and rollback.go; what stands beside the log in deadletter.go,
+// unresolved.go and checkpoint.go. Package jet talks to NATS for all of them.
 package eventlog
 
 import (
+	"context"
 	"log/slog"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/neolith/daemon-gateway/internal/eventlog/jet"
 	"github.com/neolith/daemon-gateway/pkg/event"
 )
 
@@ -23,38 +30,25 @@ import (
 type Log struct {
 	// Set once.
 	cfg         Config
-	nc          *nats.Conn
-	js          jetstream.JetStream
-	api         string // what the subjects of JetStream's API start with
+	jet         *jet.Client
 	logger      *slog.Logger
 	metrics     *metrics
 	cluster     jetstream.KeyValue
 	checkpoints jetstream.KeyValue
 
-	// lasts and reads hold a token for each request under way on the connection.
-	lasts chan struct{}
-	reads chan struct{}
-
-	epochs   *epochs
-	outages  *outages
-	absences *absences
+	epochs *epochs
 }
 
 func newLog(js jetstream.JetStream, cfg Config, logger *slog.Logger, reg prometheus.Registerer) *Log {
-	return &Log{
-		cfg:      cfg,
-		nc:       js.Conn(),
-		js:       js,
-		api:      apiPrefix(js.Options()),
-		logger:   logger.With("component", "eventlog"),
-		metrics:  newMetrics(reg),
-		lasts:    make(chan struct{}, concurrentLast),
-		reads:    make(chan struct{}, concurrentReads),
-		epochs:   newEpochs(cfg.Partitions),
-		outages:  watchOutages(js.Conn()),
-		absences: &absences{list: map[string]absence{}},
-	}
+	logger = logger.With("component", "eventlog")
+	l := &Log{cfg: cfg, jet: jet.New(js, logger), logger: logger, metrics: newMetrics(reg)}
+	l.epochs = newEpochs(l)
+	return l
 }
+
+// Run keeps the epochs up to date and tells the functions registered with
+// OnEpoch of changes, until ctx ends. It outlives outages of NATS.
+func (l *Log) Run(ctx context.Context) error { return l.epochs.run(ctx) }
 
 // Config returns what the log was opened with.
 func (l *Log) Config() Config { return l.cfg }

@@ -1,10 +1,13 @@
 package eventlog
 
 import (
+	"context"
+	"errors"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/neolith/daemon-gateway/internal/eventlog/jet"
 	"github.com/neolith/daemon-gateway/pkg/event"
 )
 
@@ -22,6 +25,33 @@ const (
 )
 
 var operations = []operation{opPublish, opDeadLetter, opLast, opRead, opInfo, opCheckpoint, opUnresolved}
+
+// status is the outcome of a request, as a metric label.
+type status string
+
+const (
+	statusOK          status = "ok"
+	statusFull        status = "full"
+	statusUnavailable status = "unavailable"
+	statusCancelled   status = "cancelled"
+	statusError       status = "error"
+)
+
+var statuses = []status{statusOK, statusFull, statusUnavailable, statusCancelled, statusError}
+
+func statusOf(err error) status {
+	switch {
+	case err == nil:
+		return statusOK
+	case errors.Is(err, ErrLogFull):
+		return statusFull
+	case errors.Is(err, ErrUnavailable):
+		return statusUnavailable
+	case errors.Is(err, context.Canceled):
+		return statusCancelled
+	}
+	return statusError
+}
 
 type metrics struct {
 	requests    *prometheus.CounterVec
@@ -74,7 +104,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	for _, r := range event.Reasons {
 		m.deadletters.WithLabelValues(string(r))
 	}
-	for _, c := range followCauses {
+	for _, c := range jet.FollowCauses {
 		m.restarts.WithLabelValues(string(c))
 	}
 	reg.MustRegister(m.requests, m.duration, m.deadletters, m.epochs, m.sentinels, m.following, m.restarts)

@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/neolith/daemon-gateway/internal/eventlog/jet"
 	"github.com/neolith/daemon-gateway/internal/settings"
 	"github.com/neolith/daemon-gateway/pkg/event"
 )
@@ -62,7 +63,7 @@ func Open(ctx context.Context, js jetstream.JetStream, cfg Config, logger *slog.
 	opts.progress("connecting to NATS")
 	var err error
 	for delay := firstOpenDelay; ctx.Err() == nil; delay = min(2*delay, longestDelay) {
-		err = l.bounded(ctx, openTimeout, func(ctx context.Context) error { return l.setUp(ctx, opts) })
+		err = l.jet.Bounded(ctx, openTimeout, func(ctx context.Context) error { return l.setUp(ctx, opts) })
 		if err == nil {
 			opts.progress("")
 			return l, nil
@@ -83,10 +84,10 @@ func Open(ctx context.Context, js jetstream.JetStream, cfg Config, logger *slog.
 // setUp is one try at everything. It starts with the number of partitions,
 // which tells whether the rest is any of our business.
 func (l *Log) setUp(ctx context.Context, opts openOptions) error {
-	if !l.nc.IsConnected() {
+	if !l.jet.NC.IsConnected() {
 		return fmt.Errorf("%w: not connected to NATS", ErrUnavailable)
 	}
-	if room := l.nc.MaxPayload() - headerRoom; int64(l.cfg.MaxEventBytes) > room {
+	if room := l.jet.NC.MaxPayload() - headerRoom; int64(l.cfg.MaxEventBytes) > room {
 		return fmt.Errorf("%w: MAX_EVENT_BYTES is %d, expected at most %d with the max_payload of the NATS server",
 			ErrConfig, l.cfg.MaxEventBytes, room)
 	}
@@ -107,7 +108,7 @@ func (l *Log) setUp(ctx context.Context, opts openOptions) error {
 	if err := l.setUpParts(ctx, buckets, opts); err != nil {
 		return err
 	}
-	if l.checkpoints, err = l.bucket(ctx, CheckpointBucket); err != nil {
+	if l.checkpoints, err = l.jet.Bucket(ctx, CheckpointBucket); err != nil {
 		return fmt.Errorf("open bucket %s: %w", CheckpointBucket, err)
 	}
 	return nil
@@ -125,15 +126,15 @@ func (l *Log) setUpParts(ctx context.Context, buckets []jetstream.KeyValueConfig
 		})
 	}
 	for _, b := range buckets {
-		start(func(ctx context.Context) error { return l.ensureBucket(ctx, b, opts.manage) })
+		start(func(ctx context.Context) error { return l.jet.EnsureBucket(ctx, b, opts.manage) })
 	}
 	start(func(ctx context.Context) error {
 		want := l.cfg.deadletters()
-		info, err := l.ensureStream(ctx, want, l.stream)
+		info, err := l.jet.EnsureStream(ctx, want, l.jet.Stream)
 		if err != nil {
 			return err
 		}
-		return l.adjustStream(ctx, info.Config, want, opts.manage)
+		return l.jet.AdjustStream(ctx, info.Config, want, opts.manage)
 	})
 	for p := range event.Partition(l.cfg.Partitions) {
 		start(func(ctx context.Context) error { return l.setUpPartition(ctx, p, opts.manage) })
@@ -144,14 +145,14 @@ func (l *Log) setUpParts(ctx context.Context, buckets []jetstream.KeyValueConfig
 func (l *Log) setUpCluster(ctx context.Context, cfg jetstream.KeyValueConfig, opts openOptions) error {
 	ctx, cancel := context.WithTimeout(ctx, setupTimeout)
 	defer cancel()
-	if err := l.ensureBucket(ctx, cfg, opts.manage); err != nil {
+	if err := l.jet.EnsureBucket(ctx, cfg, opts.manage); err != nil {
 		return err
 	}
-	kv, err := l.bucket(ctx, ClusterBucket)
+	kv, err := l.jet.Bucket(ctx, ClusterBucket)
 	if err != nil {
 		return fmt.Errorf("open bucket %s: %w", ClusterBucket, err)
 	}
-	l.cluster = kv
+	l.cluster, l.epochs.bucket = kv, kv
 	return l.recordPartitions(ctx)
 }
 
@@ -160,11 +161,11 @@ func (l *Log) setUpCluster(ctx context.Context, cfg jetstream.KeyValueConfig, op
 func (l *Log) recordPartitions(ctx context.Context) error {
 	want := strconv.Itoa(l.cfg.Partitions)
 	// Create, not Get: only the leader knows that the key is absent.
-	_, err := ask(ctx, func(ctx context.Context) (uint64, error) { return l.cluster.Create(ctx, partitionsKey, []byte(want)) })
+	_, err := jet.Ask(ctx, func(ctx context.Context) (uint64, error) { return l.cluster.Create(ctx, partitionsKey, []byte(want)) })
 	if !errors.Is(err, jetstream.ErrKeyExists) {
 		return wrap("record the number of partitions", err)
 	}
-	entry, err := l.entry(ctx, partitionsKey)
+	entry, err := jet.Entry(ctx, l.cluster, partitionsKey)
 	if err != nil {
 		return wrap("read the number of partitions", err)
 	}
@@ -175,14 +176,14 @@ func (l *Log) recordPartitions(ctx context.Context) error {
 }
 
 func (l *Log) setUpPartition(ctx context.Context, p event.Partition, manage bool) error {
-	info, err := l.ensureStream(ctx, l.cfg.partitionStream(p), l.stream)
+	info, err := l.jet.EnsureStream(ctx, l.cfg.partitionStream(p), l.jet.Stream)
 	if err != nil {
 		return err
 	}
-	if _, err := l.reconcileEpoch(ctx, p, info.Created); err != nil {
+	if _, err := l.epochs.reconcile(ctx, p, info.Created); err != nil {
 		return err
 	}
-	if err := l.adjustStream(ctx, info.Config, l.cfg.partitionStream(p), manage); err != nil {
+	if err := l.jet.AdjustStream(ctx, info.Config, l.cfg.partitionStream(p), manage); err != nil {
 		return err
 	}
 	return l.ensureSentinel(ctx, p)

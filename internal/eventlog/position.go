@@ -5,21 +5,9 @@ import (
 	"fmt"
 	"regexp"
 	"strconv"
-	"time"
 
 	"github.com/neolith/daemon-gateway/pkg/event"
 )
-
-// Epoch is the life of a partition's stream within which its sequences mean
-// something: the stream's creation time and a counter that rises when the
-// stream is found to have been rolled back. It is comparable; the zero Epoch
-// ("") belongs to no stream. Its text needs no escaping in JSON or a KV key.
-type Epoch string
-
-// NewEpoch returns the epoch of a stream created at the given time.
-func NewEpoch(created time.Time, counter uint64) Epoch {
-	return Epoch(fmt.Sprintf("%016x.%08x", created.UnixNano(), counter))
-}
 
 // Position is a place in the log: what resume hands back and each event
 // carries. Positions of one partition and epoch grow with the log, also as text.

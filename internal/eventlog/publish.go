@@ -27,7 +27,7 @@ type Ack struct {
 func (l *Log) Publish(ctx context.Context, orchestrator event.Token, eventID string, body []byte) (Ack, error) {
 	start := time.Now()
 	p := l.Partition(orchestrator)
-	ack, err := l.store(ctx, event.StreamName(p), &nats.Msg{
+	ack, err := l.jet.Store(ctx, event.StreamName(p), &nats.Msg{
 		Subject: event.Subject(p, orchestrator),
 		Header:  nats.Header{jetstream.MsgIDHeader: {event.MessageID(orchestrator, eventID)}},
 		Data:    body,
@@ -47,40 +47,12 @@ func (l *Log) PublishAsync(ctx context.Context, orchestrator event.Token, eventI
 	go func() { done(l.Publish(ctx, orchestrator, eventID, body)) }()
 }
 
-const (
-	// storeTimeout is shorter than requestTimeout: a leader that stands still never
-	// answers, the next one does, and what is published again is stored once.
-	storeTimeout = 2 * time.Second
-	// firstStore is how long the first try may take, more than a disk does.
-	firstStore = 500 * time.Millisecond
-	// electionPoll is how soon a stream that has no leader is tried again, and
-	// electionPolls how often, all within firstStore. A leader that leaves in order
-	// is followed by the next one within milliseconds.
-	electionPoll, electionPolls = 25 * time.Millisecond, 16
-)
-
-// store publishes a message into a stream and waits until it is stored. A leader
-// that leaves stores what it has taken and does not say so, while its successor
-// knows: the message is published again before the time is over. It must have
-// an id, or do no harm when stored twice.
-func (l *Log) store(ctx context.Context, stream string, msg *nats.Msg) (*jetstream.PubAck, error) {
-	var ack *jetstream.PubAck
-	err := l.bounded(ctx, storeTimeout, func(ctx context.Context) (err error) {
-		ack, err = askFor(ctx, firstStore, func(ctx context.Context) (*jetstream.PubAck, error) {
-			return l.js.PublishMsg(ctx, msg, jetstream.WithExpectStream(stream),
-				jetstream.WithRetryWait(electionPoll), jetstream.WithRetryAttempts(electionPolls))
-		})
-		return err
-	})
-	return ack, classify(err)
-}
-
 // RenewSentinel publishes the sentinel of a partition: the one message that is
 // always there, so that a question about orchestrators without events is
 // answered with up to where the replica looked. To be called daily for each
 // partition, since it expires like an event.
 func (l *Log) RenewSentinel(ctx context.Context, p event.Partition) error {
-	_, err := l.store(ctx, event.StreamName(p), &nats.Msg{
+	_, err := l.jet.Store(ctx, event.StreamName(p), &nats.Msg{
 		Subject: event.Subject(p, event.SentinelToken),
 		Data:    []byte("{}"),
 	})

@@ -5,15 +5,12 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/neolith/daemon-gateway/internal/eventlog/jet"
 	"github.com/neolith/daemon-gateway/pkg/event"
 )
 
-// concurrentReads bounds the reads under way on the connection, as
-// concurrentLast does for the questions in bulk; readBytes bounds each.
-const (
-	concurrentReads = 8
-	readBytes       = 1 << 20
-)
+// readBytes bounds the answer to one read.
+const readBytes = 1 << 20
 
 // Page is a part of one orchestrator's events.
 type Page struct {
@@ -29,7 +26,7 @@ type Page struct {
 // bodies reach maxBytes (at most 1 MiB). A replica may lag, so an event that is
 // not in the page may exist nevertheless.
 func (l *Log) Read(ctx context.Context, p event.Partition, token event.Token, from uint64, maxEvents, maxBytes int) (Page, error) {
-	page, err := l.read(ctx, p, token, directRequest{Seq: max(from, 1)}, maxEvents, maxBytes)
+	page, err := l.read(ctx, p, token, jet.ReadRequest{From: max(from, 1)}, maxEvents, maxBytes)
 	if err != nil {
 		return Page{}, fmt.Errorf("read partition %d from %d: %w", p, from, err)
 	}
@@ -40,36 +37,26 @@ func (l *Log) Read(ctx context.Context, p event.Partition, token event.Token, fr
 // It is for those who have no sequence to continue from: times come from the
 // clock of whichever server led the partition.
 func (l *Log) ReadSince(ctx context.Context, p event.Partition, token event.Token, since time.Time, maxEvents, maxBytes int) (Page, error) {
-	page, err := l.read(ctx, p, token, directRequest{StartTime: &since}, maxEvents, maxBytes)
+	page, err := l.read(ctx, p, token, jet.ReadRequest{Since: since}, maxEvents, maxBytes)
 	if err != nil {
 		return Page{}, fmt.Errorf("read partition %d since %s: %w", p, since.Format(time.RFC3339Nano), err)
 	}
 	return page, nil
 }
 
-func (l *Log) read(ctx context.Context, p event.Partition, token event.Token, req directRequest, maxEvents, maxBytes int) (Page, error) {
+func (l *Log) read(ctx context.Context, p event.Partition, token event.Token, req jet.ReadRequest, maxEvents, maxBytes int) (Page, error) {
 	start := time.Now()
-	req.NextFor = event.Subject(p, token)
+	req.Subject = event.Subject(p, token)
 	req.Batch = min(max(maxEvents, 1), 1000)
 	req.MaxBytes = min(max(maxBytes, 1), readBytes)
-	answer, err := l.readDirect(ctx, event.StreamName(p), req)
-	err = classify(err)
+	found, err := l.jet.Read(ctx, event.StreamName(p), req)
 	l.metrics.observe(opRead, start, err)
 	if err != nil {
 		return Page{}, err
 	}
-	page := Page{Remaining: answer.pending, Messages: make([]Message, len(answer.messages))}
-	for i, m := range answer.messages {
-		page.Messages[i] = Message{Token: token, Sequence: m.sequence, Stored: m.stored, Body: m.data}
+	page := Page{Remaining: found.Remaining, Messages: make([]Message, len(found.Messages))}
+	for i, m := range found.Messages {
+		page.Messages[i] = Message{Token: token, Sequence: m.Sequence, Stored: m.Stored, Body: m.Data}
 	}
 	return page, nil
-}
-
-func (l *Log) readDirect(ctx context.Context, stream string, req directRequest) (directAnswer, error) {
-	release, err := acquire(ctx, l.reads)
-	if err != nil {
-		return directAnswer{}, err
-	}
-	defer release()
-	return l.direct(ctx, stream, req)
 }

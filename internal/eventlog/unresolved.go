@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/neolith/daemon-gateway/internal/eventlog/jet"
 	"github.com/neolith/daemon-gateway/internal/settings"
 	"github.com/neolith/daemon-gateway/pkg/event"
 )
@@ -84,31 +85,30 @@ func (l *Log) OpenUnresolved(ctx context.Context, progress func(detail string)) 
 }
 
 func (l *Log) openUnresolved(ctx context.Context) (u *Unresolved, err error) {
-	err = classify(l.bounded(ctx, setupTimeout, func(ctx context.Context) error {
-		info, err := l.ensureUnresolved(ctx, l.stream)
+	err = l.jet.Bounded(ctx, setupTimeout, func(ctx context.Context) error {
+		info, err := l.ensureUnresolved(ctx, l.jet.Stream)
 		if err != nil {
 			return err
 		}
 		want := l.cfg.unresolved()
 		want.MaxBytes = info.Config.MaxBytes
-		if err := l.adjustStream(ctx, info.Config, want, false); err != nil {
+		if err := l.jet.AdjustStream(ctx, info.Config, want, false); err != nil {
 			return err
 		}
-		stream, err := l.stream(ctx, UnresolvedStream)
+		stream, err := l.jet.Stream(ctx, UnresolvedStream)
 		u = &Unresolved{log: l, stream: stream}
 		return err
-	}))
+	})
 	return u, err
 }
 
 // ensureUnresolved creates the stream where it is missing, as large as NATS lets
 // it be.
-func (l *Log) ensureUnresolved(ctx context.Context, find finder) (*jetstream.StreamInfo, error) {
+func (l *Log) ensureUnresolved(ctx context.Context, find jet.Finder) (*jetstream.StreamInfo, error) {
 	want := l.cfg.unresolved()
 	for {
-		info, err := l.ensureStream(ctx, want, find)
-		var api *jetstream.APIError
-		if err == nil || !errors.As(err, &api) || !isNoRoom(api) || want.MaxBytes/2 < minPartitionBytes {
+		info, err := l.jet.EnsureStream(ctx, want, find)
+		if err == nil || !jet.NoRoom(err) || want.MaxBytes/2 < minPartitionBytes {
 			return info, err
 		}
 		want.MaxBytes /= 2
@@ -122,7 +122,7 @@ func (l *Log) ensureUnresolved(ctx context.Context, find finder) (*jetstream.Str
 // may have been stored or not.
 func (u *Unresolved) Keep(ctx context.Context, addressee event.Token, eventID string, body []byte) (duplicate bool, err error) {
 	start := time.Now()
-	ack, err := u.log.store(ctx, UnresolvedStream, &nats.Msg{
+	ack, err := u.log.jet.Store(ctx, UnresolvedStream, &nats.Msg{
 		Subject: UnresolvedSubject(addressee),
 		Header:  nats.Header{jetstream.MsgIDHeader: {event.MessageID(addressee, eventID)}},
 		Data:    body,
@@ -145,8 +145,8 @@ func (u *Unresolved) KeepAsync(ctx context.Context, addressee event.Token, event
 
 // restore creates the stream if nobody answers because it is missing.
 func (u *Unresolved) restore(ctx context.Context) error {
-	return u.log.request(ctx, func(ctx context.Context) error {
-		_, err := u.log.ensureUnresolved(ctx, u.log.find)
+	return u.log.jet.Request(ctx, func(ctx context.Context) error {
+		_, err := u.log.ensureUnresolved(ctx, u.log.jet.Find)
 		return err
 	})
 }
@@ -155,8 +155,8 @@ func (u *Unresolved) restore(ctx context.Context) error {
 // whether there is one, as the stream's leader knows it.
 func (u *Unresolved) Next(ctx context.Context, addressee event.Token, from uint64) (m Message, ok bool, err error) {
 	start := time.Now()
-	err = u.log.request(ctx, func(ctx context.Context) error {
-		raw, err := ask(ctx, func(ctx context.Context) (*jetstream.RawStreamMsg, error) {
+	err = u.log.jet.Request(ctx, func(ctx context.Context) error {
+		raw, err := jet.Ask(ctx, func(ctx context.Context) (*jetstream.RawStreamMsg, error) {
 			return u.stream.GetMsg(ctx, max(from, 1), jetstream.WithGetMsgSubject(UnresolvedSubject(addressee)))
 		})
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
@@ -175,8 +175,8 @@ func (u *Unresolved) Next(ctx context.Context, addressee event.Token, from uint6
 // Remove takes the events of an addressee up to a sequence out of the stream.
 func (u *Unresolved) Remove(ctx context.Context, addressee event.Token, upTo uint64) error {
 	start := time.Now()
-	err := u.log.request(ctx, func(ctx context.Context) error {
-		_, err := ask(ctx, func(ctx context.Context) (struct{}, error) {
+	err := u.log.jet.Request(ctx, func(ctx context.Context) error {
+		_, err := jet.Ask(ctx, func(ctx context.Context) (struct{}, error) {
 			return struct{}{}, u.stream.Purge(ctx,
 				jetstream.WithPurgeSubject(UnresolvedSubject(addressee)), jetstream.WithPurgeSequence(upTo+1))
 		})
@@ -191,10 +191,10 @@ func (u *Unresolved) Remove(ctx context.Context, addressee event.Token, upTo uin
 func (u *Unresolved) Backlog(ctx context.Context) (Backlog, error) {
 	start := time.Now()
 	var info *jetstream.StreamInfo
-	err := classify(u.log.bounded(ctx, setupTimeout, func(ctx context.Context) (err error) {
+	err := u.log.jet.Bounded(ctx, setupTimeout, func(ctx context.Context) (err error) {
 		info, err = u.stream.Info(ctx, jetstream.WithSubjectFilter(UnresolvedSubject("*")))
 		return err
-	}))
+	})
 	u.log.metrics.observe(opUnresolved, start, err)
 	if err != nil {
 		return Backlog{}, fmt.Errorf("list unresolved events: %w", err)

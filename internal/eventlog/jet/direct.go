@@ -1,4 +1,4 @@
-package eventlog
+package jet
 
 import (
 	"context"
@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -27,18 +26,20 @@ type directRequest struct {
 	MaxBytes int `json:"max_bytes"`
 }
 
-// directMessage is one message of an answer.
-type directMessage struct {
-	subject  string
-	sequence uint64
-	stored   time.Time
-	header   nats.Header
-	data     []byte
+// Message is one message of a stream.
+type Message struct {
+	Subject  string
+	Sequence uint64
+	// Stored is when the stream took it in (the server's clock).
+	Stored time.Time
+	Data   []byte
+
+	header nats.Header // only of an answer to a direct get
 }
 
 // directAnswer is a whole answer of one replica.
 type directAnswer struct {
-	messages []directMessage
+	messages []Message
 	// pending is how many more there are that the request asked for.
 	pending uint64
 	// upTo is up to where the replica looked (multi_last only).
@@ -92,23 +93,12 @@ func headerNumber(h nats.Header, key string) (uint64, error) {
 	return n, nil
 }
 
-// apiPrefix is what the subjects of JetStream's API start with, dot included.
-func apiPrefix(opts jetstream.JetStreamOptions) string {
-	switch {
-	case opts.Domain != "":
-		return "$JS." + opts.Domain + ".API."
-	case opts.APIPrefix != "":
-		return strings.TrimSuffix(opts.APIPrefix, ".") + "."
-	}
-	return jetstream.DefaultAPIPrefix
-}
-
 // direct asks any replica of a stream and collects its answer. An answer that
 // came in part is ErrUnavailable, never a shorter answer.
-func (l *Log) direct(ctx context.Context, stream string, req directRequest) (answer directAnswer, err error) {
-	err = l.request(ctx, func(ctx context.Context) error {
+func (c *Client) direct(ctx context.Context, stream string, req directRequest) (answer directAnswer, err error) {
+	err = c.Request(ctx, func(ctx context.Context) error {
 		for {
-			if answer, err = l.directGet(ctx, stream, req); !errors.Is(err, errSilent) {
+			if answer, err = c.directGet(ctx, stream, req); !errors.Is(err, errSilent) {
 				return err
 			}
 		}
@@ -116,7 +106,7 @@ func (l *Log) direct(ctx context.Context, stream string, req directRequest) (ans
 	return answer, err
 }
 
-func (l *Log) directGet(ctx context.Context, stream string, req directRequest) (directAnswer, error) {
+func (c *Client) directGet(ctx context.Context, stream string, req directRequest) (directAnswer, error) {
 	body, err := json.Marshal(req)
 	if err != nil {
 		return directAnswer{}, err
@@ -124,18 +114,18 @@ func (l *Log) directGet(ctx context.Context, stream string, req directRequest) (
 	// A plain channel and not NextMsg, which takes a stored message with an
 	// empty body and a header "Status: 503" for the absence of a responder.
 	messages := make(chan *nats.Msg, maxAnswers+2)
-	inbox := l.nc.NewInbox()
-	sub, err := l.nc.ChanSubscribe(inbox, messages)
+	inbox := c.NC.NewInbox()
+	sub, err := c.NC.ChanSubscribe(inbox, messages)
 	if err != nil {
 		return directAnswer{}, err
 	}
 	defer func() { _ = sub.Unsubscribe() }()
-	if err := l.nc.PublishRequest(l.api+"DIRECT.GET."+stream, inbox, body); err != nil {
+	if err := c.NC.PublishRequest(c.api+"DIRECT.GET."+stream, inbox, body); err != nil {
 		return directAnswer{}, err
 	}
-	c := collector{nothing: notFound}
+	collect := collector{nothing: notFound}
 	if len(req.MultiLast) > 0 {
-		c.nothing = noResults
+		collect.nothing = noResults
 	}
 	silence := time.NewTimer(directPatience)
 	defer silence.Stop()
@@ -143,12 +133,12 @@ func (l *Log) directGet(ctx context.Context, stream string, req directRequest) (
 		silence.Reset(directPatience)
 		select {
 		case msg := <-messages:
-			done, err := c.add(msg)
+			done, err := collect.add(msg)
 			if err != nil {
 				return directAnswer{}, fmt.Errorf("stream %s: %w", stream, err)
 			}
 			if done {
-				return c.answer, nil
+				return collect.answer, nil
 			}
 		case <-silence.C:
 			return directAnswer{}, errSilent
@@ -175,18 +165,18 @@ func (c *collector) add(msg *nats.Msg) (done bool, err error) {
 	if err := c.follows(msg); err != nil {
 		return false, err
 	}
-	m := directMessage{
-		subject: lastHeader(msg.Header, jetstream.SubjectHeader),
+	m := Message{
+		Subject: lastHeader(msg.Header, jetstream.SubjectHeader),
+		Data:    msg.Data,
 		header:  msg.Header,
-		data:    msg.Data,
 	}
-	if m.sequence, err = headerNumber(msg.Header, jetstream.SequenceHeader); err != nil {
+	if m.Sequence, err = headerNumber(msg.Header, jetstream.SequenceHeader); err != nil {
 		return false, err
 	}
-	if m.stored, err = time.Parse(time.RFC3339Nano, lastHeader(msg.Header, jetstream.TimeStampHeaer)); err != nil {
+	if m.Stored, err = time.Parse(time.RFC3339Nano, lastHeader(msg.Header, jetstream.TimeStampHeaer)); err != nil {
 		return false, fmt.Errorf("direct get answer: %w", err)
 	}
-	c.previous = m.sequence
+	c.previous = m.Sequence
 	c.answer.messages = append(c.answer.messages, m)
 	return false, nil
 }

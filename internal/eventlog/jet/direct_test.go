@@ -1,4 +1,4 @@
-package eventlog
+package jet
 
 import (
 	"strconv"
@@ -67,7 +67,7 @@ func TestAnswersInPartAreErrors(t *testing.T) {
 				require.Equal(t, c.none, collect.answer.none)
 			}
 			if c.want == nil && !c.none {
-				require.Equal(t, []uint64{4, 9}, []uint64{collect.answer.messages[0].sequence, collect.answer.messages[1].sequence})
+				require.Equal(t, []uint64{4, 9}, []uint64{collect.answer.messages[0].Sequence, collect.answer.messages[1].Sequence})
 				require.EqualValues(t, 3, collect.answer.pending)
 				require.EqualValues(t, 99, collect.answer.upTo)
 			}

@@ -2,11 +2,8 @@ package eventlog
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"time"
-
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/neolith/daemon-gateway/pkg/event"
 )
@@ -82,7 +79,7 @@ func (l *Log) Compare(ctx context.Context, p event.Partition, epoch Epoch, mark 
 	evidence := Evidence{Last: state.Last}
 	if mark.Sequence > 0 && !mark.Stored.IsZero() && state.First <= mark.Sequence && mark.Sequence <= state.Last {
 		start := time.Now()
-		err := l.request(ctx, func(ctx context.Context) error { return l.search(ctx, p, mark, &evidence) })
+		err := l.jet.Request(ctx, func(ctx context.Context) error { return l.search(ctx, p, mark, &evidence) })
 		l.metrics.observe(opInfo, start, err)
 		if err != nil {
 			return State{}, Behind, fmt.Errorf("message %d of partition %d: %w", mark.Sequence, p, err)
@@ -94,55 +91,15 @@ func (l *Log) Compare(ctx context.Context, p event.Partition, epoch Epoch, mark 
 // search asks the leader for the evidence. It does not use direct gets: any
 // replica answers these, also one that has not followed a rollback yet.
 func (l *Log) search(ctx context.Context, p event.Partition, mark Mark, e *Evidence) error {
-	found, err := l.leaderGet(ctx, p, leaderGet{Seq: mark.Sequence})
+	found, err := l.jet.At(ctx, event.StreamName(p), mark.Sequence)
 	if err != nil {
 		return err
 	}
 	if found.Sequence == mark.Sequence {
-		e.At = found.Time
+		e.At = found.Stored
 		return nil
 	}
-	after := mark.Stored.Add(time.Nanosecond).UTC()
-	found, err = l.leaderGet(ctx, p, leaderGet{StartTime: &after, NextFor: event.Subject(p, "*")})
+	found, err = l.jet.FirstSince(ctx, event.StreamName(p), event.Subject(p, "*"), mark.Stored.Add(time.Nanosecond))
 	e.Later = found.Sequence
 	return err
-}
-
-// leaderGet is a request of JetStream's API for one message.
-type leaderGet struct {
-	Seq       uint64     `json:"seq,omitempty"`
-	StartTime *time.Time `json:"start_time,omitempty"`
-	NextFor   string     `json:"next_by_subj,omitempty"`
-}
-
-// leaderMessage is where a message stands; zero: there is none.
-type leaderMessage struct {
-	Sequence uint64    `json:"seq"`
-	Time     time.Time `json:"time"`
-}
-
-func (l *Log) leaderGet(ctx context.Context, p event.Partition, req leaderGet) (leaderMessage, error) {
-	body, err := json.Marshal(req)
-	if err != nil {
-		return leaderMessage{}, err
-	}
-	return ask(ctx, func(ctx context.Context) (leaderMessage, error) {
-		msg, err := l.nc.RequestWithContext(ctx, l.api+"STREAM.MSG.GET."+event.StreamName(p), body)
-		if err != nil {
-			return leaderMessage{}, err
-		}
-		var answer struct {
-			Error   *jetstream.APIError `json:"error"`
-			Message leaderMessage       `json:"message"`
-		}
-		switch err := json.Unmarshal(msg.Data, &answer); {
-		case err != nil:
-			return leaderMessage{}, err
-		case answer.Error != nil && answer.Error.ErrorCode == jetstream.JSErrCodeMessageNotFound:
-			return leaderMessage{}, nil
-		case answer.Error != nil:
-			return leaderMessage{}, answer.Error
-		}
-		return answer.Message, nil
-	})
 }

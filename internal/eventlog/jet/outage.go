@@ -1,4 +1,4 @@
-package eventlog
+package jet
 
 import (
 	"context"
@@ -57,24 +57,24 @@ func (o *outages) connection() context.Context {
 	return o.ctx
 }
 
-// request does one request to NATS, within the request timeout, and classifies
+// Request does one request to NATS, within the request timeout, and classifies
 // its error.
-func (l *Log) request(ctx context.Context, f func(context.Context) error) error {
-	return classify(l.bounded(ctx, requestTimeout, f))
+func (c *Client) Request(ctx context.Context, f func(context.Context) error) error {
+	return c.Bounded(ctx, requestTimeout, f)
 }
 
-// bounded calls f with a context that ends at the timeout and with the
-// connection. Where these end it, the error is ErrUnavailable; where the
-// caller's context does, it is that context's.
-func (l *Log) bounded(ctx context.Context, timeout time.Duration, f func(context.Context) error) error {
+// Bounded is Request with another timeout. Where that or the connection ends
+// it, the error is ErrUnavailable; where the caller's context does, it is that
+// context's.
+func (c *Client) Bounded(ctx context.Context, timeout time.Duration, f func(context.Context) error) error {
 	ending, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	defer context.AfterFunc(l.outages.connection(), func() { cancel(errConnectionLost) })()
+	defer context.AfterFunc(c.outages.connection(), func() { cancel(errConnectionLost) })()
 	bounded, stop := context.WithTimeout(ending, timeout)
 	defer stop()
 	err := f(bounded)
 	if err != nil && ctx.Err() == nil && bounded.Err() != nil {
 		return fmt.Errorf("%w: %w", ErrUnavailable, context.Cause(bounded))
 	}
-	return err
+	return Classify(err)
 }

@@ -1,4 +1,4 @@
-package eventlog
+package jet
 
 import (
 	"context"
@@ -7,26 +7,24 @@ import (
 	"slices"
 
 	"github.com/nats-io/nats.go/jetstream"
-
-	"github.com/neolith/daemon-gateway/pkg/event"
 )
 
-// finder returns a stream as its leader describes it: Log.stream, or Log.find
-// where the stream has been there before.
-type finder func(ctx context.Context, name string) (jetstream.Stream, error)
+// Finder returns a stream as its leader describes it: Client.Stream, or
+// Client.Find where the stream has been there before.
+type Finder func(ctx context.Context, name string) (jetstream.Stream, error)
 
-// ensureStream returns the stream that find finds, and creates it if there is
+// EnsureStream returns the stream that find finds, and creates it if there is
 // none. Many nodes may do that at once: the same settings twice are no
 // mistake to the server, and others than ours mean that it is there.
-func (l *Log) ensureStream(ctx context.Context, want jetstream.StreamConfig, find finder) (*jetstream.StreamInfo, error) {
+func (c *Client) EnsureStream(ctx context.Context, want jetstream.StreamConfig, find Finder) (*jetstream.StreamInfo, error) {
 	stream, err := find(ctx, want.Name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		stream, err = l.createStream(ctx, want)
+		stream, err = c.createStream(ctx, want)
 		if err == nil {
-			l.logger.Info("stream created", "stream", want.Name)
+			c.logger.Info("stream created", "stream", want.Name)
 		}
 		if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
-			stream, err = l.stream(ctx, want.Name)
+			stream, err = c.Stream(ctx, want.Name)
 		}
 	}
 	if err != nil {
@@ -39,20 +37,26 @@ func (l *Log) ensureStream(ctx context.Context, want jetstream.StreamConfig, fin
 	return info, nil
 }
 
-// adjustStream changes a stream's settings to the wanted ones, or complains.
-func (l *Log) adjustStream(ctx context.Context, have, want jetstream.StreamConfig, manage bool) error {
+// createStream creates a stream, or returns one that is there with the same
+// settings.
+func (c *Client) createStream(ctx context.Context, cfg jetstream.StreamConfig) (jetstream.Stream, error) {
+	return Ask(ctx, func(ctx context.Context) (jetstream.Stream, error) { return c.JS.CreateStream(ctx, cfg) })
+}
+
+// AdjustStream changes a stream's settings to the wanted ones, or complains.
+func (c *Client) AdjustStream(ctx context.Context, have, want jetstream.StreamConfig, manage bool) error {
 	merged, differs := merge(have, want)
 	if !differs {
 		return nil
 	}
 	if !manage {
-		l.logger.Warn("stream has other settings than this node; a router changes them", "stream", want.Name)
+		c.logger.Warn("stream has other settings than this node; a router changes them", "stream", want.Name)
 		return nil
 	}
-	if _, err := l.js.UpdateStream(ctx, merged); err != nil {
+	if _, err := c.JS.UpdateStream(ctx, merged); err != nil {
 		return fmt.Errorf("update stream %s: %w", want.Name, setupError(err))
 	}
-	l.logger.Info("stream updated", "stream", want.Name)
+	c.logger.Info("stream updated", "stream", want.Name)
 	return nil
 }
 
@@ -82,10 +86,11 @@ func unlimited(limit int64) int64 {
 	return limit
 }
 
-func (l *Log) ensureBucket(ctx context.Context, want jetstream.KeyValueConfig, manage bool) error {
-	stream, err := l.stream(ctx, BucketStream(want.Bucket))
+// EnsureBucket is EnsureStream and AdjustStream for a bucket.
+func (c *Client) EnsureBucket(ctx context.Context, want jetstream.KeyValueConfig, manage bool) error {
+	stream, err := c.Stream(ctx, "KV_"+want.Bucket)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		_, err = ask(ctx, func(ctx context.Context) (jetstream.KeyValue, error) { return l.js.CreateKeyValue(ctx, want) })
+		_, err = Ask(ctx, func(ctx context.Context) (jetstream.KeyValue, error) { return c.JS.CreateKeyValue(ctx, want) })
 		if err == nil || errors.Is(err, jetstream.ErrBucketExists) {
 			return nil
 		}
@@ -98,34 +103,14 @@ func (l *Log) ensureBucket(ctx context.Context, want jetstream.KeyValueConfig, m
 		return nil
 	}
 	if !manage {
-		l.logger.Warn("bucket has other settings than this node; a router changes them", "bucket", want.Bucket)
+		c.logger.Warn("bucket has other settings than this node; a router changes them", "bucket", want.Bucket)
 		return nil
 	}
-	if _, err := l.js.UpdateKeyValue(ctx, want); err != nil {
+	if _, err := c.JS.UpdateKeyValue(ctx, want); err != nil {
 		return fmt.Errorf("update bucket %s: %w", want.Bucket, setupError(err))
 	}
-	l.logger.Info("bucket updated", "bucket", want.Bucket)
+	c.logger.Info("bucket updated", "bucket", want.Bucket)
 	return nil
-}
-
-// ensureRest creates what is missing of the dead letters and of the buckets that a
-// partition needs: when its stream was created anew, all of JetStream may have
-// been lost. It does so at once, since the stream has been missing for some
-// seconds, and until the new epoch is written, what is sent is sent under the old
-// one, and again.
-func (l *Log) ensureRest(ctx context.Context, p event.Partition) error {
-	for _, want := range l.cfg.buckets() {
-		if !slices.Contains([]string{ClusterBucket, CheckpointBucket, CursorBucket(p)}, want.Bucket) {
-			continue
-		}
-		if err := l.ensureBucket(ctx, want, false); err != nil {
-			return err
-		}
-	}
-	if _, err := l.ensureStream(ctx, l.cfg.deadletters(), l.stream); err != nil {
-		return err
-	}
-	return l.recordPartitions(ctx)
 }
 
 // setupError tells what no waiting mends, and explains what NATS says in words

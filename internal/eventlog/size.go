@@ -5,11 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
-	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/neolith/daemon-gateway/internal/eventlog/jet"
 	"github.com/neolith/daemon-gateway/internal/settings"
 )
 
@@ -24,16 +23,11 @@ const (
 	partitionBytesKey = "partition_bytes"
 	// minPartitionBytes is less than which a partition is of no use.
 	minPartitionBytes = 32 << 20
-
-	reservationStream  = "DAEMON_GATEWAY_RESERVATION"
-	reservationSubject = "daemon.reservation"
-	// reservationAge is when the stream of a node that died is in the way.
-	reservationAge = 10 * time.Second
 )
 
 // partitionBytes returns how large each partition may get.
 func (l *Log) partitionBytes(ctx context.Context, wanted int64, manage bool) (int64, error) {
-	entry, err := l.entry(ctx, partitionBytesKey)
+	entry, err := jet.Entry(ctx, l.cluster, partitionBytesKey)
 	if errors.Is(err, jetstream.ErrKeyNotFound) {
 		return l.firstPartitionBytes(ctx, wanted)
 	}
@@ -48,7 +42,7 @@ func (l *Log) partitionBytes(ctx context.Context, wanted int64, manage bool) (in
 		return have, nil
 	}
 	if have < wanted {
-		fits, err := l.fits(ctx, (wanted-have)*l.reservations())
+		fits, err := l.jet.CanReserve(ctx, (wanted-have)*l.reservations(), l.cfg.StreamReplicas)
 		if err != nil {
 			return 0, err
 		}
@@ -57,7 +51,7 @@ func (l *Log) partitionBytes(ctx context.Context, wanted int64, manage bool) (in
 			return have, nil
 		}
 	}
-	_, err = ask(ctx, func(ctx context.Context) (uint64, error) {
+	_, err = jet.Ask(ctx, func(ctx context.Context) (uint64, error) {
 		return l.cluster.Update(ctx, partitionBytesKey, []byte(strconv.FormatInt(wanted, 10)), entry.Revision())
 	})
 	return wanted, wrap("record the size of the partitions", err)
@@ -66,7 +60,7 @@ func (l *Log) partitionBytes(ctx context.Context, wanted int64, manage bool) (in
 func (l *Log) firstPartitionBytes(ctx context.Context, wanted int64) (int64, error) {
 	bytes := wanted
 	for {
-		fits, err := l.fits(ctx, bytes*l.reservations())
+		fits, err := l.jet.CanReserve(ctx, bytes*l.reservations(), l.cfg.StreamReplicas)
 		if err != nil {
 			return 0, err
 		}
@@ -77,7 +71,7 @@ func (l *Log) firstPartitionBytes(ctx context.Context, wanted int64) (int64, err
 			return 0, fmt.Errorf("%w: NATS cannot reserve even %s for each of %d partitions", ErrUnavailable, settings.ByteSize(minPartitionBytes), l.cfg.Partitions)
 		}
 	}
-	_, err := ask(ctx, func(ctx context.Context) (uint64, error) {
+	_, err := jet.Ask(ctx, func(ctx context.Context) (uint64, error) {
 		return l.cluster.Create(ctx, partitionBytesKey, []byte(strconv.FormatInt(bytes, 10)))
 	})
 	if errors.Is(err, jetstream.ErrKeyExists) {
@@ -97,50 +91,4 @@ func (l *Log) reservations() int64 { return int64(l.cfg.Partitions) + 1 }
 func (l *Log) warnReduced(have, wanted int64) {
 	l.logger.Warn("NATS cannot reserve LOG_MAX_BYTES for each partition: they are smaller",
 		"bytes", have, "wanted", wanted, "partitions", l.cfg.Partitions)
-}
-
-// fits reports whether NATS can reserve so many bytes, by doing so for a moment.
-func (l *Log) fits(ctx context.Context, bytes int64) (bool, error) {
-	_, err := l.createStream(ctx, jetstream.StreamConfig{
-		Name: reservationStream, Subjects: []string{reservationSubject},
-		Storage: jetstream.FileStorage, Replicas: l.cfg.StreamReplicas, MaxBytes: bytes,
-	})
-	var api *jetstream.APIError
-	switch {
-	case err == nil:
-		return true, wrap("give back a reservation", setupError(l.giveBack(ctx)))
-	case errors.Is(err, jetstream.ErrStreamNameAlreadyInUse):
-		return false, l.awaitReservation(ctx)
-	case errors.As(err, &api) && isNoRoom(api):
-		return false, nil
-	}
-	return false, fmt.Errorf("reserve disk: %w", setupError(err))
-}
-
-// giveBack deletes the reservation. Nodes that reserve at the same time share
-// it, so that another one may have done so.
-func (l *Log) giveBack(ctx context.Context) error {
-	_, err := ask(ctx, func(ctx context.Context) (struct{}, error) {
-		return struct{}{}, l.js.DeleteStream(ctx, reservationStream)
-	})
-	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		return nil
-	}
-	return err
-}
-
-// isNoRoom tells a lack of disk from a lack of servers.
-func isNoRoom(api *jetstream.APIError) bool {
-	return api.ErrorCode == codeStorageExceeded ||
-		api.ErrorCode == codeNoPeers && strings.Contains(api.Description, "insufficient storage")
-}
-
-// awaitReservation makes the caller try again later, because another node is
-// reserving; what one that died has left is removed.
-func (l *Log) awaitReservation(ctx context.Context) error {
-	stream, err := l.stream(ctx, reservationStream)
-	if err == nil && time.Since(stream.CachedInfo().Created) > reservationAge {
-		_ = l.giveBack(ctx) // whoever fails tries again
-	}
-	return fmt.Errorf("%w: another node is reserving disk", ErrUnavailable)
 }

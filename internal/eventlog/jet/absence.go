@@ -1,4 +1,4 @@
-package eventlog
+package jet
 
 import (
 	"context"
@@ -45,15 +45,15 @@ func (a *absences) end(stream string) {
 	delete(a.list, stream)
 }
 
-// find returns a stream as its leader describes it. Of one that is missing it
+// Find returns a stream as its leader describes it. Of one that is missing it
 // returns the error of that once it may be created again, and before
 // ErrUnavailable.
-func (l *Log) find(ctx context.Context, stream string) (jetstream.Stream, error) {
-	found, err := l.stream(ctx, stream)
+func (c *Client) Find(ctx context.Context, stream string) (jetstream.Stream, error) {
+	found, err := c.Stream(ctx, stream)
 	switch {
 	case err == nil:
-		l.absences.end(stream)
-	case errors.Is(err, jetstream.ErrStreamNotFound) && !l.absences.lasts(stream, time.Now()):
+		c.absences.end(stream)
+	case errors.Is(err, jetstream.ErrStreamNotFound) && !c.absences.lasts(stream, time.Now()):
 		return nil, fmt.Errorf("%w: stream %s is missing, and created again after %v", ErrUnavailable, stream, recreateAfter)
 	}
 	return found, err

@@ -1,0 +1,74 @@
+// Package jet asks JetStream in the way that the log has to: each request has a
+// bound and ends with the connection, is repeated where servers that elect a
+// leader leave it unanswered, and what comes back is believed only where it is
+// whole. It knows streams, subjects and sequences, and nothing of what they
+// mean: that is for package eventlog, its only user.
+package jet
+
+import (
+	"context"
+	"log/slog"
+	"strings"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+const (
+	// concurrentLast and concurrentReads bound the answers under way on the
+	// connection, which together stay far from where the server cuts it.
+	concurrentLast  = 8
+	concurrentReads = 8
+)
+
+// Client is JetStream over one connection. Its methods may be called at the same
+// time.
+type Client struct {
+	NC *nats.Conn
+	JS jetstream.JetStream
+
+	api    string // what the subjects of JetStream's API start with
+	logger *slog.Logger
+
+	// lasts and reads hold a token for each request under way on the connection.
+	lasts chan struct{}
+	reads chan struct{}
+
+	outages  *outages
+	absences *absences
+}
+
+// New returns a client that lives as long as the connection of js.
+func New(js jetstream.JetStream, logger *slog.Logger) *Client {
+	return &Client{
+		NC:       js.Conn(),
+		JS:       js,
+		api:      apiPrefix(js.Options()),
+		logger:   logger,
+		lasts:    make(chan struct{}, concurrentLast),
+		reads:    make(chan struct{}, concurrentReads),
+		outages:  watchOutages(js.Conn()),
+		absences: &absences{list: map[string]absence{}},
+	}
+}
+
+// apiPrefix is what the subjects of JetStream's API start with, dot included.
+func apiPrefix(opts jetstream.JetStreamOptions) string {
+	switch {
+	case opts.Domain != "":
+		return "$JS." + opts.Domain + ".API."
+	case opts.APIPrefix != "":
+		return strings.TrimSuffix(opts.APIPrefix, ".") + "."
+	}
+	return jetstream.DefaultAPIPrefix
+}
+
+// acquire takes one of the places of slots, and returns how to give it back.
+func acquire(ctx context.Context, slots chan struct{}) (release func(), err error) {
+	select {
+	case slots <- struct{}{}:
+		return func() { <-slots }, nil
+	case <-ctx.Done():
+		return nil, Classify(ctx.Err())
+	}
+}
