@@ -24,6 +24,7 @@ import (
 	"github.com/neolith/daemon-gateway/internal/backup/snapshot"
 	"github.com/neolith/daemon-gateway/internal/buildinfo"
 	"github.com/neolith/daemon-gateway/internal/eventlog"
+	"github.com/neolith/daemon-gateway/internal/lifecycle"
 	"github.com/neolith/daemon-gateway/internal/natsconn"
 	"github.com/neolith/daemon-gateway/internal/settings"
 	"github.com/neolith/daemon-gateway/pkg/event"
@@ -150,7 +151,7 @@ func takeStream(ctx context.Context, js jetstream.JetStream, stream, dir string,
 			return s, err
 		}
 		logger.Warn("snapshot failed, trying again", "stream", stream, "error", err)
-		pause(ctx, retryAfter)
+		lifecycle.Sleep(ctx, retryAfter)
 	}
 }
 
@@ -184,11 +185,4 @@ type counter int64
 func (c *counter) Write(p []byte) (int, error) {
 	*c += counter(len(p))
 	return len(p), nil
-}
-
-func pause(ctx context.Context, d time.Duration) {
-	select {
-	case <-time.After(d):
-	case <-ctx.Done():
-	}
 }

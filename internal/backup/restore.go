@@ -21,6 +21,7 @@ import (
 	"github.com/neolith/daemon-gateway/internal/backup/snapshot"
 	"github.com/neolith/daemon-gateway/internal/cursor"
 	"github.com/neolith/daemon-gateway/internal/eventlog"
+	"github.com/neolith/daemon-gateway/internal/lifecycle"
 	"github.com/neolith/daemon-gateway/internal/natsconn"
 	"github.com/neolith/daemon-gateway/internal/settings"
 	"github.com/neolith/daemon-gateway/pkg/event"
@@ -133,7 +134,7 @@ func (r *restoration) makeRoom(ctx context.Context, replace bool) error {
 		}
 	}
 	r.logger.Warn("streams deleted", "streams", len(there))
-	pause(ctx, settled)
+	lifecycle.Sleep(ctx, settled)
 	return ctx.Err()
 }
 
@@ -191,7 +192,7 @@ func (r *restoration) awaitReplicas(ctx context.Context) error {
 				told = time.Now()
 				r.logger.Warn("the replicas of a stream are not complete yet", "stream", s.Name, "error", err)
 			}
-			pause(ctx, replicaPoll)
+			lifecycle.Sleep(ctx, replicaPoll)
 		}
 	}
 	r.logger.Info("all replicas are complete", "took", time.Since(began).Round(time.Millisecond))

@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/neolith/daemon-gateway/internal/eventlog"
+	"github.com/neolith/daemon-gateway/internal/lifecycle"
 	"github.com/neolith/daemon-gateway/pkg/event"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
@@ -225,12 +226,6 @@ func (b *backoff) sleep(ctx context.Context, conflict bool) error {
 	}
 	wait := min(base<<min(b.attempts, 10), limit)
 	b.attempts++
-	timer := time.NewTimer(wait/2 + rand.N(wait))
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return ctx.Err()
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	lifecycle.Sleep(ctx, wait/2+rand.N(wait))
+	return ctx.Err()
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/neolith/daemon-gateway/internal/eventlog/jet"
+	"github.com/neolith/daemon-gateway/internal/lifecycle"
 	"github.com/neolith/daemon-gateway/pkg/event"
 )
 
@@ -164,9 +165,7 @@ func (e *epochs) advance(ctx context.Context, p event.Partition, next func(curre
 		if !errors.Is(err, errEpochRaced) {
 			return "", err
 		}
-		select {
-		case <-time.After(epochRetry):
-		case <-ctx.Done():
+		if !lifecycle.Sleep(ctx, epochRetry) {
 			return "", ctx.Err()
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/neolith/daemon-gateway/internal/eventlog/jet"
+	"github.com/neolith/daemon-gateway/internal/lifecycle"
 	"github.com/neolith/daemon-gateway/internal/settings"
 	"github.com/neolith/daemon-gateway/pkg/event"
 )
@@ -73,10 +74,7 @@ func Open(ctx context.Context, js jetstream.JetStream, cfg Config, logger *slog.
 		}
 		opts.progress(err.Error())
 		l.logger.Warn("event log not ready, trying again", "delay", delay, "error", err)
-		select {
-		case <-time.After(delay):
-		case <-ctx.Done():
-		}
+		lifecycle.Sleep(ctx, delay)
 	}
 	return nil, errors.Join(fmt.Errorf("open the event log: %w", ctx.Err()), err)
 }

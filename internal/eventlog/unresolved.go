@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/neolith/daemon-gateway/internal/eventlog/jet"
+	"github.com/neolith/daemon-gateway/internal/lifecycle"
 	"github.com/neolith/daemon-gateway/internal/settings"
 	"github.com/neolith/daemon-gateway/pkg/event"
 )
@@ -76,9 +77,7 @@ func (l *Log) OpenUnresolved(ctx context.Context, progress func(detail string)) 
 		}
 		progress(err.Error())
 		l.logger.Warn("stream of unresolved events not ready, trying again", "delay", delay, "error", err)
-		select {
-		case <-time.After(delay):
-		case <-ctx.Done():
+		if !lifecycle.Sleep(ctx, delay) {
 			return nil, errors.Join(fmt.Errorf("open the stream of unresolved events: %w", ctx.Err()), err)
 		}
 	}

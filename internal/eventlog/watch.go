@@ -8,6 +8,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/neolith/daemon-gateway/internal/lifecycle"
 	"github.com/neolith/daemon-gateway/pkg/event"
 )
 
@@ -50,10 +51,7 @@ func (e *epochs) watch(ctx context.Context) {
 		} else if ctx.Err() == nil {
 			e.logger.Warn("epochs cannot be watched, trying again", "error", err)
 		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(watchRetry):
-		}
+		lifecycle.Sleep(ctx, watchRetry)
 	}
 }
 

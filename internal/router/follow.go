@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/neolith/daemon-gateway/internal/eventlog"
+	"github.com/neolith/daemon-gateway/internal/lifecycle"
 	"github.com/neolith/daemon-gateway/internal/router/lane"
 )
 
@@ -50,7 +51,7 @@ func (r *run) follow(ctx context.Context) error {
 		if time.Since(began) > healthy {
 			delay = firstFollowRetry
 		}
-		if !pause(ctx, delay) {
+		if !lifecycle.Sleep(ctx, delay) {
 			return nil
 		}
 		delay = min(2*delay, longestFollowRetry)
@@ -187,16 +188,4 @@ func (r *run) save(ctx context.Context, c eventlog.Checkpoint) bool {
 		r.logger.Debug("checkpoint not saved, trying again", "error", err)
 	}
 	return err == nil
-}
-
-// pause waits, and returns false if ctx ended before.
-func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

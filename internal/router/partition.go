@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/neolith/daemon-gateway/internal/eventlog"
+	"github.com/neolith/daemon-gateway/internal/lifecycle"
 	"github.com/neolith/daemon-gateway/internal/router/lane"
 	"github.com/neolith/daemon-gateway/pkg/event"
 )
@@ -55,7 +56,7 @@ func (p *partition) work(stop, base context.Context) {
 			if stop.Err() == nil {
 				p.logger.Warn("partition cannot be started, trying again", "partition", int(p.id), "error", err)
 			}
-			pause(stop, delay)
+			lifecycle.Sleep(stop, delay)
 			delay = min(2*delay, longestRetry)
 			continue
 		}

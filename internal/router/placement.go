@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/neolith/daemon-gateway/internal/eventlog"
+	"github.com/neolith/daemon-gateway/internal/lifecycle"
 	"github.com/neolith/daemon-gateway/internal/ring"
 	"github.com/neolith/daemon-gateway/internal/router/lane"
 	"github.com/neolith/daemon-gateway/pkg/event"
@@ -156,7 +157,7 @@ func (l *placement) place(base context.Context, now time.Time) {
 func (l *placement) handOver(base context.Context) {
 	l.setDraining(base, true, time.Second)
 	if len(l.candidates()) > 0 {
-		pause(base, l.log.timing.handover)
+		lifecycle.Sleep(base, l.log.timing.handover)
 	}
 	l.leaveDirectory(base)
 	for _, p := range l.all() {

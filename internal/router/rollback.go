@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/neolith/daemon-gateway/internal/eventlog"
+	"github.com/neolith/daemon-gateway/internal/lifecycle"
 	"github.com/neolith/daemon-gateway/pkg/event"
 )
 
@@ -27,7 +28,7 @@ func (r *routing) examine(ctx context.Context, p event.Partition, epoch eventlog
 		case time.Since(behind) >= r.timing.rollback:
 			return state, true, nil
 		}
-		if !pause(ctx, r.timing.retry) {
+		if !lifecycle.Sleep(ctx, r.timing.retry) {
 			return state, false, context.Cause(ctx)
 		}
 	}

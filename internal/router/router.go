@@ -221,7 +221,7 @@ func (r *Router) writePresence(base context.Context) (stop func()) {
 // settle waits until the directory knows who holds whom, or has tried.
 func (r *Router) settle(ctx context.Context) bool {
 	for !r.ring.Settled() {
-		if !pause(ctx, r.timing.tick) {
+		if !lifecycle.Sleep(ctx, r.timing.tick) {
 			return false
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/neolith/daemon-gateway/internal/eventlog"
+	"github.com/neolith/daemon-gateway/internal/lifecycle"
 )
 
 // watch compares the run's position with the log: every few seconds, and at
@@ -76,7 +77,7 @@ func (r *run) compare(ctx context.Context, fed uint64, state eventlog.State) err
 		return nil
 	}
 	r.logger.Error("partition was rolled back, and its epoch cannot be raised yet", "position", fed, "error", err)
-	pause(ctx, r.timing.retry)
+	lifecycle.Sleep(ctx, r.timing.retry)
 	r.kick()
 	return nil
 }

@@ -14,6 +14,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/neolith/daemon-gateway/internal/lifecycle"
 )
 
 const (
@@ -147,9 +149,7 @@ func ask(ctx context.Context, nc *nats.Conn, subject string, data []byte) (*nats
 		if !errors.Is(err, nats.ErrNoResponders) {
 			return msg, err
 		}
-		select {
-		case <-time.After(askAgain):
-		case <-ctx.Done():
+		if !lifecycle.Sleep(ctx, askAgain) {
 			return nil, err
 		}
 	}

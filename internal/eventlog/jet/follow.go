@@ -10,6 +10,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/neolith/daemon-gateway/internal/lifecycle"
 )
 
 const (
@@ -129,21 +131,13 @@ func (f *follower) consume(ctx, connection context.Context) (FollowCause, error)
 		}
 		switch cause, err := f.pull(ctx); {
 		case errors.Is(err, nats.ErrNoResponders) && time.Now().Before(known):
-			pause(ctx, newsPoll)
+			lifecycle.Sleep(ctx, newsPoll)
 		case errors.Is(err, errShutdown):
-			pause(ctx, leaveTime)
+			lifecycle.Sleep(ctx, leaveTime)
 			return cause, err
 		case err != nil:
 			return cause, err
 		}
-	}
-}
-
-// pause waits for a time, or until ctx ends.
-func pause(ctx context.Context, d time.Duration) {
-	select {
-	case <-time.After(d):
-	case <-ctx.Done():
 	}
 }
 

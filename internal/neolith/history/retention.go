@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/neolith/daemon-gateway/internal/lifecycle"
 	"github.com/neolith/daemon-gateway/internal/neolith/postgres"
 )
 
@@ -27,14 +28,7 @@ const (
 // clean deletes what is over the retention, until ctx ends.
 func (r *Recorder) clean(ctx context.Context) {
 	wait := pace
-	for {
-		timer := time.NewTimer(wait + rand.N(wait/2))
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return
-		case <-timer.C:
-		}
+	for lifecycle.Sleep(ctx, wait+rand.N(wait/2)) {
 		more, err := r.cleanSome(ctx)
 		if err != nil && ctx.Err() == nil {
 			r.metrics.errors.Inc()

@@ -19,6 +19,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/neolith/daemon-gateway/internal/lifecycle"
 )
 
 // DB is a pool of connections that is never given up. Its methods may be called
@@ -122,14 +124,7 @@ const (
 // pause waits for d, give or take a fifth so that nodes spread out. It reports
 // whether ctx goes on.
 func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d*4/5 + rand.N(d*2/5))
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
+	return lifecycle.Sleep(ctx, d*4/5+rand.N(d*2/5))
 }
 
 func (d *DB) probe(ctx context.Context) {
