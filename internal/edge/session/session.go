@@ -93,6 +93,7 @@ type Session struct {
 	complete uint64 // all up to here has been considered (invariant 2)
 	target   uint64 // the log is known to have held something up to here
 	cause    Cause  // why target is above complete
+	rumour   rumour // what was said of the log that this session cannot use yet
 
 	asking   bool // a LastKnown is awaited
 	reading  bool // a ReadDone is awaited
@@ -165,6 +166,7 @@ func (s *Session) Started(run uint32, epoch eventlog.Epoch, entry cursor.Entry, 
 	s.answersFor = entry.AnswersFor
 	s.complete, s.target, s.cause = entry.Floor, entry.Floor, CauseAttach
 	s.known, s.sends, s.sent = entry.Settled, entry.Sends, entry.Sent
+	s.believe()
 	s.ask()
 }
 
@@ -190,6 +192,7 @@ func (s *Session) EpochChanged(epoch eventlog.Epoch, now time.Time) {
 		s.asking, s.reading, s.askNext, s.blocked = false, false, false, 0
 		s.retryAt, s.refillAt, s.ackClock, s.retries = time.Time{}, time.Time{}, time.Time{}, 0
 		s.dirty = true
+		s.believe()
 		s.ask()
 	}
 }
@@ -197,7 +200,7 @@ func (s *Session) EpochChanged(epoch eventlog.Epoch, now time.Time) {
 // Forwarded is an event from a router, with the router's claim that the
 // orchestrator has no other event between f.After and f.Sequence.
 func (s *Session) Forwarded(epoch eventlog.Epoch, f delivery.Forwarded, now time.Time) {
-	if !s.current(epoch) || f.Sequence <= s.complete {
+	if !s.current(epoch, f.Sequence) || f.Sequence <= s.complete {
 		return
 	}
 	if s.announced && f.After <= s.complete && s.fits(len(f.Body)) {
@@ -215,20 +218,46 @@ func (s *Session) Forwarded(epoch eventlog.Epoch, f delivery.Forwarded, now time
 
 // Hint says that the orchestrator's newest event stands at sequence or later.
 func (s *Session) Hint(epoch eventlog.Epoch, sequence uint64, now time.Time) {
-	if s.current(epoch) {
+	if s.current(epoch, sequence) {
 		s.raise(sequence, CauseHint, now)
 	}
 }
 
-func (s *Session) current(epoch eventlog.Epoch) bool {
-	if s.phase != phaseRunning {
-		return false
+// rumour is that the log holds something up to sequence in an epoch.
+type rumour struct {
+	epoch    eventlog.Epoch
+	sequence uint64
+}
+
+// current reports whether what a router says of a sequence in an epoch can be
+// used now. Else it is remembered as a rumour if it may be of use later: before
+// the session runs, and in an epoch that it will learn of, the router may say it
+// once and not again.
+func (s *Session) current(epoch eventlog.Epoch, sequence uint64) bool {
+	if s.phase == phaseRunning && epoch == s.epoch {
+		return true
 	}
-	if epoch != s.epoch {
+	switch {
+	case epoch.Newer(s.rumour.epoch):
+		s.rumour = rumour{epoch, sequence}
+	case epoch == s.rumour.epoch:
+		s.rumour.sequence = max(s.rumour.sequence, sequence)
+	}
+	if s.phase == phaseRunning {
 		s.emit(RefreshEpoch{})
-		return false
 	}
-	return true
+	return false
+}
+
+// believe raises the target to the rumour of the session's epoch. One of a later
+// epoch is kept until the session learns of that.
+func (s *Session) believe() {
+	switch {
+	case s.rumour.epoch == s.epoch:
+		s.target = max(s.target, s.rumour.sequence)
+	case s.rumour.epoch.Newer(s.epoch):
+		s.emit(RefreshEpoch{})
+	}
 }
 
 func (s *Session) raise(target uint64, cause Cause, now time.Time) {

@@ -254,6 +254,95 @@ func TestEventForwardedBeforeTheStartIsNotForgotten(t *testing.T) {
 	require.Equal(t, []uint64{15}, b.sequences())
 }
 
+// Invariant 1, without the net: between the login and the decided start routers
+// speak already, and what they say is not said again.
+func TestWhatRoutersSayBeforeTheStartIsATarget(t *testing.T) {
+	t.Parallel()
+	forwarded := func(b *bench) { b.forward(10, at(15)) }
+	hinted := func(b *bench) {
+		b.s.Hint(epoch, 15, b.now)
+		b.take()
+	}
+	phases := map[string]func(b *bench, told func(*bench)){
+		"before the first subscribe": func(b *bench, told func(*bench)) {
+			told(b)
+			b.subscribe("*")
+			b.after(50 * time.Millisecond)
+		},
+		"while subscribes are gathered": func(b *bench, told func(*bench)) {
+			b.subscribe("*")
+			told(b)
+			b.after(50 * time.Millisecond)
+		},
+		"while the start is decided": func(b *bench, told func(*bench)) {
+			b.subscribe("*")
+			b.after(50 * time.Millisecond)
+			told(b)
+		},
+		"while the start waits to be tried again": func(b *bench, told func(*bench)) {
+			b.subscribe("*")
+			b.after(50 * time.Millisecond)
+			b.s.StartFailed(b.begin.Run, b.now)
+			told(b)
+			b.after(time.Second)
+		},
+	}
+	for name, reach := range phases {
+		for how, told := range map[string]func(*bench){"forwarded": forwarded, "hinted": hinted} {
+			t.Run(name+", "+how, func(t *testing.T) {
+				t.Parallel()
+				b := newBench(t, config())
+				reach(b, told)
+				require.NotNil(t, b.begin)
+				b.s.Started(b.begin.Run, epoch, cursor.Entry{Floor: 10}, true, b.now)
+				b.take()
+				b.answerLast(eventlog.Last{Sequence: 8, UpTo: 12})
+				require.False(t, b.s.Live(), "a replica that lags cannot hide it")
+				b.after(time.Second)
+				b.answerLast(eventlog.Last{Sequence: 15, UpTo: 15})
+				b.answerRead(0, at(15))
+				require.Equal(t, []uint64{15}, b.sequences())
+			})
+		}
+	}
+}
+
+func TestWhatRoutersSaidOfAnotherEpochMeansNothingInThisOne(t *testing.T) {
+	t.Parallel()
+	running := func(t *testing.T, said eventlog.Epoch) *bench {
+		b := newBench(t, config())
+		b.s.Hint(said, 15, b.now)
+		b.subscribe("*")
+		b.after(50 * time.Millisecond)
+		b.s.Started(b.begin.Run, later, cursor.Entry{Floor: 10}, true, b.now)
+		b.take()
+		b.answerLast(eventlog.Last{Sequence: 8, UpTo: 12})
+		require.True(t, b.s.Live())
+		return b
+	}
+	require.False(t, running(t, epoch).refresh, "the router is late")
+
+	latest := eventlog.NewEpoch(time.Unix(1, 0), 2)
+	b := running(t, latest)
+	require.True(t, b.refresh, "this edge is late")
+	b.s.EpochChanged(latest, b.now)
+	b.take()
+	b.answerLast(eventlog.Last{UpTo: 12})
+	require.False(t, b.s.Live(), "a target where it belongs")
+}
+
+// The first word of a new epoch may be the only one: it holds the event that
+// the first question in that epoch may be asked too early for.
+func TestWhatARunningSessionHearsOfALaterEpochIsATargetThere(t *testing.T) {
+	t.Parallel()
+	b := live(t, config())
+	b.s.Forwarded(later, delivery.Forwarded{Message: at(3), After: 2}, b.now)
+	b.s.EpochChanged(later, b.now)
+	b.take()
+	b.answerLast(eventlog.Last{UpTo: 2})
+	require.False(t, b.s.Live())
+}
+
 func TestForwardedEventIsBelievedOnlyWithoutAGap(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
