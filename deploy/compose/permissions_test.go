@@ -32,7 +32,7 @@ import (
 
 const (
 	secret   settings.Secret = "a-secret-of-the-tests-with-enough-bytes"
-	patience                 = 30 * time.Second
+	patience                 = testserver.Patience
 )
 
 // password is that of every user.
@@ -142,12 +142,8 @@ func (w *world) start(tier string) {
 func (w *world) client(user string) (js jetstream.JetStream, violations chan error) {
 	w.t.Helper()
 	violations = make(chan error, 16)
-	nc, err := nats.Connect(w.url(user), nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { violations <- err }))
-	require.NoError(w.t, err)
-	w.t.Cleanup(nc.Close)
-	js, err = jetstream.New(nc)
-	require.NoError(w.t, err)
-	return js, violations
+	report := nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { violations <- err })
+	return testserver.JetStream(w.t, w.url(user), report), violations
 }
 
 // Whoever comes first on an empty server creates all that there is to be.
@@ -167,6 +163,7 @@ func TestEachTierMayDoAllThatItMust(t *testing.T) {
 			w.start(order[2])
 			cfg := settings.Default[probe.Config]()
 			cfg.EdgeURL, cfg.DaemonJWTSecret, cfg.Redis.RedisURL = settings.URL(w.edge), secret, settings.URL(w.redis.URL())
+			cfg.Timeout = patience
 			require.NoError(t, probe.Run(t.Context(), cfg, slog.New(slog.DiscardHandler)), w.told)
 			require.NotContains(t, strings.ToLower(w.told.String()), "permissions violation")
 		})

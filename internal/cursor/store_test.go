@@ -22,7 +22,7 @@ import (
 )
 
 const (
-	waitTime = 60 * time.Second
+	waitTime = testserver.Patience
 	tick     = 10 * time.Millisecond
 	orch     = event.Token("orchestrator")
 )

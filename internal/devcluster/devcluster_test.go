@@ -9,18 +9,18 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"github.com/neolith/daemon-gateway/internal/lab/testserver"
 	"github.com/neolith/daemon-gateway/internal/settings"
 	"github.com/neolith/daemon-gateway/pkg/client"
 	"github.com/neolith/daemon-gateway/pkg/event"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
 
-const patience = 2 * time.Minute // waited out only in failure
+const patience = testserver.Patience
 
 // config takes free ports everywhere.
 func config(t *testing.T, data string) Config {
@@ -147,11 +147,7 @@ func TestSecondClusterIsKeptOffTheDataOfTheFirst(t *testing.T) {
 // storedEvents returns a func that counts the events stored for trying by hand.
 func (c *Cluster) storedEvents(t *testing.T) func() uint64 {
 	t.Helper()
-	nc, err := nats.Connect(c.NATSURL())
-	require.NoError(t, err)
-	t.Cleanup(nc.Close)
-	js, err := jetstream.New(nc)
-	require.NoError(t, err)
+	js := testserver.JetStream(t, c.NATSURL())
 	token := event.TokenOf(handOrchestrator)
 	p := event.PartitionOf(token, c.partitions)
 	return func() uint64 {

@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
@@ -116,11 +115,7 @@ func TestDaemonsStayConnectedWhileNATSHasNoMajority(t *testing.T) {
 	w := c.witness(t)
 	publish(t, c, numbered(0))
 	w.has(t, "e0", 1)
-	nc, err := nats.Connect(servers.Nodes[2].ClientURL())
-	require.NoError(t, err)
-	t.Cleanup(nc.Close)
-	js, err := jetstream.New(nc)
-	require.NoError(t, err)
+	js := testserver.JetStream(t, servers.Nodes[2].ClientURL())
 	for round := range 2 {
 		for _, node := range servers.Nodes[:2] {
 			node.Pause()

@@ -31,10 +31,7 @@ func beat(session protocol.SessionID) heartbeat.Beat {
 // connect returns a connection to a NATS server of the test's own.
 func connect(t *testing.T) *nats.Conn {
 	t.Helper()
-	conn, err := nats.Connect(testserver.NATS(t).ClientURL())
-	require.NoError(t, err)
-	t.Cleanup(conn.Close)
-	return conn
+	return testserver.Connect(t, testserver.NATS(t).ClientURL())
 }
 
 // run has the sender run until the returned function is called.
@@ -70,7 +67,7 @@ func TestOfASessionTheNewestWithAllThatWasSaid(t *testing.T) {
 	s.Add(3, first)
 	s.Add(3, second)
 	run(t, s)()
-	m, err := sub.NextMsg(10 * time.Second)
+	m, err := sub.NextMsg(testserver.Patience)
 	require.NoError(t, err)
 	p, err := heartbeat.PartitionOf(m.Subject)
 	require.NoError(t, err)
@@ -94,7 +91,7 @@ func TestMetricsWithoutBoundAreLeftOut(t *testing.T) {
 	}
 	s.Add(0, large)
 	run(t, s)()
-	m, err := sub.NextMsg(10 * time.Second)
+	m, err := sub.NextMsg(testserver.Patience)
 	require.NoError(t, err)
 	got, err := heartbeat.Decode(m.Data)
 	require.NoError(t, err)
@@ -117,7 +114,7 @@ func TestBatchesStayUnderTheLimitOfNATS(t *testing.T) {
 	seen := make(map[protocol.SessionID]bool)
 	batches := 0
 	for len(seen) < sessions {
-		m, err := sub.NextMsg(10 * time.Second)
+		m, err := sub.NextMsg(testserver.Patience)
 		require.NoError(t, err)
 		require.LessOrEqual(t, len(m.Data), 257<<10)
 		beats, err := heartbeat.Decode(m.Data)
@@ -135,14 +132,11 @@ func TestWhatWaitsWhileNATSIsAwayIsSentAfterwards(t *testing.T) {
 	t.Parallel()
 	server := testserver.NATS(t)
 	back := make(chan struct{})
-	conn, err := nats.Connect(server.ClientURL(), nats.MaxReconnects(-1), nats.ReconnectWait(10*time.Millisecond),
-		nats.ReconnectHandler(func(*nats.Conn) { close(back) }))
-	require.NoError(t, err)
-	t.Cleanup(conn.Close)
+	conn := testserver.Connect(t, server.ClientURL(), nats.ReconnectHandler(func(*nats.Conn) { close(back) }))
 	sub, err := conn.SubscribeSync(heartbeat.AllSubjects)
 	require.NoError(t, err)
 	server.Shutdown()
-	require.Eventually(t, func() bool { return !conn.IsConnected() }, 10*time.Second, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return !conn.IsConnected() }, testserver.Patience, 5*time.Millisecond)
 	s := heartbeat.NewSender(conn, slog.New(slog.DiscardHandler))
 	current, old := beat("current"), beat("old")
 	current.ReceivedAt, old.ReceivedAt = time.Now(), time.Now().Add(-heartbeat.Lifetime-time.Second)
@@ -152,7 +146,7 @@ func TestWhatWaitsWhileNATSIsAwayIsSentAfterwards(t *testing.T) {
 	server.Start()
 	<-back
 	run(t, s)()
-	m, err := sub.NextMsg(10 * time.Second)
+	m, err := sub.NextMsg(testserver.Patience)
 	require.NoError(t, err)
 	got, err := heartbeat.Decode(m.Data)
 	require.NoError(t, err)

@@ -4,12 +4,12 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/stretchr/testify/require"
 
+	"github.com/neolith/daemon-gateway/internal/lab/testserver"
 	"github.com/neolith/daemon-gateway/pkg/event"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
@@ -110,7 +110,7 @@ func TestPartitionIsTheServersOwn(t *testing.T) {
 			for i := range ids {
 				token := event.TokenOf(fmt.Sprintf("clx%d.%s", i*7919, strings.Repeat("ü", i%5)))
 				require.NoError(t, nc.Publish(event.SubjectPrefix+"."+string(token), nil))
-				msg, err := sub.NextMsg(10 * time.Second)
+				msg, err := sub.NextMsg(testserver.Patience)
 				require.NoError(t, err)
 				p := event.PartitionOf(token, partitions)
 				require.Equal(t, event.Subject(p, token), msg.Subject)
@@ -132,9 +132,6 @@ func mappingServer(t *testing.T, partitions int) *nats.Conn {
 		s.Shutdown()
 		s.WaitForShutdown()
 	})
-	require.True(t, s.ReadyForConnections(10*time.Second))
-	nc, err := nats.Connect(s.ClientURL())
-	require.NoError(t, err)
-	t.Cleanup(nc.Close)
-	return nc
+	require.True(t, s.ReadyForConnections(testserver.Patience))
+	return testserver.Connect(t, s.ClientURL())
 }

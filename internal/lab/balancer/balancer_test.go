@@ -72,7 +72,7 @@ func TestConnectionsGoToTheServerWithTheFewest(t *testing.T) {
 	second = connect(t, b)
 	require.Equal(t, "two\n", ask(t, second))
 	require.NoError(t, first.Close())
-	require.Eventually(t, func() bool { return b.Connections(one) == 0 }, 20*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return b.Connections(one) == 0 }, testserver.Patience, time.Millisecond)
 	require.Equal(t, "one\n", ask(t, connect(t, b)))
 }
 
@@ -83,7 +83,7 @@ func TestAServerThatIsTakenOutGetsNoMoreConnections(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = b.Close() })
 	silent := connect(t, b)
-	require.Eventually(t, func() bool { return b.Connections(one) == 1 }, 20*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return b.Connections(one) == 1 }, testserver.Patience, time.Millisecond)
 	short, cancel := context.WithCancel(t.Context())
 	cancel()
 	require.ErrorIs(t, b.TakeOut(short, one), context.Canceled, "it has not answered yet")

@@ -18,11 +18,11 @@ import (
 	"github.com/neolith/daemon-gateway/internal/backup/snapshot"
 )
 
-const (
-	natsModule = "github.com/nats-io/nats-server/v2"
-	// clusterTimeout covers the election of leaders on a busy machine.
-	clusterTimeout = 60 * time.Second
-)
+const natsModule = "github.com/nats-io/nats-server/v2"
+
+// answerTimeout is how long a server that is waited for may take to answer one
+// question before it is asked again.
+const answerTimeout = 5 * time.Second
 
 // Cluster is a NATS cluster of separate server processes with JetStream, whose
 // nodes can be killed and started again one by one.
@@ -131,8 +131,8 @@ func (c *Cluster) start() error {
 			return err
 		}
 	}
-	js := connect(c.t, c.URL())
-	ctx, cancel := context.WithTimeout(context.Background(), clusterTimeout)
+	js := JetStream(c.t, c.URL())
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
 	defer cancel()
 	for ctx.Err() == nil {
 		if last = tryReplicas(ctx, js, len(c.Nodes)); last == nil {
@@ -143,7 +143,7 @@ func (c *Cluster) start() error {
 }
 
 func tryReplicas(ctx context.Context, js jetstream.JetStream, n int) error {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
 	_, err := js.CreateStream(ctx, jetstream.StreamConfig{Name: "TRY", Subjects: []string{"try"}, Replicas: n})
 	if err != nil {
@@ -170,16 +170,16 @@ func (c *Cluster) URL() string {
 // JetStream connects to the cluster, for as long as the test runs.
 func (c *Cluster) JetStream() jetstream.JetStream {
 	c.t.Helper()
-	return connect(c.t, c.URL())
+	return JetStream(c.t, c.URL())
 }
 
 // StreamLeader returns the node that leads a stream now.
 func (c *Cluster) StreamLeader(js jetstream.JetStream, stream string) *ClusterNode {
 	c.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), clusterTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
 	defer cancel()
 	for ctx.Err() == nil {
-		try, stop := context.WithTimeout(ctx, time.Second)
+		try, stop := context.WithTimeout(ctx, answerTimeout)
 		s, err := js.Stream(try, stream)
 		stop()
 		if err != nil || s.CachedInfo().Cluster == nil {
@@ -191,18 +191,18 @@ func (c *Cluster) StreamLeader(js jetstream.JetStream, stream string) *ClusterNo
 			}
 		}
 	}
-	c.t.Fatalf("stream %s has no leader after %v", stream, clusterTimeout)
+	c.t.Fatalf("stream %s has no leader after %v", stream, Patience)
 	return nil
 }
 
 // StepDown makes the leader of a stream give way to another node.
 func (c *Cluster) StepDown(js jetstream.JetStream, stream string) {
 	c.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), clusterTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
 	defer cancel()
 	var err error
 	for ctx.Err() == nil { // between two leaders nobody can
-		try, stop := context.WithTimeout(ctx, time.Second)
+		try, stop := context.WithTimeout(ctx, answerTimeout)
 		err = snapshot.Request(try, js.Conn(), "$JS.API.STREAM.LEADER.STEPDOWN."+stream, nil, &struct{}{})
 		stop()
 		if err == nil {
@@ -303,11 +303,11 @@ func (n *ClusterNode) await() error {
 	n.mu.Lock()
 	p := n.process
 	n.mu.Unlock()
-	return p.await(clusterTimeout, n.healthy)
+	return p.await(Patience, n.healthy)
 }
 
 func (n *ClusterNode) healthy() error {
-	client := http.Client{Timeout: time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	client := http.Client{Timeout: answerTimeout, Transport: &http.Transport{DisableKeepAlives: true}}
 	resp, err := client.Get("http://" + address(n.admin) + "/healthz")
 	if err != nil {
 		return err

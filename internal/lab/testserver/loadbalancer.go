@@ -9,7 +9,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 )
 
 // LoadBalancer is a haproxy or nginx process.
@@ -92,8 +91,8 @@ func (b *LoadBalancer) start(cmd *exec.Cmd) error {
 	if err != nil {
 		return err
 	}
-	if err := p.await(startTimeout, func() error {
-		conn, err := net.DialTimeout("tcp", b.Address, time.Second)
+	if err := p.await(Patience, func() error {
+		conn, err := net.DialTimeout("tcp", b.Address, answerTimeout)
 		if err == nil {
 			_ = conn.Close()
 		}

@@ -10,8 +10,6 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-const startTimeout = 20 * time.Second
-
 // NATSServer is a NATS server with JetStream inside the test process. It keeps
 // its port and its data over Restart. Methods may be called at the same time.
 type NATSServer struct {
@@ -32,6 +30,7 @@ func NATS(t testing.TB, change ...func(*server.Options)) *NATSServer {
 		StoreDir:  t.TempDir(),
 		// The streams reserve what they may grow to, far more than a test needs.
 		JetStreamMaxStore: 1 << 42,
+		AuthTimeout:       Patience.Seconds(), // for the CONNECT of a client that is slow
 		NoSigs:            true,
 		NoLog:             true,
 	}}
@@ -57,8 +56,8 @@ func (s *NATSServer) Start() {
 		s.t.Fatalf("create a NATS server: %v", err)
 	}
 	srv.Start()
-	if !srv.ReadyForConnections(startTimeout) {
-		s.t.Fatalf("the NATS server on port %d is not ready after %v", s.opts.Port, startTimeout)
+	if !srv.ReadyForConnections(Patience) {
+		s.t.Fatalf("the NATS server on port %d is not ready after %v", s.opts.Port, Patience)
 	}
 	s.opts.Port = opts.Port
 	s.server = srv
@@ -100,19 +99,32 @@ func (s *NATSServer) ClientURL() string {
 // JetStream connects to the server, for as long as the test runs.
 func (s *NATSServer) JetStream() jetstream.JetStream {
 	s.t.Helper()
-	return connect(s.t, s.ClientURL())
+	return JetStream(s.t, s.ClientURL())
 }
 
-// connect returns a client that reconnects for ever and ends with the test.
-func connect(t testing.TB, url string) jetstream.JetStream {
+// Connect returns a client of the NATS servers at a URL that reconnects for ever
+// and ends with the test.
+func Connect(t testing.TB, url string, options ...nats.Option) *nats.Conn {
 	t.Helper()
-	nc, err := nats.Connect(url, nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond),
-		nats.ReconnectJitter(0, 0), nats.ReconnectBufSize(-1))
+	nc, err := nats.Connect(url, append([]nats.Option{
+		nats.Timeout(Patience), nats.MaxReconnects(-1), nats.ReconnectWait(20 * time.Millisecond), nats.ReconnectJitter(0, 0),
+		nats.ReconnectBufSize(-1),
+	}, options...)...)
 	if err != nil {
 		t.Fatalf("connect to %s: %v", url, err)
 	}
 	t.Cleanup(nc.Close)
-	js, err := jetstream.New(nc)
+	return nc
+}
+
+// requestTimeout is how long JetStream may take to answer, where a context has no
+// deadline. A request that is lost with its server has to leave some of Patience.
+const requestTimeout = time.Minute
+
+// JetStream is Connect for JetStream.
+func JetStream(t testing.TB, url string, options ...nats.Option) jetstream.JetStream {
+	t.Helper()
+	js, err := jetstream.New(Connect(t, url, options...), jetstream.WithDefaultTimeout(requestTimeout))
 	if err != nil {
 		t.Fatalf("JetStream on %s: %v", url, err)
 	}

@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -70,9 +69,6 @@ func (f *Files) RollBack(t testing.TB) {
 	f.server.Start()
 }
 
-// backupTimeout bounds a backup and a restore through the API.
-const backupTimeout = 30 * time.Second
-
 // Backup is a stream as JetStream's API hands it out.
 type Backup struct {
 	stream      string
@@ -83,7 +79,7 @@ type Backup struct {
 // BackUp takes a backup of a stream through JetStream's API.
 func BackUp(t testing.TB, js jetstream.JetStream, stream string) *Backup {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), backupTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
 	defer cancel()
 	b := &Backup{stream: stream}
 	var err error
@@ -97,7 +93,7 @@ func BackUp(t testing.TB, js jetstream.JetStream, stream string) *Backup {
 // API. JetStream refuses if somebody else creates the stream meanwhile.
 func (b *Backup) Restore(t testing.TB, js jetstream.JetStream) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), backupTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
 	defer cancel()
 	err := js.DeleteStream(ctx, b.stream)
 	if err == nil {

@@ -47,7 +47,7 @@ func PgBouncer(t testing.TB, database *Database, poolSize int) string {
 			continue
 		}
 		t.Cleanup(func() { p.signal(syscall.SIGTERM) })
-		if err = p.await(startTimeout, func() error {
+		if err = p.await(Patience, func() error {
 			return withConnection(through.String(), func(ctx context.Context, conn *pgx.Conn) error { return conn.Ping(ctx) })
 		}); err == nil {
 			return through.String()

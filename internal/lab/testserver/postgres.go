@@ -221,7 +221,7 @@ func (c *postgresCluster) start() error {
 	if err != nil {
 		return err
 	}
-	if err := p.await(startTimeout, c.ping); err != nil {
+	if err := p.await(Patience, c.ping); err != nil {
 		p.signal(syscall.SIGQUIT)
 		return err
 	}
@@ -322,7 +322,7 @@ func (c *postgresCluster) execute(sql string) error {
 }
 
 func withConnection(url string, use func(context.Context, *pgx.Conn) error) error {
-	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
 	defer cancel()
 	conn, err := pgx.Connect(ctx, url)
 	if err != nil {

@@ -96,7 +96,7 @@ func (r *RedisServer) start() error {
 	if err != nil {
 		return err
 	}
-	if err := p.await(startTimeout, r.ping); err != nil {
+	if err := p.await(Patience, r.ping); err != nil {
 		p.kill()
 		return err
 	}
@@ -126,12 +126,12 @@ func (r *RedisServer) signal(s os.Signal) {
 // ping reports whether the server answers commands, and is the process that we
 // started.
 func (r *RedisServer) ping() error {
-	conn, err := net.DialTimeout("tcp", r.Addr(), time.Second)
+	conn, err := net.DialTimeout("tcp", r.Addr(), answerTimeout)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = conn.Close() }()
-	_ = conn.SetDeadline(time.Now().Add(time.Second))
+	_ = conn.SetDeadline(time.Now().Add(answerTimeout))
 	if _, err := fmt.Fprintf(conn, "%s\r\n", r.question); err != nil {
 		return err
 	}

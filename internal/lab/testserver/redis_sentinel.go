@@ -100,7 +100,7 @@ func (s *RedisSentinel) Master(sentinel *RedisServer) *RedisServer {
 
 // await waits until a sentinel could take part in a failover.
 func (s *RedisSentinel) await(sentinel *RedisServer, replicas int) error {
-	return sentinel.process.await(clusterTimeout, func() error {
+	return sentinel.process.await(Patience, func() error {
 		return sentinel.ask(func(ctx context.Context, c *redis.SentinelClient) error {
 			master, err := c.Master(ctx, SentinelMaster).Result()
 			if err != nil {
@@ -117,7 +117,7 @@ func (s *RedisSentinel) await(sentinel *RedisServer, replicas int) error {
 }
 
 func (r *RedisServer) ask(question func(context.Context, *redis.SentinelClient) error) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), answerTimeout)
 	defer cancel()
 	client := redis.NewSentinelClient(&redis.Options{Addr: r.Addr(), Protocol: 2})
 	defer func() { _ = client.Close() }()

@@ -52,7 +52,7 @@ func TestNATSClusterSurvivesTheLossOfALeader(t *testing.T) {
 	require.Eventually(t, func() bool {
 		_, err := js.Publish(t.Context(), "s", []byte("x"))
 		return err == nil
-	}, time.Minute, 50*time.Millisecond)
+	}, testserver.Patience, 50*time.Millisecond)
 	require.NotEqual(t, leader.Name(), c.StreamLeader(js, "S").Name())
 	leader.Start()
 }

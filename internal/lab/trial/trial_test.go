@@ -73,7 +73,7 @@ func TestATrialOfAGatewayThatWorksTellsWhatEachStepCameTo(t *testing.T) {
 	out, ended := start(t, &cfg)
 	require.Contains(t, tell(t, cfg, "waiting"), "connecting: ")
 	delivered := regexp.MustCompile(` [1-9]\d+ delivered, 0 repeats`)
-	require.Eventually(t, func() bool { return delivered.MatchString(tell(t, cfg, "waiting")) }, time.Minute, time.Second)
+	require.Eventually(t, func() bool { return delivered.MatchString(tell(t, cfg, "waiting")) }, testserver.Patience, time.Second)
 	tell(t, cfg, "")
 	require.NoError(t, <-ended, out)
 	require.Contains(t, out.String(), "PASSED")
