@@ -32,8 +32,10 @@ func TestMain(m *testing.M) { testserver.Main(m) }
 
 const (
 	partitions = 2
-	patience   = 20 * time.Second
+	patience   = testserver.Patience
 	moment     = 20 * time.Millisecond
+	// publishTimeout leaves a publish that was lost with its server time for more.
+	publishTimeout = 10 * time.Second
 )
 
 // cluster is what routers run in: a NATS server and, once there is a member,
@@ -89,7 +91,9 @@ func (c *cluster) config() Config {
 	cfg.Log.Partitions = partitions
 	cfg.Admin.AdminAddr = "127.0.0.1:0"
 	cfg.Ring = c.ring()
-	cfg.ForwardTimeout = 500 * time.Millisecond
+	// An edge is slow only where a test has it be: what is not confirmed in time
+	// comes as a hint.
+	cfg.ForwardTimeout, cfg.ShutdownTimeout = patience, patience
 	return cfg
 }
 
@@ -193,8 +197,7 @@ func (c *cluster) edge(name string) *edge {
 	require.NoError(c.t, err)
 	c.joinable(d.Self().Address)
 	e := &edge{Directory: d, events: map[event.Token][]delivery.Forwarded{}, hints: map[event.Token]uint64{}, epochs: map[eventlog.Epoch]bool{}, told: map[news]bool{}}
-	e.nc, err = nats.Connect(c.server.ClientURL(), nats.MaxReconnects(-1), nats.ReconnectWait(moment))
-	require.NoError(c.t, err)
+	e.nc = testserver.Connect(c.t, c.server.ClientURL())
 	_, err = e.nc.Subscribe(delivery.Subject(event.TokenOf(d.Self().Name)), e.receive)
 	require.NoError(c.t, err)
 	require.NoError(c.t, e.nc.Flush())
@@ -261,6 +264,12 @@ func (e *edge) knows(n news) bool {
 	return e.told[n]
 }
 
+// toldOf waits until the edge has an event, or a hint of it.
+func (c *cluster) toldOf(e *edge, o event.Token, sequence uint64) {
+	c.t.Helper()
+	c.eventually(func() bool { return e.has(o, sequence) || e.hinted(o) >= sequence }, fmt.Sprintf("told of event %d of %s", sequence, o))
+}
+
 func (e *edge) hinted(o event.Token) uint64 {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -283,7 +292,7 @@ func (c *cluster) publish(o event.Token) uint64 {
 	body := fmt.Sprintf(`{"id":%q,"type":"message.received","orchestratorId":%q,"payload":{},"requiresAck":true}`, id, o)
 	var ack eventlog.Ack
 	require.Eventually(c.t, func() bool {
-		ctx, cancel := context.WithTimeout(c.t.Context(), time.Second)
+		ctx, cancel := context.WithTimeout(c.t.Context(), publishTimeout)
 		defer cancel()
 		var err error
 		ack, err = c.log.Publish(ctx, o, id, []byte(body))

@@ -36,6 +36,12 @@ func TestPresenceAndDeliveryDoNotDependOnEachOther(t *testing.T) {
 	c.known(routers[0], "alpha", "beta")
 	c.known(routers[1], "alpha", "beta")
 
+	for _, r := range routers {
+		require.Eventually(t, func() bool {
+			up, _ := r.database.Check()
+			return up
+		}, patience, moment)
+	}
 	database.Stop()
 	for _, r := range routers {
 		require.Eventually(t, func() bool {

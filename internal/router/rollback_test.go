@@ -43,6 +43,7 @@ func (c *cluster) withElected() (*elected, *routing) {
 	return log, c.routing(func(r *routing) {
 		r.log = log
 		r.timing.watchdog, r.timing.retry = 10*time.Millisecond, 10*time.Millisecond
+		r.timing.rollback = patience // more than these answers take
 	})
 }
 

@@ -5,7 +5,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
@@ -55,9 +54,9 @@ func TestEveryEventAtHandIsFedToTheLane(t *testing.T) {
 // FORWARD_TIMEOUT, so that a restart of a NATS server was felt for seconds.
 func TestABatchThatCannotBeSentBecomesHintsAtOnce(t *testing.T) {
 	t.Parallel()
-	nc, err := nats.Connect(testserver.NATS(t).ClientURL())
-	require.NoError(t, err)
+	nc := testserver.Connect(t, testserver.NATS(t).ClientURL())
 	shared := oneEdge(1)
+	var err error
 	shared.requests, err = newRequests(nc)
 	require.NoError(t, err)
 	nc.Close()
