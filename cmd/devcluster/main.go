@@ -11,12 +11,11 @@ import (
 
 func main() {
 	cfg := devcluster.Config{}
-	os.Exit(settings.Main("devcluster", "Runs a whole cluster in one process: edges, routers, bridges, and the servers they need.", &cfg,
-		func(ctx context.Context) error {
-			c, err := devcluster.New(cfg, os.Stdout, cfg.Logging().Logger(os.Stderr))
-			if err != nil {
-				return err
-			}
-			return c.Run(ctx)
-		}))
+	os.Exit(settings.Main(cfg.Program(), func(ctx context.Context) error {
+		c, err := devcluster.New(cfg, os.Stdout, cfg.Logging().Logger(os.Stderr))
+		if err != nil {
+			return err
+		}
+		return c.Run(ctx)
+	}))
 }

@@ -11,7 +11,7 @@ import (
 
 func main() {
 	var cfg edge.Config
-	os.Exit(settings.Main("edge", "Holds the daemons' WebSockets and delivers their events.", &cfg, func(ctx context.Context) error {
+	os.Exit(settings.Main(cfg.Program(), func(ctx context.Context) error {
 		e, err := edge.New(cfg, cfg.Logger(os.Stderr))
 		if err != nil {
 			return err

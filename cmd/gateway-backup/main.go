@@ -12,7 +12,7 @@ import (
 
 func main() {
 	var cfg backup.Config
-	os.Exit(settings.Main("gateway-backup", "Takes a backup of the gateway's streams, while it runs.", &cfg, func(ctx context.Context) error {
+	os.Exit(settings.Main(cfg.Program(), func(ctx context.Context) error {
 		return backup.Run(ctx, cfg, cfg.Logger(os.Stderr))
 	}))
 }

@@ -16,7 +16,7 @@ import (
 
 func main() {
 	var cfg trial.Config
-	os.Exit(settings.Main("gateway-probe", trial.Description, &cfg, func(ctx context.Context) error { return run(ctx, cfg) }))
+	os.Exit(settings.Main(cfg.Program(), func(ctx context.Context) error { return run(ctx, cfg) }))
 }
 
 func run(ctx context.Context, cfg trial.Config) error {

@@ -12,7 +12,7 @@ import (
 
 func main() {
 	var cfg backup.RestoreConfig
-	os.Exit(settings.Main("gateway-restore", "Restores a backup of the gateway's streams, while no node of it runs.", &cfg, func(ctx context.Context) error {
+	os.Exit(settings.Main(cfg.Program(), func(ctx context.Context) error {
 		return backup.RunRestore(ctx, cfg, cfg.Logger(os.Stderr))
 	}))
 }

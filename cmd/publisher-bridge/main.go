@@ -12,12 +12,11 @@ import (
 
 func main() {
 	var cfg bridge.Config
-	os.Exit(settings.Main("publisher-bridge", "Stores in the event log what Neolith publishes on Redis.", &cfg,
-		func(ctx context.Context) error {
-			app, err := bridge.New(cfg, cfg.Logger(os.Stderr))
-			if err != nil {
-				return err
-			}
-			return app.Run(ctx)
-		}))
+	os.Exit(settings.Main(cfg.Program(), func(ctx context.Context) error {
+		app, err := bridge.New(cfg, cfg.Logger(os.Stderr))
+		if err != nil {
+			return err
+		}
+		return app.Run(ctx)
+	}))
 }

@@ -12,7 +12,7 @@ import (
 
 func main() {
 	var cfg router.Config
-	os.Exit(settings.Main("router", "Moves events from the log to the edges that hold their orchestrators.", &cfg, func(ctx context.Context) error {
+	os.Exit(settings.Main(cfg.Program(), func(ctx context.Context) error {
 		r, err := router.New(cfg, cfg.Logger(os.Stderr))
 		if err != nil {
 			return err

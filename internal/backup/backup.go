@@ -38,6 +38,16 @@ type Config struct {
 	BackupKeep int             `default:"7" min:"1" group:"Backup" help:"Newest backups kept in it; older ones are removed after a good one."`
 }
 
+// Program describes gateway-backup with these settings, for its main function and for
+// the page of all settings.
+func (c *Config) Program() settings.Program {
+	return settings.Program{
+		Name:        "gateway-backup",
+		Description: "Takes a backup of the gateway's streams, while it runs.",
+		Config:      c,
+	}
+}
+
 const (
 	// patience is how long NATS may take to be reached.
 	patience = 30 * time.Second

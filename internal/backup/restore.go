@@ -37,6 +37,16 @@ type RestoreConfig struct {
 	StreamReplicas int             `default:"0" min:"0" max:"5" group:"Backup" help:"NATS servers that hold a copy of each restored stream; 0: as many as when the backup was taken."`
 }
 
+// Program describes gateway-restore with these settings, for its main function and for
+// the page of all settings.
+func (c *RestoreConfig) Program() settings.Program {
+	return settings.Program{
+		Name:        "gateway-restore",
+		Description: "Restores a backup of the gateway's streams, while no node of it runs.",
+		Config:      c,
+	}
+}
+
 const (
 	// settled is how long streams that were deleted are left alone: a server takes
 	// one out of its list before it has removed it.

@@ -29,6 +29,16 @@ type Config struct {
 	PublishBuffer int `help:"Events held while NATS is away (at most 256 MiB together); then the oldest are dropped, counted and logged. About 1 KB of memory each." default:"100000" min:"1" max:"10000000" group:"Bridge"`
 }
 
+// Program describes publisher-bridge with these settings, for its main function and for
+// the page of all settings.
+func (c *Config) Program() settings.Program {
+	return settings.Program{
+		Name:        "publisher-bridge",
+		Description: "Stores in the event log what Neolith publishes on Redis.",
+		Config:      c,
+	}
+}
+
 // RedisConfig says which Redis is heard, and what on it.
 type RedisConfig struct {
 	redisconn.Config

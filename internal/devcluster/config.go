@@ -32,6 +32,16 @@ type Config struct {
 	LogFormat string     `help:"Form of log lines; unset: text on a terminal, else json." default:"" enum:"json,text" group:"Logging"`
 }
 
+// Program describes devcluster with these settings, for its main function and for
+// the page of all settings.
+func (c *Config) Program() settings.Program {
+	return settings.Program{
+		Name:        "devcluster",
+		Description: "Runs a whole cluster in one process, for trying it out: edges, routers, bridges, and the servers they need.",
+		Config:      c,
+	}
+}
+
 // Logging is how the nodes log.
 func (c Config) Logging() settings.Logging {
 	return settings.Logging{LogLevel: c.LogLevel, LogFormat: c.LogFormat}

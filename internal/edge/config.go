@@ -36,6 +36,16 @@ type Config struct {
 	Database DatabaseConfig  `embed:""`
 }
 
+// Program describes edge with these settings, for its main function and for
+// the page of all settings.
+func (c *Config) Program() settings.Program {
+	return settings.Program{
+		Name:        "edge",
+		Description: "Holds the daemons' WebSockets and delivers their events.",
+		Config:      c,
+	}
+}
+
 // ListenConfig says where daemons connect, and who may.
 type ListenConfig struct {
 	Port              int            `help:"Port for daemons, on all addresses." default:"8080" min:"0" max:"65535" group:"Daemons"`

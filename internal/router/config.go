@@ -26,6 +26,16 @@ type Config struct {
 	ForwardInflight int             `default:"16" min:"1" max:"1024" group:"Router" help:"Unconfirmed batches that an edge may have from one partition, each up to 512 KiB; a partition waits while an edge that answers has that many."`
 }
 
+// Program describes router with these settings, for its main function and for
+// the page of all settings.
+func (c *Config) Program() settings.Program {
+	return settings.Program{
+		Name:        "router",
+		Description: "Moves events from the log to the edges that hold their orchestrators.",
+		Config:      c,
+	}
+}
+
 // timing holds the intervals that nobody needs to configure.
 type timing struct {
 	tick       time.Duration // timeouts and retries are looked at

@@ -249,7 +249,7 @@ func TestPrepare(t *testing.T) {
 			t.Parallel()
 			var stdout, stderr bytes.Buffer
 			var cfg example
-			code, proceed := prepare("example", "An example.", &cfg, tt.args, environment(tt.env...), &stdout, &stderr)
+			code, proceed := prepare(Program{"example", "An example.", &cfg}, tt.args, environment(tt.env...), &stdout, &stderr)
 			require.Equal(t, tt.code, code)
 			require.Equal(t, tt.proceed, proceed)
 			for _, part := range tt.stdout {
@@ -267,7 +267,7 @@ func TestPrintedConfigParses(t *testing.T) {
 	t.Parallel()
 	var stdout bytes.Buffer
 	var cfg, again example
-	_, _ = prepare("example", "", &cfg, []string{"--print-config"}, environment("NAME=n", "INTERVAL=1500", "LIMIT=65536", "SOURCES=10.0.0.0/8,192.0.2.0/24", "TIMEOUT=1h"), &stdout, &stdout)
+	_, _ = prepare(Program{Name: "example", Config: &cfg}, []string{"--print-config"}, environment("NAME=n", "INTERVAL=1500", "LIMIT=65536", "SOURCES=10.0.0.0/8,192.0.2.0/24", "TIMEOUT=1h"), &stdout, &stdout)
 	require.NoError(t, Parse("example", "", &again, nil, environment(strings.Split(stdout.String(), "\n")...)))
 	require.Equal(t, cfg, again)
 }

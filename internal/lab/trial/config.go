@@ -8,9 +8,6 @@ import (
 	"github.com/neolith/daemon-gateway/internal/settings"
 )
 
-// Description says what the program with these settings does.
-const Description = "Tries a running gateway end to end: once, or under load for as long as it is upgraded and disturbed."
-
 // Config says how much a trial does, and where. What it shares with a probe is
 // there.
 type Config struct {
@@ -25,6 +22,16 @@ type Config struct {
 
 	Step   string `help:"Tell the trial on CONTROL_ADDR that a step of this name begins, and print what came of the one before. Waits until all daemons are connected." group:"Trial"`
 	Finish bool   `help:"Tell the trial on CONTROL_ADDR to stop publishing and to judge." group:"Trial"`
+}
+
+// Program describes gateway-probe with these settings, for its main function and
+// for the page of all settings.
+func (c *Config) Program() settings.Program {
+	return settings.Program{
+		Name:        "gateway-probe",
+		Description: "Tries a running gateway end to end: once, or under load for as long as it is upgraded and disturbed.",
+		Config:      c,
+	}
 }
 
 const (
