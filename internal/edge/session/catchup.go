@@ -161,6 +161,7 @@ func (s *Session) caughtUp() {
 	s.target = s.complete
 	s.retries, s.askNext, s.blocked = 0, false, 0
 	s.retryAt, s.refillAt = time.Time{}, time.Time{}
+	s.returned()
 }
 
 func (s *Session) announce(truncated bool) {

@@ -89,6 +89,8 @@ func (s *Session) judge(sequence uint64, body []byte) (event.Event, FilterReason
 		return ev, FilteredAddressee
 	case !s.wants(ev):
 		return ev, FilteredSubscription
+	case s.acknowledgedEarly(ev.ID):
+		return ev, FilteredAcknowledged
 	}
 	return ev, ""
 }
@@ -137,30 +139,6 @@ func (s *Session) Written(run uint32, sequence uint64, now time.Time) {
 	}
 	s.dirty = true
 	s.pump(now)
-}
-
-// Ack settles the events with these ids that are in the window and returns how
-// many they were. Other ids are ignored: they were settled before, or will be
-// sent again and acknowledged again.
-func (s *Session) Ack(ids []string, now time.Time) int {
-	acked := 0
-	for _, id := range ids {
-		for i := 0; i < len(s.window.items); {
-			if p := s.window.items[i].pending; p != nil && p.event.ID == id {
-				s.settle(i, now)
-				acked++
-				i = 0
-				continue
-			}
-			i++
-		}
-	}
-	if acked > 0 {
-		s.ackClock = now
-		s.dirty = true
-		s.pump(now)
-	}
-	return acked
 }
 
 func (s *Session) settle(i int, now time.Time) {

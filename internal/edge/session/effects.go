@@ -116,7 +116,12 @@ const (
 	FilteredSubscription FilterReason = "subscription"
 	// FilteredSettled: this daemon had settled it before it reconnected.
 	FilteredSettled FilterReason = "settled"
+	// FilteredAcknowledged: this daemon acknowledged it on this connection
+	// before its turn came.
+	FilteredAcknowledged FilterReason = "acknowledged"
 )
 
 // FilterReasons lists every FilterReason.
-var FilterReasons = []FilterReason{FilteredInvalid, FilteredAddressee, FilteredSubscription, FilteredSettled}
+var FilterReasons = []FilterReason{
+	FilteredInvalid, FilteredAddressee, FilteredSubscription, FilteredSettled, FilteredAcknowledged,
+}

@@ -107,6 +107,9 @@ type Session struct {
 	sends  cursor.Sends   // of the oldest unsettled event, from before this connection
 	sent   uint64         // the highest sequence ever written to this daemon
 
+	returning bool     // the daemon may have events in hand that were not considered yet
+	early     []string // acknowledged meanwhile, oldest first
+
 	ackClock time.Time // when the oldest unsettled event was written, or the last ack came
 	blocked  int       // bytes of the event that last did not fit; 0: none
 
@@ -115,7 +118,7 @@ type Session struct {
 }
 
 // New returns a session for an authenticated connection.
-func New(cfg Config) *Session { return &Session{cfg: cfg} }
+func New(cfg Config) *Session { return &Session{cfg: cfg, returning: true} }
 
 // Take returns the effects since the last call. The slice is valid until the
 // next input.
@@ -189,6 +192,7 @@ func (s *Session) EpochChanged(epoch eventlog.Epoch, now time.Time) {
 		s.epoch = epoch
 		s.complete, s.target, s.sent, s.cause = 0, 0, 0, CauseEpoch
 		s.known, s.sends, s.window = nil, cursor.Sends{}, window{}
+		s.returning = true
 		s.asking, s.reading, s.askNext, s.blocked = false, false, false, 0
 		s.retryAt, s.refillAt, s.ackClock, s.retries = time.Time{}, time.Time{}, time.Time{}, 0
 		s.dirty = true

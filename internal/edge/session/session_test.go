@@ -50,13 +50,18 @@ func newBench(t *testing.T, cfg session.Config) *bench {
 // started returns a session whose cursor stood at entry.
 func started(t *testing.T, cfg session.Config, entry cursor.Entry) *bench {
 	b := newBench(t, cfg)
+	b.start(entry)
+	return b
+}
+
+// start subscribes, and has the start decided: the cursor stood at entry.
+func (b *bench) start(entry cursor.Entry) {
 	b.subscribe("*")
 	b.after(50 * time.Millisecond)
-	require.NotNil(t, b.begin)
+	require.NotNil(b, b.begin)
 	b.s.Started(b.begin.Run, epoch, entry, entry.Floor > 0, b.now)
 	b.take()
-	require.NotNil(t, b.ask)
-	return b
+	require.NotNil(b, b.ask)
 }
 
 // live returns a session that has considered all up to sequence 10.
@@ -568,6 +573,95 @@ func TestSendsOfTheOldestAreCountedOverReconnects(t *testing.T) {
 	b.answerRead(0, at(11))
 	require.Empty(t, b.sent, "an event that crashes its daemon is not sent a sixth time")
 	require.NotNil(t, b.dead)
+}
+
+// A daemon that comes back goes on with what it has in hand, and may be done
+// with it before its new connection has got to that.
+func TestAnEarlyAckSettlesItsEventUnsent(t *testing.T) {
+	t.Parallel()
+	moments := map[string]func(b *bench, ack func()){
+		"before the first subscribe": func(b *bench, ack func()) {
+			ack()
+			b.start(cursor.Entry{Floor: 10, Sent: 12})
+			b.answerLast(eventlog.Last{Sequence: 12, UpTo: 12})
+		},
+		"before the start is decided": func(b *bench, ack func()) {
+			b.subscribe("*")
+			ack()
+			b.start(cursor.Entry{Floor: 10, Sent: 12})
+			b.answerLast(eventlog.Last{Sequence: 12, UpTo: 12})
+		},
+		"before the first answer of the log": func(b *bench, ack func()) {
+			b.start(cursor.Entry{Floor: 10, Sent: 12})
+			ack()
+			b.answerLast(eventlog.Last{Sequence: 12, UpTo: 12})
+		},
+		"while the log is read": func(b *bench, ack func()) {
+			b.start(cursor.Entry{Floor: 10, Sent: 12})
+			b.answerLast(eventlog.Last{Sequence: 12, UpTo: 12})
+			ack()
+		},
+	}
+	for name, reach := range moments {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t, config())
+			reach(b, func() { require.Zero(t, b.ack("e11", "e13")) })
+			b.answerRead(0, at(11), at(12))
+			require.Equal(t, []uint64{12}, b.sequences())
+			require.Equal(t, []session.FilterReason{session.FilteredAcknowledged}, b.filtered)
+			require.Equal(t, uint64(11), b.s.Floor())
+			b.forward(12, at(13))
+			require.Equal(t, []uint64{12, 13}, b.sequences(), "nothing is in hand that was never sent")
+		})
+	}
+}
+
+// Between a lagging replica's newest event and the last one that was sent there
+// is more that the daemon may have in hand.
+func TestEarlyAcksAreKeptUntilAllIsConsideredThatWasSentBefore(t *testing.T) {
+	t.Parallel()
+	b := started(t, config(), cursor.Entry{Floor: 10, Sent: 12})
+	b.ack("e12")
+	b.answerLast(eventlog.Last{UpTo: 11})
+	require.True(t, b.s.Live())
+	b.forward(10, at(12))
+	require.Empty(t, b.sent)
+	require.Equal(t, uint64(12), b.s.Floor())
+}
+
+func TestAnEarlyAckSettlesOnlyWhatIsForThisDaemon(t *testing.T) {
+	t.Parallel()
+	b := started(t, config(), cursor.Entry{Floor: 10, Sent: 12})
+	b.ack("e11")
+	b.answerLast(eventlog.Last{Sequence: 11, UpTo: 11})
+	b.answerRead(0, at(11, func(e *event.Event) { e.DaemonID = "x" }))
+	require.Equal(t, []session.FilterReason{session.FilteredAddressee}, b.filtered)
+}
+
+// Invariant 4: what is forgotten costs a repeat.
+func TestEarlyAcksAreBounded(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, config())
+	b.ack("e11", "e12")
+	for i := range 999 {
+		b.ack(fmt.Sprintf("other-%d", i))
+	}
+	b.start(cursor.Entry{Floor: 10, Sent: 12})
+	b.answerLast(eventlog.Last{Sequence: 12, UpTo: 12})
+	b.answerRead(0, at(11), at(12))
+	require.Equal(t, []uint64{11}, b.sequences())
+}
+
+func TestAcksGivenBeforeALogWasRolledBackCountAfterwards(t *testing.T) {
+	t.Parallel()
+	b := started(t, config(), cursor.Entry{Floor: 10, Sent: 12})
+	b.ack("e12")
+	b.s.EpochChanged(later, b.now)
+	b.take()
+	b.answerLast(eventlog.Last{Sequence: 5, UpTo: 5})
+	b.answerRead(0, at(5, func(e *event.Event) { e.ID = "e12" }))
+	require.Empty(t, b.sent)
 }
 
 func TestUnsubscribeSettlesWhatNoLongerMatches(t *testing.T) {
