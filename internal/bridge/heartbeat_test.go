@@ -18,7 +18,7 @@ func (s *site) sayHeartbeat(orchestrator protocol.OrchestratorID) {
 	s.t.Helper()
 	data, err := json.Marshal([]heartbeat.Beat{{
 		Orchestrator: orchestrator, Daemon: "daemon", Session: "session", Status: protocol.StatusBusy,
-		Metrics: map[string]float64{"errors": 3}, ReceivedAt: time.Now(), Organization: "org",
+		Metrics: []byte(`{"errors":3}`), ReceivedAt: time.Now(), Organization: "org",
 	}})
 	require.NoError(s.t, err)
 	conn := s.nats.JetStream().Conn()

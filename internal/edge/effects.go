@@ -45,11 +45,25 @@ func (c *connection) answerLocked(e conversation.Effect, now time.Time) {
 	case conversation.Acked:
 		m.event(outcomeAcked, "acked", e.Events)
 		c.record.acked(e.Events)
+	case conversation.LeftOut:
+		c.leftOutLocked(e)
 	case conversation.Beat:
 		c.svc.heartbeats.Add(c.partition, heartbeat.Beat{
 			Orchestrator: c.orchestrator, Daemon: c.daemon, Session: c.id, Organization: c.organization,
 			Status: e.Status, Metrics: e.Metrics, ReceivedAt: now,
 		})
+	}
+}
+
+// leftOutLocked counts what was left out of a message. The daemon is told by the
+// conversation. c.mu is held.
+func (c *connection) leftOutLocked(e conversation.LeftOut) {
+	for _, field := range e.Fields {
+		c.svc.metrics.leftOut.WithLabelValues(field).Inc()
+	}
+	if e.First {
+		c.svc.logger.Debug("a heartbeat was read without some of its fields",
+			"orchestrator", c.token, "daemon", c.daemon, "session", c.id, "detail", e.Detail)
 	}
 }
 

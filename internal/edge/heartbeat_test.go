@@ -38,6 +38,21 @@ func TestHeartbeatsArePublishedForTheirPartition(t *testing.T) {
 	got.Session, got.ReceivedAt = "", time.Time{}
 	require.Equal(t, heartbeat.Beat{
 		Orchestrator: "vp/1", Daemon: "daemon", Organization: "org",
-		Status: protocol.StatusBusy, Metrics: map[string]float64{"errors": 3},
+		Status: protocol.StatusBusy, Metrics: []byte(`{"errors":3}`),
 	}, got)
+}
+
+func TestAHeartbeatCountsWithoutWhatCannotBeUsedOfIt(t *testing.T) {
+	t.Parallel()
+	n := newCluster(t).edge()
+	d := n.login("vp", "daemon")
+	for i := range 2 {
+		d.send("heartbeat", `{"status":"dreaming","metrics":[1]}`)
+		d.expect(protocol.TypeHeartbeatAck)
+		if i == 0 {
+			require.Equal(t, "m-heartbeat", d.expectFault(protocol.InvalidMessage).text("inReplyTo"))
+		}
+	}
+	n.eventuallyMetric(`gateway_edge_heartbeat_fields_left_out_total{field="status"}`, "2")
+	n.eventuallyMetric(`gateway_edge_heartbeat_fields_left_out_total{field="metrics"}`, "2")
 }

@@ -77,6 +77,7 @@ type metrics struct {
 	batches         *prometheus.CounterVec
 	forwarded       prometheus.Counter
 	hints           prometheus.Counter
+	leftOut         *prometheus.CounterVec
 	rateLimited     prometheus.Counter
 	shed            prometheus.Counter
 	evictions       prometheus.Counter
@@ -124,6 +125,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		hints:       one("gateway_edge_hints_total", "Hints received from routers."),
 		rateLimited: one("gateway_edge_rate_limited_total", "Messages of daemons not carried out because they were over a limit."),
 	}
+	m.leftOut = vec("gateway_edge_heartbeat_fields_left_out_total",
+		"Optional fields of heartbeats that could not be used; the heartbeats counted.", "field")
 	m.shed = one("gateway_edge_shed_total", "Connections sent away because this edge held more than its share.")
 	m.evictions = one("gateway_edge_evictions_suspected_total",
 		"Reads that found as many events of an orchestrator as the log keeps of one: older ones may have left it undelivered.")
@@ -183,6 +186,9 @@ func (m *metrics) zero() {
 	}
 	for _, c := range session.Causes {
 		m.catchUps.WithLabelValues(string(c))
+	}
+	for _, field := range protocol.Optional {
+		m.leftOut.WithLabelValues(field)
 	}
 	for _, r := range []string{"ok", "malformed"} {
 		m.batches.WithLabelValues(r)

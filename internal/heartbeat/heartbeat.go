@@ -53,8 +53,9 @@ type Beat struct {
 	Daemon       protocol.DaemonID       `json:"daemonId"`
 	Session      protocol.SessionID      `json:"sessionId"`
 	// Status is empty where the daemon did not say.
-	Status  protocol.Status    `json:"status,omitempty"`
-	Metrics map[string]float64 `json:"metrics,omitempty"`
+	Status protocol.Status `json:"status,omitempty"`
+	// Metrics is an object as the daemon sent it; nil where it sent none.
+	Metrics json.RawMessage `json:"metrics,omitempty"`
 	// ReceivedAt is by the edge's clock, in UTC with milliseconds.
 	ReceivedAt time.Time `json:"receivedAt"`
 	// Organization is empty where nobody knows it.

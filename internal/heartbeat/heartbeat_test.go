@@ -24,7 +24,7 @@ var receivedAt = time.Date(2026, 11, 22, 10, 0, 0, 123456789, time.UTC)
 func beat(session protocol.SessionID) heartbeat.Beat {
 	return heartbeat.Beat{
 		Orchestrator: "vp", Daemon: "daemon", Session: session, Status: protocol.StatusBusy,
-		Metrics: map[string]float64{"errors": 3}, ReceivedAt: receivedAt, Organization: "org",
+		Metrics: []byte(`{"errors":3,"cpu":{"user":0.5},"startedAt":"2026-11-22T10:00:00Z"}`), ReceivedAt: receivedAt, Organization: "org",
 	}
 }
 
@@ -53,7 +53,7 @@ func TestABeatIsWrittenAsNeolithReadsIt(t *testing.T) {
 	data, err := json.Marshal(b)
 	require.NoError(t, err)
 	require.JSONEq(t, `{"orchestratorId":"vp","daemonId":"daemon","sessionId":"session","status":"busy",
-		"metrics":{"errors":3},"receivedAt":"2026-11-22T10:00:00.123Z","organizationId":"org"}`, string(data))
+		"metrics":{"errors":3,"cpu":{"user":0.5},"startedAt":"2026-11-22T10:00:00Z"},"receivedAt":"2026-11-22T10:00:00.123Z","organizationId":"org"}`, string(data))
 }
 
 func TestOfASessionTheNewestWithAllThatWasSaid(t *testing.T) {
@@ -77,27 +77,6 @@ func TestOfASessionTheNewestWithAllThatWasSaid(t *testing.T) {
 	want := first
 	want.Status, want.ReceivedAt = protocol.StatusIdle, receivedAt.Truncate(time.Millisecond)
 	require.Equal(t, []heartbeat.Beat{want}, got)
-}
-
-func TestMetricsWithoutBoundAreLeftOut(t *testing.T) {
-	t.Parallel()
-	conn := connect(t)
-	sub, err := conn.SubscribeSync(heartbeat.AllSubjects)
-	require.NoError(t, err)
-	s := heartbeat.NewSender(conn, slog.New(slog.DiscardHandler))
-	large := beat("one")
-	for i := range 1_000 {
-		large.Metrics[fmt.Sprintf("metric-%d", i)] = 1
-	}
-	s.Add(0, large)
-	run(t, s)()
-	m, err := sub.NextMsg(testserver.Patience)
-	require.NoError(t, err)
-	got, err := heartbeat.Decode(m.Data)
-	require.NoError(t, err)
-	require.Len(t, got, 1)
-	require.Equal(t, protocol.StatusBusy, got[0].Status)
-	require.Nil(t, got[0].Metrics)
 }
 
 func TestBatchesStayUnderTheLimitOfNATS(t *testing.T) {

@@ -18,10 +18,6 @@ import (
 // sendInterval is how long heartbeats are gathered.
 const sendInterval = time.Second
 
-// maxMetricsBytes is for one heartbeat: some two hundred numbers. What daemons
-// send may be larger, and would be held many times over.
-const maxMetricsBytes = 8 << 10
-
 // Sender publishes an edge's heartbeats. While NATS is away it keeps the newest
 // of each session, as long as that says something.
 type Sender struct {
@@ -43,17 +39,9 @@ func NewSender(conn *nats.Conn, logger *slog.Logger) *Sender {
 }
 
 // Add takes a heartbeat; it never blocks. It replaces an older one of the same
-// session, apart from what the new one does not say. Metrics over 8 KiB are left
-// out.
+// session, apart from what the new one does not say.
 func (s *Sender) Add(p event.Partition, b Beat) {
 	b.ReceivedAt = b.ReceivedAt.UTC().Truncate(time.Millisecond)
-	if metricsBytes(b.Metrics) > maxMetricsBytes {
-		s.faults.Do(func() {
-			s.logger.Warn("metrics of a heartbeat are too large and left out", "orchestrator", b.Orchestrator, "daemon", b.Daemon,
-				"bytes", metricsBytes(b.Metrics), "limit", maxMetricsBytes)
-		})
-		b.Metrics = nil
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	beats := s.waiting[p]
@@ -69,15 +57,6 @@ func (s *Sender) Add(p event.Partition, b Beat) {
 		b.Metrics = older.Metrics
 	}
 	beats[b.Session] = b
-}
-
-// metricsBytes is about what they need as JSON.
-func metricsBytes(metrics map[string]float64) (bytes int) {
-	const number = 20 // with punctuation
-	for name := range metrics {
-		bytes += len(name) + number
-	}
-	return bytes
 }
 
 // Run sends until ctx ends, and what is left then.

@@ -2,9 +2,8 @@ package client
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
-	"maps"
-	"math"
 	"time"
 
 	"github.com/neolith/daemon-gateway/pkg/protocol"
@@ -106,9 +105,10 @@ func (k *connection) sendHeartbeat(ctx context.Context) error {
 		k.timers.dead.Reset(k.patience())
 	}
 	health := k.client.cfg.Health()
-	// JSON has no such numbers; one of them must not cost the connection.
-	health.Metrics = maps.Clone(health.Metrics)
-	maps.DeleteFunc(health.Metrics, func(_ string, n float64) bool { return math.IsNaN(n) || math.IsInf(n, 0) })
+	if len(health.Metrics) > 0 && !json.Valid(health.Metrics) {
+		k.client.cfg.Logger.Warn("metrics that are not JSON are left out of heartbeats", "session", string(k.session))
+		health.Metrics = nil // they must not cost the connection
+	}
 	return k.send(ctx, health)
 }
 

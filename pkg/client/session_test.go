@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,13 +18,8 @@ func TestHeartbeatsComeAtTheIntervalWithWhatHealthSays(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		g := newGateway(t)
-		health := protocol.Heartbeat{Status: protocol.StatusBusy, Metrics: map[string]float64{"uptimeSeconds": 7}}
-		start(t, g, func(c *client.Config) {
-			c.Health = func() protocol.Heartbeat {
-				metrics := map[string]float64{"uptimeSeconds": 7, "ratio": math.NaN(), "rate": math.Inf(1)}
-				return protocol.Heartbeat{Status: protocol.StatusBusy, Metrics: metrics}
-			}
-		})
+		health := protocol.Heartbeat{Status: protocol.StatusBusy, Metrics: []byte(`{"uptimeSeconds":7}`)}
+		start(t, g, func(c *client.Config) { c.Health = func() protocol.Heartbeat { return health } })
 		p := g.authenticated()
 		begun := time.Now()
 		require.Equal(t, health, nextOf[protocol.Heartbeat](p))
@@ -37,6 +31,19 @@ func TestHeartbeatsComeAtTheIntervalWithWhatHealthSays(t *testing.T) {
 			nextOf[protocol.Heartbeat](p)
 			require.Equal(t, first+time.Duration(i+1)*30*time.Second, time.Since(begun))
 		}
+	})
+}
+
+func TestMetricsThatAreNotJSONDoNotCostTheConnection(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := newGateway(t)
+		start(t, g, func(c *client.Config) {
+			c.Health = func() protocol.Heartbeat {
+				return protocol.Heartbeat{Status: protocol.StatusIdle, Metrics: []byte(`{"uptimeSeconds":`)}
+			}
+		})
+		require.Equal(t, protocol.Heartbeat{Status: protocol.StatusIdle}, nextOf[protocol.Heartbeat](g.authenticated()))
 	})
 }
 

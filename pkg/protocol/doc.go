@@ -28,8 +28,8 @@
 //
 // History of Version: 1, as spoken by the first daemons; 2 added, all optional
 // for a client: auth.resume and the repeated auth, auth_success.expiresAt,
-// subscribed, token_expiring, error.inReplyTo, and in event position,
-// redelivered, channelId, workspaceId, priority and createdAt.
+// subscribed, token_expiring, error.inReplyTo, heartbeat.inProgress, and in event
+// position, redelivered, channelId, workspaceId, priority and createdAt.
 package protocol
 
 // Name and Version identify the protocol where a server describes itself; they

@@ -33,7 +33,7 @@ func AppendEvent(buf []byte, now time.Time, e *Event) []byte {
 }
 
 // EncodeClientMessage returns the whole frame of a client's message and the id
-// it was given, a fresh UUID. It fails only for numbers that JSON cannot carry.
+// it was given, a fresh UUID. It fails only for metrics that are not JSON.
 func EncodeClientMessage(now time.Time, payload ClientPayload) (frame []byte, id string, err error) {
 	body, err := json.Marshal(payload)
 	if err != nil {

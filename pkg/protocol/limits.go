@@ -2,8 +2,8 @@ package protocol
 
 import "time"
 
-// Limits of single messages. What is over them is answered with
-// INVALID_MESSAGE, except for a frame over the size limit, which closes the
+// Limits of single messages. Unless said otherwise, what is over them is answered
+// with INVALID_MESSAGE, except for a frame over the size limit, which closes the
 // connection with CloseTooLarge.
 const (
 	// DefaultMaxMessageBytes is the default size limit of a client's frame.
@@ -13,8 +13,11 @@ const (
 	MaxSubscriptions = 50
 	// MaxChannelIDs is how many channels one subscribe may name.
 	MaxChannelIDs = 1000
-	// MaxAckIDs is how many events one ack may name.
+	// MaxAckIDs is how many events one ack, or a heartbeat's inProgress, may name.
 	MaxAckIDs = 1000
+	// MaxMetricsBytes is how much a heartbeat may report; what is over it is left
+	// out, and the heartbeat counts.
+	MaxMetricsBytes = 4 << 10
 	// MaxCloseReasonBytes is the longest reason a close frame can carry (RFC 6455).
 	MaxCloseReasonBytes = 123
 )

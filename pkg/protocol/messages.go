@@ -2,6 +2,8 @@ package protocol
 
 import (
 	"encoding/json"
+	"maps"
+	"math"
 	"time"
 )
 
@@ -65,12 +67,25 @@ const (
 	StatusBusy   Status = "busy"
 )
 
-// Heartbeat keeps a connection alive and reports health.
+// Heartbeat keeps a connection alive and reports health. All of it is optional.
 type Heartbeat struct {
 	// Status is empty when the client did not say: then it is unchanged.
 	Status Status `json:"status,omitempty"`
-	// Metrics are free numbers such as memoryUsageBytes or uptimeSeconds.
-	Metrics map[string]float64 `json:"metrics,omitempty"`
+	// Metrics is a JSON object of at most MaxMetricsBytes, such as
+	// {"memoryUsageBytes": 1e6}, carried as it is; nil: nothing to report.
+	Metrics json.RawMessage `json:"metrics,omitempty"`
+	// InProgress are the ids of events that the daemon is still working on: it
+	// is not waited for in vain. At most MaxAckIDs.
+	InProgress []string `json:"inProgress,omitempty"`
+}
+
+// Numbers returns metrics of plain numbers. Those that JSON has no form for, such
+// as NaN, are left out.
+func Numbers(metrics map[string]float64) json.RawMessage {
+	metrics = maps.Clone(metrics)
+	maps.DeleteFunc(metrics, func(_ string, n float64) bool { return math.IsNaN(n) || math.IsInf(n, 0) })
+	text, _ := json.Marshal(metrics) // cannot fail for finite numbers
+	return text
 }
 
 // Subscribe adds to the connection's subscriptions.
@@ -219,7 +234,13 @@ type Fault struct {
 	// Close is the code to close the connection with after the error; 0 keeps
 	// it open. It is not on the wire.
 	Close CloseCode
+	// LeftOut are the optional fields that a message was read without; the rest
+	// of it is carried out. It is not on the wire.
+	LeftOut []string
 }
+
+// Optional lists the fields that Fault.LeftOut may name.
+var Optional = []string{"payload", "status", "metrics", "inProgress"}
 
 // Error describes the fault in one line. It never contains a token.
 func (f *Fault) Error() string { return string(f.Code) + ": " + f.Message }

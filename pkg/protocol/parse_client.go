@@ -23,8 +23,9 @@ type ClientMessage struct {
 // limited. A fault is to be answered with an error message; if it names a close
 // code, the connection is to be closed after it. Message and fault may both be
 // there: of a subscribe or unsubscribe with some bad names, the payload has the
-// good ones and the fault names the bad ones. The message does not share data's
-// memory.
+// good ones and the fault names the bad ones; of a heartbeat, the payload has
+// what can be used and Fault.LeftOut names what cannot. The message does not
+// share data's memory.
 //
 // Everything that the protocol does not call optional must be there, the
 // timestamp too, although nothing depends on it: every client written to the
@@ -84,7 +85,11 @@ type fieldReader struct {
 	fault *Fault
 	// partial: the fault leaves a payload that is to be carried out.
 	partial bool
+	// leftOut are the parts that a heartbeat is read without, and why.
+	leftOut []leftOut
 }
+
+type leftOut struct{ name, detail string }
 
 // fail records what is wrong with a field. It never takes a field's value,
 // which might be a token.
@@ -155,8 +160,11 @@ func (r *fieldReader) payload(t MessageType, envelope fields) ClientPayload {
 	if raw, ok := envelope.get("payload"); ok {
 		var problem string
 		if f, problem = objectOf(raw); problem != "" {
-			r.fail("payload", "expected an object, "+problem)
-			return nil
+			if t != TypeHeartbeat {
+				r.fail("payload", "expected an object, "+problem)
+				return nil
+			}
+			r.leaveOut("payload", "expected an object, "+problem)
 		}
 	}
 	switch t {
@@ -197,40 +205,88 @@ func (r *fieldReader) auth(f fields) ClientPayload {
 	return p
 }
 
+// heartbeat reads what it can use. All parts are optional, and whatever stands
+// in one: the sign of life is what keeps the connection.
 func (r *fieldReader) heartbeat(f fields) ClientPayload {
-	var p Heartbeat
-	if _, ok := f.get("status"); ok {
-		p.Status = Status(r.text(f, payloadPath, "status", 0))
-		if !slices.Contains([]Status{StatusActive, StatusIdle, StatusBusy}, p.Status) {
-			r.fail("payload.status", "expected active, idle or busy")
-		}
-	}
-	raw, ok := f.get("metrics")
-	if !ok {
-		return p
-	}
-	metrics, problem := objectOf(raw)
-	if problem != "" {
-		r.fail("payload.metrics", "expected an object, "+problem)
-		return p
-	}
-	p.Metrics = make(map[string]float64, len(metrics))
-	for name := range metrics {
-		// JavaScript writes null for NaN: such a number is left out.
-		if raw, ok := metrics.get(name); ok {
-			p.Metrics[name] = r.number(raw, "payload.metrics."+name)
-		}
-	}
+	p := Heartbeat{Status: r.status(f), Metrics: r.metrics(f), InProgress: r.inProgress(f)}
+	r.tellLeftOut()
 	return p
 }
 
-func (r *fieldReader) number(raw json.RawMessage, field string) (n float64) {
-	if kind := kindOf(raw); kind != "a number" {
-		r.fail(field, "expected a number, got "+kind)
-	} else if json.Unmarshal(raw, &n) != nil {
-		r.fail(field, "is out of range, expected a number of double precision")
+func (r *fieldReader) leaveOut(name, detail string) {
+	r.leftOut = append(r.leftOut, leftOut{name, detail})
+}
+
+// tellLeftOut makes a fault of what was left out, unless there is a worse one.
+func (r *fieldReader) tellLeftOut() {
+	if len(r.leftOut) == 0 || r.fault != nil {
+		return
 	}
-	return n
+	var names, details []string
+	for _, l := range r.leftOut {
+		names = append(names, l.name)
+		details = append(details, l.name+": "+l.detail)
+	}
+	r.partial = true
+	r.fail(payloadPath+names[0], strings.Join(details, "; "))
+	r.fault.LeftOut = names
+	r.fault.Message = "the heartbeat counts, but this was left out of it: " + strings.Join(names, ", ")
+}
+
+func (r *fieldReader) status(f fields) Status {
+	raw, ok := f.get("status")
+	if !ok {
+		return ""
+	}
+	var s Status
+	if json.Unmarshal(raw, &s) != nil || !slices.Contains([]Status{StatusActive, StatusIdle, StatusBusy}, s) {
+		r.leaveOut("status", "expected active, idle or busy")
+		return ""
+	}
+	return s
+}
+
+func (r *fieldReader) metrics(f fields) json.RawMessage {
+	raw, ok := f.get("metrics")
+	if !ok {
+		return nil
+	}
+	metrics, problem := objectOf(raw)
+	switch {
+	case problem != "":
+		r.leaveOut("metrics", "expected an object, "+problem)
+	case len(raw) > MaxMetricsBytes:
+		r.leaveOut("metrics", fmt.Sprintf("has %d bytes, expected at most %d", len(raw), MaxMetricsBytes))
+	case len(metrics) > 0:
+		return raw
+	}
+	return nil
+}
+
+// inProgress reads the ids that are any, up to MaxAckIDs.
+func (r *fieldReader) inProgress(f fields) (ids []string) {
+	raw, ok := f.get("inProgress")
+	if !ok {
+		return nil
+	}
+	var items []json.RawMessage
+	if json.Unmarshal(raw, &items) != nil {
+		r.leaveOut("inProgress", "expected a list, got "+kindOf(raw))
+		return nil
+	}
+	bad := 0
+	for _, item := range items[:min(len(items), MaxAckIDs)] {
+		var id string
+		if json.Unmarshal(item, &id) != nil || validateID("id", id) != nil {
+			bad++
+			continue
+		}
+		ids = append(ids, id)
+	}
+	if bad += max(0, len(items)-MaxAckIDs); bad > 0 {
+		r.leaveOut("inProgress", fmt.Sprintf("%d of %d items, expected up to %d ids of 1 to %d bytes", bad, len(items), MaxAckIDs, MaxIDBytes))
+	}
+	return ids
 }
 
 func (r *fieldReader) subscribe(f fields) ClientPayload {

@@ -32,7 +32,7 @@ type record struct {
 	Daemon       protocol.DaemonID       `json:"daemonId"`
 	Session      protocol.SessionID      `json:"sessionId"`
 	Status       protocol.Status         `json:"status"`
-	Metrics      map[string]float64      `json:"metrics"`
+	Metrics      json.RawMessage         `json:"metrics"`
 	ReceivedAt   string                  `json:"receivedAt"`
 	Organization string                  `json:"organizationId,omitempty"`
 }
@@ -54,7 +54,7 @@ func newBeat(h heartbeat.Beat, now time.Time) (*beat, error) {
 		h.Status = protocol.StatusActive // it is there, and has not said otherwise
 	}
 	if h.Metrics == nil {
-		h.Metrics = map[string]float64{}
+		h.Metrics = json.RawMessage(`{}`)
 	}
 	received := h.ReceivedAt.UTC().Format(timeFormat)
 	var err error

@@ -29,7 +29,7 @@ var receivedAt = time.Date(2026, 11, 22, 10, 0, 0, 120_000_000, time.UTC)
 func someBeat(orchestrator protocol.OrchestratorID) heartbeat.Beat {
 	return heartbeat.Beat{
 		Orchestrator: orchestrator, Daemon: "daemon", Session: protocol.SessionID("session of " + orchestrator),
-		Status: protocol.StatusBusy, Metrics: map[string]float64{"errors": 3}, ReceivedAt: receivedAt, Organization: "org",
+		Status: protocol.StatusBusy, Metrics: []byte(`{"errors":3}`), ReceivedAt: receivedAt, Organization: "org",
 	}
 }
 
@@ -177,7 +177,7 @@ func TestTheLastHundredMetricsNewestFirst(t *testing.T) {
 	for i := range said {
 		h := someBeat("vp")
 		h.Session = protocol.SessionID(fmt.Sprint(i)) // else only the newest of those that wait is written
-		h.Metrics["n"] = float64(i)
+		h.Metrics = fmt.Appendf(nil, `{"errors":3,"n":%d}`, i)
 		h.ReceivedAt = receivedAt.Add(time.Duration(i) * time.Second)
 		s.say(h)
 	}

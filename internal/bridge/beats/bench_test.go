@@ -19,9 +19,9 @@ func BenchmarkWrite(b *testing.B) {
 	beats := make([]heartbeat.Beat, 10_000)
 	for i := range beats {
 		beats[i] = someBeat(protocol.OrchestratorID(fmt.Sprintf("clx%022d", i)))
-		beats[i].Metrics = map[string]float64{
+		beats[i].Metrics = protocol.Numbers(map[string]float64{
 			"memoryUsageBytes": 123456789, "uptimeSeconds": 3600, "messagesSent": 12, "messagesReceived": 34, "errors": 0,
-		}
+		})
 	}
 	count := 0
 	for b.Loop() {

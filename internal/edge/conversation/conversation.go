@@ -12,6 +12,7 @@
 package conversation
 
 import (
+	"encoding/json"
 	"time"
 
 	"github.com/neolith/daemon-gateway/internal/auth"
@@ -73,7 +74,16 @@ type Beat struct {
 	// Status is the one said last; empty if the daemon has never said.
 	Status protocol.Status
 	// Metrics is nil where this heartbeat has none.
-	Metrics map[string]float64
+	Metrics json.RawMessage
+}
+
+// LeftOut says that a message was read without some of its optional fields.
+type LeftOut struct {
+	Fields []string
+	// Detail says what was wrong with them.
+	Detail string
+	// First: it is the first such message of this connection.
+	First bool
 }
 
 func (Reply) isEffect()       {}
@@ -83,6 +93,7 @@ func (Pause) isEffect()       {}
 func (AuthRefused) isEffect() {}
 func (Acked) isEffect()       {}
 func (Beat) isEffect()        {}
+func (LeftOut) isEffect()     {}
 
 type phase uint8
 
@@ -111,6 +122,7 @@ type Conversation struct {
 	heartbeatBy time.Time       // when the connection is given up without a heartbeat
 	overSince   time.Time       // since when the daemon has been over a limit
 	overLast    time.Time       // the last message over a limit
+	toldLeftOut bool            // that a message was read without some of its fields
 
 	effects []Effect
 }

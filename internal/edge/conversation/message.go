@@ -31,7 +31,8 @@ func (c *Conversation) Message(data []byte, now time.Time) {
 		c.reply(&protocol.Fault{Code: protocol.NotAuthenticated, Message: "the first message must be auth", InReplyTo: m.ID})
 		return
 	}
-	if fault != nil {
+	lenient := fault != nil && len(fault.LeftOut) > 0
+	if fault != nil && !lenient {
 		c.reply(fault)
 		if fault.Close != 0 {
 			c.End(fault.Close, string(fault.Code))
@@ -40,6 +41,19 @@ func (c *Conversation) Message(data []byte, now time.Time) {
 	}
 	if m.Payload != nil {
 		c.carryOut(m, now)
+	}
+	if lenient {
+		c.tellLeftOut(fault)
+	}
+}
+
+// tellLeftOut tells the daemon once for each connection: it says the same again
+// with every heartbeat.
+func (c *Conversation) tellLeftOut(fault *protocol.Fault) {
+	c.emit(LeftOut{Fields: fault.LeftOut, Detail: fault.Detail, First: !c.toldLeftOut})
+	if !c.toldLeftOut {
+		c.toldLeftOut = true
+		c.reply(fault)
 	}
 }
 
@@ -55,9 +69,9 @@ func (c *Conversation) withinLimits(m protocol.ClientMessage, fault *protocol.Fa
 	case fault == nil && m.Type == protocol.TypeAck && c.phase == phaseAuthenticated:
 		c.paceAcks(now)
 		return true
-	case fault == nil && m.Type == protocol.TypeHeartbeat && c.phase == phaseAuthenticated:
+	case m.Type == protocol.TypeHeartbeat && c.phase == phaseAuthenticated:
 		action = string(protocol.TypeHeartbeat)
-		// Not carried out, but a sign of life all the same.
+		// A sign of life, though it may be faulty, or over the limit.
 		c.alive(now)
 		wait, count = c.limits.heartbeat(now)
 	default:

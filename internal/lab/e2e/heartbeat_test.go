@@ -88,7 +88,7 @@ func (w *world) busyDaemon(orchestrator protocol.OrchestratorID, daemon protocol
 		Subscriptions: []protocol.Subscribe{{EventTypes: []protocol.Pattern{protocol.AllEvents}}},
 		Handler:       func(context.Context, protocol.Event) error { return nil },
 		Health: func() protocol.Heartbeat {
-			return protocol.Heartbeat{Status: protocol.StatusBusy, Metrics: map[string]float64{"errors": 3}}
+			return protocol.Heartbeat{Status: protocol.StatusBusy, Metrics: protocol.Numbers(map[string]float64{"errors": 3})}
 		},
 	})
 	require.NoError(w.t, err)
