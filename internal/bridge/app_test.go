@@ -175,7 +175,7 @@ func TestMalformedMessagesBecomeDeadLetters(t *testing.T) {
 	}
 	require.Equal(t, want, got, "each once, though there are two bridges")
 	for reason, n := range want {
-		require.EqualValues(t, n, testutil.ToFloat64(a.metrics.rejected.WithLabelValues(string(reason))), reason)
+		require.EqualValues(t, n, testutil.ToFloat64(a.metrics.rejected.Of(reason)), reason)
 	}
 }
 

@@ -26,8 +26,8 @@ func (s *site) call(orchestrator string) {
 	require.NoError(s.t, nc.Flush())
 }
 
-func (b *bridge) canaries(status string) float64 {
-	return testutil.ToFloat64(b.metrics.canaries.WithLabelValues(status))
+func (b *bridge) canaries(s status) float64 {
+	return testutil.ToFloat64(b.metrics.canaries.Of(s))
 }
 
 // listeners waits until n bridges hear calls, which /readyz does not speak of.
@@ -109,7 +109,7 @@ func TestNeolithCannotPublishCanaries(t *testing.T) {
 	publish(t, client, canary.Channel(cfg.Node()), eventJSON("vp", 2), "hello")
 	publish(t, client, "daemon:events", eventJSON("vp", 3))
 	a.settled(3)
-	require.EqualValues(t, 2, testutil.ToFloat64(a.metrics.rejected.WithLabelValues(string(event.ReasonInvalidField))))
+	require.EqualValues(t, 2, testutil.ToFloat64(a.metrics.rejected.Of(event.ReasonInvalidField)))
 	require.Equal(t, map[string]int{"vp": 1}, counts(s.stored(cfg.Log.Partitions)))
 	letters := s.deadLetters()
 	require.Len(t, letters, 2, "what stands on the canaries' channel is no event")
@@ -206,5 +206,5 @@ func TestStopDoesNotWaitForCanaries(t *testing.T) {
 	in.push(heard{channel: canary.Channel("bridge-1"), body: body})
 	in.close()
 	require.Zero(t, p.run(t.Context(), newFaultyStore()))
-	require.EqualValues(t, 1, testutil.ToFloat64(m.canaries.WithLabelValues(statusError)))
+	require.EqualValues(t, 1, testutil.ToFloat64(m.canaries.Of(statusError)))
 }

@@ -134,7 +134,7 @@ func (d *drainer) move(ctx context.Context, list, element string, daemons *daemo
 	if err != nil {
 		return err
 	}
-	d.metrics.drained.WithLabelValues(string(outcome)).Inc()
+	d.metrics.drained.Of(outcome).Inc()
 	d.mu.Lock()
 	d.owed[list] = element
 	d.mu.Unlock()

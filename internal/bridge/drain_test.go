@@ -46,7 +46,7 @@ func (s *site) awaitEmpty(lists ...string) {
 }
 
 func (m *metrics) drainedAs(o outcome) float64 {
-	return testutil.ToFloat64(m.drained.WithLabelValues(string(o)))
+	return testutil.ToFloat64(m.drained.Of(o))
 }
 
 // eventsOf are events from..to of an orchestrator, as published.

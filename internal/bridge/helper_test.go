@@ -144,7 +144,7 @@ func (b *bridge) settled(n int) {
 	eventually(b.t, func() bool {
 		done := testutil.ToFloat64(b.metrics.published) + testutil.ToFloat64(b.metrics.duplicates) + testutil.ToFloat64(b.metrics.dropped)
 		for _, r := range rejectReasons {
-			done += testutil.ToFloat64(b.metrics.rejected.WithLabelValues(string(r)))
+			done += testutil.ToFloat64(b.metrics.rejected.Of(r))
 		}
 		return int(done) >= n && b.pump.depth() == 0
 	}, fmt.Sprintf("%d messages are settled", n))

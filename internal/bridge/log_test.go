@@ -125,6 +125,6 @@ func TestClusterWithoutAMajorityIsWaitedFor(t *testing.T) {
 		stored = append(stored, e.ID)
 	}
 	require.Equal(t, eventIDs("vp", 0, events), stored)
-	require.Zero(t, testutil.ToFloat64(a.metrics.rejected.WithLabelValues(string(event.ReasonRefused))))
+	require.Zero(t, testutil.ToFloat64(a.metrics.rejected.Of(event.ReasonRefused)))
 	require.Empty(t, messages(t, cluster.JetStream(), eventlog.DeadletterStream, ""))
 }

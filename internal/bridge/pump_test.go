@@ -142,7 +142,7 @@ func TestRefusedEventIsBuried(t *testing.T) {
 			require.Equal(t, event.ReasonRefused, s.letters[0].Reason)
 			require.Equal(t, "event_vp_1", s.letters[0].EventID)
 			require.Equal(t, event.Token("vp"), s.letters[0].Token)
-			require.EqualValues(t, 1, testutil.ToFloat64(m.rejected.WithLabelValues(string(event.ReasonRefused))))
+			require.EqualValues(t, 1, testutil.ToFloat64(m.rejected.Of(event.ReasonRefused)))
 		})
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/neolith/daemon-gateway/internal/eventlog"
+	"github.com/neolith/daemon-gateway/internal/metric"
 	"github.com/neolith/daemon-gateway/pkg/event"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
@@ -235,7 +236,7 @@ func (r *releaser) publish(ctx context.Context, given, orchestrator protocol.Orc
 	}
 	outcome, err := r.filer.fileResolved(ctx, j)
 	if err == nil {
-		r.metrics.released.WithLabelValues(string(outcome)).Inc()
+		r.metrics.released.Of(outcome).Inc()
 	}
 	return err
 }
@@ -271,7 +272,7 @@ func newBacklogState(eventsPerAddressee int64, reg prometheus.Registerer) *backl
 	s := &backlogState{most: uint64(eventsPerAddressee)}
 	s.last.Store(&backlogSum{})
 	gauge := func(name, help string, value func(backlogSum) float64) {
-		reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 { return value(*s.last.Load()) }))
+		metric.GaugeFunc(reg, name, help, nil, func() float64 { return value(*s.last.Load()) })
 	}
 	gauge("gateway_bridge_unresolved_events", "Events that wait in DAEMON_UNRESOLVED for their addressee to be known, of all bridges.",
 		func(b backlogSum) float64 { return b.events })

@@ -85,11 +85,11 @@ func (s *site) awaitUnresolved(want map[string]int) {
 }
 
 func (b *bridge) unresolved(why cause) float64 {
-	return testutil.ToFloat64(b.metrics.unresolved.WithLabelValues(string(why)))
+	return testutil.ToFloat64(b.metrics.unresolved.Of(why))
 }
 
 func (b *bridge) released(o outcome) float64 {
-	return testutil.ToFloat64(b.metrics.released.WithLabelValues(string(o)))
+	return testutil.ToFloat64(b.metrics.released.Of(o))
 }
 
 func TestAnEventForAUserArrivesUnderItsOrchestrator(t *testing.T) {
@@ -287,7 +287,7 @@ func TestDaemonsEventsWaitToo(t *testing.T) {
 	publish(t, client, "daemon:d1:events", eventsOf("a channel", 5, 10)...)
 	s.awaitUnresolved(map[string]int{"vp0": 5, "vp1": 5})
 	s.awaitEmpty("d0")
-	require.EqualValues(t, 5, testutil.ToFloat64(a.metrics.drained.WithLabelValues(string(outcomeWaiting))))
+	require.EqualValues(t, 5, testutil.ToFloat64(a.metrics.drained.Of(outcomeWaiting)))
 	addOrchestrators(t, db, 0, 2)
 	require.Equal(t, eventIDs("a channel", 0, 5), s.awaitStored(cfg, "vp0", 5))
 	require.Equal(t, eventIDs("a channel", 5, 10), s.awaitStored(cfg, "vp1", 5))

@@ -4,6 +4,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/neolith/daemon-gateway/internal/metric"
 )
 
 // status is how a request for cursors ended; a metric label, so a closed set.
@@ -16,8 +18,8 @@ const (
 )
 
 type metrics struct {
-	reads     *prometheus.CounterVec
-	writes    *prometheus.CounterVec
+	reads     metric.Counters[status]
+	writes    metric.Counters[status]
 	conflicts prometheus.Counter
 	malformed prometheus.Counter
 	begin     prometheus.Histogram
@@ -25,41 +27,20 @@ type metrics struct {
 
 // newMetrics registers the package's metrics; dirty is called at each scrape.
 func newMetrics(reg prometheus.Registerer, dirty func() float64) *metrics {
-	m := &metrics{
-		reads: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "gateway_cursor_reads_total",
-			Help: "Bulk reads of cursors; each is for up to 1,000 orchestrators of a partition.",
-		}, []string{"status"}),
-		writes: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "gateway_cursor_writes_total",
-			Help: "Writes of an orchestrator's cursors. conflict: another node was quicker, and the write was repeated onto its state.",
-		}, []string{"status"}),
-		conflicts: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "gateway_cursor_conflicts_total",
-			Help: "Writes of cursors that found another node's write in between.",
-		}),
-		malformed: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "gateway_cursor_malformed_total",
-			Help: "Stored cursors that could not be read; their daemons start from the oldest event.",
-		}),
-		begin: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name:    "gateway_cursor_begin_duration_seconds",
-			Help:    "Time from asking where a connection starts to the decision being stored.",
-			Buckets: prometheus.ExponentialBuckets(0.001, 2, 14),
-		}),
+	metric.GaugeFunc(reg, "gateway_cursor_dirty", "Orchestrators with cursors that are remembered here and not stored yet.", nil, dirty)
+	return &metrics{
+		reads: metric.By(reg, "gateway_cursor_reads_total",
+			"Bulk reads of cursors; each is for up to 1,000 orchestrators of a partition.", "status", statusOK, statusError),
+		writes: metric.By(reg, "gateway_cursor_writes_total",
+			"Writes of an orchestrator's cursors. conflict: another node was quicker, and the write was repeated onto its state.",
+			"status", statusOK, statusConflict, statusError),
+		conflicts: metric.Counter(reg, "gateway_cursor_conflicts_total",
+			"Writes of cursors that found another node's write in between."),
+		malformed: metric.Counter(reg, "gateway_cursor_malformed_total",
+			"Stored cursors that could not be read; their daemons start from the oldest event."),
+		begin: metric.Histogram(reg, "gateway_cursor_begin_duration_seconds",
+			"Time from asking where a connection starts to the decision being stored.", prometheus.ExponentialBuckets(0.001, 2, 14)),
 	}
-	for _, s := range []status{statusOK, statusError} {
-		m.reads.WithLabelValues(string(s))
-	}
-	for _, s := range []status{statusOK, statusConflict, statusError} {
-		m.writes.WithLabelValues(string(s))
-	}
-	reg.MustRegister(m.reads, m.writes, m.conflicts, m.malformed, m.begin,
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Name: "gateway_cursor_dirty",
-			Help: "Orchestrators with cursors that are remembered here and not stored yet.",
-		}, dirty))
-	return m
 }
 
 func (m *metrics) read(err error) {
@@ -67,18 +48,18 @@ func (m *metrics) read(err error) {
 	if err != nil {
 		s = statusError
 	}
-	m.reads.WithLabelValues(string(s)).Inc()
+	m.reads.Of(s).Inc()
 }
 
 func (m *metrics) wrote(err error) {
 	switch {
 	case err == nil:
-		m.writes.WithLabelValues(string(statusOK)).Inc()
+		m.writes.Of(statusOK).Inc()
 	case isConflict(err):
 		m.conflicts.Inc()
-		m.writes.WithLabelValues(string(statusConflict)).Inc()
+		m.writes.Of(statusConflict).Inc()
 	default:
-		m.writes.WithLabelValues(string(statusError)).Inc()
+		m.writes.Of(statusError).Inc()
 	}
 }
 

@@ -99,7 +99,7 @@ func floors(rec Record) map[protocol.DaemonID]uint64 {
 }
 
 func writes(s *Store, st status) float64 {
-	return testutil.ToFloat64(s.metrics.writes.WithLabelValues(string(st)))
+	return testutil.ToFloat64(s.metrics.writes.Of(st))
 }
 
 func TestStoreSavesWithinASecondOrAtOnce(t *testing.T) {
@@ -209,7 +209,7 @@ func TestStoreOutlivesNATS(t *testing.T) {
 	a.Save(orch, epoch0, "d", Entry{Floor: 5})
 	require.Error(t, a.Flush(t.Context(), orch))
 	run(t, a)
-	failedReads := a.metrics.reads.WithLabelValues(string(statusError))
+	failedReads := a.metrics.reads.Of(statusError)
 	require.Eventually(t, func() bool { return testutil.ToFloat64(failedReads) > 1 }, waitTime, tick, "Run goes on trying")
 	require.InDelta(t, 1, writes(a, statusError), 0, "after a failed write the store is read first")
 	a.Save(orch, epoch0, "d", Entry{Floor: 6, Settled: []Range{{9, 9}}})
@@ -268,7 +268,7 @@ func TestManyBeginsAreFewRequests(t *testing.T) {
 		})
 	}
 	wait.Wait()
-	require.InDelta(t, 2, testutil.ToFloat64(s.metrics.reads.WithLabelValues(string(statusOK))), 0)
+	require.InDelta(t, 2, testutil.ToFloat64(s.metrics.reads.Of(statusOK)), 0)
 	require.InDelta(t, 2*gatherMax, writes(s, statusOK), 0)
 }
 

@@ -83,7 +83,7 @@ func (l *Log) DeadLetter(ctx context.Context, d DeadLetter) error {
 	if err != nil {
 		return fmt.Errorf("store a dead letter (%s): %w", d.Reason, err)
 	}
-	l.metrics.deadletters.WithLabelValues(string(d.Reason)).Inc()
+	l.metrics.deadletters.Of(d.Reason).Inc()
 	return nil
 }
 

@@ -40,6 +40,6 @@ func (l *Log) Follow(ctx context.Context, p event.Partition, from uint64, handle
 	if ctx.Err() != nil {
 		return nil
 	}
-	l.metrics.restarts.WithLabelValues(string(cause)).Inc()
+	l.metrics.restarts.Of(cause).Inc()
 	return fmt.Errorf("follow partition %d: %s: %w", p, cause, err)
 }

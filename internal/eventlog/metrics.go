@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/neolith/daemon-gateway/internal/eventlog/jet"
+	"github.com/neolith/daemon-gateway/internal/metric"
 	"github.com/neolith/daemon-gateway/pkg/event"
 )
 
@@ -56,44 +57,26 @@ func statusOf(err error) status {
 type metrics struct {
 	requests    *prometheus.CounterVec
 	duration    *prometheus.HistogramVec
-	deadletters *prometheus.CounterVec
+	deadletters metric.Counters[event.Reason]
 	epochs      prometheus.Counter
 	sentinels   prometheus.Counter
 	following   prometheus.Gauge
-	restarts    *prometheus.CounterVec
+	restarts    metric.Counters[jet.FollowCause]
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
 	m := &metrics{
-		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "gateway_log_requests_total",
-			Help: "Requests to the event log.",
-		}, []string{"operation", "status"}),
-		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name:    "gateway_log_request_duration_seconds",
-			Help:    "Time that requests to the event log took, waiting for a free place among them included.",
-			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 15),
-		}, []string{"operation"}),
-		deadletters: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "gateway_deadletters_total",
-			Help: "Dead letters stored by this node.",
-		}, []string{"reason"}),
-		epochs: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "gateway_log_epoch_changes_total",
-			Help: "Epochs of partitions that rose: a stream was created anew, restored or rolled back.",
-		}),
-		sentinels: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "gateway_log_sentinels_total",
-			Help: "Sentinel messages published.",
-		}),
-		following: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "gateway_log_followers",
-			Help: "Partitions that this node is following.",
-		}),
-		restarts: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "gateway_log_follow_failures_total",
-			Help: "Consumers of a partition that ended and have to be started again.",
-		}, []string{"cause"}),
+		requests: metric.CounterVec(reg, "gateway_log_requests_total", "Requests to the event log.", "operation", "status"),
+		duration: metric.HistogramVec(reg, "gateway_log_request_duration_seconds",
+			"Time that requests to the event log took, waiting for a free place among them included.",
+			prometheus.ExponentialBuckets(0.0005, 2, 15), "operation"),
+		deadletters: metric.By(reg, "gateway_deadletters_total", "Dead letters stored by this node.", "reason", event.Reasons...),
+		epochs: metric.Counter(reg, "gateway_log_epoch_changes_total",
+			"Epochs of partitions that rose: a stream was created anew, restored or rolled back."),
+		sentinels: metric.Counter(reg, "gateway_log_sentinels_total", "Sentinel messages published."),
+		following: metric.Gauge(reg, "gateway_log_followers", "Partitions that this node is following."),
+		restarts: metric.By(reg, "gateway_log_follow_failures_total",
+			"Consumers of a partition that ended and have to be started again.", "cause", jet.FollowCauses...),
 	}
 	for _, op := range operations {
 		m.duration.WithLabelValues(string(op))
@@ -101,13 +84,6 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			m.requests.WithLabelValues(string(op), string(s))
 		}
 	}
-	for _, r := range event.Reasons {
-		m.deadletters.WithLabelValues(string(r))
-	}
-	for _, c := range jet.FollowCauses {
-		m.restarts.WithLabelValues(string(c))
-	}
-	reg.MustRegister(m.requests, m.duration, m.deadletters, m.epochs, m.sentinels, m.following, m.restarts)
 	return m
 }
 

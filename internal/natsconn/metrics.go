@@ -3,6 +3,8 @@ package natsconn
 import (
 	"github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/neolith/daemon-gateway/internal/metric"
 )
 
 type metrics struct {
@@ -10,29 +12,16 @@ type metrics struct {
 	asyncErrors prometheus.Counter
 }
 
-func newMetrics() *metrics {
+func newMetrics(reg prometheus.Registerer) *metrics {
 	return &metrics{
-		reconnects: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "gateway_nats_reconnects_total",
-			Help: "Connections to NATS after the first.",
-		}),
-		asyncErrors: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "gateway_nats_async_errors_total",
-			Help: "Errors that NATS reported outside of any request, such as slow consumers and permission violations.",
-		}),
+		reconnects: metric.Counter(reg, "gateway_nats_reconnects_total", "Connections to NATS after the first."),
+		asyncErrors: metric.Counter(reg, "gateway_nats_async_errors_total",
+			"Errors that NATS reported outside of any request, such as slow consumers and permission violations."),
 	}
 }
 
-// register is a step of its own because the counters are used before there is
-// a connection whose state the gauge could show.
-func (m *metrics) register(reg prometheus.Registerer, c *Conn) {
-	reg.MustRegister(m.reconnects, m.asyncErrors, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "gateway_nats_up",
-		Help: "Whether the connection to NATS is up.",
-	}, func() float64 {
-		if c.NC.Status() == nats.CONNECTED {
-			return 1
-		}
-		return 0
-	}))
+// watchConnection registers what is read off the connection at each scrape.
+func watchConnection(reg prometheus.Registerer, c *Conn) {
+	metric.GaugeFunc(reg, "gateway_nats_up", "Whether the connection to NATS is up.", nil,
+		func() float64 { return metric.Truth(c.NC.Status() == nats.CONNECTED) })
 }

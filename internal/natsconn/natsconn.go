@@ -81,7 +81,7 @@ func Connect(ctx context.Context, cfg Config, name string, logger *slog.Logger, 
 	// The handlers below may be called before Connect has returned.
 	ready := make(chan struct{})
 	defer close(ready)
-	metrics := newMetrics()
+	metrics := newMetrics(reg)
 	nc, err := nats.Connect(strings.Join(urls, ","), append(cfg.options(),
 		nats.Name(name),
 		nats.ConnectHandler(func(nc *nats.Conn) {
@@ -115,7 +115,7 @@ func Connect(ctx context.Context, cfg Config, name string, logger *slog.Logger, 
 		return nil, fmt.Errorf("JetStream context: %w", err)
 	}
 	c.NC, c.JS = nc, js
-	metrics.register(reg, c)
+	watchConnection(reg, c)
 	return c, nil
 }
 

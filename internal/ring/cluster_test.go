@@ -12,7 +12,6 @@ import (
 
 	"github.com/hashicorp/memberlist"
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 
 	"github.com/neolith/daemon-gateway/internal/settings"
@@ -157,10 +156,6 @@ func meet(t *testing.T, all ...*node) {
 			return len(n.Members(TierEdge))+len(n.Members(TierRouter)) == len(all)
 		}, soon, poll, "%s: edges %v, routers %v", n.Self().Name, n.Members(TierEdge), n.Members(TierRouter))
 	}
-}
-
-func (n *node) count(c *prometheus.CounterVec, label string) float64 {
-	return testutil.ToFloat64(c.WithLabelValues(label))
 }
 
 // network cuts nodes off from one another: packets are lost, dials fail.

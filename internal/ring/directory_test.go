@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 
 	"github.com/neolith/daemon-gateway/internal/settings"
@@ -92,10 +93,10 @@ func TestLostMessagesAreRepaired(t *testing.T) {
 	losing.Store(true)
 	a.fill(30)
 	a.Release(protocol.SessionID(uuid(3)))
-	require.Eventually(t, func() bool { return r.count(r.metrics.snapshots, string(snapshotRequested)) > 1 }, soon, poll)
+	require.Eventually(t, func() bool { return testutil.ToFloat64(r.metrics.snapshots.Of(snapshotRequested)) > 1 }, soon, poll)
 	losing.Store(false)
 	agree(t, []*node{a}, r)
-	require.GreaterOrEqual(t, r.count(r.metrics.snapshots, string(snapshotReceived)), 1.0)
+	require.GreaterOrEqual(t, testutil.ToFloat64(r.metrics.snapshots.Of(snapshotReceived)), 1.0)
 }
 
 // Both sides of a partition forget the other, go on, and find together again by

@@ -77,9 +77,9 @@ func TestFollowerHoldsNoMoreThanItMay(t *testing.T) {
 		f.batch(begin, edgeA, batch{From: uint64(10 + i), Changes: []change{{Claim: claimOf("o", uuid(i), 1)}}})
 	}
 	require.Len(t, f.edges[edgeA].early, maxHeld)
-	require.InDelta(t, 5, testutil.ToFloat64(f.metrics.drops.WithLabelValues(string(dropEarly))), 0)
+	require.InDelta(t, 5, testutil.ToFloat64(f.metrics.drops.Of(dropEarly)), 0)
 	f.batch(begin, idOf("stranger"), batch{})
-	require.InDelta(t, 1, testutil.ToFloat64(f.metrics.drops.WithLabelValues(string(dropUnknownEdge))), 0)
+	require.InDelta(t, 1, testutil.ToFloat64(f.metrics.drops.Of(dropUnknownEdge)), 0)
 }
 
 // chunks cuts a snapshot of the edge into n pieces.
@@ -143,7 +143,7 @@ func TestFollowerGivesUpOnASilentEdge(t *testing.T) {
 	require.Zero(t, f.version(edgeA), "the first part was given up")
 	f.chunk(begin.Add(2*answerTimeout), parts[0])
 	require.Equal(t, uint64(2), f.version(edgeA))
-	require.InDelta(t, 1, testutil.ToFloat64(f.metrics.snapshots.WithLabelValues(string(snapshotAbandoned))), 0)
+	require.InDelta(t, 1, testutil.ToFloat64(f.metrics.snapshots.Of(snapshotAbandoned)), 0)
 }
 
 // Few snapshots come in at a time, the longest wanted first.
@@ -180,7 +180,7 @@ func TestFollowerMendsADifferingCopy(t *testing.T) {
 	d, _ := w.snapshot()
 	f.digest(begin, d)
 	f.digest(begin, d)
-	require.InDelta(t, 1, testutil.ToFloat64(f.metrics.snapshots.WithLabelValues(string(snapshotDiffers))), 0)
+	require.InDelta(t, 1, testutil.ToFloat64(f.metrics.snapshots.Of(snapshotDiffers)), 0)
 	require.Len(t, f.due(begin.Add(behindGrace)), 1)
 	f.chunk(begin.Add(behindGrace), chunks(w, 1)[0])
 	require.Equal(t, contents(w.table), contents(f.table))

@@ -77,7 +77,7 @@ func TestInboxIsBounded(t *testing.T) {
 		b.put([]byte("x"))
 	}
 	require.Equal(t, inboxMessages, b.length())
-	require.InDelta(t, 3, testutil.ToFloat64(m.drops.WithLabelValues(string(dropInboxFull))), 0)
+	require.InDelta(t, 3, testutil.ToFloat64(m.drops.Of(dropInboxFull)), 0)
 	b.take()
 	b.put(make([]byte, inboxBytes))
 	b.put([]byte("x"))
@@ -182,7 +182,7 @@ func TestStuckMemberIsDroppedAlone(t *testing.T) {
 		require.NotEmpty(t, <-got)
 	}
 	require.LessOrEqual(t, s.length(), queueFrames)
-	require.Positive(t, testutil.ToFloat64(m.drops.WithLabelValues(string(dropQueueFull))))
+	require.Positive(t, testutil.ToFloat64(m.drops.Of(dropQueueFull)))
 	s.remove("stuck")
 	require.False(t, s.tell(idOf("stuck"), frame))
 	require.False(t, s.wantSnapshot(idOf("stuck")))
@@ -226,7 +226,7 @@ func TestSnapshotIsSentOncePerRequest(t *testing.T) {
 	<-entered
 	require.True(t, s.wantSnapshot(idOf("b")))
 	close(proceed)
-	sent := func() bool { return testutil.ToFloat64(m.snapshots.WithLabelValues(string(snapshotSent))) == 1 }
+	sent := func() bool { return testutil.ToFloat64(m.snapshots.Of(snapshotSent)) == 1 }
 	require.Eventually(t, sent, soon, poll)
 	require.True(t, s.wantSnapshot(idOf("b")))
 	<-entered

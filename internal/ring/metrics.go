@@ -4,7 +4,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"github.com/neolith/daemon-gateway/internal/metric"
 )
 
 // dropReason says why a message, or a part of one, was thrown away. The digests
@@ -33,48 +34,32 @@ const (
 )
 
 type metrics struct {
-	snapshots  *prometheus.CounterVec
-	drops      *prometheus.CounterVec
+	snapshots  metric.Counters[snapshotEvent]
+	drops      metric.Counters[dropReason]
 	sentBytes  prometheus.Counter
 	stateBytes prometheus.Gauge
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
-	factory := promauto.With(reg)
-	m := &metrics{
-		snapshots: factory.NewCounterVec(prometheus.CounterOpts{
-			Name: "gateway_directory_snapshots_total", Help: "Snapshots of an edge's claims, by what happened.",
-		}, []string{"event"}),
-		drops: factory.NewCounterVec(prometheus.CounterOpts{
-			Name: "gateway_directory_dropped_messages_total", Help: "Directory messages thrown away, by reason.",
-		}, []string{"reason"}),
-		sentBytes: factory.NewCounter(prometheus.CounterOpts{
-			Name: "gateway_directory_sent_bytes_total", Help: "Bytes of changes and snapshots sent to members, before encryption.",
-		}),
-		stateBytes: factory.NewGauge(prometheus.GaugeOpts{
-			Name: "gateway_directory_state_bytes", Help: "Size of the digests last exchanged in a push/pull.",
-		}),
+	return &metrics{
+		snapshots: metric.By(reg, "gateway_directory_snapshots_total", "Snapshots of an edge's claims, by what happened.", "event",
+			snapshotRequested, snapshotReceived, snapshotAbandoned, snapshotDiffers, snapshotSent, snapshotFailed),
+		drops: metric.By(reg, "gateway_directory_dropped_messages_total", "Directory messages thrown away, by reason.", "reason",
+			dropInboxFull, dropQueueFull, dropSendFailed, dropMalformed, dropUnknownEdge, dropEarly),
+		sentBytes: metric.Counter(reg, "gateway_directory_sent_bytes_total",
+			"Bytes of changes and snapshots sent to members, before encryption."),
+		stateBytes: metric.Gauge(reg, "gateway_directory_state_bytes", "Size of the digests last exchanged in a push/pull."),
 	}
-	for _, reason := range []dropReason{dropInboxFull, dropQueueFull, dropSendFailed, dropMalformed, dropUnknownEdge, dropEarly} {
-		m.drops.WithLabelValues(string(reason))
-	}
-	for _, event := range []snapshotEvent{
-		snapshotRequested, snapshotReceived, snapshotAbandoned, snapshotDiffers, snapshotSent, snapshotFailed,
-	} {
-		m.snapshots.WithLabelValues(string(event))
-	}
-	return m
 }
 
-func (m *metrics) dropped(reason dropReason) { m.drops.WithLabelValues(string(reason)).Inc() }
+func (m *metrics) dropped(reason dropReason) { m.drops.Of(reason).Inc() }
 
-func (m *metrics) snapshot(event snapshotEvent) { m.snapshots.WithLabelValues(string(event)).Inc() }
+func (m *metrics) snapshot(event snapshotEvent) { m.snapshots.Of(event).Inc() }
 
 // observe registers what is read from the directory at scrape time.
 func observe(d *Directory, reg prometheus.Registerer) {
-	factory := promauto.With(reg)
 	gauge := func(name, help string, labels prometheus.Labels, read func() float64) {
-		factory.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help, ConstLabels: labels}, read)
+		metric.GaugeFunc(reg, name, help, labels, read)
 	}
 	for _, tier := range []Tier{TierEdge, TierRouter} {
 		gauge("gateway_directory_members", "Live members known, this node included.", prometheus.Labels{"tier": string(tier)},

@@ -46,7 +46,7 @@ func (r *run) follow(ctx context.Context) error {
 		if errors.Is(err, errStoodStill) {
 			cause = resetStood
 		}
-		r.metrics.resets.WithLabelValues(string(cause)).Inc()
+		r.metrics.resets.Of(cause).Inc()
 		r.logger.Warn("consumer ended, making it anew", "from", r.fed.Load()+1, "error", err)
 		if time.Since(began) > healthy {
 			delay = firstFollowRetry
@@ -183,7 +183,7 @@ func (r *run) save(ctx context.Context, c eventlog.Checkpoint) bool {
 	if ctx.Err() != nil && err != nil {
 		return false
 	}
-	r.metrics.checkpoints.WithLabelValues(statusOf(err)).Inc()
+	r.metrics.checkpoints.Of(statusOf(err)).Inc()
 	if err != nil {
 		r.logger.Debug("checkpoint not saved, trying again", "error", err)
 	}

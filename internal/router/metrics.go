@@ -2,11 +2,14 @@ package router
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/neolith/daemon-gateway/internal/eventlog"
+	"github.com/neolith/daemon-gateway/internal/metric"
 	"github.com/neolith/daemon-gateway/internal/router/lane"
 	"github.com/neolith/daemon-gateway/pkg/event"
 )
@@ -37,12 +40,12 @@ type metrics struct {
 	refused     *prometheus.GaugeVec
 	events      *prometheus.CounterVec
 	forwarded   prometheus.Counter
-	batches     *prometheus.CounterVec
+	batches     metric.Counters[batchOutcome]
 	hints       prometheus.Counter
-	resets      *prometheus.CounterVec
-	replays     *prometheus.CounterVec
+	resets      metric.Counters[resetCause]
+	replays     metric.Counters[replayCause]
 	epochs      prometheus.Counter
-	checkpoints *prometheus.CounterVec
+	checkpoints metric.Counters[status]
 	routing     prometheus.Histogram
 	receipts    prometheus.Histogram
 }
@@ -54,88 +57,61 @@ const (
 	eventDeadLettered = "dead_lettered"
 )
 
+// status is how something ended.
+type status string
+
 const (
-	statusSuccess = "success"
-	statusError   = "error"
+	statusSuccess status = "success"
+	statusError   status = "error"
 )
 
-var outcomeNames = map[lane.Outcome]string{
+// batchOutcome is what became of a batch.
+type batchOutcome string
+
+var outcomeNames = map[lane.Outcome]batchOutcome{
 	lane.Received:     "received",
 	lane.NoResponders: "no_responders",
 	lane.TimedOut:     "timed_out",
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
+	latency := prometheus.ExponentialBuckets(0.0005, 2, 15)
+	ofPartition := func(name, help string) *prometheus.GaugeVec { return metric.GaugeVec(reg, name, help, "partition") }
 	m := &metrics{
-		partitions: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "gateway_partitions", Help: "Partitions of the log (PARTITIONS).",
-		}),
-		owned: gaugeVec("gateway_partition_owned", "Whether this router serves the partition."),
-		bytes: gaugeVec("gateway_partition_bytes", "Size of the partition in the log; of partitions that this router serves."),
-		limit: gaugeVec("gateway_partition_limit_bytes", "Size at which the partition refuses events; of partitions that this router serves."),
-		lag:   gaugeVec("gateway_partition_lag", "Messages in the partition that this router has not come to."),
-		lagging: gaugeVec("gateway_router_lagging_edges",
+		partitions: metric.Gauge(reg, "gateway_partitions", "Partitions of the log (PARTITIONS)."),
+		owned:      ofPartition("gateway_partition_owned", "Whether this router serves the partition."),
+		bytes:      ofPartition("gateway_partition_bytes", "Size of the partition in the log; of partitions that this router serves."),
+		limit:      ofPartition("gateway_partition_limit_bytes", "Size at which the partition refuses events; of partitions that this router serves."),
+		lag:        ofPartition("gateway_partition_lag", "Messages in the partition that this router has not come to."),
+		lagging: ofPartition("gateway_router_lagging_edges",
 			"Edges that did not answer last; nobody waits for them, and they get hints instead of events."),
-		refused: gaugeVec("gateway_router_refused_waiting",
+		refused: ofPartition("gateway_router_refused_waiting",
 			fmt.Sprintf("Refused events that the dead letters have not taken yet; with %d the partition waits.", lane.MaxRefused)),
-		events: counterVec("ws_events_total", "Events by what happened to them.", "type", "status"),
-		forwarded: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "gateway_events_forwarded_total", Help: "Events sent to edges, once for each edge; repeats not counted.",
-		}),
-		batches: counterVec("gateway_batches_total", "Batches sent to edges, by what became of them.", "outcome"),
-		hints: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "gateway_hints_total", Help: "Hints sent to edges; repeats of a batch not counted.",
-		}),
-		resets:  counterVec("gateway_router_consumer_resets_total", "Consumers of partitions that were made anew.", "cause"),
-		replays: counterVec("gateway_router_replays_total", "Starts of a partition from its oldest retained event.", "cause"),
-		epochs: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "gateway_epoch_raised_total", Help: "Epochs raised by this router because a partition was behind its position.",
-		}),
-		checkpoints: counterVec("gateway_router_checkpoints_total", "Checkpoints written.", "status"),
-		routing: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name:    "gateway_router_latency_seconds",
-			Help:    "Time from an event's being stored in the log to its being sent to an edge; the newest event of each batch.",
-			Buckets: latencyBuckets(),
-		}),
-		receipts: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "gateway_router_receipt_seconds", Help: "Time from sending a batch to its receipt.",
-			Buckets: latencyBuckets(),
-		}),
+		events:    metric.CounterVec(reg, "ws_events_total", "Events by what happened to them.", "type", "status"),
+		forwarded: metric.Counter(reg, "gateway_events_forwarded_total", "Events sent to edges, once for each edge; repeats not counted."),
+		batches: metric.By(reg, "gateway_batches_total", "Batches sent to edges, by what became of them.",
+			"outcome", slices.Collect(maps.Values(outcomeNames))...),
+		hints:  metric.Counter(reg, "gateway_hints_total", "Hints sent to edges; repeats of a batch not counted."),
+		resets: metric.By(reg, "gateway_router_consumer_resets_total", "Consumers of partitions that were made anew.", "cause", resetFailed, resetStood),
+		replays: metric.By(reg, "gateway_router_replays_total", "Starts of a partition from its oldest retained event.",
+			"cause", replayNoCheckpoint, replayEpoch),
+		epochs: metric.Counter(reg, "gateway_epoch_raised_total",
+			"Epochs raised by this router because a partition was behind its position."),
+		checkpoints: metric.By(reg, "gateway_router_checkpoints_total", "Checkpoints written.", "status", statusSuccess, statusError),
+		routing: metric.Histogram(reg, "gateway_router_latency_seconds",
+			"Time from an event's being stored in the log to its being sent to an edge; the newest event of each batch.", latency),
+		receipts: metric.Histogram(reg, "gateway_router_receipt_seconds", "Time from sending a batch to its receipt.", latency),
 	}
-	m.initialize()
-	reg.MustRegister(m.partitions, m.owned, m.bytes, m.limit, m.lag, m.lagging, m.refused, m.events, m.forwarded, m.batches, m.hints, m.resets,
-		m.replays, m.epochs, m.checkpoints, m.routing, m.receipts)
+	for _, what := range []string{eventRouted, eventQueued, eventDeadLettered} {
+		m.count(what, statusSuccess, 0)
+	}
+	m.count(eventDeadLettered, statusError, 0)
 	return m
 }
 
-// initialize creates the zero series of every closed set.
-func (m *metrics) initialize() {
-	for _, what := range []string{eventRouted, eventQueued, eventDeadLettered} {
-		m.events.WithLabelValues(what, statusSuccess)
-	}
-	m.events.WithLabelValues(eventDeadLettered, statusError)
-	for _, name := range outcomeNames {
-		m.batches.WithLabelValues(name)
-	}
-	for _, cause := range []resetCause{resetFailed, resetStood} {
-		m.resets.WithLabelValues(string(cause))
-	}
-	for _, cause := range []replayCause{replayNoCheckpoint, replayEpoch} {
-		m.replays.WithLabelValues(string(cause))
-	}
-	for _, status := range []string{statusSuccess, statusError} {
-		m.checkpoints.WithLabelValues(status)
-	}
-}
-
-func latencyBuckets() []float64 { return prometheus.ExponentialBuckets(0.0005, 2, 15) }
-
-func gaugeVec(name, help string) *prometheus.GaugeVec {
-	return prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: name, Help: help}, []string{"partition"})
-}
-
-func counterVec(name, help string, labels ...string) *prometheus.CounterVec {
-	return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+// count adds to the events to which something happened.
+func (m *metrics) count(what string, s status, n int) {
+	m.events.WithLabelValues(what, string(s)).Add(float64(n))
 }
 
 // fill says how full the partition is.
@@ -150,18 +126,18 @@ func label(p event.Partition) string { return strconv.Itoa(int(p)) }
 func (m *metrics) disposed(d lane.Disposition) {
 	switch d {
 	case lane.Routed:
-		m.events.WithLabelValues(eventRouted, statusSuccess).Inc()
+		m.count(eventRouted, statusSuccess, 1)
 	case lane.Queued:
-		m.events.WithLabelValues(eventQueued, statusSuccess).Inc()
+		m.count(eventQueued, statusSuccess, 1)
 	case lane.Skipped, lane.Refused: // no event, or counted when it is stored
 	}
 }
 
 func (m *metrics) deadLettered(err error) {
-	m.events.WithLabelValues(eventDeadLettered, statusOf(err)).Inc()
+	m.count(eventDeadLettered, statusOf(err), 1)
 }
 
-func statusOf(err error) string {
+func statusOf(err error) status {
 	if err != nil {
 		return statusError
 	}

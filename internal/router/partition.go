@@ -112,7 +112,7 @@ func (p *partition) oldest(found bool, state eventlog.State) uint64 {
 		cause, level = replayEpoch, slog.LevelWarn
 	}
 	if found || state.Last > 1 { // 1 is the first sentinel
-		p.metrics.replays.WithLabelValues(string(cause)).Inc()
+		p.metrics.replays.Of(cause).Inc()
 		p.logger.Log(context.Background(), level, "starting from the partition's oldest event", "partition", int(p.id), "cause", string(cause))
 	}
 	return max(state.First, 1) - 1

@@ -160,7 +160,7 @@ func TestConsumerThatStandsStillIsMadeAnew(t *testing.T) {
 		return r != nil && r.position.Load() >= last
 	}, "all events")
 	// So soon after the first one, the next consumer may be taken for standing too.
-	require.Positive(t, testutil.ToFloat64(routing.metrics.resets.WithLabelValues(string(resetStood))))
+	require.Positive(t, testutil.ToFloat64(routing.metrics.resets.Of(resetStood)))
 	p.leave()
 	<-p.done
 	checkpoint, found, err := c.log.LoadCheckpoint(t.Context(), p.id)

@@ -172,5 +172,5 @@ func rollback(t *testing.T, setBack setBack, grown int, running bool) {
 			require.True(t, e.knows(news{epoch, "alpha", q}), "event %d", q)
 		}
 	}
-	require.EqualValues(t, 1, testutil.ToFloat64(r.metrics.replays.WithLabelValues(string(replayEpoch))), "what is repeated is counted")
+	require.EqualValues(t, 1, testutil.ToFloat64(r.metrics.replays.Of(replayEpoch)), "what is repeated is counted")
 }

@@ -147,7 +147,7 @@ func TestLateClaimIsHinted(t *testing.T) {
 	c.owning(r, partitions)
 	sequence := c.publish("alpha")
 	c.eventually(func() bool {
-		return testutil.ToFloat64(r.metrics.events.WithLabelValues(eventQueued, statusSuccess)) == 1
+		return testutil.ToFloat64(r.metrics.events.WithLabelValues(eventQueued, string(statusSuccess))) == 1
 	}, "the event waits")
 	e.claim("alpha")
 	c.eventually(func() bool { return e.hinted("alpha") == sequence }, "hinted")
@@ -168,7 +168,7 @@ func TestRouterContinuesFromTheCheckpointOrElseFromTheOldest(t *testing.T) {
 	c.eventually(func() bool {
 		return e.has("alpha", sequences[9]) && e.count() == 10 || e.hinted("alpha") == sequences[9]
 	}, "the oldest retained events")
-	require.EqualValues(t, 1, testutil.ToFloat64(first.metrics.replays.WithLabelValues(string(replayNoCheckpoint))))
+	require.EqualValues(t, 1, testutil.ToFloat64(first.metrics.replays.Of(replayNoCheckpoint)))
 	first.stop()
 	<-first.ended
 	before := e.count()
@@ -176,7 +176,7 @@ func TestRouterContinuesFromTheCheckpointOrElseFromTheOldest(t *testing.T) {
 	missed := c.publish("alpha")
 	second := c.router("second")
 	c.toldOf(e, "alpha", missed)
-	require.Zero(t, testutil.ToFloat64(second.metrics.replays.WithLabelValues(string(replayNoCheckpoint))))
+	require.Zero(t, testutil.ToFloat64(second.metrics.replays.Of(replayNoCheckpoint)))
 	require.LessOrEqual(t, e.count(), before+1, "nothing twice")
 }
 
@@ -202,7 +202,7 @@ func TestRecreatedStreamIsFollowedFromItsStart(t *testing.T) {
 		defer e.mu.Unlock()
 		return len(e.epochs) == 2
 	}, "an event of the new epoch")
-	require.EqualValues(t, 1, testutil.ToFloat64(r.metrics.replays.WithLabelValues(string(replayEpoch))))
+	require.EqualValues(t, 1, testutil.ToFloat64(r.metrics.replays.Of(replayEpoch)))
 }
 
 // nextEpoch waits for a run of another epoch than the old one.
@@ -261,7 +261,7 @@ func TestRefusedEventsGoToTheDeadLettersAndThePartitionGoesOn(t *testing.T) {
 		return err == nil && info.State.Msgs >= uint64(len(bodies))-1 // those without an id may count as one
 	}, "dead letters")
 	c.checkpointed("alpha", sequence) // once they are stored
-	require.EqualValues(t, len(bodies), testutil.ToFloat64(r.metrics.events.WithLabelValues(eventDeadLettered, statusSuccess)))
+	require.EqualValues(t, len(bodies), testutil.ToFloat64(r.metrics.events.WithLabelValues(eventDeadLettered, string(statusSuccess))))
 }
 
 // What is refused waits for the dead letters, up to a bound, and is neither

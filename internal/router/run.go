@@ -295,7 +295,7 @@ func (r *run) subject(edge string) string {
 func (r *run) receipt(id lane.BatchID, outcome lane.Outcome) {
 	if sent, ok := r.sent[id]; ok {
 		delete(r.sent, id)
-		r.metrics.batches.WithLabelValues(outcomeNames[outcome]).Inc()
+		r.metrics.batches.Of(outcomeNames[outcome]).Inc()
 		if outcome == lane.Received {
 			r.metrics.receipts.Observe(time.Since(sent).Seconds())
 		}

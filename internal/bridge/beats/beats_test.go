@@ -113,7 +113,7 @@ func (s *site) say(beats ...heartbeat.Beat) {
 }
 
 func (b *bridge) outcome(o outcome) int {
-	return int(testutil.ToFloat64(b.metrics.beats.WithLabelValues(string(o))))
+	return int(testutil.ToFloat64(b.metrics.beats.Of(o)))
 }
 
 func (b *bridge) await(o outcome, n int) {

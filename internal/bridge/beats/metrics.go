@@ -2,7 +2,8 @@ package beats
 
 import (
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"github.com/neolith/daemon-gateway/internal/metric"
 )
 
 // outcome is what became of a heartbeat: a closed set of labels.
@@ -20,27 +21,18 @@ const (
 var outcomes = []outcome{written, superseded, stale, overflow, refused, malformed}
 
 type metrics struct {
-	beats  *prometheus.CounterVec
+	beats  metric.Counters[outcome]
 	errors prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer, waiting func() int) *metrics {
-	f := promauto.With(reg)
-	m := &metrics{
-		beats: f.NewCounterVec(prometheus.CounterOpts{
-			Name: "gateway_bridge_heartbeats_total", Help: "Heartbeats of daemons that came to this bridge, by what became of them.",
-		}, []string{"outcome"}),
-		errors: f.NewCounter(prometheus.CounterOpts{
-			Name: "gateway_bridge_heartbeat_errors_total", Help: "Pipelines of heartbeats that Redis did not carry out.",
-		}),
+	metric.GaugeFunc(reg, "gateway_bridge_heartbeats_waiting", "Heartbeats that wait to be written to Redis.", nil,
+		func() float64 { return float64(waiting()) })
+	return &metrics{
+		beats: metric.By(reg, "gateway_bridge_heartbeats_total", "Heartbeats of daemons that came to this bridge, by what became of them.",
+			"outcome", outcomes...),
+		errors: metric.Counter(reg, "gateway_bridge_heartbeat_errors_total", "Pipelines of heartbeats that Redis did not carry out."),
 	}
-	f.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "gateway_bridge_heartbeats_waiting", Help: "Heartbeats that wait to be written to Redis.",
-	}, func() float64 { return float64(waiting()) })
-	for _, o := range outcomes {
-		m.beats.WithLabelValues(string(o))
-	}
-	return m
 }
 
-func (m *metrics) count(o outcome, n int) { m.beats.WithLabelValues(string(o)).Add(float64(n)) }
+func (m *metrics) count(o outcome, n int) { m.beats.Of(o).Add(float64(n)) }

@@ -183,7 +183,7 @@ func (in *Intake) answer(w http.ResponseWriter, name string, events []submitted)
 	var again int
 	for i, s := range events {
 		results[i] = s.result
-		in.metrics.events.WithLabelValues(string(s.result.Status)).Inc()
+		in.metrics.events.Of(s.result.Status).Inc()
 		if s.result.Status == failed {
 			again++
 		}

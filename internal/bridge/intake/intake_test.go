@@ -248,7 +248,7 @@ func TestWhatIsWrongWithOneEventIsSaidAndHarmsNoOther(t *testing.T) {
 		faults = append(faults, r.ID+" "+r.Error.Code+" "+r.Error.Field)
 	}
 	require.Equal(t, []string{" not_json ", "no-type missing_field type", "canary invalid_field orchestratorId", " too_large "}, faults)
-	require.EqualValues(t, 4, testutil.ToFloat64(in.metrics.events.WithLabelValues(string(invalid))))
+	require.EqualValues(t, 4, testutil.ToFloat64(in.metrics.events.Of(invalid)))
 }
 
 func TestRequestsThatAreNoneAreRefusedWhole(t *testing.T) {

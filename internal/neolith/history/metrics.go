@@ -2,7 +2,8 @@ package history
 
 import (
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"github.com/neolith/daemon-gateway/internal/metric"
 )
 
 type metrics struct {
@@ -14,20 +15,13 @@ type metrics struct {
 }
 
 func newMetrics(reg prometheus.Registerer, waiting func() int) *metrics {
-	f := promauto.With(reg)
-	one := func(name, help string) prometheus.Counter {
-		return f.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
-	}
-	f.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "gateway_history_waiting", Help: "Sessions that wait to be written to the history.",
-	}, func() float64 { return float64(waiting()) })
+	metric.GaugeFunc(reg, "gateway_history_waiting", "Sessions that wait to be written to the history.", nil,
+		func() float64 { return float64(waiting()) })
 	return &metrics{
-		written: one("gateway_history_written_total", "States of sessions written to the history."),
-		dropped: one("gateway_history_dropped_total", "States of sessions forgotten because PostgreSQL was away for too long."),
-		deleted: one("gateway_history_deleted_total", "Sessions that this node has deleted because they were over the retention."),
-		errors:  one("gateway_history_errors_total", "Transactions of the history that PostgreSQL did not carry out."),
-		seconds: f.NewHistogram(prometheus.HistogramOpts{
-			Name: "gateway_history_write_seconds", Help: "Time for one batch.", Buckets: prometheus.ExponentialBuckets(0.001, 2, 14),
-		}),
+		written: metric.Counter(reg, "gateway_history_written_total", "States of sessions written to the history."),
+		dropped: metric.Counter(reg, "gateway_history_dropped_total", "States of sessions forgotten because PostgreSQL was away for too long."),
+		deleted: metric.Counter(reg, "gateway_history_deleted_total", "Sessions that this node has deleted because they were over the retention."),
+		errors:  metric.Counter(reg, "gateway_history_errors_total", "Transactions of the history that PostgreSQL did not carry out."),
+		seconds: metric.Histogram(reg, "gateway_history_write_seconds", "Time for one batch.", prometheus.ExponentialBuckets(0.001, 2, 14)),
 	}
 }

@@ -2,11 +2,12 @@ package presence
 
 import (
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"github.com/neolith/daemon-gateway/internal/metric"
 )
 
 type metrics struct {
-	written *prometheus.CounterVec
+	written metric.Counters[Status]
 	changed prometheus.Counter
 	errors  prometheus.Counter
 	lost    prometheus.Counter
@@ -16,32 +17,15 @@ type metrics struct {
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
-	f := promauto.With(reg)
-	m := &metrics{
-		written: f.NewCounterVec(prometheus.CounterOpts{
-			Name: "gateway_presence_written_total", Help: "Statuses of orchestrators handed to PostgreSQL.",
-		}, []string{"status"}),
-		changed: f.NewCounter(prometheus.CounterOpts{
-			Name: "gateway_presence_changed_total", Help: "Rows of vps that had another status before.",
-		}),
-		errors: f.NewCounter(prometheus.CounterOpts{
-			Name: "gateway_presence_errors_total", Help: "Loads and batches of presence that PostgreSQL did not carry out.",
-		}),
-		lost: f.NewCounter(prometheus.CounterOpts{
-			Name: "gateway_presence_writers_replaced_total", Help: "Times that another router turned out to be the writer of a partition meanwhile.",
-		}),
-		waiting: f.NewGauge(prometheus.GaugeOpts{
-			Name: "gateway_presence_waiting", Help: "Statuses that wait to be written.",
-		}),
-		owned: f.NewGauge(prometheus.GaugeOpts{
-			Name: "gateway_presence_partitions", Help: "Partitions whose presence this router writes.",
-		}),
-		seconds: f.NewHistogram(prometheus.HistogramOpts{
-			Name: "gateway_presence_write_seconds", Help: "Time for one batch.", Buckets: prometheus.ExponentialBuckets(0.001, 2, 14),
-		}),
+	return &metrics{
+		written: metric.By(reg, "gateway_presence_written_total", "Statuses of orchestrators handed to PostgreSQL.",
+			"status", Online, Away, Busy, Offline),
+		changed: metric.Counter(reg, "gateway_presence_changed_total", "Rows of vps that had another status before."),
+		errors:  metric.Counter(reg, "gateway_presence_errors_total", "Loads and batches of presence that PostgreSQL did not carry out."),
+		lost: metric.Counter(reg, "gateway_presence_writers_replaced_total",
+			"Times that another router turned out to be the writer of a partition meanwhile."),
+		waiting: metric.Gauge(reg, "gateway_presence_waiting", "Statuses that wait to be written."),
+		owned:   metric.Gauge(reg, "gateway_presence_partitions", "Partitions whose presence this router writes."),
+		seconds: metric.Histogram(reg, "gateway_presence_write_seconds", "Time for one batch.", prometheus.ExponentialBuckets(0.001, 2, 14)),
 	}
-	for _, s := range []Status{Online, Away, Busy, Offline} {
-		m.written.WithLabelValues(string(s))
-	}
-	return m
 }

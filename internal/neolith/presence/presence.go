@@ -301,7 +301,7 @@ func (w *Writer) wrote(batch []Change, lost []event.Partition) {
 	}
 	for _, c := range batch {
 		if w.tracker.written(c) {
-			w.metrics.written.WithLabelValues(string(c.Status)).Inc()
+			w.metrics.written.Of(c.Status).Inc()
 		}
 	}
 }
