@@ -76,7 +76,7 @@ func (a *admission) admit(c *connection, e *conversation.Admit) {
 		// Half-open sockets must not lock an orchestrator out.
 		a.probeOthers(c)
 		if !a.claim(c) {
-			a.metrics.authFailures.WithLabelValues(maxConnections).Inc()
+			a.metrics.authFailures.Of(maxConnections).Inc()
 			c.refused(protocol.AuthMaxConnections, "the orchestrator has as many connections as it may have")
 			return
 		}
@@ -115,7 +115,7 @@ func (a *admission) turnAway(c *connection, err error) {
 	if !errors.As(err, &refusal) {
 		refusal = &auth.Error{Reason: auth.ReasonIdentityUnverified}
 	}
-	a.metrics.authFailures.WithLabelValues(string(refusal.Reason)).Inc()
+	a.metrics.authFailures.Of(refusal.Reason).Inc()
 	if refusal.Reason == auth.ReasonIdentityUnverified {
 		c.diverted("identity unavailable", unavailableDelay+rand.N(unavailableDelay), protocol.CloseGoingAway)
 		return
@@ -163,7 +163,7 @@ func (a *admission) fighting(c *connection) bool {
 	if !older.Alive {
 		return false
 	}
-	a.metrics.terminations.WithLabelValues(string(terminatedFight)).Inc()
+	a.metrics.terminations.Of(terminatedFight).Inc()
 	a.logger.Error("one daemon id is used from two places, the newcomer is sent away",
 		"orchestrator", c.token, "daemon", c.daemon, "newcomer", c.addr, "holder", older.Address, "edge", same.Edge)
 	c.diverted("this daemon id is in use elsewhere", fightDelay, protocol.CloseSessionTerminated)
@@ -232,7 +232,7 @@ func (a *admission) end(h ring.Holding, why terminated, reason string) {
 	if c == nil {
 		return
 	}
-	a.metrics.terminations.WithLabelValues(string(why)).Inc()
+	a.metrics.terminations.Of(why).Inc()
 	a.logger.Info("connection ended for another's sake", "orchestrator", h.Orchestrator, "daemon", h.Daemon,
 		"session", h.Session, "address", c.addr, "reason", string(why))
 	c.end(protocol.CloseSessionTerminated, reason)

@@ -181,7 +181,7 @@ func (d *door) explain(w http.ResponseWriter) {
 const retryAfter = 2
 
 func (d *door) refuse(w http.ResponseWriter, why refusedConnect, status int, message string, wait int) {
-	d.metrics.refused.WithLabelValues(string(why)).Inc()
+	d.metrics.refused.Of(why).Inc()
 	if wait > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(wait+rand.IntN(wait+1)))
 	}

@@ -41,7 +41,7 @@ func (c *connection) answerLocked(e conversation.Effect, now time.Time) {
 	case conversation.Pause:
 		c.pause = max(c.pause, e.For)
 	case conversation.AuthRefused:
-		m.authFailures.WithLabelValues(string(e.Reason)).Inc()
+		m.authFailures.Of(e.Reason).Inc()
 	case conversation.Acked:
 		m.event(outcomeAcked, "acked", e.Events)
 		c.record.acked(e.Events)
@@ -59,7 +59,7 @@ func (c *connection) answerLocked(e conversation.Effect, now time.Time) {
 // conversation. c.mu is held.
 func (c *connection) leftOutLocked(e conversation.LeftOut) {
 	for _, field := range e.Fields {
-		c.svc.metrics.leftOut.WithLabelValues(field).Inc()
+		c.svc.metrics.leftOut.Of(field).Inc()
 	}
 	if e.First {
 		c.svc.logger.Debug("a heartbeat was read without some of its fields",
@@ -81,7 +81,7 @@ func (c *connection) deliverLocked(effects []session.Effect, now time.Time) (wit
 		case session.AskLast:
 			log.askLast(c, e.Run)
 		case session.Read:
-			c.svc.metrics.catchUps.WithLabelValues(string(e.Cause)).Inc()
+			c.svc.metrics.catchUps.Of(e.Cause).Inc()
 			log.read(c, e)
 		case session.Subscribed:
 			c.attachedLocked(e, now)
@@ -98,7 +98,7 @@ func (c *connection) deliverLocked(effects []session.Effect, now time.Time) (wit
 		case session.RefreshEpoch:
 			log.refreshEpoch(c.partition)
 		case session.Filtered:
-			c.svc.metrics.filtered.WithLabelValues(string(e.Why)).Inc()
+			c.svc.metrics.filtered.Of(e.Why).Inc()
 			c.svc.metrics.wsEvents.WithLabelValues("filtered", "success").Inc()
 		case session.WindowFull:
 			c.svc.metrics.windowsFull.Inc()

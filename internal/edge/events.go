@@ -162,7 +162,7 @@ func (e *events) refuse(err error) *failure {
 	if !errors.As(err, &refusal) {
 		return &failure{http.StatusInternalServerError, codeInternal, "the access token cannot be checked at the moment", tryAgain}
 	}
-	e.metrics.authFailures.WithLabelValues(string(refusal.Reason)).Inc()
+	e.metrics.authFailures.Of(refusal.Reason).Inc()
 	if refusal.Reason == auth.ReasonIdentityUnverified {
 		return &failure{http.StatusServiceUnavailable, codeInternal, refusal.Error(), unavailableDelay}
 	}

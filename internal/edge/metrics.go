@@ -4,10 +4,10 @@ import (
 	"strconv"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"github.com/neolith/daemon-gateway/internal/auth"
 	"github.com/neolith/daemon-gateway/internal/edge/session"
+	"github.com/neolith/daemon-gateway/internal/metric"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
 
@@ -53,31 +53,39 @@ const (
 
 // maxConnections is a reason for a refused authentication beside those of
 // package auth.
-const maxConnections = "max_connections"
+const maxConnections auth.Reason = "max_connections"
 
 // otherCode stands for close codes that are not of the protocol.
 const otherCode = "other"
 
+// batchResult is what a batch of a router's turned out to be.
+type batchResult string
+
+const (
+	batchOK        batchResult = "ok"
+	batchMalformed batchResult = "malformed"
+)
+
 // metrics are an edge's own. Those named ws_* are what Neolith's dashboards read.
 type metrics struct {
-	factory promauto.Factory // for what is registered once its subject is there
+	registry prometheus.Registerer // for what is registered once its subject is there
 
 	connections     *prometheus.GaugeVec
-	refused         *prometheus.CounterVec
+	refused         metric.Counters[refusedConnect]
 	attaches        prometheus.Counter
 	attachSeconds   prometheus.Histogram
 	closes          *prometheus.CounterVec
-	authFailures    *prometheus.CounterVec
-	terminations    *prometheus.CounterVec
-	events          *prometheus.CounterVec
-	filtered        *prometheus.CounterVec
+	authFailures    metric.Counters[auth.Reason]
+	terminations    metric.Counters[terminated]
+	events          metric.Counters[eventOutcome]
+	filtered        metric.Counters[session.FilterReason]
 	deliverySeconds prometheus.Histogram
-	catchUps        *prometheus.CounterVec
+	catchUps        metric.Counters[session.Cause]
 	windowsFull     prometheus.Counter
-	batches         *prometheus.CounterVec
+	batches         metric.Counters[batchResult]
 	forwarded       prometheus.Counter
 	hints           prometheus.Counter
-	leftOut         *prometheus.CounterVec
+	leftOut         metric.Counters[string]
 	rateLimited     prometheus.Counter
 	shed            prometheus.Counter
 	evictions       prometheus.Counter
@@ -91,107 +99,58 @@ type metrics struct {
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
-	f := promauto.With(reg)
-	vec := func(name, help string, labels ...string) *prometheus.CounterVec {
-		return f.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
-	}
-	one := func(name, help string) prometheus.Counter {
-		return f.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
-	}
 	m := &metrics{
-		factory: f,
-		connections: f.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "gateway_connections", Help: "Connections by how far they have come.",
-		}, []string{"state"}),
-		refused:  vec("gateway_edge_connects_refused_total", "Upgrades refused, by reason.", "reason"),
-		attaches: one("gateway_edge_attaches_total", "Connections whose first subscribe has taken effect."),
-		attachSeconds: f.NewHistogram(prometheus.HistogramOpts{
-			Name: "gateway_edge_attach_seconds", Help: "From a connection's first subscribe, settled, to its subscribed message.",
-			Buckets: []float64{0.05, 0.075, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30},
-		}),
-		closes:       vec("gateway_edge_closes_total", "Connections ended, by close code.", "code"),
-		authFailures: vec("gateway_edge_auth_failures_total", "Refused authentications, by reason.", "reason"),
-		terminations: vec("gateway_edge_terminations_total", "Connections ended for another's sake, by reason.", "reason"),
-		events:       vec("gateway_edge_events_total", "What happened to events on connections.", "outcome"),
-		filtered:     vec("gateway_edge_events_filtered_total", "Events settled without being sent, by reason.", "reason"),
-		deliverySeconds: f.NewHistogram(prometheus.HistogramOpts{
-			Name: "gateway_edge_delivery_seconds", Help: "From the event's time in the log to the write on the socket, of first sends of events published while the daemon was connected.",
-			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 60},
-		}),
-		catchUps:    vec("gateway_edge_catchups_total", "Reads of the log by connections, by cause.", "cause"),
-		windowsFull: one("gateway_edge_windows_full_total", "How often a connection had as many unacknowledged events as it may."),
-		batches:     vec("gateway_edge_batches_total", "Batches received from routers.", "result"),
-		forwarded:   one("gateway_edge_forwarded_events_total", "Events received from routers."),
-		hints:       one("gateway_edge_hints_total", "Hints received from routers."),
-		rateLimited: one("gateway_edge_rate_limited_total", "Messages of daemons not carried out because they were over a limit."),
+		registry:    reg,
+		connections: metric.GaugeVec(reg, "gateway_connections", "Connections by how far they have come.", "state"),
+		refused: metric.By(reg, "gateway_edge_connects_refused_total", "Upgrades refused, by reason.",
+			"reason", refusedNotReady, refusedAddress, refusedRate, refusedFull),
+		attaches: metric.Counter(reg, "gateway_edge_attaches_total", "Connections whose first subscribe has taken effect."),
+		attachSeconds: metric.Histogram(reg, "gateway_edge_attach_seconds", "From a connection's first subscribe, settled, to its subscribed message.",
+			[]float64{0.05, 0.075, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30}),
+		closes: metric.CounterVec(reg, "gateway_edge_closes_total", "Connections ended, by close code.", "code"),
+		authFailures: metric.By(reg, "gateway_edge_auth_failures_total", "Refused authentications, by reason.",
+			"reason", append(auth.Reasons(), maxConnections)...),
+		terminations: metric.By(reg, "gateway_edge_terminations_total", "Connections ended for another's sake, by reason.",
+			"reason", terminatedTakeover, terminatedLimit, terminatedSilent, terminatedFight),
+		events: metric.By(reg, "gateway_edge_events_total", "What happened to events on connections.",
+			"outcome", outcomeSent, outcomeRedelivered, outcomeAcked, outcomeDeadLettered, outcomeWithheld),
+		filtered: metric.By(reg, "gateway_edge_events_filtered_total", "Events settled without being sent, by reason.",
+			"reason", session.FilterReasons...),
+		deliverySeconds: metric.Histogram(reg, "gateway_edge_delivery_seconds",
+			"From the event's time in the log to the write on the socket, of first sends of events published while the daemon was connected.",
+			[]float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 60}),
+		catchUps:    metric.By(reg, "gateway_edge_catchups_total", "Reads of the log by connections, by cause.", "cause", session.Causes...),
+		windowsFull: metric.Counter(reg, "gateway_edge_windows_full_total", "How often a connection had as many unacknowledged events as it may."),
+		batches:     metric.By(reg, "gateway_edge_batches_total", "Batches received from routers.", "result", batchOK, batchMalformed),
+		forwarded:   metric.Counter(reg, "gateway_edge_forwarded_events_total", "Events received from routers."),
+		hints:       metric.Counter(reg, "gateway_edge_hints_total", "Hints received from routers."),
+		leftOut: metric.By(reg, "gateway_edge_heartbeat_fields_left_out_total",
+			"Optional fields of heartbeats that could not be used; the heartbeats counted.", "field", protocol.Optional...),
+		rateLimited: metric.Counter(reg, "gateway_edge_rate_limited_total", "Messages of daemons not carried out because they were over a limit."),
+		shed:        metric.Counter(reg, "gateway_edge_shed_total", "Connections sent away because this edge held more than its share."),
+		evictions: metric.Counter(reg, "gateway_edge_evictions_suspected_total",
+			"Reads that found as many events of an orchestrator as the log keeps of one: older ones may have left it undelivered."),
+		requests: metric.CounterVec(reg, "gateway_edge_http_requests_total", "Requests for events by HTTP, by method and status.", "method", "status"),
+		canarySeconds: metric.Histogram(reg, "gateway_canary_latency_seconds",
+			"From this edge's call for a canary to its arrival here: NATS, a bridge, Redis, the log and a router lie between.",
+			[]float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 60}),
+		canaryReceived: metric.Gauge(reg, "gateway_canary_last_received_timestamp_seconds",
+			"When the last canary arrived, in Unix time; if none has, when this edge started."),
+		wsConnections: metric.GaugeVec(reg, "ws_connections_total", "Connections by state.", "state"),
+		wsEvents:      metric.CounterVec(reg, "ws_events_total", "Events by what happened to them.", "type", "status"),
+		wsLatency: metric.Histogram(reg, "ws_event_latency_seconds", "From the event's time in the log to the write on the socket.",
+			[]float64{0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1}),
 	}
-	m.leftOut = vec("gateway_edge_heartbeat_fields_left_out_total",
-		"Optional fields of heartbeats that could not be used; the heartbeats counted.", "field")
-	m.shed = one("gateway_edge_shed_total", "Connections sent away because this edge held more than its share.")
-	m.evictions = one("gateway_edge_evictions_suspected_total",
-		"Reads that found as many events of an orchestrator as the log keeps of one: older ones may have left it undelivered.")
-	m.requests = vec("gateway_edge_http_requests_total", "Requests for events by HTTP, by method and status.", "method", "status")
-	m.canary(f)
-	m.legacy(f, vec)
+	m.canaryReceived.SetToCurrentTime()
 	m.zero()
 	return m
 }
 
-func (m *metrics) canary(f promauto.Factory) {
-	m.canarySeconds = f.NewHistogram(prometheus.HistogramOpts{
-		Name:    "gateway_canary_latency_seconds",
-		Help:    "From this edge's call for a canary to its arrival here: NATS, a bridge, Redis, the log and a router lie between.",
-		Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 60},
-	})
-	m.canaryReceived = f.NewGauge(prometheus.GaugeOpts{
-		Name: "gateway_canary_last_received_timestamp_seconds",
-		Help: "When the last canary arrived, in Unix time; if none has, when this edge started.",
-	})
-	m.canaryReceived.SetToCurrentTime()
-}
-
-func (m *metrics) legacy(f promauto.Factory, vec func(name, help string, labels ...string) *prometheus.CounterVec) {
-	m.wsConnections = f.NewGaugeVec(prometheus.GaugeOpts{
-		Name: "ws_connections_total", Help: "Connections by state.",
-	}, []string{"state"})
-	m.wsEvents = vec("ws_events_total", "Events by what happened to them.", "type", "status")
-	m.wsLatency = f.NewHistogram(prometheus.HistogramOpts{
-		Name: "ws_event_latency_seconds", Help: "From the event's time in the log to the write on the socket.",
-		Buckets: []float64{0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1},
-	})
-}
-
-// zero creates the series of every label, so that rates can be computed from
-// the first occurrence on.
+// zero creates the series of the labels that are no closed set of one type.
 func (m *metrics) zero() {
 	for _, s := range []connectionState{stateConnected, stateAuthenticated, stateSubscribed} {
 		m.connections.WithLabelValues(string(s))
 		m.wsConnections.WithLabelValues(string(legacyState(s)))
-	}
-	for _, r := range []refusedConnect{refusedNotReady, refusedAddress, refusedRate, refusedFull} {
-		m.refused.WithLabelValues(string(r))
-	}
-	for _, r := range auth.Reasons() {
-		m.authFailures.WithLabelValues(string(r))
-	}
-	m.authFailures.WithLabelValues(maxConnections)
-	for _, r := range []terminated{terminatedTakeover, terminatedLimit, terminatedSilent, terminatedFight} {
-		m.terminations.WithLabelValues(string(r))
-	}
-	for _, o := range []eventOutcome{outcomeSent, outcomeRedelivered, outcomeAcked, outcomeDeadLettered, outcomeWithheld} {
-		m.events.WithLabelValues(string(o))
-	}
-	for _, r := range session.FilterReasons {
-		m.filtered.WithLabelValues(string(r))
-	}
-	for _, c := range session.Causes {
-		m.catchUps.WithLabelValues(string(c))
-	}
-	for _, field := range protocol.Optional {
-		m.leftOut.WithLabelValues(field)
-	}
-	for _, r := range []string{"ok", "malformed"} {
-		m.batches.WithLabelValues(r)
 	}
 	for _, method := range requestMethods {
 		for _, status := range requestStatuses {
@@ -239,7 +198,7 @@ func (m *metrics) closed(code int) {
 }
 
 func (m *metrics) event(o eventOutcome, legacy string, n int) {
-	m.events.WithLabelValues(string(o)).Add(float64(n))
+	m.events.Of(o).Add(float64(n))
 	if legacy != "" {
 		m.wsEvents.WithLabelValues(legacy, "success").Add(float64(n))
 	}

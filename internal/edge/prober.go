@@ -87,7 +87,7 @@ func (p *prober) probe(ctx context.Context, r probeRequest) probeAnswer {
 	if err := c.socket.Ping(ctx); err == nil {
 		return probeAnswer{Alive: true, Address: c.addr}
 	}
-	p.metrics.terminations.WithLabelValues(string(terminatedSilent)).Inc()
+	p.metrics.terminations.Of(terminatedSilent).Inc()
 	p.logger.Info("half-open connection ended", "orchestrator", r.Orchestrator, "daemon", c.daemon, "session", c.id, "address", c.addr)
 	c.end(protocol.CloseSessionTerminated, "does not answer")
 	// Its peer will not answer the close frame either.

@@ -78,7 +78,7 @@ func (in *receiver) serve(edge string) (stop func(), err error) {
 func (in *receiver) take(msg *nats.Msg) {
 	batch, err := delivery.Decode(msg.Data)
 	if err != nil {
-		in.metrics.batches.WithLabelValues("malformed").Inc()
+		in.metrics.batches.Of(batchMalformed).Inc()
 		in.logger.Error("batch of a router cannot be read; do all nodes run versions that go together?", "error", err)
 		return
 	}
@@ -116,7 +116,7 @@ func (in *receiver) handOver(r received) {
 			c.hint(r.batch.Epoch, h.Sequence, now)
 		}
 	}
-	in.metrics.batches.WithLabelValues("ok").Inc()
+	in.metrics.batches.Of(batchOK).Inc()
 	in.metrics.forwarded.Add(float64(events))
 	in.metrics.hints.Add(float64(len(r.batch.Hints)))
 	if err := r.msg.Respond(nil); err != nil {

@@ -191,7 +191,7 @@ func (r *registrar) due(now time.Time) (ids []protocol.OrchestratorID, overdue [
 func (r *registrar) dismiss(given protocol.OrchestratorID) {
 	for _, c := range r.waiting(given) {
 		refusal := &auth.Error{Reason: auth.ReasonUnknownIdentity}
-		r.metrics.authFailures.WithLabelValues(string(refusal.Reason)).Inc()
+		r.metrics.authFailures.Of(refusal.Reason).Inc()
 		r.logger.Warn("connection ended: admitted while PostgreSQL was away, and its orchestrator does not exist",
 			"orchestrator", c.token, "daemon", c.daemon, "session", c.id, "address", c.addr)
 		c.dismissed(refusal.Code(), refusal.Error())
