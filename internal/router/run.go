@@ -157,7 +157,11 @@ func (r *run) loop(ctx context.Context, stop <-chan struct{}) error {
 	var bound <-chan time.Time
 	for {
 		events := r.events
-		if bound != nil || r.lane.Blocked() {
+		var held <-chan time.Time
+		if hold := r.lane.Hold(); hold > 0 {
+			events, held = nil, time.After(hold)
+		}
+		if bound != nil {
 			events = nil
 		}
 		select {
@@ -172,10 +176,11 @@ func (r *run) loop(ctx context.Context, stop <-chan struct{}) error {
 		case input := <-r.inputs:
 			input(r.lane)
 			r.hear()
+		case <-held:
 		case now := <-ticker.C:
 			r.tick(now)
 		}
-		r.lane.Flush()
+		r.lane.Tick(time.Now())
 		r.carryOut()
 		r.position.Store(r.lane.Position())
 		if bound != nil && r.lane.Idle() {
@@ -193,7 +198,7 @@ func (r *run) take(m eventlog.Message) {
 		if !canary.Reserved(m.Token) { // what dashboards count is users' events
 			r.metrics.disposed(disposition)
 		}
-		if fed >= r.cfg.FetchBatch || r.lane.Blocked() {
+		if fed >= r.cfg.FetchBatch || r.lane.Hold() > 0 {
 			return
 		}
 		select {
@@ -220,7 +225,6 @@ func (r *run) tick(now time.Time) {
 	// Receipts that wait come before the timeouts that they prevent.
 	r.hear()
 	r.sweep(now)
-	r.lane.Tick(now)
 	r.checkpoint.Store(r.lane.Checkpoint())
 	r.metrics.lagging.WithLabelValues(label(r.partition)).Set(float64(r.lane.Lagging()))
 	r.metrics.refused.WithLabelValues(label(r.partition)).Set(float64(r.lane.Refused()))

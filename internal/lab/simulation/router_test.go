@@ -76,7 +76,7 @@ func (rt *router) holders(dst []string, token event.Token) []string {
 
 // feed hands the lane the log's next message.
 func (w *world) feed(rt *router) {
-	if rt.lane.Blocked() {
+	if rt.lane.Hold() > 0 {
 		return
 	}
 	position := rt.lane.Position()

@@ -195,15 +195,15 @@ func (l *Lane) Receipt(id BatchID, outcome Outcome) {
 }
 
 // Tick tells the time and does what is due: dead letters to try again, hints
-// for lagging edges, batches that wait though the consumer never runs dry.
+// for lagging edges. It is called when the consumer has run dry as well, so that
+// a lone event does not wait.
 func (l *Lane) Tick(now time.Time) {
 	l.now = now
 	l.retryRefused()
 	l.Flush()
 }
 
-// Flush closes the open batches of all edges that may be sent one. It is
-// called when the consumer has run dry, so that a lone event does not wait.
+// Flush closes the open batches of all edges that may be sent one.
 func (l *Lane) Flush() {
 	for _, o := range l.outboxes {
 		l.flush(o)
@@ -218,19 +218,22 @@ func (l *Lane) Take(dst []Effect) []Effect {
 	return dst
 }
 
-// Blocked reports whether the caller is to hold back events: an edge that
-// answers has all the unanswered batches it may have, or too many refused
-// events wait for the dead letters. All other inputs are welcome meanwhile.
-func (l *Lane) Blocked() bool {
+// Hold returns for how long the caller is to hold back events; 0: not at all.
+// Too many refused events may wait for the dead letters, or an edge that is at
+// work may be crowded: events for it would become hints, each of which costs it
+// a read of the log. For that others wait no longer than patience. All other
+// inputs are welcome meanwhile, and may end it.
+func (l *Lane) Hold() time.Duration {
 	if len(l.refused) >= MaxRefused {
-		return true
+		return firstRetry
 	}
+	var hold time.Duration
 	for _, o := range l.outboxes {
-		if !o.lagging && l.full(o) {
-			return true
+		if !o.lagging && l.crowded(o) {
+			hold = max(hold, o.crowdedAt.Add(patience).Sub(l.now))
 		}
 	}
-	return false
+	return hold
 }
 
 // Position is the sequence of the last message taken.
@@ -263,7 +266,7 @@ func (l *Lane) Idle() bool {
 }
 
 // Refused counts the refused events that wait for the dead letters. With
-// MaxRefused of them the lane is Blocked.
+// MaxRefused of them the lane asks to Hold.
 func (l *Lane) Refused() int { return len(l.refused) }
 
 // Lagging counts the edges whose last news was a batch that did not arrive.

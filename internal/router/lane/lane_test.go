@@ -2,6 +2,7 @@ package lane
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -170,10 +171,8 @@ func TestNobodyWaitsForALaggingEdge(t *testing.T) {
 		f.Event(message(q, "a"))
 		f.Flush()
 	}
-	require.True(t, f.Blocked())
 	sent := f.sends(t)
 	f.Receipt(sent[0].ID, TimedOut)
-	require.False(t, f.Blocked(), "one timeout is enough")
 	f.sends(t)
 	for q := uint64(13); q < 1000; q++ {
 		f.Event(message(q, "a"))
@@ -376,7 +375,7 @@ func TestRefusedEventsGoToTheDeadLettersBeforeTheCheckpointPasses(t *testing.T) 
 func TestDeadLetterThatCannotBeStoredIsTriedAgainAndBoundsTheLane(t *testing.T) {
 	t.Parallel()
 	f := newFixture(func(c *Config) { c.Check = func(eventlog.Message) error { return fmt.Errorf("bad") } })
-	for q := uint64(11); !f.Blocked(); q++ {
+	for q := uint64(11); f.Hold() == 0; q++ {
 		f.Event(message(q, "a"))
 	}
 	require.Len(t, f.Take(nil), MaxRefused)
@@ -389,6 +388,136 @@ func TestDeadLetterThatCannotBeStoredIsTriedAgainAndBoundsTheLane(t *testing.T) 
 	require.EqualValues(t, 11, again[0].(DeadLetter).Message.Sequence)
 	f.DeadLettered(11, true)
 	f.DeadLettered(11, true)
-	require.False(t, f.Blocked())
+	require.Zero(t, f.Hold())
 	require.EqualValues(t, 11, f.Checkpoint())
+}
+
+// One partition, twenty edges, and one of them is slow or silent. How long do
+// the events of the others wait, by the lane's own clock?
+func TestNobodyWaitsForASlowEdge(t *testing.T) {
+	t.Parallel()
+	const edges = 20
+	never := time.Hour
+	tests := []struct {
+		name   string
+		rate   int           // events a second
+		answer time.Duration // of the slow edge
+	}{
+		{"slow at a moderate rate", 775, 1900 * time.Millisecond},
+		{"silent at a moderate rate", 775, never},
+		{"slow under load", 20_000, 1900 * time.Millisecond},
+		{"silent under load", 20_000, never},
+		{"a little slow under load", 20_000, 100 * time.Millisecond},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			s := newSlowEdge(edges, tt.rate, tt.answer)
+			waited := s.run(5 * time.Second)
+			require.NotEmpty(t, waited)
+			slices.Sort(waited)
+			require.Less(t, waited[len(waited)*99/100], 20*time.Millisecond, "p99 of the other edges")
+			require.LessOrEqual(t, waited[len(waited)-1], 20*time.Millisecond, "the longest")
+		})
+	}
+}
+
+// slowEdge is a lane with one edge that takes long to answer, all others a
+// millisecond, fed at a steady rate in steps of a millisecond.
+type slowEdge struct {
+	*fixture
+	edges   int
+	perStep float64
+	answer  time.Duration
+	answers []answer
+}
+
+type answer struct {
+	at time.Time
+	id BatchID
+	is Outcome
+}
+
+func newSlowEdge(edges, rate int, after time.Duration) *slowEdge {
+	s := &slowEdge{fixture: newFixture(nil), edges: edges, perStep: float64(rate) / 1000, answer: after}
+	for i := range edges {
+		s.holds[event.Token(fmt.Sprint("o", i))] = []string{fmt.Sprint("edge", i)}
+	}
+	return s
+}
+
+// run returns how long each event for the other edges waited before it was sent.
+func (s *slowEdge) run(length time.Duration) (waited []time.Duration) {
+	arrived := map[uint64]time.Time{}
+	next, fed := uint64(11), uint64(11)
+	end, due := s.now.Add(length), 0.0
+	for s.now.Before(end) {
+		for due += s.perStep; due >= 1; due-- {
+			arrived[next] = s.now
+			next++
+		}
+		for ; fed < next && s.Hold() == 0; fed++ {
+			s.Event(message(fed, event.Token(fmt.Sprint("o", fed%uint64(s.edges)))))
+		}
+		s.Tick(s.now)
+		for _, effect := range s.Take(nil) {
+			waited = append(waited, s.sent(effect.(Send), arrived)...)
+		}
+		s.now = s.now.Add(time.Millisecond)
+		s.hearAnswers()
+		s.Tick(s.now)
+	}
+	for ; fed < next; fed++ { // what still waits, if all of it does
+		waited = append(waited, s.now.Sub(arrived[fed]))
+	}
+	return waited
+}
+
+func (s *slowEdge) sent(send Send, arrived map[uint64]time.Time) (waited []time.Duration) {
+	if send.Edge != "edge0" {
+		for _, e := range send.Batch.Events {
+			waited = append(waited, s.now.Sub(arrived[e.Sequence]))
+		}
+		s.answers = append(s.answers, answer{s.now.Add(time.Millisecond), send.ID, Received})
+		return waited
+	}
+	const forwardTimeout = 2 * time.Second
+	if s.answer > forwardTimeout {
+		s.answers = append(s.answers, answer{s.now.Add(forwardTimeout), send.ID, TimedOut})
+	} else {
+		s.answers = append(s.answers, answer{s.now.Add(s.answer), send.ID, Received})
+	}
+	return nil
+}
+
+func (s *slowEdge) hearAnswers() {
+	s.answers = slices.DeleteFunc(s.answers, func(a answer) bool {
+		due := !s.now.Before(a.at)
+		if due {
+			s.Receipt(a.id, a.is)
+		}
+		return due
+	})
+}
+
+// A router that catches up goes at the pace of edges that answer: hints would
+// have each of them read the log instead.
+func TestARouterThatCatchesUpWaitsForEdgesThatAnswer(t *testing.T) {
+	t.Parallel()
+	f := newFixture(nil)
+	f.holds["a"] = []string{"x"}
+	const last = 200_000
+	fed, hinted := uint64(10), 0
+	for fed < last {
+		for f.Hold() == 0 && fed < last {
+			fed++
+			f.Event(message(fed, "a"))
+		}
+		for _, s := range f.sends(t) {
+			hinted += len(s.Batch.Hints)
+			f.Receipt(s.ID, Received)
+		}
+		f.tick(time.Millisecond)
+	}
+	require.Zero(t, hinted)
 }

@@ -24,6 +24,12 @@ const (
 	lastRetry  = time.Second
 )
 
+// patience is for how long events are held back for the sake of an edge that is
+// crowded. An edge at work answers a batch within it, and so sets the pace of a
+// router that catches up; one that is slow or silent is waited for this once,
+// and then sent hints. It bounds what an edge can cost the others.
+const patience = 5 * time.Millisecond
+
 // outbox is what the lane has for one edge:
 //
 //	event ─▶ open ─close─▶ in flight ─receipt─▶ handed over
@@ -36,6 +42,8 @@ type outbox struct {
 	bytes    int
 	inflight []*batch
 	hints    hintQueue
+	// crowdedAt is when the edge last became crowded.
+	crowdedAt time.Time
 	// lagging: the last news of the edge was a batch that did not arrive. Its
 	// events become hints at once, so that nobody waits for it.
 	lagging bool
@@ -54,6 +62,12 @@ type batch struct {
 // full reports whether the edge has all the unanswered batches it may have.
 func (l *Lane) full(o *outbox) bool { return len(o.inflight) >= l.cfg.Inflight }
 
+// crowded reports whether the edge has, beside all the unanswered batches that
+// it may have, an open one with as much as may wait there.
+func (l *Lane) crowded(o *outbox) bool {
+	return l.full(o) && (len(o.open) >= maxBatchEvents || o.bytes >= maxBatchBytes/2)
+}
+
 // forward puts an event on its way to the edge. What finds no room becomes a
 // hint: memory stays bounded even under a caller that feeds a blocked lane.
 func (l *Lane) forward(o *outbox, m eventlog.Message, after uint64) {
@@ -65,10 +79,14 @@ func (l *Lane) forward(o *outbox, m eventlog.Message, after uint64) {
 		o.hints.add(hint{token: m.Token, last: m.Sequence, lowest: m.Sequence})
 		return
 	}
+	already := l.crowded(o)
 	o.open = append(o.open, delivery.Forwarded{Message: m, After: after})
 	o.bytes += size
 	if len(o.open) == maxBatchEvents && !l.full(o) {
 		l.dispatch(o)
+	}
+	if !already {
+		o.crowdedAt = l.now // means something only while it is
 	}
 }
 

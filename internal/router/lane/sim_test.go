@@ -185,7 +185,7 @@ func (w *world) feed(n *run) {
 	if w.wrong.sharedConsumer {
 		next = &w.shared
 	}
-	if *next >= uint64(len(w.log)) || n.lane.Blocked() {
+	if *next >= uint64(len(w.log)) || n.lane.Hold() > 0 {
 		return
 	}
 	*next++
