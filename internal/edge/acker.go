@@ -14,6 +14,7 @@ import (
 	"github.com/neolith/daemon-gateway/internal/cursor"
 	"github.com/neolith/daemon-gateway/internal/edge/httpevents"
 	"github.com/neolith/daemon-gateway/internal/edge/session"
+	"github.com/neolith/daemon-gateway/internal/eventlog"
 	"github.com/neolith/daemon-gateway/pkg/event"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
@@ -63,7 +64,9 @@ type acker struct {
 	nc        *nats.Conn
 	hub       *hub
 	directory holders
-	log       *logSide
+	log       *eventlog.Log
+	cursors   *cursor.Store
+	connected func(event.Token) func(protocol.DaemonID) bool // which daemons the directory shows
 	metrics   *metrics
 	logger    *slog.Logger
 	answers   *pool
@@ -177,25 +180,25 @@ func (c *connection) acknowledge(ids []string, now time.Time) (answer ackAnswer)
 
 // settle writes the acks of a daemon that is not delivered to into its cursor.
 func (a *acker) settle(ctx context.Context, v httpevents.Viewer, ids []string) (settled int, err error) {
-	p := a.log.log.Partition(v.Orchestrator)
-	epoch := a.log.log.Epoch(p)
+	p := a.log.Partition(v.Orchestrator)
+	epoch := a.log.Epoch(p)
 	found, err := a.find(ctx, p, v, ids)
 	if err != nil || len(found) == 0 {
 		return 0, err
 	}
-	if a.log.log.Epoch(p) != epoch {
+	if a.log.Epoch(p) != epoch {
 		return 0, fmt.Errorf("settle acks: the epoch of partition %d has changed meanwhile", p)
 	}
 	req := cursor.StartRequest{
-		Daemon: v.Daemon, Connected: a.log.connected(v.Orchestrator), Epoch: epoch,
-		Now: time.Now(), MaxAge: a.log.log.Config().EventRetention,
+		Daemon: v.Daemon, Connected: a.connected(v.Orchestrator), Epoch: epoch,
+		Now: time.Now(), MaxAge: a.log.Config().EventRetention,
 	}
-	_, err = a.log.cursors.Begin(ctx, v.Orchestrator, func(rec cursor.Record) (next cursor.Record, changed bool) {
+	_, err = a.cursors.Begin(ctx, v.Orchestrator, func(rec cursor.Record) (next cursor.Record, changed bool) {
 		next, settled = cursor.Settle(rec, req, found)
 		return next, settled > 0
 	})
 	if len(a.hub.connections(p, v.Orchestrator)) == 0 {
-		a.log.cursors.Forget(v.Orchestrator)
+		a.cursors.Forget(v.Orchestrator)
 	}
 	return settled, err
 }
@@ -205,7 +208,7 @@ func (a *acker) settle(ctx context.Context, v httpevents.Viewer, ids []string) (
 func (a *acker) find(ctx context.Context, p event.Partition, v httpevents.Viewer, ids []string) ([]cursor.Range, error) {
 	search := httpevents.NewFound(v, ids)
 	for {
-		page, err := a.log.log.Read(ctx, p, v.Orchestrator, search.Next(), settlePage, settleBytes)
+		page, err := a.log.Read(ctx, p, v.Orchestrator, search.Next(), settlePage, settleBytes)
 		if err != nil {
 			return nil, err
 		}

@@ -19,15 +19,15 @@ import (
 
 // services is what all connections of an edge share.
 type services struct {
-	cfg      *Config
-	talk     *conversation.Config
-	hub      *hub
-	wheel    *wheel
-	log      *logSide
-	door     *admission
-	metrics  *metrics
-	logger   *slog.Logger
-	draining func() bool
+	cfg       *Config
+	talk      *conversation.Config
+	hub       *hub
+	wheel     *wheel
+	log       *logSide
+	admission *admission
+	metrics   *metrics
+	logger    *slog.Logger
+	draining  func() bool
 
 	heartbeats *heartbeat.Sender
 	history    *history.Recorder // nil where there is no database
@@ -104,7 +104,7 @@ func (c *connection) detach(ending socket.Ending) {
 	c.svc.metrics.moved(c.state, "")
 	c.mu.Unlock()
 	if admitted {
-		c.svc.door.release(c)
+		c.svc.admission.release(c)
 		c.svc.log.detached(c, c.svc.hub.remove(c.partition, c.token, c))
 	}
 }
@@ -119,7 +119,7 @@ func (c *connection) Message(data []byte) {
 	c.admit, c.pause = nil, 0
 	c.mu.Unlock()
 	if admit != nil {
-		c.svc.door.admit(c, admit)
+		c.svc.admission.admit(c, admit)
 	}
 	if pause > 0 {
 		c.wait(pause)

@@ -114,8 +114,8 @@ func (e *Edge) closeAll(ctx context.Context) {
 
 // stopRunning ends what start has begun.
 func (e *Edge) stopRunning(n *running) {
-	for _, deaf := range n.deaf {
-		deaf()
+	for _, unsubscribe := range n.unsubscribe {
+		unsubscribe()
 	}
 	n.stopLog()
 	n.log.close()

@@ -266,11 +266,11 @@ func (e *Edge) work(ctx, partCtx context.Context) error {
 
 // running is what exists only while daemons are served.
 type running struct {
-	parts   *lifecycle.Group // of the log side
-	log     *logSide
-	acks    *acker
-	stopLog context.CancelFunc
-	deaf    []func() // stop what listens on NATS
+	parts       *lifecycle.Group // of the log side
+	log         *logSide
+	acks        *acker
+	stopLog     context.CancelFunc
+	unsubscribe []func() // from NATS
 }
 
 // start wires what needs the log. It is long because it is straight.
@@ -295,7 +295,7 @@ func (e *Edge) start(partCtx context.Context, log *eventlog.Log) (*running, erro
 
 	self := e.directory.Self().Name
 	n.acks = &acker{
-		self: self, nc: e.nats.NC, hub: e.hub, directory: e.directory, log: n.log,
+		self: self, nc: e.nats.NC, hub: e.hub, directory: e.directory, log: log, cursors: cursors, connected: e.connected,
 		metrics: e.metrics, logger: e.logger, answers: newPool(n.parts.Context(), concurrentAcks),
 	}
 	for _, listen := range []func() (func(), error){
@@ -305,12 +305,12 @@ func (e *Edge) start(partCtx context.Context, log *eventlog.Log) (*running, erro
 		e.prober.serve,
 		n.acks.serve,
 	} {
-		deaf, err := listen()
+		unsubscribe, err := listen()
 		if err != nil {
 			e.stopRunning(n)
 			return nil, err
 		}
-		n.deaf = append(n.deaf, deaf)
+		n.unsubscribe = append(n.unsubscribe, unsubscribe)
 	}
 	e.door.events.Store(&events{
 		cfg: &e.cfg, verifier: e.verifier, registrar: e.registrar, hub: e.hub, log: log, acks: n.acks,
@@ -318,7 +318,7 @@ func (e *Edge) start(partCtx context.Context, log *eventlog.Log) (*running, erro
 	})
 	e.door.services.Store(&services{
 		cfg: &e.cfg, talk: e.cfg.conversation(e.verifier), hub: e.hub, wheel: e.wheel, log: n.log,
-		door: e.admission, metrics: e.metrics, logger: e.logger, draining: e.door.draining.Load, heartbeats: beats,
+		admission: e.admission, metrics: e.metrics, logger: e.logger, draining: e.door.draining.Load, heartbeats: beats,
 		history: e.history,
 	})
 	e.logger.Info("serving daemons", "address", e.Addr().String(), "member", self)

@@ -33,7 +33,7 @@ type directory interface {
 type placement struct {
 	directory directory
 	connected func() bool
-	log       *routing
+	routing   *routing
 	// changed asks for a look; it holds one request.
 	changed chan struct{}
 
@@ -65,7 +65,7 @@ func (l *placement) look() {
 // run places partitions until ctx ends, hands them over, and returns when the
 // last is done. When base ends they end with it.
 func (l *placement) run(ctx, base context.Context, routing *routing) {
-	l.log = routing
+	l.routing = routing
 	l.connectAt = time.Now()
 	ticker := time.NewTicker(routing.timing.placement)
 	defer ticker.Stop()
@@ -90,7 +90,7 @@ func (l *placement) isolated(now time.Time) bool {
 	if l.connected() {
 		l.connectAt = now
 	}
-	return now.Sub(l.connectAt) > l.log.timing.isolated
+	return now.Sub(l.connectAt) > l.routing.timing.isolated
 }
 
 // setDraining tells the others when it changes, and waits for the first of them
@@ -104,7 +104,7 @@ func (l *placement) setDraining(ctx context.Context, draining bool, patience tim
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	if err := l.directory.SetDraining(ctx, draining); err != nil {
-		l.log.logger.Debug("no member heard of draining yet", "error", err)
+		l.routing.logger.Debug("no member heard of draining yet", "error", err)
 	}
 }
 
@@ -130,7 +130,7 @@ func (l *placement) place(base context.Context, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.looked = true
-	for id := range event.Partition(l.log.cfg.Log.Partitions) {
+	for id := range event.Partition(l.routing.cfg.Log.Partitions) {
 		p := l.partitions[id]
 		mine := ring.Owner("partition "+strconv.Itoa(int(id)), candidates) == self
 		switch {
@@ -138,13 +138,13 @@ func (l *placement) place(base context.Context, now time.Time) {
 			delete(l.partitions, id)
 			p = nil
 		case p != nil && p.leaveAt.IsZero() && !mine:
-			p.leaveAt = now.Add(l.log.timing.handover)
+			p.leaveAt = now.Add(l.routing.timing.handover)
 		case p != nil && mine:
 			p.leaveAt = time.Time{}
 		}
 		switch {
 		case p == nil && mine:
-			l.partitions[id] = serve(base, l.log, id)
+			l.partitions[id] = serve(base, l.routing, id)
 		case p != nil && !p.leaveAt.IsZero() && !now.Before(p.leaveAt):
 			p.leave()
 		}
@@ -157,7 +157,7 @@ func (l *placement) place(base context.Context, now time.Time) {
 func (l *placement) handOver(base context.Context) {
 	l.setDraining(base, true, time.Second)
 	if len(l.candidates()) > 0 {
-		lifecycle.Sleep(base, l.log.timing.handover)
+		lifecycle.Sleep(base, l.routing.timing.handover)
 	}
 	l.leaveDirectory(base)
 	for _, p := range l.all() {
@@ -177,7 +177,7 @@ func (l *placement) leaveDirectory(base context.Context) {
 	if err := l.directory.Leave(ctx); err != nil {
 		// Normal where the whole cluster stops; else they find out as of a
 		// node that dies.
-		l.log.logger.Info("left the gossip without telling everyone", "error", err)
+		l.routing.logger.Info("left the gossip without telling everyone", "error", err)
 	}
 }
 
@@ -255,7 +255,7 @@ func (l *placement) check() (bool, string) {
 			return false, fmt.Sprintf("partition %d: %v", id, err)
 		}
 	}
-	return true, fmt.Sprintf("serving %d of %d", len(l.partitions), l.log.cfg.Log.Partitions)
+	return true, fmt.Sprintf("serving %d of %d", len(l.partitions), l.routing.cfg.Log.Partitions)
 }
 
 func isClosed(c <-chan struct{}) bool {
