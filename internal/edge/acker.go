@@ -13,7 +13,6 @@ import (
 
 	"github.com/neolith/daemon-gateway/internal/cursor"
 	"github.com/neolith/daemon-gateway/internal/edge/httpevents"
-	"github.com/neolith/daemon-gateway/internal/edge/session"
 	"github.com/neolith/daemon-gateway/internal/eventlog"
 	"github.com/neolith/daemon-gateway/pkg/event"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
@@ -128,7 +127,7 @@ func together(answers []ackAnswer) (all ackAnswer) {
 
 func (a *acker) ask(ctx context.Context, edge string, r ackRequest) (ackAnswer, error) {
 	if edge == a.self {
-		return a.give(r, time.Now()), nil
+		return a.give(r), nil
 	}
 	data, err := json.Marshal(r)
 	if err != nil {
@@ -149,33 +148,14 @@ func (a *acker) ask(ctx context.Context, edge string, r ackRequest) (ackAnswer, 
 }
 
 // give hands the acks to the daemon's connections on this edge.
-func (a *acker) give(r ackRequest, now time.Time) ackAnswer {
+func (a *acker) give(r ackRequest) ackAnswer {
 	var answers []ackAnswer
 	for _, c := range a.hub.connections(event.PartitionOf(r.Orchestrator, len(a.hub.shards)), r.Orchestrator) {
 		if r.Daemon == "" || r.Daemon == c.daemon {
-			answers = append(answers, c.acknowledge(r.EventIDs, now))
+			answers = append(answers, c.acknowledge(r.EventIDs))
 		}
 	}
 	return together(answers)
-}
-
-// acknowledge is an ack that did not come by this connection's socket.
-func (c *connection) acknowledge(ids []string, now time.Time) (answer ackAnswer) {
-	c.input(now, func(s *session.Session) {
-		if answer.Running = s.Running(); !answer.Running {
-			return
-		}
-		events := 0
-		for _, id := range ids {
-			if n := s.Ack([]string{id}, now); n > 0 {
-				answer.Acknowledged = append(answer.Acknowledged, id)
-				events += n
-			}
-		}
-		c.svc.metrics.event(outcomeAcked, "acked", events)
-		c.record.acked(events)
-	})
-	return answer
 }
 
 // settle writes the acks of a daemon that is not delivered to into its cursor.
@@ -237,7 +217,7 @@ func (a *acker) answer(m *nats.Msg) {
 	err := json.Unmarshal(m.Data, &r)
 	if err == nil {
 		var data []byte
-		if data, err = json.Marshal(a.give(r, time.Now())); err == nil {
+		if data, err = json.Marshal(a.give(r)); err == nil {
 			err = m.Respond(data)
 		}
 	}

@@ -11,7 +11,6 @@ import (
 
 	"github.com/neolith/daemon-gateway/internal/auth"
 	"github.com/neolith/daemon-gateway/internal/edge/conversation"
-	"github.com/neolith/daemon-gateway/internal/edge/session"
 	"github.com/neolith/daemon-gateway/internal/ring"
 	"github.com/neolith/daemon-gateway/pkg/event"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
@@ -253,34 +252,3 @@ func (a *admission) ClaimsRemoved([]ring.Holding) {}
 
 // MembersChanged implements ring.Watcher.
 func (a *admission) MembersChanged() {}
-
-// The answers to Admit.
-
-// begin makes the connection an orchestrator's, and tells the daemon.
-func (c *connection) begin(limits *conversation.Limits) {
-	now := time.Now()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.session = session.New(c.svc.cfg.session(c.token, c.daemon, c.partition))
-	c.admittedAt = now
-	c.record.admitted(c.orchestrator, c.daemon, now)
-	c.talk.Admitted(limits, c.session, now)
-	c.moveLocked(stateAuthenticated)
-	c.carryOutLocked(now)
-}
-
-func (c *connection) refused(code protocol.AuthErrorCode, message string) {
-	now := time.Now()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.talk.Refused(code, message)
-	c.carryOutLocked(now)
-}
-
-func (c *connection) diverted(reason string, delay time.Duration, code protocol.CloseCode) {
-	now := time.Now()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.talk.Diverted(reason, delay, code)
-	c.carryOutLocked(now)
-}

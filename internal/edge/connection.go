@@ -5,12 +5,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/neolith/daemon-gateway/internal/cursor"
-	"github.com/neolith/daemon-gateway/internal/delivery"
 	"github.com/neolith/daemon-gateway/internal/edge/conversation"
 	"github.com/neolith/daemon-gateway/internal/edge/session"
 	"github.com/neolith/daemon-gateway/internal/edge/socket"
-	"github.com/neolith/daemon-gateway/internal/eventlog"
 	"github.com/neolith/daemon-gateway/internal/heartbeat"
 	"github.com/neolith/daemon-gateway/internal/neolith/history"
 	"github.com/neolith/daemon-gateway/pkg/event"
@@ -138,11 +135,7 @@ func (c *connection) wait(d time.Duration) {
 
 // Refused is called by the socket for a frame that it closes for.
 func (c *connection) Refused(_ int, problem string) {
-	now := time.Now()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.talk.Refuse(problem)
-	c.carryOutLocked(now)
+	c.converse(func(talk *conversation.Conversation, _ time.Time) { talk.Refuse(problem) })
 }
 
 // Written is called by the socket's writer.
@@ -186,137 +179,23 @@ func (c *connection) tick(now time.Time) {
 	c.carryOutLocked(now)
 }
 
-// input hands something to the session, if there is one.
-func (c *connection) input(now time.Time, f func(s *session.Session)) {
+// converse hands something to the conversation.
+func (c *connection) converse(f func(talk *conversation.Conversation, now time.Time)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.session != nil {
-		f(c.session)
-		c.carryOutLocked(now)
-	}
-}
-
-// forwarded and hint come from a router.
-func (c *connection) forwarded(epoch eventlog.Epoch, f delivery.Forwarded, now time.Time) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.session != nil {
-		c.session.Forwarded(epoch, f, now)
-		c.carryOutLocked(now)
-	}
-}
-
-func (c *connection) hint(epoch eventlog.Epoch, sequence uint64, now time.Time) {
-	c.input(now, func(s *session.Session) { s.Hint(epoch, sequence, now) })
-}
-
-// The following are answers of the log side.
-
-func (c *connection) started(run uint32, epoch eventlog.Epoch, d cursor.Decision) {
 	now := time.Now()
-	c.input(now, func(s *session.Session) {
-		s.Started(run, epoch, d.Entry, d.Resumed, now)
-		// What was subscribed to while the start was being written is not in
-		// the entry yet.
-		c.saveSoonLocked()
-	})
-}
-
-func (c *connection) startFailed(run uint32) {
-	now := time.Now()
-	c.input(now, func(s *session.Session) { s.StartFailed(run, now) })
-}
-
-func (c *connection) lastKnown(run uint32, last eventlog.Last, err error) {
-	now := time.Now()
-	c.input(now, func(s *session.Session) {
-		if err != nil {
-			s.AskFailed(run, now)
-			return
-		}
-		s.LastKnown(run, last, now)
-	})
-}
-
-func (c *connection) readDone(run uint32, page eventlog.Page, err error) {
-	now := time.Now()
-	c.input(now, func(s *session.Session) {
-		if err != nil {
-			s.ReadFailed(run, now)
-			return
-		}
-		s.ReadDone(run, page, now)
-	})
-}
-
-func (c *connection) deadLettered(run uint32, sequence uint64, stored bool) {
-	now := time.Now()
-	c.input(now, func(s *session.Session) {
-		c.countDeadLetterLocked(stored)
-		s.DeadLettered(run, sequence, stored, now)
-	})
-}
-
-func (c *connection) countDeadLetterLocked(stored bool) {
-	if stored {
-		c.svc.metrics.event(outcomeDeadLettered, "dead_lettered", 1)
-		return
-	}
-	c.svc.metrics.wsEvents.WithLabelValues("dead_lettered", "error").Inc()
-}
-
-func (c *connection) epochChanged(epoch eventlog.Epoch, now time.Time) {
-	c.input(now, func(s *session.Session) { s.EpochChanged(epoch, now) })
-}
-
-// epoch returns the epoch that the session runs in; "" if it does not run.
-func (c *connection) epoch() eventlog.Epoch {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.session == nil || !c.session.Running() {
-		return ""
-	}
-	return c.session.Epoch()
-}
-
-// saveAtLeast is how often an entry is saved though nothing has changed: one
-// that is never written again would be taken for that of a daemon long gone.
-const saveAtLeast = 6 * time.Hour
-
-// check is the net.
-func (c *connection) check(now time.Time) {
-	c.input(now, func(s *session.Session) {
-		s.Check(now)
-		if s.Running() && now.Sub(c.saved) > saveAtLeast {
-			c.saveSoonLocked()
-		}
-	})
-}
-
-// subscriptions returns a copy of what the daemon has subscribed to.
-func (c *connection) subscriptions() []protocol.Subscription {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.session == nil {
-		return nil
-	}
-	return append([]protocol.Subscription(nil), c.session.Subscriptions()...)
-}
-
-// end closes the connection for a reason outside of it.
-func (c *connection) end(code protocol.CloseCode, reason string) {
-	now := time.Now()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.talk.End(code, reason)
+	f(&c.talk, now)
 	c.carryOutLocked(now)
 }
 
-// reconnect asks the daemon to go elsewhere.
-func (c *connection) reconnect(reason string, delay time.Duration) {
-	now := time.Now()
+// input hands something to the session, if there is one.
+func (c *connection) input(f func(s *session.Session, now time.Time)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.talk.Reconnect(reason, delay)
+	if c.session == nil {
+		return
+	}
+	now := time.Now()
+	f(c.session, now)
 	c.carryOutLocked(now)
 }

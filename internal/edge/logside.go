@@ -250,11 +250,10 @@ func (l *logSide) runNet(ctx context.Context, interval time.Duration) error {
 }
 
 func (l *logSide) checkPartition(p event.Partition) {
-	now := time.Now()
 	for _, c := range l.hub.inPartition(p) {
-		c.check(now)
+		c.check()
 	}
-	l.hub.sweep(p, now)
+	l.hub.sweep(p, time.Now())
 }
 
 // spreadAfterReconnect is over how long the questions after a reconnect to NATS
@@ -291,17 +290,15 @@ func (l *logSide) refreshEpoch(p event.Partition) {
 // epochConfirmed is for sessions that run in another epoch than the leader's,
 // whatever made them miss the change.
 func (l *logSide) epochConfirmed(p event.Partition, epoch eventlog.Epoch) {
-	now := time.Now()
 	for _, c := range l.hub.inPartition(p) {
 		if c.epoch() != epoch {
-			c.epochChanged(epoch, now)
+			c.epochChanged(epoch)
 		}
 	}
 }
 
 func (l *logSide) epochChanged(p event.Partition, epoch eventlog.Epoch) {
-	now := time.Now()
 	for _, c := range l.hub.inPartition(p) {
-		c.epochChanged(epoch, now)
+		c.epochChanged(epoch)
 	}
 }

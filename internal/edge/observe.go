@@ -41,12 +41,3 @@ func (d *door) unsettled() (events int) {
 	}
 	return events
 }
-
-func (c *connection) unsettled() int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.session == nil {
-		return 0
-	}
-	return c.session.Unsettled()
-}

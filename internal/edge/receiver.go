@@ -108,12 +108,12 @@ func (in *receiver) handOver(r received) {
 			continue
 		}
 		for _, c := range in.hub.connections(r.batch.Partition, f.Token) {
-			c.forwarded(r.batch.Epoch, f, now)
+			c.forwarded(r.batch.Epoch, f)
 		}
 	}
 	for _, h := range r.batch.Hints {
 		for _, c := range in.hub.connections(r.batch.Partition, h.Token) {
-			c.hint(r.batch.Epoch, h.Sequence, now)
+			c.hint(r.batch.Epoch, h.Sequence)
 		}
 	}
 	in.metrics.batches.Of(batchOK).Inc()

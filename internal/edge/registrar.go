@@ -238,12 +238,3 @@ func (r *registrar) told(c *connection, leaveBy time.Time) bool {
 	}
 	return open
 }
-
-// dismissed ends the connection because its token is no good any more.
-func (c *connection) dismissed(code protocol.AuthErrorCode, message string) {
-	now := time.Now()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.talk.Dismiss(code, message)
-	c.carryOutLocked(now)
-}

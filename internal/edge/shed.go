@@ -153,25 +153,3 @@ func (s *shedder) log(d balance.Decision) {
 	case balance.None:
 	}
 }
-
-// upSince returns since when the connection has been the orchestrator's, or had
-// been told to go and stayed; false if it is not, or not any more.
-func (c *connection) upSince() (time.Time, bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.session == nil {
-		return time.Time{}, false
-	}
-	if c.toldAt.After(c.admittedAt) {
-		return c.toldAt, true
-	}
-	return c.admittedAt, true
-}
-
-// moveAway asks the daemon to reconnect for the sake of balance.
-func (c *connection) moveAway(delay time.Duration, now time.Time) {
-	c.mu.Lock()
-	c.toldAt = now
-	c.mu.Unlock()
-	c.reconnect("balancing", delay)
-}

@@ -1,0 +1,67 @@
+package edge
+
+import (
+	"time"
+
+	"github.com/neolith/daemon-gateway/internal/edge/conversation"
+	"github.com/neolith/daemon-gateway/internal/edge/session"
+	"github.com/neolith/daemon-gateway/pkg/protocol"
+)
+
+// begin, refused and diverted are the answers to Admit.
+
+// begin makes the connection an orchestrator's, and tells the daemon.
+func (c *connection) begin(limits *conversation.Limits) {
+	c.converse(func(talk *conversation.Conversation, now time.Time) {
+		c.session = session.New(c.svc.cfg.session(c.token, c.daemon, c.partition))
+		c.admittedAt = now
+		c.record.admitted(c.orchestrator, c.daemon, now)
+		talk.Admitted(limits, c.session, now)
+		c.moveLocked(stateAuthenticated)
+	})
+}
+
+func (c *connection) refused(code protocol.AuthErrorCode, message string) {
+	c.converse(func(talk *conversation.Conversation, _ time.Time) { talk.Refused(code, message) })
+}
+
+func (c *connection) diverted(reason string, delay time.Duration, code protocol.CloseCode) {
+	c.converse(func(talk *conversation.Conversation, _ time.Time) { talk.Diverted(reason, delay, code) })
+}
+
+// dismissed ends the connection because its token is no good any more.
+func (c *connection) dismissed(code protocol.AuthErrorCode, message string) {
+	c.converse(func(talk *conversation.Conversation, _ time.Time) { talk.Dismiss(code, message) })
+}
+
+// end closes the connection for a reason outside of it.
+func (c *connection) end(code protocol.CloseCode, reason string) {
+	c.converse(func(talk *conversation.Conversation, _ time.Time) { talk.End(code, reason) })
+}
+
+// reconnect asks the daemon to go elsewhere.
+func (c *connection) reconnect(reason string, delay time.Duration) {
+	c.converse(func(talk *conversation.Conversation, _ time.Time) { talk.Reconnect(reason, delay) })
+}
+
+// moveAway asks the daemon to reconnect for the sake of balance.
+func (c *connection) moveAway(delay time.Duration, now time.Time) {
+	c.converse(func(talk *conversation.Conversation, _ time.Time) {
+		c.toldAt = now
+		talk.Reconnect("balancing", delay)
+	})
+}
+
+// upSince returns since when the connection has been the orchestrator's, or had
+// been told to go and stayed; false if it is not, or not any more.
+func (c *connection) upSince() (time.Time, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.session == nil {
+		return time.Time{}, false
+	}
+	if c.toldAt.After(c.admittedAt) {
+		return c.toldAt, true
+	}
+	return c.admittedAt, true
+}

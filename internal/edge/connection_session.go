@@ -1,0 +1,140 @@
+package edge
+
+import (
+	"time"
+
+	"github.com/neolith/daemon-gateway/internal/cursor"
+	"github.com/neolith/daemon-gateway/internal/delivery"
+	"github.com/neolith/daemon-gateway/internal/edge/session"
+	"github.com/neolith/daemon-gateway/internal/eventlog"
+	"github.com/neolith/daemon-gateway/pkg/protocol"
+)
+
+// forwarded and hint come from a router.
+
+func (c *connection) forwarded(epoch eventlog.Epoch, f delivery.Forwarded) {
+	c.input(func(s *session.Session, now time.Time) { s.Forwarded(epoch, f, now) })
+}
+
+func (c *connection) hint(epoch eventlog.Epoch, sequence uint64) {
+	c.input(func(s *session.Session, now time.Time) { s.Hint(epoch, sequence, now) })
+}
+
+// The following are answers of the log side.
+
+func (c *connection) started(run uint32, epoch eventlog.Epoch, d cursor.Decision) {
+	c.input(func(s *session.Session, now time.Time) {
+		s.Started(run, epoch, d.Entry, d.Resumed, now)
+		// What was subscribed to while the start was being written is not in
+		// the entry yet.
+		c.saveSoonLocked()
+	})
+}
+
+func (c *connection) startFailed(run uint32) {
+	c.input(func(s *session.Session, now time.Time) { s.StartFailed(run, now) })
+}
+
+func (c *connection) lastKnown(run uint32, last eventlog.Last, err error) {
+	c.input(func(s *session.Session, now time.Time) {
+		if err != nil {
+			s.AskFailed(run, now)
+			return
+		}
+		s.LastKnown(run, last, now)
+	})
+}
+
+func (c *connection) readDone(run uint32, page eventlog.Page, err error) {
+	c.input(func(s *session.Session, now time.Time) {
+		if err != nil {
+			s.ReadFailed(run, now)
+			return
+		}
+		s.ReadDone(run, page, now)
+	})
+}
+
+func (c *connection) deadLettered(run uint32, sequence uint64, stored bool) {
+	c.input(func(s *session.Session, now time.Time) {
+		c.countDeadLetterLocked(stored)
+		s.DeadLettered(run, sequence, stored, now)
+	})
+}
+
+func (c *connection) countDeadLetterLocked(stored bool) {
+	if stored {
+		c.svc.metrics.event(outcomeDeadLettered, "dead_lettered", 1)
+		return
+	}
+	c.svc.metrics.wsEvents.WithLabelValues("dead_lettered", "error").Inc()
+}
+
+func (c *connection) epochChanged(epoch eventlog.Epoch) {
+	c.input(func(s *session.Session, now time.Time) { s.EpochChanged(epoch, now) })
+}
+
+// saveAtLeast is how often an entry is saved though nothing has changed: one
+// that is never written again would be taken for that of a daemon long gone.
+const saveAtLeast = 6 * time.Hour
+
+// check is the net.
+func (c *connection) check() {
+	c.input(func(s *session.Session, now time.Time) {
+		s.Check(now)
+		if s.Running() && now.Sub(c.saved) > saveAtLeast {
+			c.saveSoonLocked()
+		}
+	})
+}
+
+// acknowledge is an ack that did not come by this connection's socket.
+func (c *connection) acknowledge(ids []string) (answer ackAnswer) {
+	c.input(func(s *session.Session, now time.Time) {
+		if answer.Running = s.Running(); !answer.Running {
+			return
+		}
+		events := 0
+		for _, id := range ids {
+			if n := s.Ack([]string{id}, now); n > 0 {
+				answer.Acknowledged = append(answer.Acknowledged, id)
+				events += n
+			}
+		}
+		c.svc.metrics.event(outcomeAcked, "acked", events)
+		c.record.acked(events)
+	})
+	return answer
+}
+
+// What is asked of the session.
+
+// epoch returns the epoch that the session runs in; "" if it does not run.
+func (c *connection) epoch() eventlog.Epoch {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.session == nil || !c.session.Running() {
+		return ""
+	}
+	return c.session.Epoch()
+}
+
+// subscriptions returns a copy of what the daemon has subscribed to.
+func (c *connection) subscriptions() []protocol.Subscription {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.session == nil {
+		return nil
+	}
+	return append([]protocol.Subscription(nil), c.session.Subscriptions()...)
+}
+
+// unsettled returns how many events the session has in hand.
+func (c *connection) unsettled() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.session == nil {
+		return 0
+	}
+	return c.session.Unsettled()
+}
