@@ -13,6 +13,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/neolith/daemon-gateway/internal/eventlog"
@@ -85,7 +86,7 @@ func Decode(data []byte) (Batch, error) {
 	if v := r.byte(); r.err == nil && v != Version {
 		return Batch{}, fmt.Errorf("%w: version %d, expected %d", ErrMalformed, v, Version)
 	}
-	b := Batch{Partition: event.Partition(r.uvarint()), Epoch: eventlog.Epoch(r.bytes())}
+	b := Batch{Partition: r.partition(), Epoch: eventlog.Epoch(r.bytes())}
 	for r.err == nil && len(r.data) > 0 {
 		switch kind := r.byte(); kind {
 		case kindEvent:
@@ -140,6 +141,14 @@ func (r *reader) uvarint() uint64 {
 	}
 	r.data = r.data[n:]
 	return v
+}
+
+func (r *reader) partition() event.Partition {
+	p := r.uvarint()
+	if p > math.MaxUint16 {
+		r.err = fmt.Errorf("partition %d, expected at most %d", p, math.MaxUint16)
+	}
+	return event.Partition(p)
 }
 
 func (r *reader) bytes() []byte {

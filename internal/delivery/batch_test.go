@@ -1,6 +1,7 @@
 package delivery_test
 
 import (
+	"math"
 	"testing"
 	"time"
 
@@ -8,6 +9,7 @@ import (
 
 	"github.com/neolith/daemon-gateway/internal/delivery"
 	"github.com/neolith/daemon-gateway/internal/eventlog"
+	"github.com/neolith/daemon-gateway/pkg/event"
 )
 
 func sample() delivery.Batch {
@@ -48,6 +50,14 @@ func TestForeignVersionAndKindAreRefused(t *testing.T) {
 	require.ErrorContains(t, err, "version 99")
 	_, err = delivery.Decode(append(sample().Encode(nil), 77))
 	require.ErrorContains(t, err, "unknown item kind 77")
+}
+
+func TestPartitionThatNoLogHasIsRefused(t *testing.T) {
+	t.Parallel()
+	for _, p := range []event.Partition{-1, math.MinInt, math.MaxInt} {
+		_, err := delivery.Decode(delivery.Batch{Partition: p}.Encode(nil))
+		require.ErrorIs(t, err, delivery.ErrMalformed, "partition %d, by which edges queue a batch", p)
+	}
 }
 
 func FuzzDecodeNeverPanics(f *testing.F) {
