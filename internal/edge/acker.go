@@ -150,7 +150,7 @@ func (a *acker) ask(ctx context.Context, edge string, r ackRequest) (ackAnswer, 
 // give hands the acks to the daemon's connections on this edge.
 func (a *acker) give(r ackRequest) ackAnswer {
 	var answers []ackAnswer
-	for _, c := range a.hub.connections(event.PartitionOf(r.Orchestrator, len(a.hub.shards)), r.Orchestrator) {
+	for _, c := range a.hub.connections(r.Orchestrator) {
 		if r.Daemon == "" || r.Daemon == c.daemon {
 			answers = append(answers, c.acknowledge(r.EventIDs))
 		}
@@ -177,7 +177,7 @@ func (a *acker) settle(ctx context.Context, v httpevents.Viewer, ids []string) (
 		next, settled = cursor.Settle(rec, req, found)
 		return next, settled > 0
 	})
-	if len(a.hub.connections(p, v.Orchestrator)) == 0 {
+	if len(a.hub.connections(v.Orchestrator)) == 0 {
 		a.cursors.Forget(v.Orchestrator)
 	}
 	return settled, err

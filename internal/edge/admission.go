@@ -60,7 +60,7 @@ func (a *admission) admit(c *connection, e *conversation.Admit) {
 	c.orchestrator, c.organization = who.orchestrator, who.organization
 	c.token = event.TokenOf(c.orchestrator)
 	c.daemon = e.Auth.DaemonID
-	c.partition = event.PartitionOf(c.token, len(a.hub.shards))
+	c.partition = a.hub.partition(c.token)
 	if e.Auth.Resume != nil {
 		c.resume = e.Auth.Resume.Position
 	}
@@ -134,7 +134,7 @@ func (a *admission) claim(c *connection) bool {
 	}
 	claim := ring.Claim{Orchestrator: c.token, Session: c.id, Daemon: c.daemon, Generation: nextGeneration(holdings)}
 	// Into the hub first: as soon as a router knows the claim, events come.
-	c.begin(a.hub.add(c.partition, c.token, c))
+	c.begin(a.hub.add(c))
 	a.directory.Claim(claim)
 	return true
 }
@@ -153,7 +153,7 @@ func (a *admission) fighting(c *connection) bool {
 	if same == nil {
 		return false
 	}
-	if !a.hub.takeover(c.partition, c.token, c.daemon, time.Now()) {
+	if !a.hub.takeover(c.token, c.daemon, time.Now()) {
 		return false
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), probeTimeout)
@@ -227,7 +227,7 @@ func (a *admission) end(h ring.Holding, why terminated, reason string) {
 	if h.Edge != a.directory.Self().Name {
 		return
 	}
-	c := a.hub.find(event.PartitionOf(h.Orchestrator, len(a.hub.shards)), h.Orchestrator, h.Session)
+	c := a.hub.find(h.Orchestrator, h.Session)
 	if c == nil {
 		return
 	}
@@ -240,8 +240,7 @@ func (a *admission) end(h ring.Holding, why terminated, reason string) {
 // ClaimsAdded implements ring.Watcher.
 func (a *admission) ClaimsAdded(claims []ring.Holding) {
 	for _, h := range claims {
-		p := event.PartitionOf(h.Orchestrator, len(a.hub.shards))
-		if len(a.hub.connections(p, h.Orchestrator)) > 0 {
+		if len(a.hub.connections(h.Orchestrator)) > 0 {
 			a.enforce(h.Orchestrator)
 		}
 	}

@@ -102,7 +102,7 @@ func (c *connection) detach(ending socket.Ending) {
 	c.mu.Unlock()
 	if admitted {
 		c.svc.admission.release(c)
-		c.svc.log.detached(c, c.svc.hub.remove(c.partition, c.token, c))
+		c.svc.log.detached(c, c.svc.hub.remove(c))
 	}
 }
 

@@ -171,7 +171,7 @@ func (e *events) refuse(err error) *failure {
 
 // count counts a request against the orchestrator's limits.
 func (e *events) count(method string, orchestrator event.Token) *failure {
-	limits := e.hub.limits(event.PartitionOf(orchestrator, len(e.hub.shards)), orchestrator)
+	limits := e.hub.limits(orchestrator)
 	wait := time.Duration(0)
 	if method == http.MethodDelete {
 		wait = limits.AckRequest(time.Now())

@@ -12,7 +12,8 @@ import (
 )
 
 // hub holds the admitted connections of this edge by orchestrator, one shard
-// for each partition. Its methods may be called at any time.
+// for each partition. Its methods may be called at any time, with tokens of any
+// orchestrator.
 type hub struct {
 	rates  conversation.Rates
 	shards []shard
@@ -41,12 +42,16 @@ func newHub(partitions int, rates conversation.Rates) *hub {
 	return h
 }
 
+// partition is where the orchestrator's events stand in the log.
+func (h *hub) partition(token event.Token) event.Partition {
+	return event.PartitionOf(token, len(h.shards))
+}
+
+func (h *hub) shard(token event.Token) *shard { return &h.shards[h.partition(token)] }
+
 // connections returns the orchestrator's connections; not to be modified.
-func (h *hub) connections(p event.Partition, token event.Token) []*connection {
-	if int(p) < 0 || int(p) >= len(h.shards) {
-		return nil
-	}
-	s := &h.shards[p]
+func (h *hub) connections(token event.Token) []*connection {
+	s := h.shard(token)
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	if o := s.orchestrators[token]; o != nil {
@@ -56,8 +61,8 @@ func (h *hub) connections(p event.Partition, token event.Token) []*connection {
 }
 
 // find returns the connection of a session, or nil.
-func (h *hub) find(p event.Partition, token event.Token, id protocol.SessionID) *connection {
-	for _, c := range h.connections(p, token) {
+func (h *hub) find(token event.Token, id protocol.SessionID) *connection {
+	for _, c := range h.connections(token) {
 		if c.id == id {
 			return c
 		}
@@ -78,11 +83,11 @@ func (h *hub) inPartition(p event.Partition) []*connection {
 }
 
 // add enters a connection and returns the limits that it shares.
-func (h *hub) add(p event.Partition, token event.Token, c *connection) *conversation.Limits {
-	s := &h.shards[p]
+func (h *hub) add(c *connection) *conversation.Limits {
+	s := h.shard(c.token)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	o := s.getLocked(token, h.rates)
+	o := s.getLocked(c.token, h.rates)
 	o.connections = append(slices.Clip(o.connections), c)
 	h.count.Add(1)
 	return o.limits
@@ -90,11 +95,11 @@ func (h *hub) add(p event.Partition, token event.Token, c *connection) *conversa
 
 // remove takes a connection out, and reports whether it was the last of its
 // orchestrator.
-func (h *hub) remove(p event.Partition, token event.Token, c *connection) (last bool) {
-	s := &h.shards[p]
+func (h *hub) remove(c *connection) (last bool) {
+	s := h.shard(c.token)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	o := s.orchestrators[token]
+	o := s.orchestrators[c.token]
 	if o == nil {
 		return true
 	}
@@ -106,8 +111,8 @@ func (h *hub) remove(p event.Partition, token event.Token, c *connection) (last 
 }
 
 // limits returns what the orchestrator's requests by HTTP count against.
-func (h *hub) limits(p event.Partition, token event.Token) *conversation.Limits {
-	s := &h.shards[p]
+func (h *hub) limits(token event.Token) *conversation.Limits {
+	s := h.shard(token)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.getLocked(token, h.rates).limits
@@ -115,8 +120,8 @@ func (h *hub) limits(p event.Partition, token event.Token) *conversation.Limits 
 
 // takeover counts that a daemon's connection replaces another, and reports
 // whether that happens too often.
-func (h *hub) takeover(p event.Partition, token event.Token, daemon protocol.DaemonID, now time.Time) (tooOften bool) {
-	s := &h.shards[p]
+func (h *hub) takeover(token event.Token, daemon protocol.DaemonID, now time.Time) (tooOften bool) {
+	s := h.shard(token)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.getLocked(token, h.rates).takeovers.count(daemon, now)

@@ -78,7 +78,7 @@ func (p *prober) ask(ctx context.Context, h ring.Holding) probeAnswer {
 
 // probe pings a connection of this edge, and ends it if it does not answer.
 func (p *prober) probe(ctx context.Context, r probeRequest) probeAnswer {
-	c := p.hub.find(event.PartitionOf(r.Orchestrator, len(p.hub.shards)), r.Orchestrator, r.Session)
+	c := p.hub.find(r.Orchestrator, r.Session)
 	if c == nil {
 		return probeAnswer{}
 	}

@@ -107,12 +107,12 @@ func (in *receiver) handOver(r received) {
 			events-- // no user's
 			continue
 		}
-		for _, c := range in.hub.connections(r.batch.Partition, f.Token) {
+		for _, c := range in.hub.connections(f.Token) {
 			c.forwarded(r.batch.Epoch, f)
 		}
 	}
 	for _, h := range r.batch.Hints {
-		for _, c := range in.hub.connections(r.batch.Partition, h.Token) {
+		for _, c := range in.hub.connections(h.Token) {
 			c.hint(r.batch.Epoch, h.Sequence)
 		}
 	}

@@ -150,7 +150,7 @@ func TestDaemonsAreToldToGoLongestConnectedFirstAndOnlyOnce(t *testing.T) {
 	up := func(orchestrator string, age time.Duration) *connection {
 		n.login(orchestrator, "daemon").alive()
 		token := event.TokenOf(orchestrator)
-		c := n.hub.connections(event.PartitionOf(token, n.cfg.Log.Partitions), token)[0]
+		c := n.hub.connections(token)[0]
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		c.admittedAt = now.Add(-age)
