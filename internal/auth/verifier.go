@@ -7,7 +7,6 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 
-	"github.com/neolith/daemon-gateway/internal/canary"
 	"github.com/neolith/daemon-gateway/internal/settings"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
@@ -146,7 +145,7 @@ func (v *Verifier) refusal(c *claims) Reason {
 		return ReasonInvalidClaim
 	case c.orchestrator().Validate() != nil:
 		return ReasonInvalidClaim
-	case canary.Reserved(c.orchestrator()):
+	case c.orchestrator().Reserved():
 		return ReasonInvalidClaim // the gateway's own
 	case c.DaemonID != "" && protocol.DaemonID(c.DaemonID).Validate() != nil:
 		return ReasonInvalidClaim

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/neolith/daemon-gateway/internal/bridge/waiting"
-	"github.com/neolith/daemon-gateway/internal/canary"
 	"github.com/neolith/daemon-gateway/internal/neolith/identity"
 	"github.com/neolith/daemon-gateway/pkg/event"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
@@ -55,7 +54,7 @@ func causeOf(err error) cause {
 // address says that an event to be stored must first be given its orchestrator,
 // if there are identities at all. Canaries have none.
 func (a *addressBook) address(j job) job {
-	if a != nil && j.kind == publishing && !canary.Reserved(j.event.OrchestratorID) {
+	if a != nil && j.kind == publishing && !j.event.OrchestratorID.Reserved() {
 		j.kind = addressing
 	}
 	return j

@@ -105,7 +105,7 @@ func readdress(e event.Event, orchestrator protocol.OrchestratorID, body []byte,
 // publishUser says that an event is to be stored, unless it would pass for a
 // canary.
 func publishUser(e event.Event, body []byte) job {
-	if canary.Reserved(e.OrchestratorID) {
+	if e.OrchestratorID.Reserved() {
 		return job{
 			kind: burying, event: e, body: body, reason: event.ReasonInvalidField,
 			detail: fmt.Sprintf("field \"orchestratorId\": %q is reserved for the gateway's canaries", e.OrchestratorID),

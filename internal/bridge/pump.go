@@ -223,7 +223,7 @@ func (p *pump) publish(ctx context.Context, t ticket) {
 
 func (p *pump) published(t ticket, ack eventlog.Ack, err error) {
 	switch {
-	case canary.Reserved(t.Value().event.OrchestratorID):
+	case t.Value().event.OrchestratorID.Reserved():
 		// One that comes late says nothing, so it is never tried again.
 		p.metrics.canary(err)
 		p.sequencer.Done(t)

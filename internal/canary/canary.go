@@ -37,8 +37,7 @@ const (
 	// EventType is the type of the events.
 	EventType protocol.EventType = "gateway.canary"
 
-	channelPrefix  = "daemon:canary:"
-	reservedPrefix = "_canary_"
+	channelPrefix = "daemon:canary:"
 )
 
 // Call is what an edge says: publish a canary for this orchestrator.
@@ -49,18 +48,13 @@ type Call struct {
 	Uptime time.Duration `json:"uptime"`
 }
 
-// Reserved reports whether an orchestrator, given by id or token, is a canary's.
-// No daemon may authenticate as one.
-func Reserved[ID ~string](orchestrator ID) bool {
-	return strings.HasPrefix(string(orchestrator), reservedPrefix)
-}
-
-// Orchestrator is the pseudo-orchestrator of an edge, given by its member name.
-// The name is used once, so what is left of an earlier run reaches nobody.
+// Orchestrator is the pseudo-orchestrator of an edge, given by its member name:
+// a reserved one. The name is used once, so what is left of an earlier run
+// reaches nobody.
 func Orchestrator(edge string) protocol.OrchestratorID {
 	// The end of a name is what tells it from others.
-	room := protocol.MaxIDBytes - len(reservedPrefix)
-	return protocol.OrchestratorID(reservedPrefix + strings.ToValidUTF8(edge[max(0, len(edge)-room):], ""))
+	room := protocol.MaxIDBytes - len(protocol.ReservedPrefix)
+	return protocol.OrchestratorID(protocol.ReservedPrefix + strings.ToValidUTF8(edge[max(0, len(edge)-room):], ""))
 }
 
 // Channel is the Redis channel of a bridge's canaries, given by its node name.
@@ -77,7 +71,7 @@ func ReadCall(data []byte) (Call, error) {
 	if err := json.Unmarshal(data, &c); err != nil {
 		return Call{}, fmt.Errorf("read a canary's call: %w", err)
 	}
-	if !Reserved(c.Orchestrator) || c.Orchestrator.Validate() != nil {
+	if !c.Orchestrator.Reserved() || c.Orchestrator.Validate() != nil {
 		return Call{}, errors.New("a canary's call names an orchestrator that is not reserved")
 	}
 	return c, nil

@@ -6,8 +6,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/neolith/daemon-gateway/internal/canary"
-	"github.com/neolith/daemon-gateway/pkg/event"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
 
@@ -20,7 +18,7 @@ func TestLoadsFollowTheClaims(t *testing.T) {
 	r := start(t, TierRouter, "r", nil, a)
 	meet(t, a, b, r)
 	a.fill(30)
-	a.Claim(claimOf(string(event.TokenOf(canary.Orchestrator(a.Self().Name))), "canary", 1))
+	a.Claim(claimOf(protocol.ReservedPrefix+"edge", "canary", 1))
 	b.fill(10)
 	loads := func(n *node) map[string]int {
 		byNode := make(map[string]int)

@@ -5,7 +5,6 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/neolith/daemon-gateway/internal/canary"
 	"github.com/neolith/daemon-gateway/pkg/event"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
@@ -294,7 +293,7 @@ func (t *table) dropLocked(h *held) {
 
 // count keeps the numbers of daemons' claims: canaries are no connections.
 func (t *table) count(h *held, n int64) {
-	if !canary.Reserved(h.Orchestrator) {
+	if !h.Orchestrator.Reserved() {
 		t.total.Add(n)
 		h.edge.daemons.Add(n)
 	}

@@ -10,7 +10,6 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/neolith/daemon-gateway/internal/canary"
 	"github.com/neolith/daemon-gateway/internal/delivery"
 	"github.com/neolith/daemon-gateway/internal/eventlog"
 	"github.com/neolith/daemon-gateway/internal/router/lane"
@@ -195,7 +194,7 @@ func (r *run) loop(ctx context.Context, stop <-chan struct{}) error {
 func (r *run) take(m eventlog.Message) {
 	for fed := 1; ; fed++ {
 		disposition := r.lane.Event(m)
-		if !canary.Reserved(m.Token) { // what dashboards count is users' events
+		if !m.Token.Reserved() { // what dashboards count is users' events
 			r.metrics.disposed(disposition)
 		}
 		if fed >= r.cfg.FetchBatch || r.lane.Hold() > 0 {
@@ -275,7 +274,7 @@ func (r *run) count(s lane.Send, now time.Time) {
 	r.metrics.hints.Add(float64(len(s.Batch.Hints)))
 	events, newest := 0, time.Time{}
 	for _, f := range s.Batch.Events {
-		if !canary.Reserved(f.Token) {
+		if !f.Token.Reserved() {
 			events, newest = events+1, f.Stored
 		}
 	}

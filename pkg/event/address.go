@@ -45,6 +45,10 @@ func TokenOf[ID ~string](id ID) Token {
 	return Token(b.String())
 }
 
+// Reserved reports whether the token is of a reserved orchestrator
+// (protocol.OrchestratorID.Reserved); the prefix is written alike in both.
+func (t Token) Reserved() bool { return protocol.OrchestratorID(t).Reserved() }
+
 // ID decodes the token. It fails for text that TokenOf never returns.
 func (t Token) ID() (string, error) {
 	var b strings.Builder

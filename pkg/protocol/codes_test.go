@@ -120,3 +120,11 @@ func TestIDs(t *testing.T) {
 	}
 	require.Equal(t, "message", protocol.EventType("message.received").Prefix())
 }
+
+func TestReservedIDsAreTheGatewaysOwn(t *testing.T) {
+	t.Parallel()
+	require.True(t, protocol.OrchestratorID(protocol.ReservedPrefix+"edge-1").Reserved())
+	for _, id := range []protocol.OrchestratorID{"", "clx1", "canary", "_canary", "x_canary_"} {
+		require.False(t, id.Reserved(), id)
+	}
+}

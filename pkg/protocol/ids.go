@@ -2,6 +2,7 @@ package protocol
 
 import (
 	"fmt"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -9,8 +10,16 @@ import (
 // Longer ids would make NATS control lines and gossip messages unbounded.
 const MaxIDBytes = 128
 
+// ReservedPrefix starts the ids of orchestrators that nobody has: the gateway
+// uses them itself, to try its own path.
+const ReservedPrefix = "_canary_"
+
 // OrchestratorID names an orchestrator: an AI worker with an account in Neolith.
 type OrchestratorID string
+
+// Reserved reports whether the id is one of the gateway's own. No daemon may
+// authenticate with it, and nobody may address an event to it.
+func (id OrchestratorID) Reserved() bool { return strings.HasPrefix(string(id), ReservedPrefix) }
 
 // DaemonID names a process that runs an orchestrator.
 type DaemonID string

@@ -24,7 +24,6 @@ import (
 	"github.com/redis/go-redis/v9"
 	"golang.org/x/time/rate"
 
-	"github.com/neolith/daemon-gateway/internal/canary"
 	"github.com/neolith/daemon-gateway/internal/heartbeat"
 	"github.com/neolith/daemon-gateway/internal/latest"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
@@ -121,7 +120,7 @@ func (w *Writer) hear(m *nats.Msg) {
 	slices.SortFunc(beats, func(a, b heartbeat.Beat) int { return a.ReceivedAt.Compare(b.ReceivedAt) })
 	now := time.Now()
 	for _, h := range beats {
-		if !canary.Reserved(h.Orchestrator) {
+		if !h.Orchestrator.Reserved() {
 			w.add(h, now)
 		}
 	}

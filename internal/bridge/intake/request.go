@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/neolith/daemon-gateway/internal/canary"
 	"github.com/neolith/daemon-gateway/pkg/event"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
@@ -77,7 +76,7 @@ func split(body []byte) ([]json.RawMessage, error) {
 // read validates one event; a result that is set is its answer.
 func read(text []byte, maxBytes int) submitted {
 	e, err := event.Parse(text, maxBytes)
-	if err == nil && canary.Reserved(e.OrchestratorID) {
+	if err == nil && e.OrchestratorID.Reserved() {
 		err = &event.InvalidError{Reason: event.ReasonInvalidField, Field: "orchestratorId", Detail: "the id is the gateway's own", Event: e}
 	}
 	s := submitted{event: e, body: text, result: result{ID: e.ID}}

@@ -26,7 +26,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/time/rate"
 
-	"github.com/neolith/daemon-gateway/internal/canary"
 	"github.com/neolith/daemon-gateway/internal/heartbeat"
 	"github.com/neolith/daemon-gateway/internal/neolith/postgres"
 	"github.com/neolith/daemon-gateway/internal/ring"
@@ -99,7 +98,7 @@ func (w *Writer) ClaimsAdded(claims []ring.Holding) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, h := range claims {
-		if !canary.Reserved(h.Orchestrator) {
+		if !h.Orchestrator.Reserved() {
 			w.tracker.connect(w.partitionOf(h.Orchestrator), h.Orchestrator)
 		}
 	}
@@ -184,7 +183,7 @@ func (w *Writer) begin(partitions []event.Partition) {
 	defer w.mu.Unlock()
 	connected := make(map[event.Partition][]event.Token)
 	w.directory.EachOrchestrator(func(o event.Token) {
-		if !canary.Reserved(o) {
+		if !o.Reserved() {
 			p := w.partitionOf(o)
 			connected[p] = append(connected[p], o)
 		}
