@@ -1,6 +1,8 @@
 // Package delivery is what a router and an edge say to each other over NATS:
 // batches of forwarded events and hints, and their receipts. It holds the
-// format only; routers send (package router), edges receive (package edge).
+// format and the subjects only; routers send (package router), edges receive
+// (package edge). What edges say to one another is package edge's, but where
+// stands here.
 //
 // A batch is one NATS request to Subject(edge); the receipt is the reply and
 // means "in my hands", not "delivered". Layout, integers as uvarints, texts and
@@ -27,9 +29,6 @@ const (
 	kindEvent byte = 1
 	kindHint  byte = 2
 )
-
-// Subject is where the edge with this token receives its batches.
-func Subject(edge event.Token) string { return "daemon.edge." + string(edge) + ".deliver" }
 
 // Forwarded is an event on its way to an edge.
 type Forwarded struct {

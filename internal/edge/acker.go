@@ -2,13 +2,9 @@ package edge
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"log/slog"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/neolith/daemon-gateway/internal/cursor"
@@ -17,11 +13,6 @@ import (
 	"github.com/neolith/daemon-gateway/pkg/event"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
-
-// ackSubject is where an edge is told what was acknowledged by HTTP elsewhere.
-func ackSubject(edge string) string {
-	return "daemon.edge." + string(event.TokenOf(edge)) + ".ack"
-}
 
 // ackRequest names events that a daemon has acknowledged by HTTP.
 type ackRequest struct {
@@ -42,8 +33,6 @@ type ackAnswer struct {
 const (
 	// ackTimeout bounds what the other edges may take.
 	ackTimeout = 3 * time.Second
-	// concurrentAcks bounds the answers to other edges.
-	concurrentAcks = 256
 	// settlePage is how many events are read at a time to find those
 	// acknowledged, and settleBytes about how many bytes.
 	settlePage  = 1000
@@ -59,16 +48,13 @@ type holders interface {
 // whichever edge, or else into its cursor. What is lost on the way costs a
 // repeat: the client is told, or the event is sent again.
 type acker struct {
-	self      string
-	nc        *nats.Conn
+	peers     peers[ackRequest, ackAnswer]
 	hub       *hub
 	directory holders
 	log       *eventlog.Log
 	cursors   *cursor.Store
 	connected func(event.Token) func(protocol.DaemonID) bool // which daemons the directory shows
 	metrics   *metrics
-	logger    *slog.Logger
-	answers   *pool
 }
 
 // acknowledge acknowledges events for the viewer, and returns how many distinct
@@ -102,8 +88,10 @@ func (a *acker) tell(ctx context.Context, r ackRequest) (ackAnswer, error) {
 	var all errgroup.Group
 	for i, name := range edges {
 		all.Go(func() (err error) {
-			answers[i], err = a.ask(ctx, name, r)
-			return err
+			if answers[i], err = a.peers.ask(ctx, name, r); err != nil {
+				return fmt.Errorf("tell edge %s of acks: %w", name, err)
+			}
+			return nil
 		})
 	}
 	err := all.Wait()
@@ -125,30 +113,8 @@ func together(answers []ackAnswer) (all ackAnswer) {
 	return all
 }
 
-func (a *acker) ask(ctx context.Context, edge string, r ackRequest) (ackAnswer, error) {
-	if edge == a.self {
-		return a.give(r), nil
-	}
-	data, err := json.Marshal(r)
-	if err != nil {
-		return ackAnswer{}, err
-	}
-	msg, err := a.nc.RequestWithContext(ctx, ackSubject(edge), data)
-	if errors.Is(err, nats.ErrNoResponders) {
-		return ackAnswer{}, nil // the edge is gone, and its connections with it
-	}
-	var answer ackAnswer
-	if err == nil {
-		err = json.Unmarshal(msg.Data, &answer)
-	}
-	if err != nil {
-		return ackAnswer{}, fmt.Errorf("tell edge %s of acks: %w", edge, err)
-	}
-	return answer, nil
-}
-
 // give hands the acks to the daemon's connections on this edge.
-func (a *acker) give(r ackRequest) ackAnswer {
+func (a *acker) give(_ context.Context, r ackRequest) ackAnswer {
 	var answers []ackAnswer
 	for _, c := range a.hub.connections(r.Orchestrator) {
 		if r.Daemon == "" || r.Daemon == c.daemon {
@@ -198,30 +164,5 @@ func (a *acker) find(ctx context.Context, p event.Partition, v httpevents.Viewer
 		if page.Remaining == 0 || len(page.Messages) == 0 {
 			return search.Ranges, nil
 		}
-	}
-}
-
-// serve answers other edges until stop is called.
-func (a *acker) serve() (stop func(), err error) {
-	sub, err := a.nc.Subscribe(ackSubject(a.self), func(m *nats.Msg) {
-		a.answers.submit(func(context.Context) { a.answer(m) })
-	})
-	if err != nil {
-		return nil, fmt.Errorf("subscribe to acks of other edges: %w", err)
-	}
-	return func() { _ = sub.Unsubscribe() }, nil // the connection may be gone already
-}
-
-func (a *acker) answer(m *nats.Msg) {
-	var r ackRequest
-	err := json.Unmarshal(m.Data, &r)
-	if err == nil {
-		var data []byte
-		if data, err = json.Marshal(a.give(r)); err == nil {
-			err = m.Respond(data)
-		}
-	}
-	if err != nil {
-		a.logger.Warn("acks of another edge not answered, they will come again", "orchestrator", r.Orchestrator, "error", err)
 	}
 }

@@ -119,6 +119,4 @@ func (e *Edge) stopRunning(n *running) {
 	}
 	n.stopLog()
 	n.log.close()
-	e.prober.answers.close()
-	n.acks.answers.close()
 }

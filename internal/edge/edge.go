@@ -32,6 +32,7 @@ import (
 	"github.com/neolith/daemon-gateway/internal/buildinfo"
 	"github.com/neolith/daemon-gateway/internal/canary"
 	"github.com/neolith/daemon-gateway/internal/cursor"
+	"github.com/neolith/daemon-gateway/internal/delivery"
 	"github.com/neolith/daemon-gateway/internal/eventlog"
 	"github.com/neolith/daemon-gateway/internal/heartbeat"
 	"github.com/neolith/daemon-gateway/internal/lifecycle"
@@ -175,9 +176,7 @@ func (e *Edge) wire() {
 	talk := e.cfg.conversation(e.verifier)
 	e.hub = newHub(e.cfg.Log.Partitions, talk.Rates)
 	e.wheel = newWheel(time.Now())
-	e.prober = &prober{
-		self: e.directory.Self().Name, nc: e.nats.NC, hub: e.hub, metrics: e.metrics, logger: e.logger,
-	}
+	e.prober = newProber(e.directory.Self().Name, e.nats.NC, e.hub, e.metrics, e.logger)
 	e.admission = &admission{
 		registrar: e.registrar, directory: e.directory, hub: e.hub, prober: e.prober, limit: e.cfg.Sockets.WSMaxConnectionsPerVP,
 		metrics: e.metrics, logger: e.logger, seed: maphash.MakeSeed(),
@@ -268,7 +267,6 @@ func (e *Edge) work(ctx, partCtx context.Context) error {
 type running struct {
 	parts       *lifecycle.Group // of the log side
 	log         *logSide
-	acks        *acker
 	stopLog     context.CancelFunc
 	unsubscribe []func() // from NATS
 }
@@ -279,7 +277,6 @@ func (e *Edge) start(partCtx context.Context, log *eventlog.Log) (*running, erro
 	ctx, stop := context.WithCancel(partCtx)
 	n := &running{parts: lifecycle.NewGroup(ctx), stopLog: stop}
 	n.log = newLogSide(n.parts.Context(), log, cursors, e.hub, e.logger, e.connected)
-	e.prober.answers = newPool(n.parts.Context(), concurrentProbes)
 
 	n.parts.Go("epochs", log.Run)
 	n.parts.Go("cursors", cursors.Run)
@@ -294,16 +291,16 @@ func (e *Edge) start(partCtx context.Context, log *eventlog.Log) (*running, erro
 	n.parts.Go("balance", newShedder(e.cfg.Balance, e.directory, e.door.connections, e.metrics, e.logger).Run)
 
 	self := e.directory.Self().Name
-	n.acks = &acker{
-		self: self, nc: e.nats.NC, hub: e.hub, directory: e.directory, log: log, cursors: cursors, connected: e.connected,
-		metrics: e.metrics, logger: e.logger, answers: newPool(n.parts.Context(), concurrentAcks),
+	acks := &acker{hub: e.hub, directory: e.directory, log: log, cursors: cursors, connected: e.connected, metrics: e.metrics}
+	acks.peers = peers[ackRequest, ackAnswer]{
+		self: self, nc: e.nats.NC, subject: delivery.AckSubject, answer: acks.give, logger: e.logger,
 	}
 	for _, listen := range []func() (func(), error){
 		func() (func(), error) {
 			return newReceiver(e.nats.NC, e.hub, canaries, e.metrics, e.logger).serve(self)
 		},
-		e.prober.serve,
-		n.acks.serve,
+		func() (func(), error) { return e.prober.peers.serve(n.parts.Context()) },
+		func() (func(), error) { return acks.peers.serve(n.parts.Context()) },
 	} {
 		unsubscribe, err := listen()
 		if err != nil {
@@ -313,7 +310,7 @@ func (e *Edge) start(partCtx context.Context, log *eventlog.Log) (*running, erro
 		n.unsubscribe = append(n.unsubscribe, unsubscribe)
 	}
 	e.door.events.Store(&events{
-		cfg: &e.cfg, verifier: e.verifier, registrar: e.registrar, hub: e.hub, log: log, acks: n.acks,
+		cfg: &e.cfg, verifier: e.verifier, registrar: e.registrar, hub: e.hub, log: log, acks: acks,
 		metrics: e.metrics, logger: e.logger, slots: make(chan struct{}, concurrentRequests),
 	})
 	e.door.services.Store(&services{

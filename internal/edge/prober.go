@@ -2,23 +2,16 @@ package edge
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
-	"fmt"
 	"log/slog"
 	"time"
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/neolith/daemon-gateway/internal/delivery"
 	"github.com/neolith/daemon-gateway/internal/ring"
 	"github.com/neolith/daemon-gateway/pkg/event"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
-
-// probeSubject is where an edge is asked whether one of its connections lives.
-func probeSubject(edge string) string {
-	return "daemon.edge." + string(event.TokenOf(edge)) + ".probe"
-}
 
 // probeRequest names a connection.
 type probeRequest struct {
@@ -36,12 +29,16 @@ type probeAnswer struct {
 // prober finds half-open connections: those that look connected and whose
 // daemon does not answer any more.
 type prober struct {
-	self    string
-	nc      *nats.Conn
+	peers   peers[probeRequest, probeAnswer]
 	hub     *hub
 	metrics *metrics
 	logger  *slog.Logger
-	answers *pool
+}
+
+func newProber(self string, nc *nats.Conn, h *hub, m *metrics, logger *slog.Logger) *prober {
+	p := &prober{hub: h, metrics: m, logger: logger}
+	p.peers = peers[probeRequest, probeAnswer]{self: self, nc: nc, subject: delivery.ProbeSubject, answer: p.probe, logger: logger}
+	return p
 }
 
 const (
@@ -50,26 +47,13 @@ const (
 	// probeTimeout also covers the way to another edge, and that its claim
 	// disappears from the directory.
 	probeTimeout = pingTimeout + 2*time.Second
-	// concurrentProbes bounds the answers to other edges.
-	concurrentProbes = 256
 )
 
 // ask reports whether a connection lives, on whichever edge it is. Where that
 // cannot be found out, it is taken to live.
 func (p *prober) ask(ctx context.Context, h ring.Holding) probeAnswer {
-	if h.Edge == p.self {
-		return p.probe(ctx, probeRequest{h.Orchestrator, h.Session})
-	}
-	data, err := json.Marshal(probeRequest{h.Orchestrator, h.Session})
+	answer, err := p.peers.ask(ctx, h.Edge, probeRequest{h.Orchestrator, h.Session})
 	if err != nil {
-		return probeAnswer{Alive: true}
-	}
-	msg, err := p.nc.RequestWithContext(ctx, probeSubject(h.Edge), data)
-	if errors.Is(err, nats.ErrNoResponders) {
-		return probeAnswer{} // the edge is gone, and its connections with it
-	}
-	var answer probeAnswer
-	if err != nil || json.Unmarshal(msg.Data, &answer) != nil {
 		p.logger.Warn("connection of another edge not probed", "edge", h.Edge, "session", h.Session, "error", err)
 		return probeAnswer{Alive: true}
 	}
@@ -93,29 +77,4 @@ func (p *prober) probe(ctx context.Context, r probeRequest) probeAnswer {
 	// Its peer will not answer the close frame either.
 	c.socket.Cut()
 	return probeAnswer{Address: c.addr}
-}
-
-// serve answers other edges until stop is called.
-func (p *prober) serve() (stop func(), err error) {
-	sub, err := p.nc.Subscribe(probeSubject(p.self), func(m *nats.Msg) {
-		p.answers.submit(func(ctx context.Context) { p.answer(ctx, m) })
-	})
-	if err != nil {
-		return nil, fmt.Errorf("subscribe to probes: %w", err)
-	}
-	return func() { _ = sub.Unsubscribe() }, nil // the connection may be gone already
-}
-
-func (p *prober) answer(ctx context.Context, m *nats.Msg) {
-	var r probeRequest
-	err := json.Unmarshal(m.Data, &r)
-	if err == nil {
-		var data []byte
-		if data, err = json.Marshal(p.probe(ctx, r)); err == nil {
-			err = m.Respond(data)
-		}
-	}
-	if err != nil {
-		p.logger.Warn("probe not answered", "session", r.Session, "error", err)
-	}
 }
