@@ -4,7 +4,6 @@ import (
 	"time"
 
 	"github.com/neolith/daemon-gateway/internal/cursor"
-	"github.com/neolith/daemon-gateway/internal/delivery"
 	"github.com/neolith/daemon-gateway/internal/edge/session"
 	"github.com/neolith/daemon-gateway/internal/eventlog"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
@@ -12,8 +11,8 @@ import (
 
 // forwarded and hint come from a router.
 
-func (c *connection) forwarded(epoch eventlog.Epoch, f delivery.Forwarded) {
-	c.input(func(s *session.Session, now time.Time) { s.Forwarded(epoch, f, now) })
+func (c *connection) forwarded(epoch eventlog.Epoch, e *session.Candidate, after uint64) {
+	c.input(func(s *session.Session, now time.Time) { s.Forwarded(epoch, e, after, now) })
 }
 
 func (c *connection) hint(epoch eventlog.Epoch, sequence uint64) {

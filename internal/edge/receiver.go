@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/neolith/daemon-gateway/internal/delivery"
+	"github.com/neolith/daemon-gateway/internal/edge/session"
 	"github.com/neolith/daemon-gateway/pkg/event"
 )
 
@@ -107,8 +108,9 @@ func (in *receiver) handOver(r received) {
 			events-- // no user's
 			continue
 		}
+		candidate := session.NewCandidate(f.Message)
 		for _, c := range in.hub.connections(f.Token) {
-			c.forwarded(r.batch.Epoch, f)
+			c.forwarded(r.batch.Epoch, candidate, f.After)
 		}
 	}
 	for _, h := range r.batch.Hints {

@@ -70,7 +70,7 @@ func (s *Session) ReadDone(run uint32, page eventlog.Page, now time.Time) {
 			s.target = max(s.target, m.Sequence)
 			break
 		}
-		s.consider(m)
+		s.consider(NewCandidate(m))
 	}
 	progress := s.complete > before
 	if progress {

@@ -1,7 +1,6 @@
 package session
 
 import (
-	"bytes"
 	"slices"
 	"time"
 
@@ -38,19 +37,16 @@ func (s *Session) hasRoom(size int) bool {
 // consider decides about the next event of the log. Only events above complete
 // come here, in log order, with nothing of the orchestrator missing between
 // (invariant 2), and only if they fit.
-func (s *Session) consider(m eventlog.Message) {
+func (s *Session) consider(c *Candidate) {
+	m := &c.message
 	s.complete = m.Sequence
-	// The body shares the memory of a whole batch, which must not be kept alive
-	// by one event.
-	body := bytes.Clone(m.Body)
-	ev, why := s.judge(m.Sequence, body)
-	if why != "" {
+	if why := s.judge(c); why != "" {
 		s.window.pass(m.Sequence)
 		s.emit(Filtered{Why: why})
 		s.dirty = true
 		return
 	}
-	ev.Payload = sharing(body, ev.Payload)
+	ev, body := c.keep()
 	p := &pending{event: ev, body: body, stored: m.Stored}
 	repeat := m.Sequence <= s.sent
 	if s.sends.Sequence == m.Sequence {
@@ -65,34 +61,28 @@ func (s *Session) consider(m eventlog.Message) {
 	s.send(m.Sequence, p, repeat)
 }
 
-// sharing returns payload as the part of body that it is a copy of, so that an
-// event that waits for its ack is not held twice (invariant 4).
-func sharing(body, payload []byte) []byte {
-	if i := bytes.Index(body, payload); i >= 0 {
-		return body[i : i+len(payload) : i+len(payload)]
+// judge says why the event is not to be sent, if it is not.
+func (s *Session) judge(c *Candidate) FilterReason {
+	if s.knownSettled(c.message.Sequence) {
+		return FilteredSettled
 	}
-	return payload
-}
-
-// judge parses the event and says why it is not to be sent, if it is not.
-func (s *Session) judge(sequence uint64, body []byte) (event.Event, FilterReason) {
-	if s.knownSettled(sequence) {
-		return event.Event{}, FilteredSettled
+	if len(c.message.Body) > s.cfg.MaxEventBytes {
+		return FilteredInvalid
 	}
-	ev, err := event.Parse(body, s.cfg.MaxEventBytes)
+	ev, err := c.parse()
 	switch {
 	case err != nil:
-		return ev, FilteredInvalid
+		return FilteredInvalid
 	case event.TokenOf(ev.OrchestratorID) != s.cfg.Orchestrator:
-		return ev, FilteredInvalid // stored under another's subject (invariant 5)
+		return FilteredInvalid // stored under another's subject (invariant 5)
 	case ev.DaemonID != "" && ev.DaemonID != s.cfg.Daemon && !slices.Contains(s.answersFor, ev.DaemonID):
-		return ev, FilteredAddressee
+		return FilteredAddressee
 	case !s.wants(ev):
-		return ev, FilteredSubscription
+		return FilteredSubscription
 	case s.acknowledgedEarly(ev.ID):
-		return ev, FilteredAcknowledged
+		return FilteredAcknowledged
 	}
-	return ev, ""
+	return ""
 }
 
 // knownSettled reports whether this daemon had settled the event before it

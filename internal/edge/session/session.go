@@ -20,7 +20,6 @@ import (
 	"time"
 
 	"github.com/neolith/daemon-gateway/internal/cursor"
-	"github.com/neolith/daemon-gateway/internal/delivery"
 	"github.com/neolith/daemon-gateway/internal/eventlog"
 	"github.com/neolith/daemon-gateway/pkg/event"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
@@ -202,13 +201,13 @@ func (s *Session) EpochChanged(epoch eventlog.Epoch, now time.Time) {
 }
 
 // Forwarded is an event from a router, with the router's claim that the
-// orchestrator has no other event between f.After and f.Sequence.
-func (s *Session) Forwarded(epoch eventlog.Epoch, f delivery.Forwarded, now time.Time) {
-	if !s.current(epoch, f.Sequence) || f.Sequence <= s.complete {
+// orchestrator has no other event between after and it.
+func (s *Session) Forwarded(epoch eventlog.Epoch, c *Candidate, after uint64, now time.Time) {
+	if !s.current(epoch, c.message.Sequence) || c.message.Sequence <= s.complete {
 		return
 	}
-	if s.announced && f.After <= s.complete && s.fits(len(f.Body)) {
-		s.consider(f.Message)
+	if s.announced && after <= s.complete && s.fits(len(c.message.Body)) {
+		s.consider(c)
 		if s.complete >= s.target {
 			s.caughtUp()
 		}
@@ -217,7 +216,7 @@ func (s *Session) Forwarded(epoch eventlog.Epoch, f delivery.Forwarded, now time
 	}
 	// Not believed, no room, or not begun: remembered as a hint, never dropped,
 	// because the answer under way may come from a replica that lags behind it.
-	s.raise(f.Sequence, CauseGap, now)
+	s.raise(c.message.Sequence, CauseGap, now)
 }
 
 // Hint says that the orchestrator's newest event stands at sequence or later.

@@ -8,7 +8,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/neolith/daemon-gateway/internal/cursor"
-	"github.com/neolith/daemon-gateway/internal/delivery"
 	"github.com/neolith/daemon-gateway/internal/edge/session"
 	"github.com/neolith/daemon-gateway/internal/eventlog"
 	"github.com/neolith/daemon-gateway/pkg/event"
@@ -124,7 +123,7 @@ func (b *bench) answerRead(remaining uint64, messages ...eventlog.Message) {
 }
 
 func (b *bench) forward(after uint64, m eventlog.Message) {
-	b.s.Forwarded(epoch, delivery.Forwarded{Message: m, After: after}, b.now)
+	b.s.Forwarded(epoch, session.NewCandidate(m), after, b.now)
 	b.take()
 }
 
@@ -341,7 +340,7 @@ func TestWhatRoutersSaidOfAnotherEpochMeansNothingInThisOne(t *testing.T) {
 func TestWhatARunningSessionHearsOfALaterEpochIsATargetThere(t *testing.T) {
 	t.Parallel()
 	b := live(t, config())
-	b.s.Forwarded(later, delivery.Forwarded{Message: at(3), After: 2}, b.now)
+	b.s.Forwarded(later, session.NewCandidate(at(3)), 2, b.now)
 	b.s.EpochChanged(later, b.now)
 	b.take()
 	b.answerLast(eventlog.Last{UpTo: 2})
@@ -679,7 +678,7 @@ func TestNewEpochStartsFromTheOldestAndDropsAnswersOfTheOld(t *testing.T) {
 	t.Parallel()
 	b := live(t, config())
 	b.forward(12, at(14)) // a read of the old epoch is under way
-	b.s.Forwarded(later, delivery.Forwarded{Message: at(3), After: 2}, b.now)
+	b.s.Forwarded(later, session.NewCandidate(at(3)), 2, b.now)
 	b.take()
 	require.True(t, b.refresh, "a foreign epoch is looked up, not believed")
 	b.s.EpochChanged(later, b.now)

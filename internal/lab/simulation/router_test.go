@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/neolith/daemon-gateway/internal/delivery"
+	"github.com/neolith/daemon-gateway/internal/edge/session"
 	"github.com/neolith/daemon-gateway/internal/eventlog"
 	"github.com/neolith/daemon-gateway/internal/router/lane"
 	"github.com/neolith/daemon-gateway/pkg/event"
@@ -180,10 +181,14 @@ func (w *world) learn(rt *router) {
 }
 
 func (w *world) receive(e *edge, b delivery.Batch) {
+	shared := make([]*session.Candidate, len(b.Events))
+	for i, f := range b.Events {
+		shared[i] = session.NewCandidate(f.Message)
+	}
 	for _, c := range slices.Clone(e.conns) {
-		for _, f := range b.Events {
+		for i, f := range b.Events {
 			if f.Token == c.daemon.token {
-				c.s.Forwarded(b.Epoch, f, w.now)
+				c.s.Forwarded(b.Epoch, shared[i], f.After, w.now)
 			}
 		}
 		for _, h := range b.Hints {
