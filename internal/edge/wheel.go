@@ -16,10 +16,16 @@ const (
 
 // wheel wakes connections: one timer for all of them, because tens of
 // thousands of runtime timers that are moved with every event cost more.
+//
+// Its steps are counted on the monotonic clock from its start on, so that they
+// go on evenly when the wall clock is set.
 type wheel struct {
+	start time.Time // set once
+
 	mu    sync.Mutex
 	slots [wheelSlots][]slotEntry
-	done  int64 // all slots up to this step have been emptied
+	done  int64     // all slots up to this step have been emptied
+	now   time.Time // of the last advance
 }
 
 type slotEntry struct {
@@ -38,9 +44,14 @@ type alarm struct {
 	next, later int64
 }
 
-func newWheel(now time.Time) *wheel { return &wheel{done: stepOf(now)} }
+func newWheel(now time.Time) *wheel { return &wheel{start: now, now: now} }
 
-func stepOf(t time.Time) int64 { return t.UnixNano() / int64(wheelStep) }
+// stepOfLocked returns the step in which a time lies. One without a monotonic
+// reading, as the end of a token, is as far away as the wall clock says now. w.mu
+// is held.
+func (w *wheel) stepOfLocked(t time.Time) int64 {
+	return int64((w.now.Sub(w.start) + t.Sub(w.now)) / wheelStep)
+}
 
 // set makes sure that a rings at the given time, or a step later. It may ring
 // earlier as well.
@@ -50,7 +61,7 @@ func (w *wheel) set(a *alarm, at time.Time) {
 	if a.ring == nil {
 		return
 	}
-	step := min(max(stepOf(at)+1, w.done+1), w.done+wheelSlots-1)
+	step := min(max(w.stepOfLocked(at)+1, w.done+1), w.done+wheelSlots-1)
 	if a.next != 0 && a.next <= step {
 		return
 	}
@@ -87,7 +98,8 @@ func (w *wheel) run(ctx context.Context) error {
 func (w *wheel) advance(now time.Time) {
 	var due []func(time.Time)
 	w.mu.Lock()
-	for last := stepOf(now); w.done < last; {
+	w.now = now
+	for last := w.stepOfLocked(now); w.done < last; {
 		w.done++
 		slot := &w.slots[w.done%wheelSlots]
 		for _, e := range *slot {

@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/stretchr/testify/require"
 )
@@ -90,4 +91,51 @@ func TestACancelledAlarmIsSilent(t *testing.T) {
 	w.cancel(a)
 	w.set(a, wheelStart.Add(time.Second))
 	w.advance(wheelStart.Add(time.Minute))
+}
+
+// wallSet returns t with its wall clock set forward or back, and its monotonic
+// reading as it was: what time.Now returns after NTP has set the clock.
+func wallSet(t time.Time, by time.Duration) time.Time {
+	const secondsAt = 30 // in the first word, above the nanoseconds
+	*(*uint64)(unsafe.Pointer(&t)) += uint64(by/time.Second) << secondsAt
+	return t
+}
+
+func TestAlarmsRingInTimeThoughTheWallClockIsSet(t *testing.T) {
+	t.Parallel()
+	for name, by := range map[string]time.Duration{"back": -time.Hour, "forward": time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			begin := time.Now()
+			w := newWheel(begin)
+			rang := 0
+			w.set(&alarm{ring: func(time.Time) { rang++ }}, begin.Add(10*time.Second))
+			w.advance(begin.Add(time.Second))
+
+			require.InDelta(t, by.Seconds(), wallSet(begin, by).Round(0).Sub(begin.Round(0)).Seconds(), 0.001)
+			w.advance(wallSet(begin.Add(9*time.Second), by))
+			require.Zero(t, rang, "not due yet")
+			later := wallSet(begin.Add(9*time.Second), by).Add(2 * time.Second)
+			w.set(&alarm{ring: func(time.Time) { rang += 10 }}, later)
+			w.advance(wallSet(begin.Add(10*time.Second+2*wheelStep), by))
+			require.Equal(t, 1, rang)
+			w.advance(later.Add(2 * wheelStep))
+			require.Equal(t, 11, rang)
+		})
+	}
+}
+
+// The end of a token is a time of the wall clock.
+func TestAWallTimeRingsWhenTheWallClockGetsThere(t *testing.T) {
+	t.Parallel()
+	begin := time.Now()
+	w := newWheel(begin)
+	now := wallSet(begin.Add(time.Second), time.Hour)
+	w.advance(now)
+	rang := false
+	w.set(&alarm{ring: func(time.Time) { rang = true }}, now.Round(0).Add(10*time.Second))
+	w.advance(now.Add(9 * time.Second))
+	require.False(t, rang)
+	w.advance(now.Add(10*time.Second + 2*wheelStep))
+	require.True(t, rang)
 }

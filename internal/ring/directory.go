@@ -42,8 +42,8 @@ type Directory struct {
 	joined         atomic.Bool
 	left           atomic.Bool
 	settled        atomic.Bool
-	lagSince       atomic.Int64 // unix nanoseconds, 0 for none
-	membersChanged atomic.Bool  // not yet told to the watchers
+	lagSince       atomic.Pointer[time.Time] // nil: this node knows all that it has heard of
+	membersChanged atomic.Bool               // not yet told to the watchers
 
 	mu     sync.Mutex // serialises Leave, SetDraining and Close
 	closed bool       // guarded by mu

@@ -20,4 +20,4 @@ func (d *Directory) Loads() []Load {
 
 // Current reports whether this node has settled and knows of no other edge's
 // change that it lacks.
-func (d *Directory) Current() bool { return d.Settled() && d.lagSince.Load() == 0 }
+func (d *Directory) Current() bool { return d.Settled() && d.lagSince.Load() == nil }

@@ -73,8 +73,8 @@ func observe(d *Directory, reg prometheus.Registerer) {
 		func() float64 { return float64(d.senders.length()) })
 	gauge("gateway_directory_convergence_lag_seconds", "Age of the oldest disagreement with another edge that is known here.", nil,
 		func() float64 {
-			if since := d.lagSince.Load(); since != 0 {
-				return time.Since(time.Unix(0, since)).Seconds()
+			if since := d.lagSince.Load(); since != nil {
+				return time.Since(*since).Seconds()
 			}
 			return 0
 		})

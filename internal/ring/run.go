@@ -173,9 +173,9 @@ func (d *Directory) ask(now time.Time) {
 	for _, have := range d.follower.due(now) {
 		d.senders.tell(have.Edge, requestFrame(have))
 	}
-	var since int64
+	var since *time.Time
 	if oldest := d.follower.oldestLag(); !oldest.IsZero() {
-		since = oldest.UnixNano()
+		since = &oldest
 	}
 	d.lagSince.Store(since)
 }
@@ -184,7 +184,7 @@ func (d *Directory) settle(joined, overdue bool) {
 	if d.settled.Load() {
 		return
 	}
-	current := d.lagSince.Load() == 0
+	current := d.lagSince.Load() == nil
 	switch {
 	case joined && current:
 		d.logger.Info("directory settled", "edges", len(d.Members(TierEdge)), "routers", len(d.Members(TierRouter)), "claims", d.table.total.Load())
