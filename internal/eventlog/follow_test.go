@@ -158,7 +158,7 @@ func TestFollowPassesForgedStatusMessages(t *testing.T) {
 		require.NoError(t, err)
 	}
 	last := publish(t, l, token, "e", "x")
-	f := follow(t, l, 0, 1)
+	f := follow(t, l, 0, 1, patient)
 	f.until(t, last)
 	require.NoError(t, f.stop())
 	require.Len(t, f.of(token), 5)
@@ -172,7 +172,7 @@ func TestFollowEndsWithItsContext(t *testing.T) {
 	err := l.Follow(ctx, 0, 1, func(eventlog.Message) error {
 		cancel()
 		return ctx.Err()
-	})
+	}, patient)
 	require.NoError(t, err)
 }
 
@@ -180,14 +180,14 @@ func TestFollowReturnsErrors(t *testing.T) {
 	t.Parallel()
 	s, l := setup(t)
 	failure := errors.New("handler failed")
-	err := l.Follow(t.Context(), 0, 1, func(eventlog.Message) error { return failure })
+	err := l.Follow(t.Context(), 0, 1, func(eventlog.Message) error { return failure }, patient)
 	require.ErrorIs(t, err, failure)
 
 	js := s.JetStream()
 	seen := make(chan struct{}, 10)
 	result := make(chan error, 1)
 	go func() {
-		result <- l.Follow(t.Context(), 0, 1, func(eventlog.Message) error { seen <- struct{}{}; return nil })
+		result <- l.Follow(t.Context(), 0, 1, func(eventlog.Message) error { seen <- struct{}{}; return nil }, patient)
 	}()
 	<-seen
 	require.NoError(t, js.DeleteStream(t.Context(), event.StreamName(0)))
@@ -205,7 +205,7 @@ func TestFollowAsksAgainForItsConsumer(t *testing.T) {
 	l := open(t, electing(t, s, "CONSUMER.CREATE."), config())
 	p := l.Partition("o")
 	sequence := publish(t, l, "o", "e", "x")
-	f := follow(t, l, p, 1)
+	f := follow(t, l, p, 1, patient)
 	f.until(t, sequence)
 	require.NoError(t, f.stop())
 	require.Zero(t, f.restarts)
@@ -222,7 +222,7 @@ func TestFollowAsksAgainWhenTheNewsOfItsConsumerIsNotThereYet(t *testing.T) {
 	l := open(t, js, config())
 	p := l.Partition("o")
 	sequence := publish(t, l, "o", "e", "x")
-	f := follow(t, l, p, 1)
+	f := follow(t, l, p, 1, patient)
 	f.until(t, sequence)
 	require.NoError(t, f.stop())
 	require.Zero(t, f.restarts)
@@ -243,7 +243,7 @@ func TestFollowAsksForNothingWhenTheServerHasEndedItsConsumer(t *testing.T) {
 	publish(t, l, "o", "e", "x")
 	seen, result := make(chan struct{}, 2), make(chan error, 1)
 	go func() {
-		result <- l.Follow(t.Context(), p, 1, func(eventlog.Message) error { seen <- struct{}{}; return nil })
+		result <- l.Follow(t.Context(), p, 1, func(eventlog.Message) error { seen <- struct{}{}; return nil }, patient)
 	}()
 	<-seen
 	log, err := s.JetStream().Stream(t.Context(), event.StreamName(p))

@@ -2,12 +2,12 @@ package eventlog_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/neolith/daemon-gateway/internal/eventlog"
+	"github.com/neolith/daemon-gateway/internal/eventlog/jet"
 	"github.com/neolith/daemon-gateway/internal/lab/testserver"
 	"github.com/neolith/daemon-gateway/internal/settings"
 	"github.com/neolith/daemon-gateway/pkg/event"
@@ -22,7 +23,10 @@ import (
 
 func TestMain(m *testing.M) { testserver.Main(m) }
 
-const waitTime = 30 * time.Second
+const waitTime = testserver.Patience
+
+// patient is for followers that nothing disturbs: a slow machine may be silent.
+func patient(f *jet.Following) { f.Silence = waitTime }
 
 // config returns the defaults with few partitions.
 func config(change ...func(*eventlog.Config)) eventlog.Config {
@@ -64,19 +68,54 @@ func tokensOf(l *eventlog.Log, p event.Partition, n int) []event.Token {
 	return tokens
 }
 
+// insist repeats a request as its callers do, also where a slow machine takes
+// longer than the log's limits.
+func insist[T any](request func() (T, error)) (T, error) {
+	for {
+		answer, err := request()
+		if !eventlog.Retryable(err) {
+			return answer, err
+		}
+	}
+}
+
+// stored publishes an event until the log has it.
+func stored(t *testing.T, l *eventlog.Log, token event.Token, id string, body []byte) (eventlog.Ack, error) {
+	return insist(func() (eventlog.Ack, error) { return l.Publish(t.Context(), token, id, body) })
+}
+
+// untilFull is stored for a log that may be full.
+func untilFull(t *testing.T, l *eventlog.Log, token event.Token, id string, body []byte) (eventlog.Ack, error) {
+	for {
+		ack, err := l.Publish(t.Context(), token, id, body)
+		if !errors.Is(err, eventlog.ErrUnavailable) {
+			return ack, err
+		}
+	}
+}
+
 // publish stores an event of the orchestrator and returns its sequence.
 func publish(t *testing.T, l *eventlog.Log, token event.Token, id, body string) uint64 {
 	t.Helper()
-	ack, err := l.Publish(t.Context(), token, id, []byte(body))
+	ack, err := stored(t, l, token, id, []byte(body))
 	require.NoError(t, err)
 	return ack.Sequence
 }
 
 func read(t *testing.T, l *eventlog.Log, token event.Token, from uint64, maxEvents, maxBytes int) eventlog.Page {
 	t.Helper()
-	page, err := l.Read(t.Context(), l.Partition(token), token, from, maxEvents, maxBytes)
+	page, err := insist(func() (eventlog.Page, error) {
+		return l.Read(t.Context(), l.Partition(token), token, from, maxEvents, maxBytes)
+	})
 	require.NoError(t, err)
 	return page
+}
+
+func lastSequences(t *testing.T, l *eventlog.Log, p event.Partition, tokens ...event.Token) []eventlog.Last {
+	t.Helper()
+	last, err := insist(func() ([]eventlog.Last, error) { return l.LastSequences(t.Context(), p, tokens) })
+	require.NoError(t, err)
+	return last
 }
 
 func sequences(page eventlog.Page) []uint64 {

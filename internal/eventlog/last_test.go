@@ -28,7 +28,7 @@ func publishEach(t *testing.T, l *eventlog.Log, tokens []event.Token, id, body s
 	group.SetLimit(64)
 	for i, token := range tokens {
 		group.Go(func() (err error) {
-			acks[i], err = l.Publish(t.Context(), token, id, []byte(body))
+			acks[i], err = stored(t, l, token, id, []byte(body))
 			return err
 		})
 	}
@@ -53,11 +53,10 @@ func TestLastSequencesOfMany(t *testing.T) {
 		want[token] = sequence
 	}
 	rand.Shuffle(len(tokens), func(i, j int) { tokens[i], tokens[j] = tokens[j], tokens[i] })
-	state, err := l.Refresh(t.Context(), 1)
+	state, err := insist(func() (eventlog.State, error) { return l.Refresh(t.Context(), 1) })
 	require.NoError(t, err)
 
-	got, err := l.LastSequences(t.Context(), 1, tokens)
-	require.NoError(t, err)
+	got := lastSequences(t, l, 1, tokens...)
 	require.Len(t, got, len(tokens))
 	for i, token := range tokens {
 		require.Equal(t, eventlog.Last{Sequence: want[token], UpTo: state.Last}, got[i], "orchestrator %s", token)
@@ -79,7 +78,7 @@ func TestUpToHoldsWhilePublishing(t *testing.T) {
 			for i := 0; ctx.Err() == nil; i++ {
 				token := tokens[rand.IntN(len(tokens))]
 				body := []byte(strings.Repeat("x", 1+rand.IntN(30<<10)))
-				if _, err := l.Publish(context.WithoutCancel(ctx), token, fmt.Sprintf("%d-%d", w, i), body); err != nil {
+				if _, err := stored(t, l, token, fmt.Sprintf("%d-%d", w, i), body); err != nil {
 					return err
 				}
 			}
@@ -88,9 +87,7 @@ func TestUpToHoldsWhilePublishing(t *testing.T) {
 	}
 	answers := make([][]eventlog.Last, 15)
 	for i := range answers {
-		var err error
-		answers[i], err = l.LastSequences(t.Context(), 0, tokens)
-		require.NoError(t, err)
+		answers[i] = lastSequences(t, l, 0, tokens...)
 	}
 	stop()
 	require.NoError(t, group.Wait())
@@ -112,12 +109,9 @@ func TestUpToHoldsWhilePublishing(t *testing.T) {
 func TestLastSequencesWithoutAnyEvent(t *testing.T) {
 	t.Parallel()
 	_, l := setup(t)
-	got, err := l.LastSequences(t.Context(), 0, tokensOf(l, 0, 3))
-	require.NoError(t, err)
+	got := lastSequences(t, l, 0, tokensOf(l, 0, 3)...)
 	require.Equal(t, []eventlog.Last{{UpTo: 1}, {UpTo: 1}, {UpTo: 1}}, got, "only the sentinel is there")
-	got, err = l.LastSequences(t.Context(), 0, nil)
-	require.NoError(t, err)
-	require.Empty(t, got)
+	require.Empty(t, lastSequences(t, l, 0))
 }
 
 func TestMissingSentinelIsPublished(t *testing.T) {
@@ -126,9 +120,7 @@ func TestMissingSentinelIsPublished(t *testing.T) {
 	stream, err := s.JetStream().Stream(t.Context(), event.StreamName(0))
 	require.NoError(t, err)
 	require.NoError(t, stream.Purge(t.Context()))
-	got, err := l.LastSequences(t.Context(), 0, tokensOf(l, 0, 2))
-	require.NoError(t, err)
-	require.Equal(t, []eventlog.Last{{UpTo: 2}, {UpTo: 2}}, got)
+	require.Equal(t, []eventlog.Last{{UpTo: 2}, {UpTo: 2}}, lastSequences(t, l, 0, tokensOf(l, 0, 2)...))
 }
 
 // TestForgedHeaders: what a backend puts into its message must not be taken for
@@ -149,9 +141,7 @@ func TestForgedHeaders(t *testing.T) {
 		ack, err := js.PublishMsg(t.Context(), &nats.Msg{Subject: subject, Header: header})
 		require.NoError(t, err)
 		want = append(want, ack.Sequence)
-		got, err := l.LastSequences(t.Context(), 0, []event.Token{token})
-		require.NoError(t, err)
-		require.Equal(t, []eventlog.Last{{Sequence: ack.Sequence, UpTo: ack.Sequence}}, got)
+		require.Equal(t, []eventlog.Last{{Sequence: ack.Sequence, UpTo: ack.Sequence}}, lastSequences(t, l, 0, token))
 	}
 	require.Equal(t, want, sequences(read(t, l, token, 1, 100, 1<<20)))
 	require.Equal(t, want, sequences(read(t, l, token, 1, 100, 1<<20)))
@@ -180,10 +170,14 @@ func TestLastMessages(t *testing.T) {
 	require.NoError(t, kv.Delete(t.Context(), "deleted"))
 	want[subjects[0]] = eventlog.Stored{Sequence: keys + 2}
 
-	got, err := l.LastMessages(t.Context(), eventlog.BucketStream(bucket), subjects)
+	got, err := insist(func() (map[string]eventlog.Stored, error) {
+		return l.LastMessages(t.Context(), eventlog.BucketStream(bucket), subjects)
+	})
 	require.NoError(t, err)
 	require.Equal(t, want, got)
-	none, err := l.LastMessages(t.Context(), eventlog.BucketStream(bucket), subjects[1:2])
+	none, err := insist(func() (map[string]eventlog.Stored, error) {
+		return l.LastMessages(t.Context(), eventlog.BucketStream(bucket), subjects[1:2])
+	})
 	require.NoError(t, err)
 	require.Empty(t, none)
 	_, err = l.LastMessages(t.Context(), "NO_SUCH_STREAM", subjects[:1])
@@ -229,9 +223,7 @@ func TestDomain(t *testing.T) {
 	l := open(t, js, config())
 	token := tokensOf(l, 0, 1)[0]
 	want := publish(t, l, token, "e", "x")
-	got, err := l.LastSequences(t.Context(), 0, []event.Token{token})
-	require.NoError(t, err)
-	require.Equal(t, []eventlog.Last{{Sequence: want, UpTo: want}}, got)
+	require.Equal(t, []eventlog.Last{{Sequence: want, UpTo: want}}, lastSequences(t, l, 0, token))
 	require.Equal(t, []uint64{want}, sequences(read(t, l, token, 1, 10, 1<<20)))
 	f := follow(t, l, 0, 1)
 	f.until(t, want)

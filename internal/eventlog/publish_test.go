@@ -19,13 +19,13 @@ func TestDuplicatesAreStoredOncePerOrchestrator(t *testing.T) {
 	t.Parallel()
 	_, l := setup(t)
 	tokens := tokensOf(l, 0, 2)
-	first, err := l.Publish(t.Context(), tokens[0], "event-1", []byte("a"))
+	first, err := stored(t, l, tokens[0], "event-1", []byte("a"))
 	require.NoError(t, err)
 	require.False(t, first.Duplicate)
-	again, err := l.Publish(t.Context(), tokens[0], "event-1", []byte("a"))
+	again, err := stored(t, l, tokens[0], "event-1", []byte("a"))
 	require.NoError(t, err)
 	require.Equal(t, eventlog.Ack{Partition: 0, Sequence: first.Sequence, Duplicate: true}, again)
-	other, err := l.Publish(t.Context(), tokens[1], "event-1", []byte("b"))
+	other, err := stored(t, l, tokens[1], "event-1", []byte("b"))
 	require.NoError(t, err)
 	require.False(t, other.Duplicate, "another orchestrator's event of the same id must not be suppressed")
 
@@ -56,7 +56,7 @@ func TestFullPartitionRefusesAndDropsNothing(t *testing.T) {
 	body := []byte(strings.Repeat("x", 30<<10))
 	var err error
 	for i := 0; err == nil && i < 100; i++ {
-		_, err = l.Publish(t.Context(), tokens[0], strconv.Itoa(i), body)
+		_, err = untilFull(t, l, tokens[0], strconv.Itoa(i), body)
 	}
 	require.ErrorIs(t, err, eventlog.ErrLogFull)
 	require.True(t, eventlog.Retryable(err))
@@ -91,21 +91,33 @@ func TestPublishAsync(t *testing.T) {
 	t.Parallel()
 	_, l := setup(t)
 	const events = 2000
+	type place struct {
+		event.Partition
+		sequence uint64
+	}
 	var (
 		wg    sync.WaitGroup
 		mu    sync.Mutex
-		acked = map[eventlog.Ack]bool{}
+		acked = map[place]bool{}
 	)
-	wg.Add(events)
-	for i := range events {
-		l.PublishAsync(t.Context(), event.Token("o-"+strconv.Itoa(i)), "e", []byte("x"), func(ack eventlog.Ack, err error) {
+	var publish func(token event.Token)
+	publish = func(token event.Token) {
+		l.PublishAsync(t.Context(), token, "e", []byte("x"), func(ack eventlog.Ack, err error) {
+			if eventlog.Retryable(err) {
+				publish(token)
+				return
+			}
 			defer wg.Done()
 			mu.Lock()
 			defer mu.Unlock()
 			if err == nil {
-				acked[ack] = true
+				acked[place{ack.Partition, ack.Sequence}] = true
 			}
 		})
+	}
+	wg.Add(events)
+	for i := range events {
+		publish(event.Token("o-" + strconv.Itoa(i)))
 	}
 	wg.Wait()
 	require.Len(t, acked, events)

@@ -58,7 +58,10 @@ func refreshed(t *testing.T, l *eventlog.Log, p event.Partition) {
 
 func compare(t *testing.T, l *eventlog.Log, epoch eventlog.Epoch, mark eventlog.Mark) eventlog.Standing {
 	t.Helper()
-	_, standing, err := l.Compare(t.Context(), l.Partition("o"), epoch, mark)
+	standing, err := insist(func() (eventlog.Standing, error) {
+		_, standing, err := l.Compare(t.Context(), l.Partition("o"), epoch, mark)
+		return standing, err
+	})
 	require.NoError(t, err)
 	return standing
 }
@@ -150,7 +153,7 @@ func TestEpochOfARestoredStreamIsTheNewest(t *testing.T) {
 	require.NoError(t, js.DeleteStream(t.Context(), event.StreamName(p)))
 	_, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: event.StreamName(p), Subjects: []string{event.Subject(p, "*")}, AllowDirect: true})
 	require.NoError(t, err)
-	anew, err := l.Refresh(t.Context(), p)
+	anew, err := insist(func() (eventlog.State, error) { return l.Refresh(t.Context(), p) })
 	require.NoError(t, err)
 	require.True(t, anew.Epoch.Newer(first))
 	files.RollBack(t)

@@ -22,7 +22,7 @@ func openUnresolved(t *testing.T, l *eventlog.Log) *eventlog.Unresolved {
 
 func keep(t *testing.T, u *eventlog.Unresolved, addressee event.Token, id string) (duplicate bool) {
 	t.Helper()
-	duplicate, err := u.Keep(t.Context(), addressee, id, []byte(id))
+	duplicate, err := insist(func() (bool, error) { return u.Keep(t.Context(), addressee, id, []byte(id)) })
 	require.NoError(t, err)
 	return duplicate
 }

@@ -19,7 +19,7 @@ import (
 
 func TestMain(m *testing.M) { testserver.Main(m) }
 
-const waitTime = 30 * time.Second
+const waitTime = testserver.Patience
 
 func connect(t *testing.T, url string, onReconnect func()) (*natsconn.Conn, *prometheus.Registry) {
 	t.Helper()

@@ -14,12 +14,13 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
+	"github.com/neolith/daemon-gateway/internal/lab/testserver"
 	"github.com/neolith/daemon-gateway/internal/settings"
 	"github.com/neolith/daemon-gateway/pkg/event"
 )
 
 const (
-	soon = 30 * time.Second
+	soon = testserver.Patience
 	poll = 20 * time.Millisecond
 )
 

@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
+	"github.com/neolith/daemon-gateway/internal/lab/testserver"
 	"github.com/neolith/daemon-gateway/pkg/event"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 	"github.com/neolith/daemon-gateway/pkg/publisher"
@@ -24,14 +25,14 @@ func startNATS(dir string, maxBytes int64) (*server.Server, jetstream.JetStream,
 		return nil, nil, err
 	}
 	go s.Start()
-	if !s.ReadyForConnections(10 * time.Second) {
+	if !s.ReadyForConnections(testserver.Patience) {
 		return nil, nil, fmt.Errorf("the NATS server is not ready")
 	}
-	nc, err := nats.Connect(s.ClientURL(), nats.MaxReconnects(-1), nats.ReconnectBufSize(-1))
+	nc, err := nats.Connect(s.ClientURL(), nats.Timeout(testserver.Patience), nats.MaxReconnects(-1), nats.ReconnectBufSize(-1))
 	if err != nil {
 		return nil, nil, err
 	}
-	js, err := jetstream.New(nc)
+	js, err := jetstream.New(nc, jetstream.WithDefaultTimeout(testserver.Patience))
 	if err != nil {
 		return nil, nil, err
 	}

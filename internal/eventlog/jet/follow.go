@@ -15,16 +15,18 @@ import (
 )
 
 const (
-	// A server that says nothing for two heartbeats is given up.
-	pullHeartbeat = 250 * time.Millisecond
-	pullExpiry    = 2 * time.Second
+	// A server that says nothing for two heartbeats is given up (Silence).
+	pullHeartbeat  = 250 * time.Millisecond
+	defaultSilence = 2 * pullHeartbeat
+	pullExpiry     = 2 * time.Second
 	// consumerInactive is how long a consumer outlives a follower that could not
 	// delete it.
 	consumerInactive = 30 * time.Second
 	deleteTimeout    = time.Second
-	// newsTime is how long the news that a consumer is there may take to the
-	// server of this connection, longer than the answer that it was created.
-	newsTime, newsPoll = 500 * time.Millisecond, 10 * time.Millisecond
+	// newsPoll is how soon a consumer is asked again that the server of this
+	// connection has not heard of yet: the answer that it was created may be
+	// quicker than the news.
+	newsPoll = 10 * time.Millisecond
 	// leaveTime is how long a server that shuts down still takes consumers. It
 	// says that it does some 50 ms before it gives its streams to others.
 	leaveTime = 200 * time.Millisecond
@@ -57,6 +59,9 @@ type Following struct {
 	// Batch is how many messages one pull asks for, and so how many wait in memory
 	// for a slow handler.
 	Batch int
+	// Silence is how long the server may say nothing before it is given up; 0
+	// means half a second.
+	Silence time.Duration
 	// Handle takes each message. It may block; the rest waits in the stream.
 	Handle func(Message) error
 }
@@ -66,6 +71,9 @@ type Following struct {
 // it waits for what comes. It uses an ephemeral consumer of its own and returns
 // soon after ctx ends, or when the consumer is of no use any more.
 func (c *Client) Follow(ctx context.Context, what Following) (FollowCause, error) {
+	if what.Silence == 0 {
+		what.Silence = defaultSilence
+	}
 	f := &follower{client: c, what: what, last: max(what.From, 1) - 1}
 	cause, err := f.run(ctx)
 	return cause, Classify(err)
@@ -124,7 +132,7 @@ func (f *follower) consume(ctx, connection context.Context) (FollowCause, error)
 	if err != nil {
 		return causeCreate, err
 	}
-	known := time.Now().Add(newsTime)
+	known := time.Now().Add(f.what.Silence)
 	for {
 		if err := f.client.NC.PublishRequest(f.client.api+"CONSUMER.MSG.NEXT."+f.what.Stream+"."+f.consumer, inbox, request); err != nil {
 			return causeSilent, err
@@ -178,16 +186,16 @@ func (f *follower) remove() {
 
 // pull handles what one pull request brings, until it has ended.
 func (f *follower) pull(ctx context.Context) (FollowCause, error) {
-	silence := time.NewTimer(2 * pullHeartbeat)
+	silence := time.NewTimer(f.what.Silence)
 	defer silence.Stop()
 	for received := 0; received < f.what.Batch; {
 		// The handler's time is not the server's silence.
-		silence.Reset(2 * pullHeartbeat)
+		silence.Reset(f.what.Silence)
 		select {
 		case <-ctx.Done():
 			return causeSilent, fmt.Errorf("%w: %w", ErrUnavailable, context.Cause(ctx))
 		case <-silence.C:
-			return causeSilent, fmt.Errorf("%w: no heartbeat within %v", ErrUnavailable, 2*pullHeartbeat)
+			return causeSilent, fmt.Errorf("%w: no heartbeat within %v", ErrUnavailable, f.what.Silence)
 		case msg := <-f.messages:
 			if msg.Reply == "" {
 				ended, err := pullStatus(msg)

@@ -21,7 +21,7 @@ import (
 
 func TestMain(m *testing.M) { testserver.Main(m) }
 
-const waitTime = 30 * time.Second
+const waitTime = testserver.Patience
 
 type resolver struct {
 	*identity.Resolver

@@ -19,7 +19,7 @@ import (
 
 func TestMain(m *testing.M) { testserver.Main(m) }
 
-const waitTime = 30 * time.Second
+const waitTime = testserver.Patience
 
 // open returns a DB that runs for as long as the test.
 func open(t *testing.T, url string) (*postgres.DB, *prometheus.Registry) {

@@ -23,7 +23,7 @@ import (
 )
 
 const (
-	patience   = 30 * time.Second
+	patience   = testserver.Patience
 	look       = 20 * time.Millisecond
 	partitions = 4
 )
