@@ -77,6 +77,9 @@ type Violation struct {
 
 func (v Violation) String() string { return string(v.Kind) + ": " + v.Text }
 
+// Missing reports whether time may mend it: what has not come may yet come.
+func (v Violation) Missing() bool { return v.Kind == Lost || v.Kind == Unstored }
+
 // Report is the judgement of a run.
 type Report struct {
 	Violations []Violation
