@@ -48,7 +48,7 @@ hostile: ## measure what hostile clients cost an edge and its other daemons; ARG
 	go run ./internal/lab/hostile $(ARGS)
 
 soak: ## run a cluster for an hour and report what grows; ARGS="-duration 10m" is shorter
-	go run ./internal/lab/soak $(ARGS)
+	go run ./cmd/lab soak $(ARGS)
 
 lint: ## check format, vet, staticcheck, go.mod and the generated documentation
 	@unformatted=$$(git ls-files -z '*.go' | xargs -0 -r gofmt -l); \

@@ -1,4 +1,4 @@
-package main
+package soak
 
 import (
 	"context"
@@ -32,6 +32,9 @@ var (
 	streams       = quantity{"streams", tolerance{0, 0}, false}
 	consumers     = quantity{"consumers", tolerance{2, 0}, false}
 )
+
+// partitions is the cluster's default.
+const partitions = 16
 
 // unfinishedBlocks is what a NATS server may take for the blocks that it writes:
 // it holds the unfinished one of each stream in memory, 8 MiB of a partition and

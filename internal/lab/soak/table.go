@@ -1,10 +1,11 @@
-package main
+package soak
 
 import (
 	"fmt"
 	"io"
 	"strings"
-	"text/tabwriter"
+
+	"github.com/neolith/daemon-gateway/internal/lab"
 )
 
 // line sums the newest values over the processes.
@@ -33,14 +34,11 @@ func (q quantity) format(value float64) string {
 	return fmt.Sprintf("%.0f", value)
 }
 
-// print writes the table as Markdown and returns what grew.
+// print writes the table and returns what grew.
 func (s *samples) print(w io.Writer, o options) (grew []string, err error) {
-	fmt.Fprintf(w, "\n%s after a warm-up of %s, a measurement every %s; %d daemons, %d events a second\n\n",
+	fmt.Fprintf(w, "\n%s after a warm-up of %s, a measurement every %s; %d daemons, %d events a second\n",
 		o.duration-o.warmUp, o.warmUp, o.look, o.daemons, o.rate)
-	out := tabwriter.NewWriter(w, 0, 0, 1, ' ', 0)
-	line := func(cells ...string) { fmt.Fprintf(out, "| %s\t|\n", strings.Join(cells, "\t| ")) }
-	line("process", "what", "first quarter", "between", "last quarter", "most", "grew")
-	line("---", "---", "---", "---", "---", "---", "---")
+	table := lab.NewTable("process", "what", "first quarter", "between", "last quarter", "most", "grew")
 	for _, k := range s.keys {
 		q := k.quantity
 		r, ok := trendOf(s.values[k], q.tolerance)
@@ -52,7 +50,7 @@ func (s *samples) print(w io.Writer, o options) (grew []string, err error) {
 			verdict = "yes"
 			grew = append(grew, fmt.Sprintf("%s of %s from %s to %s", q.name, k.process, q.format(r.first), q.format(r.last)))
 		}
-		line(k.process, q.name, q.format(r.first), q.format(r.middle), q.format(r.last), q.format(r.most), verdict)
+		table.Row(k.process, q.name, q.format(r.first), q.format(r.middle), q.format(r.last), q.format(r.most), verdict)
 	}
-	return grew, out.Flush()
+	return grew, table.Print(w)
 }
