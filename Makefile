@@ -31,12 +31,12 @@ repeat: ## run tests again and again beside busy loops; ARGS="-times 10 -busy 2 
 	go run ./scripts/suite -times 3 $(ARGS)
 
 chaos: ## kill, pause, restart and cut off processes at random, and check that nothing is lost; ARGS="-seed 7" repeats
-	go run ./internal/lab/chaos $(ARGS)
+	go run ./cmd/lab chaos $(ARGS)
 
 # The seed draws, among others, a killed Redis, a restarted router, an edge cut off in one direction and in
 # both, the cluster cut in two, and then a calm spell.
 chaos-short: ## the same in under three minutes, always from one seed; ARGS adds flags
-	go run ./internal/lab/chaos -seed 272 -duration 70s -calm 12s -settle 45s $(ARGS)
+	go run ./cmd/lab chaos -seed 272 -duration 70s -calm 12s -settle 45s $(ARGS)
 
 recovery: ## measure how fast the service is back after each kind of fault; ARGS adds flags
 	go run -ldflags '-X $(BUILDINFO).version=$(VERSION)' ./internal/lab/recovery $(ARGS)

@@ -7,9 +7,10 @@ import (
 	"os"
 
 	"github.com/neolith/daemon-gateway/internal/lab"
+	"github.com/neolith/daemon-gateway/internal/lab/chaos"
 	"github.com/neolith/daemon-gateway/internal/lab/soak"
 )
 
 func main() {
-	os.Exit(lab.Main(os.Args[1:], soak.Scenario()))
+	os.Exit(lab.Main(os.Args[1:], chaos.Scenario(), soak.Scenario()))
 }

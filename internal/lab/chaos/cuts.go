@@ -1,4 +1,4 @@
-package main
+package chaos
 
 import (
 	"fmt"
@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/neolith/daemon-gateway/internal/lab"
 	"github.com/neolith/daemon-gateway/internal/lab/network"
 	"github.com/neolith/daemon-gateway/internal/lab/process"
 )
@@ -34,40 +35,40 @@ func (v way) arrow() string {
 	return map[way]string{bothWays: "|", inwards: "<-/-", outwards: "-/->"}[v]
 }
 
-// cutFaults are cuts between one process and everything, daemons and publishers
+// cutKinds are cuts between one process and everything, daemons and publishers
 // included; between a tier and the other processes; between any two; and
 // between two halves of the cluster; each also in one direction alone.
-func cutFaults() []fault {
-	var all []fault
-	add := func(name string, draw func(w *world, random *rand.Rand) []blow) {
-		all = append(all, fault{name: "cut-" + name, cuts: true, draw: draw})
+func cutKinds() []kind {
+	var all []kind
+	add := func(name string, draw func(w *lab.World, random *rand.Rand) []target) {
+		all = append(all, kind{name: "cut-" + name, cuts: true, draw: draw})
 	}
-	for _, tier := range tiers {
+	for _, tier := range lab.Tiers() {
 		for _, v := range []way{bothWays, inwards, outwards} {
-			add(tier.name+string(v), func(w *world, random *rand.Rand) []blow {
-				return []blow{isolation(w, some(tier.of(w), 1, random)[0], v)}
+			add(tier+string(v), func(w *lab.World, random *rand.Rand) []target {
+				return []target{isolation(w, some(w.Tier(tier), 1, random)[0], v)}
 			})
 		}
-		if tier.name != "redis" {
-			add(allOf(tier.name), func(w *world, _ *rand.Rand) []blow { return []blow{seclusion(w, tier.of(w))} })
+		if tier != "redis" {
+			add(allOf(tier), func(w *lab.World, _ *rand.Rand) []target { return []target{seclusion(w, w.Tier(tier))} })
 		}
 	}
 	for suffix, ways := range map[string][]way{"": {bothWays}, "-oneway": {inwards, outwards}} {
-		add("link"+suffix, func(w *world, random *rand.Rand) []blow { return []blow{anyLink(w, random, ways)} })
-		add("halves"+suffix, func(w *world, random *rand.Rand) []blow { return []blow{halves(w, random, ways)} })
+		add("link"+suffix, func(w *lab.World, random *rand.Rand) []target { return []target{anyLink(w, random, ways)} })
+		add("halves"+suffix, func(w *lab.World, random *rand.Rand) []target { return []target{halves(w, random, ways)} })
 	}
-	add("several", func(w *world, random *rand.Rand) []blow {
-		var blows []blow
+	add("several", func(w *lab.World, random *rand.Rand) []target {
+		var targets []target
 		for range 2 + random.IntN(4) {
-			blows = append(blows, anyLink(w, random, []way{bothWays, inwards, outwards}))
+			targets = append(targets, anyLink(w, random, []way{bothWays, inwards, outwards}))
 		}
-		return blows
+		return targets
 	})
-	add("everything", func(w *world, _ *rand.Rand) []blow {
+	add("everything", func(w *lab.World, _ *rand.Rand) []target {
 		hosts := hostsOf(w.Processes())
-		return []blow{{action: cut, links: network.Between(hosts, hosts), what: "all from all", touches: touched(hosts)}}
+		return []target{{action: cut, links: network.Between(hosts, hosts), what: "all from all", touches: touched(hosts)}}
 	})
-	slices.SortFunc(all, func(a, b fault) int { return strings.Compare(a.name, b.name) })
+	slices.SortFunc(all, func(a, b kind) int { return strings.Compare(a.name, b.name) })
 	return all
 }
 
@@ -92,27 +93,27 @@ func touched(hosts []network.Host) []string {
 }
 
 // isolation cuts a process off from everything, the world outside included.
-func isolation(w *world, p *process.Process, v way) blow {
+func isolation(w *lab.World, p *process.Process, v way) target {
 	self := hostsOf([]*process.Process{p})
 	others := append(without(hostsOf(w.Processes()), self), network.Outside)
-	return blow{action: cut, links: v.links(self, others), what: p.Name() + " " + v.arrow() + " everything", touches: touched(self)}
+	return target{action: cut, links: v.links(self, others), what: p.Name() + " " + v.arrow() + " everything", touches: touched(self)}
 }
 
 // seclusion cuts processes off from all others; the world outside still
 // reaches both.
-func seclusion(w *world, all []*process.Process) blow {
+func seclusion(w *lab.World, all []*process.Process) target {
 	selves := hostsOf(all)
-	return blow{
+	return target{
 		action: cut, links: bothWays.links(selves, without(hostsOf(w.Processes()), selves)),
 		what: strings.Join(touched(selves), " ") + " | others", touches: touched(selves),
 	}
 }
 
 // anyLink cuts one process off from another, or from the world outside.
-func anyLink(w *world, random *rand.Rand, ways []way) blow {
+func anyLink(w *lab.World, random *rand.Rand, ways []way) target {
 	ends := some(append(hostsOf(w.Processes()), network.Outside), 2, random)
 	v := ways[random.IntN(len(ways))]
-	return blow{
+	return target{
 		action: cut, links: v.links(ends[:1], ends[1:]),
 		what: fmt.Sprintf("%s %s %s", ends[0], v.arrow(), ends[1]), touches: touched(ends),
 	}
@@ -120,7 +121,7 @@ func anyLink(w *world, random *rand.Rand, ways []way) blow {
 
 // halves cuts the cluster in two; the world outside is on one side, or reaches
 // both.
-func halves(w *world, random *rand.Rand, ways []way) blow {
+func halves(w *lab.World, random *rand.Rand, ways []way) target {
 	all := hostsOf(w.Processes())
 	random.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
 	one, other := slices.Clone(all[:len(all)/2]), slices.Clone(all[len(all)/2:])
@@ -131,7 +132,7 @@ func halves(w *world, random *rand.Rand, ways []way) blow {
 		other = append(other, network.Outside)
 	}
 	v := ways[random.IntN(len(ways))]
-	return blow{
+	return target{
 		action: cut, links: v.links(one, other), touches: touched(all),
 		what: strings.Join(touched(one), " ") + " " + v.arrow() + " " + strings.Join(touched(other), " "),
 	}

@@ -1,4 +1,4 @@
-package main
+package chaos
 
 import (
 	"slices"
@@ -10,22 +10,22 @@ import (
 	"github.com/neolith/daemon-gateway/internal/lab/network"
 )
 
-// drawn is what a fault cuts in a run of seed 7.
-func drawn(t *testing.T, w *world, name string) blow {
+// drawn is what a kind of fault cuts in a run of seed 7.
+func drawn(t *testing.T, c *chaos, name string) target {
 	t.Helper()
-	faults, err := choose(name, true)
-	require.NoError(t, err)
-	blows := faults[0].draw(w, w.options.random(1))
-	require.Len(t, blows, 1)
-	return blows[0]
+	kinds := allKinds()
+	i := slices.IndexFunc(kinds, func(k kind) bool { return k.name == name })
+	targets := kinds[i].draw(c.World, c.Random(partFaults))
+	require.Len(t, targets, 1)
+	return targets[0]
 }
 
 func TestAProcessIsCutOffFromEverything(t *testing.T) {
 	t.Parallel()
-	w := laidOut(t)
-	others := len(w.Processes()) - 1 + 1 // and the world outside
+	c := laidOut(t, 7)
+	others := len(c.Processes()) - 1 + 1 // and the world outside
 	for name, links := range map[string]int{"cut-edge": 2 * others, "cut-edge-in": others, "cut-edge-out": others} {
-		b := drawn(t, w, name)
+		b := drawn(t, c, name)
 		require.Len(t, b.touches, 1)
 		self := network.Host(b.touches[0])
 		require.True(t, strings.HasPrefix(b.touches[0], "edge-"))
@@ -39,7 +39,7 @@ func TestAProcessIsCutOffFromEverything(t *testing.T) {
 
 func TestATierIsCutOffFromTheOthersAlone(t *testing.T) {
 	t.Parallel()
-	b := drawn(t, laidOut(t), "cut-all-nats")
+	b := drawn(t, laidOut(t, 7), "cut-all-nats")
 	require.ElementsMatch(t, []string{"nats-1", "nats-2", "nats-3"}, b.touches)
 	require.Contains(t, b.links, network.Link{From: "edge-1", To: "nats-1"})
 	require.Contains(t, b.links, network.Link{From: "nats-1", To: "edge-1"})
@@ -49,10 +49,10 @@ func TestATierIsCutOffFromTheOthersAlone(t *testing.T) {
 
 func TestHalvesAreCutOffFromEachOther(t *testing.T) {
 	t.Parallel()
-	w := laidOut(t)
-	all := hostsOf(w.Processes())
+	c := laidOut(t, 7)
+	all := hostsOf(c.Processes())
 	for name, ways := range map[string]int{"cut-halves": 2, "cut-halves-oneway": 1} {
-		b := drawn(t, w, name)
+		b := drawn(t, c, name)
 		cuts := func(one, other network.Host) int {
 			return len(slices.DeleteFunc(slices.Clone(b.links), func(l network.Link) bool {
 				return l != network.Link{From: one, To: other} && l != network.Link{From: other, To: one}
@@ -78,9 +78,12 @@ func TestHalvesAreCutOffFromEachOther(t *testing.T) {
 
 func TestWithoutANetworkNoLinksAreCut(t *testing.T) {
 	t.Parallel()
-	some, err := choose("*", false)
+	kinds, err := possible(allKinds(), false)
 	require.NoError(t, err)
-	require.Equal(t, names(processFaults()), names(some))
-	_, err = choose("cut-*", false)
+	require.Len(t, kinds, len(processKinds()))
+	_, err = possible(cutKinds(), false)
 	require.ErrorContains(t, err, "there is no private network")
+	kinds, err = possible(cutKinds(), true)
+	require.NoError(t, err)
+	require.Len(t, kinds, len(cutKinds()))
 }

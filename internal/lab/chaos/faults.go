@@ -1,30 +1,24 @@
-package main
+package chaos
 
 import (
 	"fmt"
 	"math/rand/v2"
-	"path"
 	"slices"
 	"strings"
+	"time"
 
-	"github.com/neolith/daemon-gateway/internal/lab/cluster"
+	"github.com/neolith/daemon-gateway/internal/lab"
 	"github.com/neolith/daemon-gateway/internal/lab/network"
 	"github.com/neolith/daemon-gateway/internal/lab/process"
 )
 
-// action is what is done to a process, or to the network between processes.
-type action string
+// cut is an action on the network between processes: what is sent over some
+// links vanishes, until that is undone.
+const cut lab.Action = "cut"
 
-const (
-	kill    action = "kill"    // SIGKILL, and started again a little later
-	pause   action = "pause"   // SIGSTOP, and SIGCONT a little later
-	restart action = "restart" // SIGTERM, and started again when it has ended
-	cut     action = "cut"     // what is sent over some links vanishes for a while
-)
-
-// blow is one of the things that a fault does at the same time.
-type blow struct {
-	action  action
+// target is a process, or links, and what is done to it.
+type target struct {
+	action  lab.Action
 	process *process.Process // nil for a cut
 	links   []network.Link   // of a cut
 	// what names the process, or the cut.
@@ -33,80 +27,82 @@ type blow struct {
 	touches []string
 }
 
-func blowTo(a action, p *process.Process) blow {
-	return blow{action: a, process: p, what: p.Name(), touches: []string{p.Name()}}
+func to(a lab.Action, p *process.Process) target {
+	return target{action: a, process: p, what: p.Name(), touches: []string{p.Name()}}
 }
 
-func blowsTo(a action, all []*process.Process) []blow {
-	var blows []blow
-	for _, p := range all {
-		blows = append(blows, blowTo(a, p))
-	}
-	return blows
-}
-
-// fault is something that may happen to the cluster.
-type fault struct {
+// kind is something that may happen to the cluster.
+type kind struct {
 	name string
 	// cuts says that it needs a network with links that can be cut.
 	cuts bool
 	// draw decides what it consists of this time.
-	draw func(w *world, random *rand.Rand) []blow
+	draw func(w *lab.World, random *rand.Rand) []target
 }
 
-// tiers are the groups of processes that faults pick from.
-var tiers = []struct {
-	name string
-	of   func(w *world) []*process.Process
-}{
-	{"edge", func(w *world) []*process.Process { return processes(w.Edges) }},
-	{"router", func(w *world) []*process.Process { return processes(w.Routers) }},
-	{"bridge", func(w *world) []*process.Process { return processes(w.Bridges) }},
-	{"nats", func(w *world) []*process.Process {
-		var all []*process.Process
-		for _, s := range w.NATS {
-			all = append(all, s.Process)
-		}
-		return all
-	}},
-	{"redis", func(w *world) []*process.Process { return []*process.Process{w.Redis.Process} }},
+// fault is a kind that has happened.
+type fault struct {
+	name    string
+	targets []target
+	began   time.Time
+	mended  time.Time // what was done is undone; zero: not yet
+	ready   time.Time // all nodes say that they are ready; zero: not awaited, or not in time
 }
 
-func processes(nodes []*cluster.Node) []*process.Process {
-	var all []*process.Process
-	for _, n := range nodes {
-		all = append(all, n.Process)
+// what names the targets.
+func (f *fault) what() string {
+	var names []string
+	for _, t := range f.targets {
+		names = append(names, t.what)
 	}
-	return all
+	slices.Sort(names)
+	return strings.Join(names, ", ")
 }
 
-// allFaults returns every fault: those of processes, those of the network, and
+// touches reports whether one of some processes may misbehave because of it.
+func (f *fault) touches(concerns func(process string) bool) bool {
+	return slices.ContainsFunc(f.targets, func(t target) bool { return slices.ContainsFunc(t.touches, concerns) })
+}
+
+// lingers is how much longer connections may stand still after it was mended:
+// TCP doubles its intervals, so up to as long again as a cut has taken.
+func (f *fault) lingers() time.Duration {
+	if f.mended.IsZero() || !slices.ContainsFunc(f.targets, func(t target) bool { return t.action == cut }) {
+		return 0
+	}
+	return f.mended.Sub(f.began)
+}
+
+// allKinds returns every kind: those of processes, those of the network, and
 // both together.
-func allFaults() []fault {
-	all := slices.Concat(processFaults(), cutFaults())
-	return append(all, fault{name: "mixed-several", cuts: true, draw: mixed})
+func allKinds() []kind {
+	all := slices.Concat(processKinds(), cutKinds())
+	return append(all, kind{name: "mixed-several", cuts: true, draw: mixed})
 }
 
-// processFaults are each action on one process of a tier, on all of a tier, on
+// processKinds are each action on one process of a tier, on all of a tier, on
 // several processes of any tier, and on all there are.
-func processFaults() []fault {
-	var all []fault
-	for _, a := range []action{kill, pause, restart} {
-		add := func(name string, targets func(w *world, random *rand.Rand) []*process.Process) {
-			all = append(all, fault{name: fmt.Sprintf("%s-%s", a, name), draw: func(w *world, random *rand.Rand) []blow {
-				return blowsTo(a, targets(w, random))
+func processKinds() []kind {
+	var all []kind
+	for _, a := range []lab.Action{lab.Kill, lab.Pause, lab.Restart} {
+		add := func(name string, choose func(w *lab.World, random *rand.Rand) []*process.Process) {
+			all = append(all, kind{name: fmt.Sprintf("%s-%s", a, name), draw: func(w *lab.World, random *rand.Rand) (targets []target) {
+				for _, p := range choose(w, random) {
+					targets = append(targets, to(a, p))
+				}
+				return targets
 			}})
 		}
-		for _, tier := range tiers {
-			add(tier.name, func(w *world, random *rand.Rand) []*process.Process { return some(tier.of(w), 1, random) })
-			if tier.name != "redis" {
-				add(allOf(tier.name), func(w *world, _ *rand.Rand) []*process.Process { return tier.of(w) })
+		for _, tier := range lab.Tiers() {
+			add(tier, func(w *lab.World, random *rand.Rand) []*process.Process { return some(w.Tier(tier), 1, random) })
+			if tier != "redis" {
+				add(allOf(tier), func(w *lab.World, _ *rand.Rand) []*process.Process { return w.Tier(tier) })
 			}
 		}
-		add("several", func(w *world, random *rand.Rand) []*process.Process {
+		add("several", func(w *lab.World, random *rand.Rand) []*process.Process {
 			return some(w.Processes(), 2+random.IntN(3), random)
 		})
-		add("everything", func(w *world, _ *rand.Rand) []*process.Process { return w.Processes() })
+		add("everything", func(w *lab.World, _ *rand.Rand) []*process.Process { return w.Processes() })
 	}
 	return all
 }
@@ -114,20 +110,19 @@ func processFaults() []fault {
 func allOf(tier string) string { return "all-" + strings.TrimSuffix(tier, "s") + "s" }
 
 // mixed does something else to each of two or three processes.
-func mixed(w *world, random *rand.Rand) []blow {
-	actions := []action{kill, pause, restart, cut}
+func mixed(w *lab.World, random *rand.Rand) (targets []target) {
+	actions := []lab.Action{lab.Kill, lab.Pause, lab.Restart, cut}
 	random.Shuffle(len(actions), func(i, j int) { actions[i], actions[j] = actions[j], actions[i] })
-	var blows []blow
 	for i, p := range some(w.Processes(), 2+random.IntN(2), random) {
 		if actions[i] == cut {
-			blows = append(blows, isolation(w, p, bothWays))
-		} else {
-			b := blowTo(actions[i], p)
-			b.what = string(actions[i]) + " " + b.what
-			blows = append(blows, b)
+			targets = append(targets, isolation(w, p, bothWays))
+			continue
 		}
+		t := to(actions[i], p)
+		t.what = string(actions[i]) + " " + t.what
+		targets = append(targets, t)
 	}
-	return blows
+	return targets
 }
 
 func some[T any](all []T, n int, random *rand.Rand) []T {
@@ -136,38 +131,4 @@ func some[T any](all []T, n int, random *rand.Rand) []T {
 		chosen = append(chosen, all[i])
 	}
 	return chosen
-}
-
-func names(faults []fault) []string {
-	var all []string
-	for _, f := range faults {
-		all = append(all, f.name)
-	}
-	return all
-}
-
-// choose returns the faults whose names match one of a list of patterns,
-// without those that cut links where there are none to cut.
-func choose(patterns string, links bool) ([]fault, error) {
-	var chosen []fault
-	for _, pattern := range strings.Split(patterns, ",") {
-		found := false
-		for _, f := range allFaults() {
-			match, err := path.Match(pattern, f.name)
-			if err != nil {
-				return nil, fmt.Errorf("faults %q: %w", pattern, err)
-			}
-			found = found || match
-			if match && (links || !f.cuts) && !slices.Contains(names(chosen), f.name) {
-				chosen = append(chosen, f)
-			}
-		}
-		if !found {
-			return nil, fmt.Errorf("no fault matches %q, expected some of %s", pattern, strings.Join(names(allFaults()), ", "))
-		}
-	}
-	if len(chosen) == 0 {
-		return nil, fmt.Errorf("faults %q all cut links, and there is no private network", patterns)
-	}
-	return chosen, nil
 }

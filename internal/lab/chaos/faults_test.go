@@ -1,59 +1,59 @@
-package main
+package chaos
 
 import (
+	"fmt"
+	"os"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/neolith/daemon-gateway/internal/lab"
 	"github.com/neolith/daemon-gateway/internal/lab/cluster"
 )
 
-func laidOut(t *testing.T) *world {
+// laidOut is a run with a cluster that does not run.
+func laidOut(t *testing.T, seed uint64) *chaos {
 	t.Helper()
-	c, err := cluster.New(cluster.Config{Dir: t.TempDir(), NATS: 3, Binaries: cluster.Binaries{Edge: "edge", Router: "router", Bridge: "bridge"}})
-	require.NoError(t, err)
-	w := &world{Cluster: c, options: options{seed: 7}}
-	w.nemesis = newNemesis(w)
-	return w
+	w := &lab.World{Seed: seed, Dir: t.TempDir(), Binaries: cluster.Binaries{Edge: "edge", Router: "router", Bridge: "bridge"}}
+	require.NoError(t, w.LayOut(cluster.Config{NATS: 3, Bridges: 2, Routers: 2, Edges: 3}))
+	c := &chaos{World: w}
+	c.nemesis = newNemesis(c)
+	return c
 }
 
-func TestFaultsAreChosenByPattern(t *testing.T) {
+// A seed means the same faults for ever: docs/reliability.md names some, and says
+// what came of them. The list was drawn before the lab was one.
+func TestTheSeedsOfThePagesDrawTheirFaults(t *testing.T) {
 	t.Parallel()
-	all, err := choose("*", true)
+	golden, err := os.ReadFile("testdata/faults.golden")
 	require.NoError(t, err)
-	require.Len(t, all, len(allFaults()))
-	some, err := choose("kill-edge,pause-*nats*,kill-*edge*", true)
-	require.NoError(t, err)
-	require.Equal(t, []string{"kill-edge", "pause-nats", "pause-all-nats", "kill-all-edges"}, names(some))
-	_, err = choose("kill-edge,nonsense", true)
-	require.ErrorContains(t, err, `no fault matches "nonsense"`)
-}
-
-func TestTheSameSeedDrawsTheSameTargets(t *testing.T) {
-	t.Parallel()
-	w := laidOut(t)
-	draw := func() (drawn []string) {
-		random := w.options.random(1)
-		for _, f := range allFaults() {
-			for _, b := range f.draw(w, random) {
-				drawn = append(drawn, f.name+" "+b.what)
+	var drawn strings.Builder
+	for _, seed := range []uint64{272, 23, 31, 41, 42, 43, 44, 51} {
+		fmt.Fprintf(&drawn, "seed %d\n", seed)
+		c := laidOut(t, seed)
+		for range 12 {
+			p := c.nemesis.next(allKinds())
+			links := 0
+			for _, x := range p.fault.targets {
+				links += len(x.links)
 			}
+			fmt.Fprintf(&drawn, "%s %s; links %d, short %s, long %s, patient %t, pause %s, calm %t\n",
+				p.fault.name, p.fault.what(), links, p.short, p.long, p.patient, p.pause, p.spell)
 		}
-		return drawn
 	}
-	require.Equal(t, draw(), draw())
-	require.Contains(t, draw(), "kill-everything redis")
-	require.Contains(t, draw(), "restart-all-edges edge-3")
+	require.Equal(t, string(golden), drawn.String())
 }
+
+func touching(processes ...string) []target { return []target{{touches: processes}} }
 
 func TestCalmIsWhatNoFaultTouches(t *testing.T) {
 	t.Parallel()
-	w := laidOut(t)
+	c := laidOut(t, 7)
 	start := time.Unix(1000, 0)
 	at := func(seconds int) time.Time { return start.Add(time.Duration(seconds) * time.Second) }
-	w.nemesis.done = []*injury{{touches: []string{"edge-1"}, began: at(10), mended: at(12)}, {touches: []string{"nats-2"}, began: at(30)}}
-	concerns := func(name string) func(string) bool { return func(p string) bool { return p == name } }
+	c.nemesis.done = []*fault{{targets: touching("edge-1"), began: at(10), mended: at(12)}, {targets: touching("nats-2"), began: at(30)}}
 	for _, test := range []struct {
 		from, to, aftermath int
 		name                string
@@ -67,24 +67,24 @@ func TestCalmIsWhatNoFaultTouches(t *testing.T) {
 		{0, 20, 0, "edge-2", true},
 		{40, 50, 0, "nats-2", false}, // never mended
 	} {
-		got := w.nemesis.calm(at(test.from), at(test.to), time.Duration(test.aftermath)*time.Second, concerns(test.name))
+		got := c.nemesis.calm(at(test.from), at(test.to), time.Duration(test.aftermath)*time.Second, is(test.name))
 		require.Equal(t, test.want, got, "%+v", test)
 	}
 }
 
 func TestEdgesAreTogetherAgainWhenTheClusterWasSeenToBeReady(t *testing.T) {
 	t.Parallel()
-	w := laidOut(t)
+	c := laidOut(t, 7)
 	start := time.Unix(1000, 0)
 	at := func(seconds int) time.Time { return start.Add(time.Duration(seconds) * time.Second) }
-	w.nemesis.done = []*injury{
-		{touches: []string{"nats-2"}, began: at(0), mended: at(2)},
-		{touches: []string{"edge-1"}, began: at(10), mended: at(12)}, // the next one did not wait for it
-		{touches: []string{"redis"}, began: at(12), mended: at(14), ready: at(20)},
-		{touches: []string{"edge-2", "router-1"}, began: at(40), mended: at(45), ready: at(46), lingers: 5 * time.Second},
-		{touches: []string{"edge-3"}, began: at(70), mended: at(71)},
+	c.nemesis.done = []*fault{
+		{targets: touching("nats-2"), began: at(0), mended: at(2)},
+		{targets: touching("edge-1"), began: at(10), mended: at(12)}, // the next one did not wait for it
+		{targets: touching("redis"), began: at(12), mended: at(14), ready: at(20)},
+		{targets: []target{{action: cut, touches: []string{"edge-2", "router-1"}}}, began: at(40), mended: at(45), ready: at(46)},
+		{targets: touching("edge-3"), began: at(70), mended: at(71)},
 	}
-	w.healed = at(80)
+	c.healed = at(80)
 	for _, test := range []struct {
 		from, to int
 		want     bool
@@ -99,6 +99,6 @@ func TestEdgesAreTogetherAgainWhenTheClusterWasSeenToBeReady(t *testing.T) {
 		{72, 79, false},
 		{80, 90, true},
 	} {
-		require.Equal(t, test.want, w.nemesis.together(at(test.from), at(test.to)), "%+v", test)
+		require.Equal(t, test.want, c.nemesis.together(at(test.from), at(test.to)), "%+v", test)
 	}
 }

@@ -1,230 +1,155 @@
-package main
+package chaos
 
 import (
 	"context"
-	"fmt"
 	"math/rand/v2"
 	"slices"
-	"strings"
 	"sync"
-	"syscall"
 	"time"
 
-	"github.com/neolith/daemon-gateway/internal/lab/cluster"
+	"github.com/neolith/daemon-gateway/internal/lab"
 	"github.com/neolith/daemon-gateway/internal/lab/process"
+	"github.com/neolith/daemon-gateway/internal/lab/traffic"
 )
-
-// stopLimit is how long a process may take to end in order; more than
-// SHUTDOWN_TIMEOUT.
-const stopLimit = 40 * time.Second
 
 // nemesis breaks the cluster, and starts again what ends by itself, as whoever
 // runs the processes in production would.
 type nemesis struct {
-	w      *world
+	chaos  *chaos
 	random *rand.Rand
 
 	mu     sync.Mutex
-	done   []*injury
+	done   []*fault
 	spells int
-	// strains have whatever reason, a busy machine too.
-	strains []strain
-	broken  map[*process.Process]bool
-	// complaints are what processes did that no fault explains.
-	complaints []string
+	broken map[*process.Process]bool
 }
 
-// injury is a fault that has happened.
-type injury struct {
-	name    string
-	targets []string // as they are shown
-	touches []string // names of processes
-	began   time.Time
-	mended  time.Time // what was done is undone; zero: not yet
-	// lingers is how much longer connections may stand still after mended: TCP
-	// doubles its intervals, so up to as long again as a cut has taken.
-	lingers time.Duration
-	ready   time.Time // all nodes say that they are ready; zero: not awaited, or not in time
-}
-
-// strain is a time when the log was slow.
-type strain struct{ from, to time.Time }
-
-func newNemesis(w *world) *nemesis {
-	return &nemesis{w: w, random: w.options.random(1), broken: map[*process.Process]bool{}}
+func newNemesis(c *chaos) *nemesis {
+	return &nemesis{chaos: c, random: c.Random(partFaults), broken: map[*process.Process]bool{}}
 }
 
 // calmEvery is after how many faults, on average, nothing happens for a while:
 // then nothing but the gateway can be the reason for what daemons see.
 const calmEvery = 6
 
-// rage breaks things for a while, one fault after the other; every fourth one
-// does not wait until the cluster has recovered from the one before.
-func (n *nemesis) rage(ctx context.Context, faults []fault, d time.Duration) {
+// plan is a fault that is to happen, and what comes after it. All of a run's
+// plans follow from its seed.
+type plan struct {
+	fault *fault
+	// A killed process is missed for a short time, since whoever runs it starts it
+	// again; what else is done may last long.
+	short, long time.Duration
+	// Every fourth fault is followed by the next one at once. Otherwise the cluster
+	// recovers, and then nothing happens for a pause, or for a calm spell.
+	patient, spell bool
+	pause          time.Duration
+}
+
+func (n *nemesis) next(kinds []kind) plan {
+	k := kinds[n.random.IntN(len(kinds))]
+	p := plan{fault: &fault{name: k.name, targets: k.draw(n.chaos.World, n.random)}}
+	p.short = 200*time.Millisecond + time.Duration(n.random.IntN(4000))*time.Millisecond
+	p.long = p.short + time.Duration(n.random.IntN(8000))*time.Millisecond
+	p.patient = n.random.IntN(4) > 0
+	p.pause = time.Duration(500+n.random.IntN(4500)) * time.Millisecond
+	p.spell = n.random.IntN(calmEvery) == 0
+	return p
+}
+
+// rage breaks things for a while, one fault after the other.
+func (n *nemesis) rage(ctx context.Context, kinds []kind, d time.Duration) {
 	watch, stop := context.WithCancel(ctx)
 	var watching sync.WaitGroup
 	watching.Go(func() { n.supervise(watch) })
 	for end := time.Now().Add(d); time.Now().Before(end) && ctx.Err() == nil; {
-		x := n.inject(ctx, faults[n.random.IntN(len(faults))])
-		patient := n.random.IntN(4) > 0
-		pause := time.Duration(500+n.random.IntN(4500)) * time.Millisecond
-		spell := n.random.IntN(calmEvery) == 0
-		if !patient {
+		p := n.next(kinds)
+		n.inject(ctx, p)
+		if !p.patient {
 			continue
 		}
-		n.awaitReady(ctx, x)
-		if spell {
-			n.w.say("calm for %s", n.w.options.calm)
+		n.awaitReady(ctx, p.fault)
+		if p.spell {
+			n.chaos.Say("calm for %s", n.chaos.options.calm)
 			n.spells++
-			pause = n.w.options.calm
+			p.pause = n.chaos.options.calm
 		}
-		wait(ctx, pause)
+		traffic.Wait(ctx, p.pause)
 	}
 	stop()
 	watching.Wait()
 }
 
-// inject does a fault to its targets, and undoes it.
-func (n *nemesis) inject(ctx context.Context, f fault) *injury {
-	blows := f.draw(n.w, n.random)
-	x := &injury{name: f.name, began: time.Now()}
-	short := 200*time.Millisecond + time.Duration(n.random.IntN(4000))*time.Millisecond
-	long := short + time.Duration(n.random.IntN(8000))*time.Millisecond
-	for _, b := range blows {
-		x.targets = append(x.targets, b.what)
-		x.touches = append(x.touches, b.touches...)
-	}
-	slices.Sort(x.targets)
+// inject does a fault to its targets side by side, and undoes it.
+func (n *nemesis) inject(ctx context.Context, p plan) {
+	f := p.fault
+	f.began = time.Now()
 	n.mu.Lock()
-	n.done = append(n.done, x)
-	for _, b := range blows {
-		n.broken[b.process] = true
+	n.done = append(n.done, f)
+	for _, t := range f.targets {
+		n.broken[t.process] = true
 	}
 	n.mu.Unlock()
-	n.w.say("%s %s", x.name, x.what())
+	n.chaos.Say("%s %s", f.name, f.what())
 	var tasks sync.WaitGroup
-	for _, b := range blows {
-		tasks.Go(func() { n.strike(ctx, b, short, long) })
+	for _, t := range f.targets {
+		tasks.Go(func() { n.strike(ctx, t, p) })
 	}
 	tasks.Wait()
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	for _, b := range blows {
-		delete(n.broken, b.process)
+	for _, t := range f.targets {
+		delete(n.broken, t.process)
 	}
-	x.mended = time.Now()
-	if slices.ContainsFunc(blows, func(b blow) bool { return b.action == cut }) {
-		x.lingers = x.mended.Sub(x.began)
-	}
-	return x
+	f.mended = time.Now()
 }
 
-func (x *injury) what() string { return strings.Join(x.targets, ", ") }
-
-// strike strikes a blow and undoes it: a killed process is missed for a short
-// time, since whoever runs it starts it again; other faults may take long.
-func (n *nemesis) strike(ctx context.Context, b blow, short, long time.Duration) {
-	switch b.action {
-	case cut:
-		n.cut(ctx, b, long)
-	case pause:
-		n.hurt(ctx, b.action, b.process, long)
-	default:
-		n.hurt(ctx, b.action, b.process, short)
-	}
-}
-
-func (n *nemesis) cut(ctx context.Context, b blow, down time.Duration) {
-	if err := n.w.network.Cut(b.links...); err != nil {
-		n.complain("%s: %v", b.what, err)
-	}
-	wait(ctx, down)
-	if err := n.w.network.Mend(b.links...); err != nil {
-		n.complain("%s: %v", b.what, err)
-	}
-}
-
-func (n *nemesis) hurt(ctx context.Context, a action, p *process.Process, down time.Duration) {
-	switch a {
-	case kill:
-		p.Kill()
-		wait(ctx, down)
-	case pause:
-		_ = p.Pause()
-		wait(ctx, down)
-		p.Resume()
+func (n *nemesis) strike(ctx context.Context, t target, p plan) {
+	if t.action == cut {
+		if err := n.chaos.Network.Cut(t.links...); err != nil {
+			n.chaos.Find("%s: %v", t.what, err)
+		}
+		traffic.Wait(ctx, p.long)
+		if err := n.chaos.Network.Mend(t.links...); err != nil {
+			n.chaos.Find("%s: %v", t.what, err)
+		}
 		return
-	case restart:
-		n.stop(ctx, p)
 	}
-	if err := p.Start(); err != nil {
-		n.complain("%s does not start: %v", p.Name(), err)
+	n.chaos.Do(ctx, t.action, t.process)
+	switch t.action {
+	case lab.Kill:
+		traffic.Wait(ctx, p.short)
+	case lab.Pause:
+		traffic.Wait(ctx, p.long)
 	}
-}
-
-// stop ends a process in order, and complains if that is not how it ends.
-func (n *nemesis) stop(ctx context.Context, p *process.Process) {
-	ctx, cancel := context.WithTimeout(ctx, stopLimit)
-	defer cancel()
-	code, err := p.End(ctx, syscall.SIGTERM)
-	isNode := slices.ContainsFunc(n.w.Nodes(), func(node *cluster.Node) bool { return node.Process == p })
-	switch {
-	case err != nil:
-		n.complain("%s does not end: %v", p.Name(), err)
-		p.Kill()
-	case code > 0 && isNode: // a NATS server ends with 1; -1: it had not begun to listen to signals
-		n.complain("%s was to end in order and exited with code %d; it wrote:\n%s", p.Name(), code, p.Tail(15))
-	}
-}
-
-func (n *nemesis) complain(format string, args ...any) {
-	text := fmt.Sprintf(format, args...)
-	n.w.say("%s", text)
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.complaints = append(n.complaints, text)
+	n.chaos.Undo(t.action, t.process)
 }
 
 // awaitReady waits until the whole cluster says that it is ready.
-func (n *nemesis) awaitReady(ctx context.Context, x *injury) {
-	ctx, cancel := context.WithTimeout(ctx, patience/2)
+func (n *nemesis) awaitReady(ctx context.Context, f *fault) {
+	ctx, cancel := context.WithTimeout(ctx, lab.Patience/2)
 	defer cancel()
-	if err := n.w.AwaitReady(ctx); err != nil {
-		n.complain("%s after %s the cluster is not ready: %v", time.Since(x.mended).Round(time.Second), x.name, err)
+	if err := n.chaos.AwaitReady(ctx); err != nil {
+		n.chaos.Find("%s after %s the cluster is not ready: %v", time.Since(f.mended).Round(time.Second), f.name, err)
 		return
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	x.ready = time.Now()
+	f.ready = time.Now()
 }
 
 // supervise starts again what has ended without being told to.
 func (n *nemesis) supervise(ctx context.Context) {
-	for ; ctx.Err() == nil; wait(ctx, 200*time.Millisecond) {
-		for _, p := range n.w.Processes() {
+	for ; ctx.Err() == nil; traffic.Wait(ctx, 200*time.Millisecond) {
+		for _, p := range n.chaos.Processes() {
 			n.mu.Lock()
 			fallen := !n.broken[p] && !p.Running()
 			n.mu.Unlock()
 			if fallen {
-				n.complain("%s has ended by itself; it wrote:\n%s", p.Name(), p.Tail(15))
+				n.chaos.Find("%s has ended by itself; it wrote:\n%s", p.Name(), p.Tail(15))
 				_ = p.Start()
 			}
 		}
 	}
-}
-
-// strained says that a publish took long.
-func (n *nemesis) strained(began time.Time, took time.Duration) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.strains = append(n.strains, strain{began, began.Add(took)})
-}
-
-// unstrained reports whether the log answered at once between two times.
-func (n *nemesis) unstrained(from, to time.Time) bool {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return !slices.ContainsFunc(n.strains, func(s strain) bool { return s.from.Before(to) && s.to.After(from) })
 }
 
 // calm reports whether nothing disturbed any of some processes between two
@@ -232,12 +157,12 @@ func (n *nemesis) unstrained(from, to time.Time) bool {
 func (n *nemesis) calm(from, to time.Time, aftermath time.Duration, concerns func(process string) bool) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return !slices.ContainsFunc(n.done, func(x *injury) bool {
+	return !slices.ContainsFunc(n.done, func(f *fault) bool {
 		over := to
-		if !x.mended.IsZero() {
-			over = x.mended.Add(aftermath + x.lingers)
+		if !f.mended.IsZero() {
+			over = f.mended.Add(aftermath + f.lingers())
 		}
-		return x.began.Before(to) && over.After(from) && slices.ContainsFunc(x.touches, concerns)
+		return f.began.Before(to) && over.After(from) && f.touches(concerns)
 	})
 }
 
@@ -246,16 +171,16 @@ func (n *nemesis) calm(from, to time.Time, aftermath time.Duration, concerns fun
 // there, and what TCP held back has come.
 func (n *nemesis) together(from, to time.Time) bool {
 	edges := map[string]bool{}
-	for _, e := range n.w.Edges {
+	for _, e := range n.chaos.Edges {
 		edges[e.Name()] = true
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	for i, x := range n.done {
-		if !x.began.Before(to) || !slices.ContainsFunc(x.touches, func(p string) bool { return edges[p] }) {
+	for i, f := range n.done {
+		if !f.began.Before(to) || !f.touches(func(p string) bool { return edges[p] }) {
 			continue
 		}
-		if n.recoveredLocked(i).Add(x.lingers).After(from) {
+		if n.recoveredLocked(i).Add(f.lingers()).After(from) {
 			return false
 		}
 	}
@@ -263,15 +188,15 @@ func (n *nemesis) together(from, to time.Time) bool {
 }
 
 // recoveredLocked is when, after the i-th fault, the whole cluster was first
-// seen to be ready; a time after all others if it was not.
+// seen to be ready; a time after all others if it was not. mu is held.
 func (n *nemesis) recoveredLocked(i int) time.Time {
-	for _, x := range n.done[i:] {
-		if !x.ready.IsZero() {
-			return x.ready
+	for _, f := range n.done[i:] {
+		if !f.ready.IsZero() {
+			return f.ready
 		}
 	}
-	if !n.w.healed.IsZero() {
-		return n.w.healed
+	if !n.chaos.healed.IsZero() {
+		return n.chaos.healed
 	}
 	return time.Now()
 }

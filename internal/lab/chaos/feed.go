@@ -1,0 +1,106 @@
+package chaos
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/neolith/daemon-gateway/internal/lab/traffic"
+	"github.com/neolith/daemon-gateway/pkg/event"
+	"github.com/neolith/daemon-gateway/pkg/protocol"
+)
+
+const (
+	// authors is how many publish side by side, one half of them on Redis. Each has
+	// its own orchestrators and waits for one event before the next.
+	authors = 20
+	// lastWords bounds how long events that were begun may take after all healed.
+	lastWords = time.Minute
+	// slow is a publish that says that NATS, or the machine, is overcome: what
+	// edges write may take as long.
+	slow = time.Second
+)
+
+// publish begins to publish.
+func (c *chaos) publish() {
+	for i := range authors {
+		// Orchestrators are dealt to the authors like cards.
+		own := (len(c.orchestrators) - i + authors - 1) / authors
+		if own < 1 {
+			break
+		}
+		// Orchestrators of every habit are on both ways, hence not i%2.
+		way := traffic.Way(i / len(habits) % 2)
+		random := c.Random(uint64(partAuthors + i))
+		c.Feed.Start(traffic.Author{Way: way, Every: time.Second * authors / time.Duration(c.options.rate), Next: func(time.Time) event.Event {
+			return c.next(c.orchestrators[i+authors*random.IntN(own)], random)
+		}})
+	}
+}
+
+// finish has every author end, and waits until what was begun is acknowledged.
+func (c *chaos) finish(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, lastWords)
+	defer cancel()
+	err := c.Feed.Finish(ctx)
+	c.Say("everything published")
+	return err
+}
+
+var eventTypes = []protocol.EventType{
+	"message.received", "message.received", "message.reaction", "channel.joined", "presence.updated",
+	"call.started", "vp.mentioned", "system.maintenance",
+}
+
+var channels = []string{"", "c1", "c2", "c3"}
+
+func (c *chaos) next(seats []*traffic.Seat, random *rand.Rand) event.Event {
+	n := c.events.Add(1)
+	e := event.Event{
+		ID:             fmt.Sprintf("e-%d", n),
+		Type:           eventTypes[random.IntN(len(eventTypes))],
+		OrchestratorID: seats[0].Profile.Orchestrator,
+		Payload:        json.RawMessage(fmt.Sprintf(`{"n": %d}`, n)),
+		Timestamp:      "2026-11-22T10:00:00.000Z",
+		ChannelID:      channels[random.IntN(len(channels))],
+		RequiresAck:    random.IntN(5) > 0,
+	}
+	if random.IntN(20) == 0 {
+		// What is addressed to an id that the gateway has never heard of is
+		// settled for the others, and nobody is owed it.
+		if d := seats[random.IntN(len(seats))].Daemon(); d != nil && d.Subscribed() {
+			e.DaemonID = d.Profile().Daemon
+		}
+	}
+	if random.IntN(50) == 0 {
+		e.Priority = 1
+	}
+	return e
+}
+
+// number is that of an event's id.
+func number(id string) uint64 {
+	n, _ := strconv.ParseUint(strings.TrimPrefix(id, "e-"), 10, 64)
+	return n
+}
+
+// span is a time from one moment to another.
+type span struct{ from, to time.Time }
+
+// strains are when the log was slow, for whatever reason, a busy machine too.
+func (c *chaos) strains() (all []span) {
+	for _, p := range c.Feed.Since(time.Time{}) {
+		to := p.Taken
+		if to.IsZero() {
+			to = time.Now()
+		}
+		if p.Way == traffic.IntoLog && to.Sub(p.Began) > slow {
+			all = append(all, span{p.Began, to})
+		}
+	}
+	return all
+}
