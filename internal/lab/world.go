@@ -68,8 +68,8 @@ func (w *World) Open(ctx context.Context, cfg cluster.Config) error {
 	return w.Connect()
 }
 
-// LayOut makes a cluster that does not run yet. What cfg says of programs and
-// places is the world's.
+// LayOut makes a cluster that does not run yet, of the world's programs unless cfg
+// names others, in its directory and places.
 func (w *World) LayOut(cfg cluster.Config) (err error) {
 	settings := map[string]string{"PARTITIONS": "16", "STREAM_REPLICAS": "1"}
 	if cfg.NATS >= 3 {
@@ -82,7 +82,10 @@ func (w *World) LayOut(cfg cluster.Config) (err error) {
 	if w.Partitions, err = strconv.Atoi(settings["PARTITIONS"]); err != nil {
 		return err
 	}
-	cfg.Binaries, cfg.Dir, cfg.Settings, cfg.Place = w.Binaries, w.Dir, settings, w.place()
+	if cfg.Binaries == (cluster.Binaries{}) {
+		cfg.Binaries = w.Binaries
+	}
+	cfg.Dir, cfg.Settings, cfg.Place = w.Dir, settings, w.place()
 	w.Cluster, err = cluster.New(cfg)
 	return err
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/neolith/daemon-gateway/internal/eventlog"
+	"github.com/neolith/daemon-gateway/internal/lab/traffic"
 	"github.com/neolith/daemon-gateway/pkg/event"
 )
 
@@ -58,9 +59,9 @@ func bad(old, replacement string) []byte {
 func TestBadEventsGoToTheDeadLettersAndGoodOnesGoOn(t *testing.T) {
 	w := startWorld(t)
 	p := w.populate(5)
-	p.start(p.profiles())
+	w.enter(p.everybody()...)
 	for _, b := range badEvents {
-		require.NoError(t, w.publisher.PublishRaw(w.ctx, b.text), b.name)
+		require.NoError(t, w.Feed.PublishRaw(w.ctx, b.text), b.name)
 		p.publish(20)
 	}
 	p.settle(everything)
@@ -84,14 +85,14 @@ func TestBadEventsGoToTheDeadLettersAndGoodOnesGoOn(t *testing.T) {
 func TestBadEventsInTheLogDoNotHoldUpTheirPartition(t *testing.T) {
 	w := startWorld(t)
 	p := w.populate(1)
-	p.start(p.profiles())
-	token := event.TokenOf(p.profiles()[0].Orchestrator)
+	w.enter(p.everybody()...)
+	token := event.TokenOf(numbered(0))
 	subject := event.Subject(event.PartitionOf(token, partitions), token)
 	foreign := `{"id":"foreign","type":"message.received","orchestratorId":"somebody_else","requiresAck":true,"payload":{}}`
 	for i, text := range []string{"{oops", foreign, `{"id":"lacking"}`} {
-		_, err := w.log.JetStream().Publish(w.ctx, subject, []byte(text), jetstream.WithMsgID(fmt.Sprintf("%s/bad%d", token, i)))
+		_, err := w.Log.JetStream().Publish(w.ctx, subject, []byte(text), jetstream.WithMsgID(fmt.Sprintf("%s/bad%d", token, i)))
 		require.NoError(t, err)
-		require.NoError(t, w.log.Publish(w.ctx, w.ledger, p.generate(20), partitions))
+		require.NoError(t, w.Feed.Publish(w.ctx, traffic.IntoLog, p.generate(20)...))
 	}
 	p.settle(everything)
 	letters := w.awaitDeadLetters(3)
@@ -108,11 +109,11 @@ func TestBadEventsInTheLogDoNotHoldUpTheirPartition(t *testing.T) {
 func (w *world) awaitDeadLetters(n int) []eventlog.DeadLetterRecord {
 	w.t.Helper()
 	w.eventually(func() bool {
-		s, err := w.log.JetStream().Stream(w.ctx, eventlog.DeadletterStream)
+		s, err := w.Log.JetStream().Stream(w.ctx, eventlog.DeadletterStream)
 		require.NoError(w.t, err)
 		return s.CachedInfo().State.Msgs >= uint64(n)
 	}, "there are not %d dead letters", n)
-	letters, err := w.log.DeadLetters(w.ctx)
+	letters, err := w.Log.DeadLetters(w.ctx)
 	require.NoError(w.t, err)
 	require.Len(w.t, letters, n)
 	return letters

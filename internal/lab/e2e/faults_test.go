@@ -1,10 +1,7 @@
 package e2e_test
 
 import (
-	"context"
 	"slices"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -12,73 +9,46 @@ import (
 
 	"github.com/neolith/daemon-gateway/internal/lab/cluster"
 	"github.com/neolith/daemon-gateway/internal/lab/ledger"
+	"github.com/neolith/daemon-gateway/internal/lab/traffic"
+	"github.com/neolith/daemon-gateway/pkg/event"
 )
 
-// load publishes in the background, at a pace that leaves every orchestrator's
-// events within its retention for as long as a test may take.
-type load struct {
-	published atomic.Int64
-	stop      context.CancelFunc
-	done      sync.WaitGroup
-	err       error // read after done
+// load publishes in the background until endLoad.
+func (p *population) load() {
+	p.w.Feed.Start(traffic.Author{Way: traffic.OnRedis, Every: time.Millisecond, Next: func(time.Time) event.Event { return p.next() }})
 }
 
-const (
-	loadBatch = 20
-	loadPause = 20 * time.Millisecond
-	loadLimit = 80_000 // 800 for each of 100 orchestrators
-)
-
-func (p *population) load() *load {
-	l := &load{}
-	ctx, stop := context.WithCancel(p.w.ctx)
-	l.stop = stop
-	l.done.Go(func() {
-		tick := time.NewTicker(loadPause)
-		defer tick.Stop()
-		for l.err == nil && l.published.Load() < loadLimit {
-			select {
-			case <-ctx.Done():
-				return
-			case <-tick.C:
-			}
-			l.err = p.w.publisher.Publish(p.w.ctx, p.generate(loadBatch))
-			l.published.Add(loadBatch)
-		}
-	})
-	p.w.t.Cleanup(func() { _ = l.end() })
-	return l
-}
-
-// end stops publishing and returns why it had failed, if it had.
-func (l *load) end() error {
-	l.stop()
-	l.done.Wait()
-	return l.err
+// endLoad requires that a bridge has heard every event.
+func (p *population) endLoad() {
+	p.w.t.Helper()
+	require.NoError(p.w.t, p.w.Feed.Finish(p.w.ctx))
+	for _, x := range p.w.Feed.Since(time.Time{}) {
+		require.NotZero(p.w.t, x.Taken, "%s was heard by no bridge", x.Event.ID)
+	}
 }
 
 // awaitMore waits until n more events have been published.
-func (w *world) awaitMore(l *load, n int64) {
-	w.t.Helper()
-	target := l.published.Load() + n
-	w.eventually(func() bool { return l.published.Load() >= target }, "the publisher stands still")
+func (p *population) awaitMore(n int64) {
+	p.w.t.Helper()
+	target := p.events.Load() + n
+	p.w.eventually(func() bool { return p.events.Load() >= target }, "the publisher stands still")
 }
 
 func TestKillingOneProcessOfEachTierLosesNothing(t *testing.T) {
 	w := startWorld(t)
 	p := w.populate(100)
-	p.start(p.profiles())
-	l := p.load()
-	w.awaitMore(l, 1000)
+	w.enter(p.everybody()...)
+	p.load()
+	p.awaitMore(1000)
 	for _, victim := range []*cluster.Node{w.Edges[1], w.Routers[0], w.Bridges[1]} {
 		victim.Kill()
-		w.awaitForgotten(victim, len(p.running))
-		w.awaitMore(l, 1000)
+		w.awaitForgotten(victim)
+		p.awaitMore(1000)
 		require.NoError(t, victim.Start())
 		require.NoError(t, w.AwaitReady(w.ctx))
-		w.awaitMore(l, 1000)
+		p.awaitMore(1000)
 	}
-	require.NoError(t, l.end())
+	p.endLoad()
 	p.settle(ledger.Promise{})
 	// A bridge that comes back may publish before the one that has a backlog.
 	report := p.judge(ledger.Promise{})
@@ -87,7 +57,7 @@ func TestKillingOneProcessOfEachTierLosesNothing(t *testing.T) {
 
 // awaitForgotten waits until the others have noticed that a node is dead and
 // all daemons are connected.
-func (w *world) awaitForgotten(dead *cluster.Node, daemons int) {
+func (w *world) awaitForgotten(dead *cluster.Node) {
 	w.t.Helper()
 	members := 0
 	for _, n := range slices.Concat(w.Routers, w.Edges) {
@@ -98,7 +68,7 @@ func (w *world) awaitForgotten(dead *cluster.Node, daemons int) {
 	for _, n := range slices.Concat(w.Routers, w.Edges) {
 		if n != dead {
 			require.NoError(w.t, n.AwaitMetric(w.ctx, "gateway_directory_members", float64(members)))
-			require.NoError(w.t, n.AwaitMetric(w.ctx, "gateway_directory_claims", float64(daemons)))
+			require.NoError(w.t, n.AwaitMetric(w.ctx, "gateway_directory_claims", float64(w.Crowd.Present())))
 		}
 	}
 }
@@ -106,7 +76,7 @@ func (w *world) awaitForgotten(dead *cluster.Node, daemons int) {
 func TestAWholeClusterStopsAndContinues(t *testing.T) {
 	w := startWorld(t)
 	p := w.populate(30)
-	p.start(p.profiles())
+	w.enter(p.everybody()...)
 	p.publish(1_500)
 	p.settle(everything)
 
@@ -115,7 +85,7 @@ func TestAWholeClusterStopsAndContinues(t *testing.T) {
 		require.NoError(t, s.Stop(w.ctx))
 	}
 	require.NoError(t, w.StartServers(w.ctx))
-	require.NoError(t, w.log.Publish(w.ctx, w.ledger, p.generate(1_500), partitions))
+	require.NoError(t, w.Feed.Publish(w.ctx, traffic.IntoLog, p.generate(1_500)...))
 	require.NoError(t, w.Start(w.ctx))
 
 	p.settle(everything)

@@ -69,9 +69,9 @@ func (f *front) requireLimit(w *world, number int, name string) {
 		status, _, _ = f.ask(w, client, http.MethodGet, protocol.Path, "", header)
 		require.Less(w.t, attempt, 1000, "%s: no limit of connects from one address", name)
 	}
-	d := f.seat(orchestrator(number), protocol.Path)
-	d.From, d.Header = address(number+1), http.Header{"X-Forwarded-For": {address(number).IP.String()}}
-	w.daemon(d)
+	d := f.seat(w, orchestrator(number), protocol.Path)
+	d.Profile.From, d.Profile.Header = address(number+1), http.Header{"X-Forwarded-For": {address(number).IP.String()}}
+	w.subscribe(d)
 }
 
 // requireRecorded requires that the history has the true addresses of the

@@ -14,21 +14,21 @@ type life struct {
 	cut, heartbeats atomic.Int64
 }
 
-// watched counts what becomes of a daemon.
-func watched(p traffic.Profile) (traffic.Profile, *life) {
+// watch counts what becomes of a daemon.
+func watch(s *traffic.Seat) *life {
 	l := &life{}
-	p.OnState = func(s client.StateChange) {
+	s.Profile.OnState = func(c client.StateChange) {
 		switch {
-		case s.State == client.StateConnecting:
+		case c.State == client.StateConnecting:
 			l.heartbeats.Store(0)
-		case s.State == client.StateDisconnected && s.Close == protocol.CloseAbnormal:
+		case c.State == client.StateDisconnected && c.Close == protocol.CloseAbnormal:
 			l.cut.Add(1)
 		}
 	}
-	p.OnFrame = func(f client.Frame) {
+	s.Profile.OnFrame = func(f client.Frame) {
 		if !f.Sent && f.Type == protocol.TypeHeartbeatAck {
 			l.heartbeats.Add(1)
 		}
 	}
-	return p, l
+	return l
 }

@@ -17,18 +17,15 @@ import (
 
 // moveBehind has all daemons connect through a load balancer.
 func (p *population) moveBehind(f *front) {
-	for _, seats := range p.seats {
-		for i := range seats {
-			seats[i].URLs, seats[i].TLS = []string{f.url("ws", protocol.Path)}, f.tls
-		}
+	for _, s := range p.everybody() {
+		s.Profile.URLs, s.Profile.TLS = []string{f.url("ws", protocol.Path)}, f.tls
 	}
 }
 
 // newcomers are daemons that nobody has published anything for.
-func (f *front) newcomers(n int) []traffic.Profile {
-	all := make([]traffic.Profile, n)
-	for i := range all {
-		all[i] = f.seat(fmt.Sprintf("newcomer-%d", i), protocol.Path)
+func (f *front) newcomers(w *world, n int) (all []*traffic.Seat) {
+	for i := range n {
+		all = append(all, f.seat(w, fmt.Sprintf("newcomer-%d", i), protocol.Path))
 	}
 	return all
 }
@@ -45,24 +42,24 @@ func TestALoadBalancerHidesThatAnEdgeStopsOrDies(t *testing.T) {
 			p := w.populate(40)
 			p.moveBehind(f)
 			seen := p.watch()
-			p.start(p.profiles())
-			l := p.load()
-			w.awaitMore(l, 500)
+			w.enter(p.everybody()...)
+			p.load()
+			p.awaitMore(500)
 
 			w.restartDraining(seen, w.Edges[0])
 			w.awaitUse(f, w.Edges[0])
-			w.awaitMore(l, 500)
+			p.awaitMore(500)
 			require.Empty(t, seen.rudeness(), "and nobody sees an error")
 
-			w.killBehind(p, w.Edges[1])
+			w.killBehind(w.Edges[1])
 			require.Empty(t, refusals(seen), "daemons lose their connections, and get new ones at once")
 			require.NoError(t, w.Edges[1].Start())
 			require.NoError(t, w.AwaitReady(w.ctx))
 			w.awaitUse(f, w.Edges[1])
-			p.start(f.newcomers(30))
+			w.enter(f.newcomers(w, 30)...)
 			require.Equal(t, 30, w.connections(w.Edges[1]), "those who come go to the edge with the fewest connections")
 
-			require.NoError(t, l.end())
+			p.endLoad()
 			p.settle(ledger.Promise{})
 			p.judge(ledger.Promise{})
 		})
@@ -79,15 +76,15 @@ func TestAnEdgeThatIsTakenOutOfALoadBalancerWithoutHTTPStopsUnnoticed(t *testing
 	p := w.populate(40)
 	p.moveBehind(f)
 	seen := p.watch()
-	p.start(p.profiles())
-	l := p.load()
-	w.awaitMore(l, 500)
+	w.enter(p.everybody()...)
+	p.load()
+	p.awaitMore(500)
 	f.command(t, "set server edges/edge-1 state drain")
 	w.restartDraining(seen, w.Edges[0])
 	f.command(t, "set server edges/edge-1 state ready")
 	w.awaitUse(f, w.Edges[0])
-	w.awaitMore(l, 500)
-	require.NoError(t, l.end())
+	p.awaitMore(500)
+	p.endLoad()
 	p.settle(ledger.Promise{})
 	require.Empty(t, seen.rudeness())
 	p.judge(ledger.Promise{})
@@ -106,11 +103,11 @@ func (w *world) restartDraining(seen *manners, e *cluster.Node) {
 }
 
 // killBehind kills an edge and waits until all daemons are on the others.
-func (w *world) killBehind(p *population, victim *cluster.Node) {
+func (w *world) killBehind(victim *cluster.Node) {
 	w.t.Helper()
 	require.NotZero(w.t, w.connections(victim))
 	victim.Kill()
-	w.awaitForgotten(victim, len(p.running))
+	w.awaitForgotten(victim)
 }
 
 // refusals are upgrades that were answered with an error.

@@ -13,7 +13,6 @@ import (
 
 	"github.com/neolith/daemon-gateway/internal/auth"
 	"github.com/neolith/daemon-gateway/internal/lab/cluster"
-	"github.com/neolith/daemon-gateway/internal/lab/ledger"
 	"github.com/neolith/daemon-gateway/internal/lab/testserver"
 	"github.com/neolith/daemon-gateway/internal/lab/traffic"
 	"github.com/neolith/daemon-gateway/pkg/event"
@@ -21,37 +20,35 @@ import (
 )
 
 // seat is a daemon of an orchestrator of its own behind the load balancer.
-func (f *front) seat(name, path string) traffic.Profile {
-	return traffic.Profile{
-		Seat: ledger.Seat(name), Orchestrator: protocol.OrchestratorID(name), Daemon: protocol.DaemonID("daemon_" + name),
-		Subscribes: subscribes[0], URLs: []string{f.url("ws", path)}, Secret: cluster.Secret, TLS: f.tls,
-	}
+func (f *front) seat(w *world, name, path string) *traffic.Seat {
+	s := w.Crowd.Add(protocol.OrchestratorID(name), traffic.Habit{})
+	s.Profile.URLs, s.Profile.TLS = []string{f.url("ws", path)}, f.tls
+	return s
 }
 
-// daemon starts a daemon and waits until it is subscribed.
-func (w *world) daemon(p traffic.Profile) {
+// subscribe has a daemon take a seat and waits until it is subscribed. Its load
+// balancer is there no longer than the test.
+func (w *world) subscribe(s *traffic.Seat) {
 	w.t.Helper()
-	d, err := traffic.StartDaemon(w.ledger, p)
-	require.NoError(w.t, err)
-	w.t.Cleanup(func() { _ = d.Stop() })
-	require.NoError(w.t, d.AwaitSubscribed(w.ctx))
+	require.NoError(w.t, w.Crowd.Enter(w.ctx, s))
+	w.t.Cleanup(s.Leave)
 }
 
 // tell publishes an event for a daemon.
-func (w *world) tell(p traffic.Profile, id string) {
+func (w *world) tell(s *traffic.Seat, id string) {
 	w.t.Helper()
-	require.NoError(w.t, w.publisher.Publish(w.ctx, []event.Event{{
-		ID: id, Type: "message.received", OrchestratorID: p.Orchestrator, Payload: json.RawMessage(`{"n":1}`), RequiresAck: true,
-	}}))
+	require.NoError(w.t, w.Feed.Publish(w.ctx, traffic.OnRedis, event.Event{
+		ID: id, Type: "message.received", OrchestratorID: s.Profile.Orchestrator, Payload: json.RawMessage(`{"n":1}`), RequiresAck: true,
+	}))
 }
 
 // awaitTold waits until a daemon has got and acknowledged n events.
-func (w *world) awaitTold(p traffic.Profile, n int) {
+func (w *world) awaitTold(s *traffic.Seat, n int) {
 	w.t.Helper()
 	w.eventually(func() bool {
-		_, acked := w.ledger.Progress(p.Seat)
+		_, acked := w.Ledger.Progress(s.Profile.Seat)
 		return acked == n
-	}, "%s has not got %d events", p.Seat, n)
+	}, "%s has not got %d events", s.Profile.Seat, n)
 }
 
 // ask asks by HTTP, as a daemon does, and returns the status and the answer.
@@ -89,16 +86,16 @@ func TestALoadBalancerGivesEdgesWhatDaemonsAskForAndNothingElse(t *testing.T) {
 			w := w.in(t)
 			f := w.stand(file, certificate, rest)
 			for i, path := range []string{"/daemon/ws", "/api/daemon/ws"} {
-				d := f.seat(fmt.Sprintf("%s-%d", file, i), path)
-				w.daemon(d)
-				w.tell(d, "event-"+string(d.Seat))
+				d := f.seat(w, fmt.Sprintf("%s-%d", file, i), path)
+				w.subscribe(d)
+				w.tell(d, "event-"+string(d.Profile.Seat))
 				w.awaitTold(d, 1)
-				f.requireEvents(w, d)
+				f.requireEvents(w, d.Profile)
 			}
 			f.requireRestElsewhere(w)
 		})
 	}
-	require.Empty(t, w.ledger.Check(everything).Violations)
+	require.Empty(t, w.Ledger.Check(everything).Violations)
 }
 
 // requireEvents asks for events by HTTP/1.1 and HTTP/2: only the edges would
@@ -158,8 +155,9 @@ func TestAConnectionWithNothingButHeartbeatsOutlivesTheIdleTimeoutOfALoadBalance
 	var waits []func()
 	for file, w := range map[string]*world{haproxyHTTP: plain, nginxHTTP: plain, haproxyTCP: encrypted, nginxTCP: encrypted} {
 		f := w.stand(file, certificate, rest, short(file, "3s")...)
-		d, life := watched(f.seat(file, "/daemon/ws"))
-		w.daemon(d)
+		d := f.seat(w, file, "/daemon/ws")
+		life := watch(d)
+		w.subscribe(d)
 		waits = append(waits, func() {
 			// Twice the timeout, on one connection; a machine that stands still may cost another one.
 			const heartbeats = 15
@@ -184,8 +182,9 @@ func TestAnIdleTimeoutShorterThanTheHeartbeatsCutsConnections(t *testing.T) {
 		t.Run(file, func(t *testing.T) {
 			w := w.in(t)
 			f := w.stand(file, certificate, rest, short(file, "500ms")...)
-			d, life := watched(f.seat(file, "/daemon/ws"))
-			w.daemon(d)
+			d := f.seat(w, file, "/daemon/ws")
+			life := watch(d)
+			w.subscribe(d)
 			w.eventually(func() bool { return life.cut.Load() >= 2 }, "it stays connected")
 			w.tell(d, "late")
 			w.awaitTold(d, 1)

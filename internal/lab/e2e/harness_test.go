@@ -2,14 +2,14 @@ package e2e_test
 
 import (
 	"context"
+	"maps"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/neolith/daemon-gateway/internal/lab"
 	"github.com/neolith/daemon-gateway/internal/lab/cluster"
-	"github.com/neolith/daemon-gateway/internal/lab/ledger"
-	"github.com/neolith/daemon-gateway/internal/lab/traffic"
 )
 
 // patience bounds every wait of a test; it is far more than anything takes.
@@ -19,40 +19,36 @@ const partitions = 16
 
 // world is a cluster with what a test needs around it.
 type world struct {
-	*cluster.Cluster
-	t         *testing.T
-	ctx       context.Context
-	ledger    *ledger.Ledger
-	publisher *traffic.Publisher
-	log       *traffic.Log // nil before openLog
+	*lab.World
+	t   *testing.T
+	ctx context.Context
 }
 
 // newWorld lays out a cluster that does not run yet, and ends with the test.
 // When the test fails the end of every process's log is shown.
 func newWorld(t *testing.T, change ...func(*cluster.Config)) *world {
 	t.Helper()
-	cfg := cluster.Config{Binaries: binaries, Dir: t.TempDir()}
+	cfg := cluster.Config{}
 	for _, f := range change {
 		f(&cfg)
 	}
-	c, err := cluster.New(cfg)
-	require.NoError(t, err)
+	// No event of a test is to go because there are newer ones.
+	settings := map[string]string{"EVENTS_PER_ORCHESTRATOR": "10000"}
+	maps.Copy(settings, cfg.Settings)
+	cfg.Settings = settings
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	t.Cleanup(cancel)
-	w := &world{Cluster: c, t: t, ctx: ctx, ledger: ledger.New()}
+	w := &world{World: &lab.World{Dir: t.TempDir(), Binaries: binaries}, t: t, ctx: ctx}
+	require.NoError(t, w.LayOut(cfg))
 	t.Cleanup(w.end)
-	w.publisher = traffic.NewPublisher(w.ledger, c.Redis.Addr)
-	t.Cleanup(func() { _ = w.publisher.Close() })
 	return w
 }
 
-// openLog gives the world its log, once NATS is there.
-func (w *world) openLog() {
+// connect gives the world what is around the cluster, once NATS is there.
+func (w *world) connect() {
 	w.t.Helper()
-	var err error
-	w.log, err = traffic.OpenLog(w.NATS[0].URL())
-	require.NoError(w.t, err)
-	w.t.Cleanup(w.log.Close)
+	require.NoError(w.t, w.Connect())
+	w.Feed.Timeout = patience
 }
 
 // startWorld is newWorld with everything running and ready.
@@ -60,7 +56,7 @@ func startWorld(t *testing.T, change ...func(*cluster.Config)) *world {
 	t.Helper()
 	w := newWorld(t, change...)
 	require.NoError(t, w.Start(w.ctx))
-	w.openLog()
+	w.connect()
 	return w
 }
 

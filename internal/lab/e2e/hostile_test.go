@@ -34,7 +34,7 @@ func besiege(t *testing.T) *siege {
 		}
 	})
 	p := w.populate(20)
-	p.start(p.profiles())
+	w.enter(p.everybody()...)
 	return &siege{population: p, edge: w.Edges[0], before: inUse(w, w.Edges[0])}
 }
 
@@ -60,7 +60,7 @@ func (s *siege) withstand(a attack.Attack, enough func() bool) (attack.Tally, fl
 	s.w.eventually(func() bool {
 		rounds++
 		s.feed(a, rounds)
-		if s.events < 4000 {
+		if s.events.Load() < 4000 {
 			s.publish(40)
 		}
 		most = max(most, inUse(s.w, s.edge))
@@ -79,7 +79,7 @@ func (s *siege) feed(a attack.Attack, n int) {
 	meal, err := a.Meal(n)
 	require.NoError(s.w.t, err)
 	if len(meal) > 0 && n <= 20 {
-		require.NoError(s.w.t, s.w.publisher.PublishRaw(s.w.ctx, meal...))
+		require.NoError(s.w.t, s.w.Feed.PublishRaw(s.w.ctx, meal...))
 	}
 }
 
@@ -194,8 +194,8 @@ func TestComingAndGoingLeavesNothingBehind(t *testing.T) {
 		_, most := s.withstand(sized(t, name, 20), func() bool { return s.metric("gateway_edge_closes_total") >= before+500 })
 		require.Less(t, most, s.before+slack, name)
 	}
-	s.w.eventually(func() bool { return s.metric("gateway_connections") == float64(len(s.running)) }, "connections of clients that are gone are left")
-	s.w.awaitClaims(len(s.running))
+	s.w.eventually(func() bool { return s.metric("gateway_connections") == float64(s.w.Crowd.Present()) }, "connections of clients that are gone are left")
+	require.NoError(t, s.w.AwaitClaims(s.w.ctx, s.w.Crowd.Present()))
 
 	// Whoever never finishes the headers of the upgrade is no connection yet.
 	a := sized(t, "half-request", 200)

@@ -33,8 +33,8 @@ func (f *fleet) stored(ids []string) {
 	for n, id := range ids {
 		orchestrator := protocol.OrchestratorID(fmt.Sprintf("vp_%d", n))
 		f.w.eventually(func() bool {
-			require.NoError(f.w.t, f.w.log.Record(f.w.ctx, f.w.ledger, partitions))
-			return f.w.ledger.IsStored(orchestrator, id)
+			require.NoError(f.w.t, f.w.Record(f.w.ctx))
+			return f.w.Ledger.IsStored(orchestrator, id)
 		}, "event %s is not in the log", id)
 	}
 }
@@ -69,7 +69,7 @@ func TestTheGatewayRunsInTheShadowTakesOverAndGivesBack(t *testing.T) {
 
 	// What has been delivered elsewhere is purged, and daemons move over.
 	for p := range partitions {
-		stream, err := w.log.JetStream().Stream(w.ctx, fmt.Sprintf("DAEMON_EVENTS_%d", p))
+		stream, err := w.Log.JetStream().Stream(w.ctx, fmt.Sprintf("DAEMON_EVENTS_%d", p))
 		require.NoError(t, err)
 		require.NoError(t, stream.Purge(w.ctx))
 	}
@@ -115,7 +115,7 @@ func TestTheGatewayRunsInTheShadowTakesOverAndGivesBack(t *testing.T) {
 	for _, stop := range stops {
 		stop()
 	}
-	w.awaitClaims(0)
+	require.NoError(t, w.AwaitClaims(w.ctx, 0))
 	meanwhile := f.everyone(orchestrators)
 	f.stored(meanwhile)
 	f.shown("ONLINE", orchestrators)

@@ -74,7 +74,7 @@ func (f *fleet) publish(addressee string) (id string) {
 	f.sent++
 	id = fmt.Sprintf("event_%d", f.sent)
 	text := fmt.Sprintf(`{"id":%q,"type":"message.received","orchestratorId":%q,"payload":{"n":%d},"requiresAck":true}`, id, addressee, f.sent)
-	require.NoError(f.w.t, f.w.publisher.PublishRaw(f.w.ctx, []byte(text)))
+	require.NoError(f.w.t, f.w.Feed.PublishRaw(f.w.ctx, []byte(text)))
 	return id
 }
 

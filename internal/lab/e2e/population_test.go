@@ -5,10 +5,10 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"sync/atomic"
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/neolith/daemon-gateway/internal/lab/cluster"
 	"github.com/neolith/daemon-gateway/internal/lab/ledger"
 	"github.com/neolith/daemon-gateway/internal/lab/traffic"
 	"github.com/neolith/daemon-gateway/pkg/event"
@@ -17,11 +17,10 @@ import (
 
 // population is orchestrators with one to three daemons each, on all edges.
 type population struct {
-	w       *world
-	random  *rand.Rand
-	seats   [][]traffic.Profile // by orchestrator
-	running map[ledger.Seat]*traffic.Daemon
-	events  int // published so far
+	w      *world
+	random *rand.Rand
+	seats  [][]*traffic.Seat // by orchestrator
+	events atomic.Int64      // published so far
 }
 
 // subscribes are what the first, second and third daemon of an orchestrator
@@ -35,89 +34,57 @@ var subscribes = [][]protocol.Subscribe{
 // populate lays out daemons; none runs yet. Orchestrators have one, two and
 // three daemons in turn, apart from the first with two: 100 of them have 200.
 func (w *world) populate(orchestrators int) *population {
-	p := &population{w: w, random: rand.New(rand.NewPCG(1, 2)), running: map[ledger.Seat]*traffic.Daemon{}}
+	p := &population{w: w, random: rand.New(rand.NewPCG(1, 2))}
 	for i := range orchestrators {
-		// Some ids need escaping in subjects and keys.
-		id := protocol.OrchestratorID(fmt.Sprintf("vp_%d", i))
-		if i%10 == 7 {
-			id = protocol.OrchestratorID(fmt.Sprintf("vp %d.*/ü", i))
-		}
-		var seats []traffic.Profile
+		var seats []*traffic.Seat
 		daemons := 1 + i%3
 		if i == 0 {
 			daemons = 2
 		}
 		for j := range daemons {
-			seats = append(seats, traffic.Profile{
-				Seat: ledger.Seat(fmt.Sprintf("%s#%d", id, j)), Orchestrator: id,
-				Daemon:     protocol.DaemonID(fmt.Sprintf("daemon_session_%s_%d", id, j)),
-				Subscribes: subscribes[j], URLs: w.edgesFrom(i + j), Secret: cluster.Secret,
-			})
+			s := w.Crowd.Add(numbered(i), traffic.Habit{}, subscribes[j]...)
+			s.Turn(i + j)
+			seats = append(seats, s)
 		}
 		p.seats = append(p.seats, seats)
 	}
 	return p
 }
 
-// edgesFrom returns the URLs of all edges, beginning with the n-th.
-func (w *world) edgesFrom(n int) []string {
-	var urls []string
-	for i := range w.Edges {
-		urls = append(urls, w.Edges[(n+i)%len(w.Edges)].URL)
+// numbered names an orchestrator. Some ids need escaping in subjects and keys.
+func numbered(i int) protocol.OrchestratorID {
+	if i%10 == 7 {
+		return protocol.OrchestratorID(fmt.Sprintf("vp %d.*/ü", i))
 	}
-	return urls
+	return protocol.OrchestratorID(fmt.Sprintf("vp_%d", i))
 }
 
-// profiles returns all seats as they are taken now.
-func (p *population) profiles() []traffic.Profile { return slices.Concat(p.seats...) }
+// everybody returns all seats.
+func (p *population) everybody() []*traffic.Seat { return slices.Concat(p.seats...) }
 
-// start starts daemons, all at once, and waits until they are subscribed. Those
-// of one orchestrator begin on different edges before the directory shows them
-// to each other, and still none is taken for gone.
-func (p *population) start(profiles []traffic.Profile) {
-	p.w.t.Helper()
-	for _, profile := range profiles {
-		p.launch(profile)
-	}
-	for _, profile := range profiles {
-		require.NoError(p.w.t, p.running[profile.Seat].AwaitSubscribed(p.w.ctx))
-	}
-	p.w.awaitClaims(len(p.running))
+// enter has daemons take seats, all at once, and waits until they are subscribed
+// and known everywhere. Those of one orchestrator begin on different edges before
+// the directory shows them to each other, and still none is taken for gone.
+func (w *world) enter(seats ...*traffic.Seat) {
+	w.t.Helper()
+	require.NoError(w.t, w.Crowd.Enter(w.ctx, seats...))
+	require.NoError(w.t, w.AwaitClaims(w.ctx, w.Crowd.Present()))
 }
 
-func (p *population) launch(profile traffic.Profile) *traffic.Daemon {
-	p.w.t.Helper()
-	d, err := traffic.StartDaemon(p.w.ledger, profile)
-	require.NoError(p.w.t, err)
-	p.w.t.Cleanup(func() { _ = d.Stop() })
-	p.running[profile.Seat] = d
-	return d
-}
-
-// stop closes the connections of daemons in order.
-func (p *population) stop(profiles []traffic.Profile) {
-	p.w.t.Helper()
-	for _, profile := range profiles {
-		require.NoError(p.w.t, p.running[profile.Seat].Stop())
-		delete(p.running, profile.Seat)
-	}
+// leave has daemons leave gracefully.
+func (w *world) leave(seats ...*traffic.Seat) {
+	w.t.Helper()
+	w.Crowd.Leave(seats...)
+	require.Empty(w.t, w.Crowd.Refused())
 }
 
 // rename gives seats new daemon ids, and other edges than before.
-func (p *population) rename(profiles []traffic.Profile) []traffic.Profile {
-	var renamed []traffic.Profile
-	for _, seats := range p.seats {
-		for i := range seats {
-			if !slices.ContainsFunc(profiles, func(old traffic.Profile) bool { return old.Seat == seats[i].Seat }) {
-				continue
-			}
-			seats[i].Daemon += "-again"
-			urls := seats[i].URLs
-			seats[i].URLs = append(slices.Clone(urls[1:]), urls[0])
-			renamed = append(renamed, seats[i])
-		}
+func rename(seats ...*traffic.Seat) {
+	for _, s := range seats {
+		s.Rename()
+		urls := s.Profile.URLs
+		s.Profile.URLs = slices.Concat(urls[1:], urls[:1])
 	}
-	return renamed
 }
 
 var eventTypes = []protocol.EventType{
@@ -145,13 +112,12 @@ func (p *population) generate(n int) []event.Event {
 }
 
 func (p *population) next() event.Event {
-	n := p.events
-	p.events++
+	n := int(p.events.Add(1)) - 1
 	seats := p.seats[n%len(p.seats)]
 	e := event.Event{
 		ID:             fmt.Sprintf("event_%d_%d", 1732291200000+n, n),
 		Type:           eventTypes[p.random.IntN(len(eventTypes))],
-		OrchestratorID: seats[0].Orchestrator,
+		OrchestratorID: seats[0].Profile.Orchestrator,
 		Payload:        json.RawMessage(fmt.Sprintf(payloads[n%len(payloads)], n)),
 		Timestamp:      "2026-11-22T10:00:00.000Z",
 		WorkspaceID:    "w1",
@@ -159,7 +125,7 @@ func (p *population) next() event.Event {
 		RequiresAck:    p.random.IntN(5) > 0,
 	}
 	if p.random.IntN(20) == 0 {
-		e.DaemonID = seats[p.random.IntN(len(seats))].Daemon
+		e.DaemonID = seats[p.random.IntN(len(seats))].Profile.Daemon
 	}
 	if p.random.IntN(50) == 0 {
 		e.Priority = 1
@@ -171,7 +137,7 @@ func (p *population) next() event.Event {
 func (p *population) publish(n int) {
 	p.w.t.Helper()
 	for events := range slices.Chunk(p.generate(n), 500) {
-		require.NoError(p.w.t, p.w.publisher.Publish(p.w.ctx, events))
+		require.NoError(p.w.t, p.w.Feed.Publish(p.w.ctx, traffic.OnRedis, events...))
 	}
 }
 
@@ -180,7 +146,7 @@ func (p *population) settle(promise ledger.Promise) {
 	p.w.t.Helper()
 	var missing []ledger.Violation
 	if !p.w.within(func() bool {
-		missing = p.w.ledger.Outstanding(promise)
+		missing = p.w.Ledger.Outstanding(promise)
 		return len(missing) == 0
 	}) {
 		p.w.t.Fatalf("%d events are missing, such as %v", len(missing), missing[:min(20, len(missing))])
@@ -190,8 +156,8 @@ func (p *population) settle(promise ledger.Promise) {
 // judge checks all that happened against the log and the promise.
 func (p *population) judge(promise ledger.Promise) ledger.Report {
 	p.w.t.Helper()
-	require.NoError(p.w.t, p.w.log.Record(p.w.ctx, p.w.ledger, partitions))
-	report := p.w.ledger.Check(promise)
+	require.NoError(p.w.t, p.w.Record(p.w.ctx))
+	report := p.w.Ledger.Check(promise)
 	p.w.t.Log(report)
 	require.Empty(p.w.t, report.Violations, "what the daemons saw breaks a promise")
 	return report

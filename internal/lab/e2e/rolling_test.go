@@ -39,10 +39,8 @@ func (p *population) front() *balancer.Balancer {
 	b, err := balancer.Start(hosts...)
 	require.NoError(p.w.t, err)
 	p.w.t.Cleanup(func() { _ = b.Close() })
-	for _, seats := range p.seats {
-		for i := range seats {
-			seats[i].URLs = []string{"ws://" + b.Address() + protocol.Path}
-		}
+	for _, s := range p.everybody() {
+		s.Profile.URLs = []string{"ws://" + b.Address() + protocol.Path}
 	}
 	return b
 }
@@ -58,10 +56,8 @@ type manners struct {
 // watch lets all daemons tell what they see.
 func (p *population) watch() *manners {
 	m := &manners{asked: map[protocol.SessionID]bool{}}
-	for _, seats := range p.seats {
-		for i := range seats {
-			m.watch(&seats[i])
-		}
+	for _, s := range p.everybody() {
+		m.watch(&s.Profile)
 	}
 	return m
 }
@@ -141,7 +137,7 @@ func (w *world) awaitCopies() {
 	var missing lines
 	w.eventually(func() bool {
 		missing = nil
-		streams := w.log.JetStream().ListStreams(w.ctx)
+		streams := w.Log.JetStream().ListStreams(w.ctx)
 		for s := range streams.Info() {
 			if s.Cluster.Leader == "" || len(s.Cluster.Replicas) != len(w.NATS)-1 {
 				missing = append(missing, fmt.Sprintf("%s: leader %q, %d replicas", s.Config.Name, s.Cluster.Leader, len(s.Cluster.Replicas)))
@@ -173,9 +169,9 @@ func TestARollingRestartOfEverythingShowsDaemonsOnlyReconnects(t *testing.T) {
 	p := w.populate(100)
 	lb := p.front()
 	seen := p.watch()
-	p.start(p.profiles())
-	l := p.load()
-	w.awaitMore(l, 500)
+	w.enter(p.everybody()...)
+	p.load()
+	p.awaitMore(500)
 
 	restart := func(process *process.Process, program string, ready func() error) {
 		t.Helper()
@@ -186,7 +182,7 @@ func TestARollingRestartOfEverythingShowsDaemonsOnlyReconnects(t *testing.T) {
 		require.NoError(t, process.Start())
 		require.NoError(t, ready())
 		t.Logf("%s ended after %s and was back after %s", process.Name(), ended, time.Since(began))
-		w.awaitMore(l, 200)
+		p.awaitMore(200)
 	}
 	for _, e := range w.Edges {
 		require.NoError(t, lb.TakeOut(w.ctx, host(e)))
@@ -209,8 +205,8 @@ func TestARollingRestartOfEverythingShowsDaemonsOnlyReconnects(t *testing.T) {
 		restart(s.Process, to.NATS, func() error { return s.AwaitReady(w.ctx) })
 	}
 	require.NoError(t, w.AwaitReady(w.ctx))
-	w.awaitMore(l, 500)
-	require.NoError(t, l.end())
+	p.awaitMore(500)
+	p.endLoad()
 	p.settle(ledger.Promise{})
 	require.Empty(t, seen.take(), "only edges ask daemons to reconnect")
 	require.Empty(t, seen.rudeness(), "and nobody sees an error")

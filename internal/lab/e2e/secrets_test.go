@@ -134,13 +134,13 @@ func (s *servers) forget() {
 
 // roll restarts nodes, one after the other, under load. None is left out by the
 // others at any step, or takes them for strangers.
-func (w *world) roll(l *load, nodes []*cluster.Node) {
-	w.t.Helper()
+func (p *population) roll(nodes []*cluster.Node) {
+	p.w.t.Helper()
 	for _, n := range nodes {
-		require.NoError(w.t, n.Stop(w.ctx))
-		require.NoError(w.t, n.Start())
-		require.NoError(w.t, w.AwaitReady(w.ctx))
-		w.awaitMore(l, 100)
+		require.NoError(p.w.t, n.Stop(p.w.ctx))
+		require.NoError(p.w.t, n.Start())
+		require.NoError(p.w.t, p.w.AwaitReady(p.w.ctx))
+		p.awaitMore(100)
 	}
 }
 
@@ -152,17 +152,15 @@ func TestEverySecretIsChangedWhileEventsFlow(t *testing.T) {
 	oldKey, newKey := key("o"), key("n")
 
 	v := vault{t: t, dir: t.TempDir()}
-	dir := t.TempDir()
 	w := newWorld(t, func(cfg *cluster.Config) {
-		cfg.Dir, cfg.Edges, cfg.Settings = dir, 2, v.settings()
+		cfg.Edges, cfg.Settings = 2, v.settings()
 		cfg.Settings["DRAIN_PERIOD"], cfg.Settings["BALANCE_RATE"] = "1s", "0"
-		cfg.Settings["EVENTS_PER_ORCHESTRATOR"] = "10000" // the load goes on for as long as it takes
 	})
-	p := w.populate(30)
-	s := &servers{w: w, dir: dir, database: neolithFor(t, p), redis: redis.NewClient(&redis.Options{Addr: w.Redis.Addr})}
+	const orchestrators = 30
+	s := &servers{w: w, dir: w.Dir, database: neolithFor(t, orchestrators), redis: redis.NewClient(&redis.Options{Addr: w.Redis.Addr})}
 	t.Cleanup(func() { _ = s.redis.Close() })
 	var err error
-	s.conf, err = os.ReadFile(filepath.Join(dir, "nats-1.conf"))
+	s.conf, err = os.ReadFile(filepath.Join(w.Dir, "nats-1.conf"))
 	require.NoError(t, err)
 	s.userNATS("old")
 	require.NoError(t, w.StartServers(w.ctx))
@@ -175,11 +173,12 @@ func TestEverySecretIsChangedWhileEventsFlow(t *testing.T) {
 	v.put("REDIS_URL", s.redisURL("old"))
 	v.put("DATABASE_URL", s.databaseURL("old"))
 	require.NoError(t, w.Start(w.ctx))
-	w.openLog()
+	w.connect()
+	p := w.populate(orchestrators)
 	p.sign(oldJWT)
-	p.start(p.profiles())
-	l := p.load()
-	w.awaitMore(l, 200)
+	w.enter(p.everybody()...)
+	p.load()
+	p.awaitMore(200)
 	gossiping := slices.Concat(w.Routers, w.Edges)
 
 	// Each server accepts both; every node is given the new one.
@@ -192,26 +191,25 @@ func TestEverySecretIsChangedWhileEventsFlow(t *testing.T) {
 	v.put("DAEMON_JWT_SECRET", newJWT)
 	v.put("DAEMON_JWT_SECRET_PREVIOUS", oldJWT)
 	v.put("GOSSIP_KEYS", oldKey, newKey)
-	w.roll(l, w.Nodes())
+	p.roll(w.Nodes())
 	s.forget()
 
 	// Neolith issues new tokens, while others still have old ones.
 	p.sign(newJWT)
-	renewed := p.profiles()[:20]
-	p.stop(renewed)
-	p.start(renewed)
+	renewed, others := p.everybody()[:20], p.everybody()[20:]
+	w.leave(renewed...)
+	w.enter(renewed...)
 	v.put("GOSSIP_KEYS", newKey, oldKey)
-	w.roll(l, gossiping)
+	p.roll(gossiping)
 
 	// The old ones have expired, and every node encrypts with the new key.
-	others := p.profiles()[20:]
-	p.stop(others)
-	p.start(others)
+	w.leave(others...)
+	w.enter(others...)
 	v.put("DAEMON_JWT_SECRET_PREVIOUS")
 	v.put("GOSSIP_KEYS", newKey)
-	w.roll(l, gossiping)
+	p.roll(gossiping)
 
-	require.NoError(t, l.end())
+	p.endLoad()
 	p.settle(ledger.Promise{})
 	p.judge(ledger.Promise{})
 	require.NoError(t, w.AwaitReady(w.ctx))
@@ -220,14 +218,14 @@ func TestEverySecretIsChangedWhileEventsFlow(t *testing.T) {
 	}
 }
 
-// neolithFor is a database that knows a population, and a role owner with the
+// neolithFor is a database that knows orchestrators, and a role owner with the
 // rights that the gateway needs.
-func neolithFor(t *testing.T, p *population) *testserver.PostgresServer {
+func neolithFor(t *testing.T, orchestrators int) *testserver.PostgresServer {
 	database := testserver.OwnPostgres(t)
 	database.NeolithTables(t)
 	var all []testserver.Orchestrator
-	for i, seats := range p.seats {
-		all = append(all, testserver.Orchestrator{ID: string(seats[0].Orchestrator), User: fmt.Sprintf("user_%d", i)})
+	for i := range orchestrators {
+		all = append(all, testserver.Orchestrator{ID: string(numbered(i)), User: fmt.Sprintf("user_%d", i)})
 	}
 	database.AddOrchestrators(t, all...)
 	database.Execute(t, `create role owner;
@@ -239,9 +237,7 @@ func neolithFor(t *testing.T, p *population) *testserver.PostgresServer {
 
 // sign has the daemons that start from now on bring tokens signed with a secret.
 func (p *population) sign(secret settings.Secret) {
-	for _, seats := range p.seats {
-		for i := range seats {
-			seats[i].Secret = secret
-		}
+	for _, s := range p.everybody() {
+		s.Profile.Secret = secret
 	}
 }

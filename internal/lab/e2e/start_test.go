@@ -37,9 +37,9 @@ func TestNodesWaitForTheirServersAndSaySo(t *testing.T) {
 	require.NoError(t, w.StartServers(w.ctx))
 	require.NoError(t, w.AwaitReady(w.ctx))
 
-	w.openLog()
+	w.connect()
 	p := w.populate(5)
-	p.start(p.profiles())
+	w.enter(p.everybody()...)
 	p.publish(100)
 	p.settle(everything)
 	p.judge(everything)

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/neolith/daemon-gateway/internal/lab/cluster"
+	"github.com/neolith/daemon-gateway/internal/lab/traffic"
 	"github.com/neolith/daemon-gateway/pkg/event"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
@@ -100,7 +101,7 @@ func (w *world) runPython(python string) map[string][]line {
 		require.NoError(t, json.Unmarshal(reports.Bytes(), &l), reports.Text())
 		lines[l.Scenario] = append(lines[l.Scenario], l)
 		if l.Step == "publish" {
-			require.NoError(t, w.publisher.Publish(w.ctx, thirdPartyEvents[published:published+1]))
+			require.NoError(t, w.Feed.Publish(w.ctx, traffic.OnRedis, thirdPartyEvents[published]))
 			published++
 		}
 	}

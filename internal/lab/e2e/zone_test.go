@@ -19,20 +19,20 @@ func TestLosingAZoneLosesNothing(t *testing.T) {
 		cfg.Settings = map[string]string{"STREAM_REPLICAS": "3", "EVENTS_PER_ORCHESTRATOR": "10000"}
 	})
 	p := w.populate(100)
-	p.start(p.profiles())
-	l := p.load()
-	w.awaitMore(l, 1000)
+	w.enter(p.everybody()...)
+	p.load()
+	p.awaitMore(1000)
 
 	zone := []*process.Process{w.NATS[2].Process, w.Edges[2].Process, w.Routers[2].Process, w.Bridges[2].Process}
 	for _, process := range zone {
 		process.Kill()
 	}
-	w.awaitMore(l, 2000)
+	p.awaitMore(2000)
 	for _, n := range slices.Concat(w.Edges[:2], w.Routers[:2]) {
 		require.NoError(t, n.AwaitMetric(w.ctx, "gateway_directory_members", 4))
-		require.NoError(t, n.AwaitMetric(w.ctx, "gateway_directory_claims", float64(len(p.running))), "all daemons are with the others")
+		require.NoError(t, n.AwaitMetric(w.ctx, "gateway_directory_claims", float64(w.Crowd.Present())), "all daemons are with the others")
 	}
-	require.NoError(t, l.end())
+	p.endLoad()
 	p.settle(ledger.Promise{})
 
 	for _, process := range zone {
