@@ -11,6 +11,8 @@ import (
 	"github.com/neolith/daemon-gateway/internal/lab/soak"
 )
 
-func main() {
-	os.Exit(lab.Main(os.Args[1:], chaos.Scenario(), soak.Scenario()))
+func main() { os.Exit(lab.Main(os.Args[1:], scenarios()...)) }
+
+func scenarios() []lab.Scenario {
+	return []lab.Scenario{chaos.Scenario(), soak.Scenario()}
 }
