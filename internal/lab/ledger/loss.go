@@ -26,7 +26,7 @@ func (j *judge) judgeLoss(p *publication, seats []*seat) {
 		// those whose place it has taken.
 		has := j.has(s, p.event)
 		got = got || has
-		if !s.wants(p.event) {
+		if !s.wants(p) {
 			continue
 		}
 		wanted = true
@@ -67,11 +67,19 @@ func (j *judge) seatsByOrchestrator() map[protocol.OrchestratorID][]*seat {
 	return all
 }
 
-// wants reports whether a connection of the seat is meant by an event. What is
-// addressed to a daemon is meant for the seat that it ever took.
-func (s *seat) wants(e event.Event) bool {
-	matches := slices.ContainsFunc(s.conns, func(c *connection) bool { return c.wants(e) })
-	return matches && (e.DaemonID == "" || s.had(e.DaemonID))
+// wants reports whether the seat is meant by an event: every connection that may
+// have been sent it has subscribed to such events. A daemon may want something
+// else from one connection to the next, and what it does not want is settled. What
+// is addressed to a daemon is meant for the seat that it ever took.
+func (s *seat) wants(p *publication) bool {
+	since := slices.DeleteFunc(slices.Clone(s.conns), func(c *connection) bool {
+		return c.subscribed == 0 || c.closed > 0 && c.closed < p.at
+	})
+	if len(since) == 0 {
+		since = s.conns[len(s.conns)-1:]
+	}
+	unwanted := slices.ContainsFunc(since, func(c *connection) bool { return !c.wants(p.event) })
+	return !unwanted && (p.event.DaemonID == "" || s.had(p.event.DaemonID))
 }
 
 func (s *seat) had(id protocol.DaemonID) bool {

@@ -1,0 +1,54 @@
+package ledger_test
+
+import (
+	"encoding/json"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/neolith/daemon-gateway/internal/lab/ledger"
+	"github.com/neolith/daemon-gateway/pkg/event"
+	"github.com/neolith/daemon-gateway/pkg/protocol"
+)
+
+// A daemon that wants something else from one connection to the next is owed
+// what it wanted from the publish until it came.
+func TestADaemonIsOwedWhatItWantsAllTheTime(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name          string
+		before, after []protocol.Pattern // of two connections
+		between       bool               // published while nobody was there
+		lost          bool
+	}{
+		{"wanted by both", []protocol.Pattern{"call.*"}, []protocol.Pattern{"call.*", "vp.*"}, false, true},
+		{"wanted by the later one alone", []protocol.Pattern{"vp.*"}, []protocol.Pattern{"call.*"}, false, false},
+		{"not wanted any more", []protocol.Pattern{"call.*"}, []protocol.Pattern{"vp.*"}, false, false},
+		{"published meanwhile, and wanted since", []protocol.Pattern{"vp.*"}, []protocol.Pattern{"call.*"}, true, true},
+		{"published meanwhile, and not wanted any more", []protocol.Pattern{"call.*"}, []protocol.Pattern{"vp.*"}, true, false},
+	} {
+		l := ledger.New()
+		connect := func(patterns []protocol.Pattern) ledger.ConnID {
+			c := ledger.Connection{Seat: "s", Orchestrator: "A", Daemon: "d"}
+			for _, p := range patterns {
+				c.Subscriptions = append(c.Subscriptions, protocol.Subscription{Pattern: p})
+			}
+			id := l.Connected(c)
+			l.Subscribed(id)
+			return id
+		}
+		publish := func() {
+			l.Published(event.Event{ID: "e", Type: "call.started", OrchestratorID: "A", RequiresAck: true, Payload: json.RawMessage(`{}`)})
+		}
+		first := connect(test.before)
+		if !test.between {
+			publish()
+		}
+		l.Closed(first)
+		if test.between {
+			publish()
+		}
+		connect(test.after)
+		require.Equal(t, test.lost, len(l.Outstanding(ledger.Promise{})) > 0, test.name)
+	}
+}
