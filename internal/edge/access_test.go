@@ -129,5 +129,5 @@ func TestTLSCertificatesAreReadAgainWhenTheyChange(t *testing.T) {
 	require.NoError(t, dial(pool))
 	require.NoError(t, os.WriteFile(certFile, []byte("half written"), 0o600))
 	renewed := issue(t, certFile, keyFile, 2)
-	require.Eventually(t, func() bool { return dial(renewed) == nil }, patience, 50*time.Millisecond)
+	require.Eventually(t, func() bool { return dial(renewed) == nil }, testserver.Patience, 50*time.Millisecond)
 }

@@ -62,7 +62,7 @@ func BenchmarkAttach(b *testing.B) {
 
 // attachOnce connects a daemon, attaches it, and lets it go.
 func attachOnce(b *testing.B, n *node, orchestrator string) error {
-	ctx, cancel := context.WithTimeout(b.Context(), patience)
+	ctx, cancel := context.WithTimeout(b.Context(), testserver.Patience)
 	defer cancel()
 	conn, _, err := websocket.Dial(ctx, n.url(), nil)
 	if err != nil {

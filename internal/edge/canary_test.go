@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/neolith/daemon-gateway/internal/canary"
+	"github.com/neolith/daemon-gateway/internal/lab/testserver"
 	"github.com/neolith/daemon-gateway/pkg/event"
 )
 
@@ -42,7 +43,7 @@ func (c *cluster) callingEdge(interval time.Duration) (*node, <-chan canary.Call
 	require.NoError(c.t, err)
 	e.canaryInterval = interval
 	n := &node{Edge: e, t: c.t, stop: runEdge(c.t, e)}
-	require.Eventually(c.t, func() bool { return n.ready() == http.StatusOK }, patience, 10*time.Millisecond)
+	require.Eventually(c.t, func() bool { return n.ready() == http.StatusOK }, testserver.Patience, 10*time.Millisecond)
 	return n, calls
 }
 
@@ -71,7 +72,7 @@ func TestCanaryThatComesBackIsMeasured(t *testing.T) {
 	require.Eventually(t, func() bool {
 		held := n.directory.Holdings(event.TokenOf(call.Orchestrator))
 		return len(held) == 1
-	}, patience, time.Millisecond, "routers forward to whom holds the orchestrator")
+	}, testserver.Patience, time.Millisecond, "routers forward to whom holds the orchestrator")
 
 	s := c.answer(call)
 	c.forward(n, s, 0)
@@ -120,7 +121,7 @@ func (c *cluster) cursorKeys() (keys []string) {
 	c.t.Helper()
 	js := c.nats.JetStream()
 	for p := range event.Partition(testConfig(c).Log.Partitions) {
-		ctx, cancel := context.WithTimeout(c.t.Context(), patience)
+		ctx, cancel := context.WithTimeout(c.t.Context(), testserver.Patience)
 		defer cancel()
 		bucket, err := js.KeyValue(ctx, "daemon_cursors_"+strconv.Itoa(int(p)))
 		require.NoError(c.t, err)
@@ -157,7 +158,7 @@ func TestCallsAreNotKeptWhileNATSIsAway(t *testing.T) {
 	n, calls := c.callingEdge(time.Hour)
 	caller := newCaller(n.nats.NC, n.directory, time.Hour, n.metrics, quiet())
 	c.nats.Shutdown()
-	require.Eventually(t, func() bool { ok, _ := n.nats.Check(); return !ok }, patience, time.Millisecond)
+	require.Eventually(t, func() bool { ok, _ := n.nats.Check(); return !ok }, testserver.Patience, time.Millisecond)
 	for range 10 {
 		require.ErrorIs(t, caller.call(time.Second), nats.ErrDisconnected)
 	}
@@ -172,5 +173,5 @@ func TestCallsAreNotKeptWhileNATSIsAway(t *testing.T) {
 		default:
 			return false // the test's own connection is not back yet
 		}
-	}, patience, 10*time.Millisecond)
+	}, testserver.Patience, 10*time.Millisecond)
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/coder/websocket"
 	"github.com/stretchr/testify/require"
 
+	"github.com/neolith/daemon-gateway/internal/lab/testserver"
 	"github.com/neolith/daemon-gateway/internal/ring"
 	"github.com/neolith/daemon-gateway/pkg/event"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
@@ -21,7 +22,7 @@ func (n *node) knows(orchestrator string, connections int) {
 	n.t.Helper()
 	require.Eventually(n.t, func() bool {
 		return len(n.directory.Holdings(event.TokenOf(orchestrator))) == connections
-	}, patience, 5*time.Millisecond)
+	}, testserver.Patience, 5*time.Millisecond)
 }
 
 // alive keeps a daemon answering pings.
@@ -95,10 +96,10 @@ func TestADaemonIDThatIsFoughtOver(t *testing.T) {
 func TestDrain(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
-	n := c.edge(func(cfg *Config) { cfg.Listen.DrainPeriod = 2 * time.Second })
+	n := c.edge(slowDrain)
 	other := c.edge()
 	d := n.attach("orch", "daemon", everything)
-	stays := n.attach("orch-2", "daemon", everything)
+	idle := n.attach("orch-2", "daemon", everything)
 	unacked := c.publish("orch")
 	c.forward(n, unacked, 0)
 	d.expect(protocol.TypeEvent)
@@ -109,7 +110,7 @@ func TestDrain(t *testing.T) {
 		n.stop()
 	}()
 	require.Equal(t, "draining", d.expect(protocol.TypeReconnect).text("reason"))
-	stays.expect(protocol.TypeReconnect)
+	idle.expect(protocol.TypeReconnect)
 	require.Equal(t, http.StatusServiceUnavailable, n.ready())
 	_, res, err := websocket.Dial(t.Context(), n.url(), nil)
 	require.Error(t, err)
@@ -122,14 +123,14 @@ func TestDrain(t *testing.T) {
 			}
 		}
 		return false
-	}, patience, 5*time.Millisecond)
+	}, testserver.Patience, 5*time.Millisecond)
 
 	meanwhile := c.publish("orch")
 	c.forward(n, meanwhile, unacked.sequence)
 	require.Equal(t, meanwhile.id, d.expect(protocol.TypeEvent).text("eventId"), "delivery goes on")
 	d.ack(meanwhile)
 	require.NoError(t, d.conn.Close(websocket.StatusNormalClosure, ""))
-	stays.expectClose(protocol.CloseGoingAway)
+	require.NoError(t, idle.conn.Close(websocket.StatusNormalClosure, ""))
 	<-stopped
 	other.knows("orch-2", 0)
 
@@ -144,9 +145,21 @@ func TestDrain(t *testing.T) {
 	require.Equal(t, next.id, again.expect(protocol.TypeEvent).text("eventId"), "what was acknowledged in the drain does not come again")
 }
 
+// slowDrain has a drain last longer than a test, unless everybody has gone.
+func slowDrain(cfg *Config) { cfg.Listen.DrainPeriod, cfg.ShutdownTimeout = time.Hour, 2*time.Hour }
+
+func TestWhoStaysThroughADrainIsClosed(t *testing.T) {
+	t.Parallel()
+	n := newCluster(t).edge()
+	d := n.attach("orch", "daemon", everything)
+	go n.stop()
+	d.expect(protocol.TypeReconnect)
+	d.expectClose(protocol.CloseGoingAway)
+}
+
 func TestADrainOfAnEmptyEdgeEndsAtOnce(t *testing.T) {
 	t.Parallel()
-	n := newCluster(t).edge(func(cfg *Config) { cfg.Listen.DrainPeriod = 20 * time.Second })
+	n := newCluster(t).edge(slowDrain)
 	stopped := make(chan struct{})
 	go func() {
 		defer close(stopped)
@@ -154,7 +167,7 @@ func TestADrainOfAnEmptyEdgeEndsAtOnce(t *testing.T) {
 	}()
 	select {
 	case <-stopped:
-	case <-time.After(10 * time.Second):
+	case <-time.After(testserver.Patience):
 		require.Fail(t, "an edge without connections waits")
 	}
 }
@@ -179,7 +192,7 @@ func TestAnEdgeSaysWhatItWaitsFor(t *testing.T) {
 		require.NoError(t, json.NewDecoder(res.Body).Decode(&body))
 		return res.StatusCode, body.Checks
 	}
-	require.Eventually(t, func() bool { status, _ := readiness(); return status != 0 }, patience, 5*time.Millisecond)
+	require.Eventually(t, func() bool { status, _ := readiness(); return status != 0 }, testserver.Patience, 5*time.Millisecond)
 	status, checks := readiness()
 	require.Equal(t, http.StatusServiceUnavailable, status)
 	require.False(t, checks["nats"].Ready)
@@ -188,7 +201,7 @@ func TestAnEdgeSaysWhatItWaitsFor(t *testing.T) {
 	require.Error(t, err)
 	require.Equal(t, http.StatusServiceUnavailable, res.StatusCode)
 	c.nats.Start()
-	require.Eventually(t, func() bool { status, _ := readiness(); return status == http.StatusOK }, patience, 10*time.Millisecond)
+	require.Eventually(t, func() bool { status, _ := readiness(); return status == http.StatusOK }, testserver.Patience, 10*time.Millisecond)
 	stop()
 }
 

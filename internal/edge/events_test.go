@@ -265,7 +265,7 @@ func TestRequestsNameTheOrchestratorByEitherID(t *testing.T) {
 	db.AddOrchestrators(t, testserver.Orchestrator{ID: "nobody", User: "somebody"})
 	require.Eventually(t, func() bool {
 		return n.request("GET", "", "", as(t, "nobody", "d")).status == http.StatusOK
-	}, patience, 200*time.Millisecond)
+	}, testserver.Patience, 200*time.Millisecond)
 }
 
 func TestRequestsWithoutPostgres(t *testing.T) {

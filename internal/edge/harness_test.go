@@ -32,8 +32,6 @@ func TestMain(m *testing.M) { testserver.Main(m) }
 
 const secret settings.Secret = "a-secret-of-the-tests-with-enough-bytes"
 
-const patience = 20 * time.Second
-
 // cluster is a NATS server, the log on it, and the edges of one test.
 type cluster struct {
 	t    testing.TB
@@ -56,7 +54,8 @@ func newCluster(t testing.TB) *cluster {
 }
 
 // testConfig is the production configuration on random ports of the loopback
-// interface, with few partitions.
+// interface, with few partitions, and as long for a daemon to do something as
+// the test has: a test whose matter such a limit is sets it.
 func testConfig(c *cluster) Config {
 	cfg := settings.Default[Config]()
 	cfg.Listen.ListenAddr = "127.0.0.1:0"
@@ -67,6 +66,10 @@ func testConfig(c *cluster) Config {
 	cfg.Log.Partitions = 2
 	cfg.Auth.DaemonJWTSecret = secret
 	cfg.Listen.DrainPeriod = 0
+	cfg.Sockets.WSAuthTimeout = settings.Milliseconds(testserver.Patience)
+	cfg.Sockets.WSHeartbeatInterval = settings.Milliseconds(testserver.Patience)
+	cfg.Sockets.WSWriteTimeout = testserver.Patience
+	cfg.Delivery.AckTimeout = testserver.Patience
 	return cfg
 }
 
@@ -88,7 +91,7 @@ func (c *cluster) edge(change ...func(*Config)) *node {
 	require.NoError(c.t, err)
 	c.join = append(c.join, e.Member().Address)
 	n := &node{Edge: e, t: c.t, stop: runEdge(c.t, e)}
-	require.Eventually(c.t, func() bool { return n.ready() == http.StatusOK }, patience, 10*time.Millisecond)
+	require.Eventually(c.t, func() bool { return n.ready() == http.StatusOK }, testserver.Patience, 10*time.Millisecond)
 	return n
 }
 
@@ -175,7 +178,7 @@ func (c *client) send(messageType, payload string) {
 }
 
 func (c *client) read() (message, error) {
-	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
+	ctx, cancel := context.WithTimeout(c.t.Context(), testserver.Patience)
 	defer cancel()
 	_, data, err := c.conn.Read(ctx)
 	if err != nil {
@@ -288,7 +291,7 @@ func (c *cluster) hint(n *node, s stored) {
 func (c *cluster) deliver(n *node, b delivery.Batch) {
 	c.t.Helper()
 	subject := delivery.Subject(event.TokenOf(n.Member().Name))
-	_, err := c.nc.Request(subject, b.Encode(nil), patience)
+	_, err := c.nc.Request(subject, b.Encode(nil), testserver.Patience)
 	require.NoError(c.t, err)
 }
 
@@ -317,7 +320,7 @@ func (n *node) eventuallyMetric(series, value string) {
 	n.t.Helper()
 	last := "never asked for"
 	require.Eventually(n.t, func() bool { last = n.metric(series); return last == value },
-		patience, 10*time.Millisecond, "%s is %s, expected %s", series, late(func() string { return last }), value)
+		testserver.Patience, 10*time.Millisecond, "%s is %s, expected %s", series, late(func() string { return last }), value)
 }
 
 // silent is a daemon whose machine is gone: the socket is there, nobody reads.

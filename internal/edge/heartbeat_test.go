@@ -8,6 +8,7 @@ import (
 
 	"github.com/neolith/daemon-gateway/internal/auth"
 	"github.com/neolith/daemon-gateway/internal/heartbeat"
+	"github.com/neolith/daemon-gateway/internal/lab/testserver"
 	"github.com/neolith/daemon-gateway/pkg/event"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
@@ -24,7 +25,7 @@ func TestHeartbeatsArePublishedForTheirPartition(t *testing.T) {
 	d.send("heartbeat", `{"status":"busy","metrics":{"errors":3}}`)
 	d.expect(protocol.TypeHeartbeatAck)
 
-	m, err := sub.NextMsg(patience)
+	m, err := sub.NextMsg(testserver.Patience)
 	require.NoError(t, err)
 	p, err := heartbeat.PartitionOf(m.Subject)
 	require.NoError(t, err)

@@ -46,7 +46,7 @@ func recordedOf(t *testing.T, conn *pgx.Conn, orchestrator string) (all []record
 func withDatabase(database *testserver.Database) func(*Config) {
 	return func(cfg *Config) {
 		cfg.Database.Postgres.DatabaseURL = settings.URL(database.URL())
-		cfg.Delivery.AckTimeout = 200 * time.Millisecond
+		cfg.Delivery.AckTimeout, cfg.Delivery.MaxDeliveries = 200*time.Millisecond, 1000
 	}
 }
 
@@ -79,7 +79,7 @@ func TestTheHistoryTellsWhatBecameOfASession(t *testing.T) {
 	require.Eventually(t, func() bool {
 		all := recordedOf(t, conn, "vp/1")
 		return len(all) == 2 && all[0].ended && all[1].ended
-	}, patience, 20*time.Millisecond)
+	}, testserver.Patience, 20*time.Millisecond)
 	all := recordedOf(t, conn, "vp/1")
 	require.GreaterOrEqual(t, all[1].sent, 3)
 	require.Equal(t, all[1].sent-2, all[1].redelivered)
@@ -102,7 +102,7 @@ func TestADrainWritesTheHistory(t *testing.T) {
 	n := c.edge(withDatabase(database.Database))
 	conn := database.Connect(t)
 	n.attach("vp", "daemon", everything)
-	require.Eventually(t, func() bool { return len(recordedOf(t, conn, "vp")) == 1 }, patience, 20*time.Millisecond)
+	require.Eventually(t, func() bool { return len(recordedOf(t, conn, "vp")) == 1 }, testserver.Patience, 20*time.Millisecond)
 	n.stop()
 	all := recordedOf(t, conn, "vp")
 	require.Len(t, all, 1)
@@ -122,7 +122,7 @@ func TestNoDaemonWaitsForTheHistory(t *testing.T) {
 	require.Eventually(t, func() bool {
 		all := recordedOf(t, conn, "vp")
 		return len(all) == 1 && all[0].subscribed
-	}, patience, 20*time.Millisecond)
+	}, testserver.Patience, 20*time.Millisecond)
 	database.Stop()
 	for i := range 4 {
 		d := n.attach("vp", fmt.Sprintf("daemon-%d", i), everything)
@@ -131,5 +131,5 @@ func TestNoDaemonWaitsForTheHistory(t *testing.T) {
 	n.eventuallyMetric("gateway_history_waiting", "4")
 	database.Start()
 	conn = database.Connect(t)
-	require.Eventually(t, func() bool { return len(recordedOf(t, conn, "vp")) == 5 }, patience, 20*time.Millisecond)
+	require.Eventually(t, func() bool { return len(recordedOf(t, conn, "vp")) == 5 }, testserver.Patience, 20*time.Millisecond)
 }

@@ -8,7 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/neolith/daemon-gateway/internal/settings"
+	"github.com/neolith/daemon-gateway/internal/lab/testserver"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
 
@@ -18,7 +18,7 @@ import (
 func TestAConnectionThatHasEndedLeavesNoMemoryBehind(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
-	n := c.edge(func(cfg *Config) { cfg.Sockets.WSAuthTimeout = settings.Milliseconds(2 * time.Minute) }) // the first alarm is far ahead
+	n := c.edge() // the first alarm, for want of an auth, is far ahead
 	d := n.attach("orch-1", "daemon-1", everything)
 	c.forward(n, c.publish("orch-1"), 0)
 	d.expect(protocol.TypeEvent)
@@ -31,5 +31,5 @@ func TestAConnectionThatHasEndedLeavesNoMemoryBehind(t *testing.T) {
 	require.Eventually(t, func() bool {
 		runtime.GC()
 		return left.Value() == nil
-	}, 30*time.Second, 10*time.Millisecond, "something still holds the connection")
+	}, testserver.Patience, 10*time.Millisecond, "something still holds the connection")
 }

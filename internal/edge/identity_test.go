@@ -84,7 +84,7 @@ func TestATokenMayNameTheOrchestratorOrItsUser(t *testing.T) {
 		require.Equal(t, s.id, d.expect(protocol.TypeEvent).text("eventId"))
 	}
 	require.Eventually(t, func() bool { return n.check("postgres") == struct{ Ready, Advisory bool }{true, true} },
-		patience, 10*time.Millisecond)
+		testserver.Patience, 10*time.Millisecond)
 }
 
 func TestAnUnknownOrchestratorIsRefusedUntilItExists(t *testing.T) {
@@ -101,7 +101,7 @@ func TestAnUnknownOrchestratorIsRefusedUntilItExists(t *testing.T) {
 		m, err := d.read()
 		require.NoError(t, err)
 		return m.Type == protocol.TypeAuthSuccess
-	}, patience, 100*time.Millisecond)
+	}, testserver.Patience, 100*time.Millisecond)
 }
 
 func TestTheConnectionLimitCountsBothIDsOfAnOrchestratorTogether(t *testing.T) {
@@ -200,7 +200,7 @@ func TestWithoutPostgresOnlyThoseRememberedAreAdmittedIfSoConfigured(t *testing.
 		m, err := d.read()
 		require.NoError(t, err)
 		return m.Type == protocol.TypeAuthSuccess
-	}, patience, 50*time.Millisecond)
+	}, testserver.Patience, 50*time.Millisecond)
 }
 
 func TestManyThatComeAtOnceAreLookedUpTogether(t *testing.T) {

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/neolith/daemon-gateway/internal/lab/testserver"
 )
 
 func TestEventsInHandAreCountedUntilTheyAreSettled(t *testing.T) {
@@ -45,5 +47,5 @@ func TestTheExpiryShownIsThatOfTheCertificateInForce(t *testing.T) {
 		issue(t, certFile, keyFile, 2)
 		renewed, err := strconv.ParseFloat(n.metric(expiry), 64)
 		return err == nil && renewed > first
-	}, patience, 500*time.Millisecond, "it is read again though nobody connects")
+	}, testserver.Patience, 500*time.Millisecond, "it is read again though nobody connects")
 }

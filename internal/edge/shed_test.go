@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/neolith/daemon-gateway/internal/auth"
+	"github.com/neolith/daemon-gateway/internal/lab/testserver"
 	daemonclient "github.com/neolith/daemon-gateway/pkg/client"
 	"github.com/neolith/daemon-gateway/pkg/event"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
@@ -127,7 +128,7 @@ func TestAnEdgeThatHoldsMoreThanItsShareSendsDaemonsAway(t *testing.T) {
 			}
 		}
 		return connected == len(edges)*each
-	}, 3*patience, 20*time.Millisecond, "%v", late(func() string {
+	}, testserver.Patience, 20*time.Millisecond, "%v", late(func() string {
 		return fmt.Sprint(edges[0].hub.count.Load(), edges[1].hub.count.Load(), edges[2].hub.count.Load())
 	}))
 	require.Empty(t, daemons.strangeEnds(), "nobody was sent away without a word")

@@ -19,6 +19,8 @@ import (
 	"github.com/coder/websocket"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+
+	"github.com/neolith/daemon-gateway/internal/lab/testserver"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -90,7 +92,7 @@ type fixture struct {
 }
 
 func defaults() Config {
-	return Config{MaxMessageBytes: 1024, WriteTimeout: 10 * time.Second, CloseTimeout: 5 * time.Second, MaxReplies: 8}
+	return Config{MaxMessageBytes: 1024, WriteTimeout: testserver.Patience, CloseTimeout: 5 * time.Second, MaxReplies: 8}
 }
 
 func start(t *testing.T, cfg Config, echo bool) *fixture {
@@ -378,7 +380,7 @@ func TestPingsOfAPeerThatReadsNothingAreBounded(t *testing.T) {
 		p.socket.raw.mu.Lock()
 		defer p.socket.raw.mu.Unlock()
 		return p.socket.raw.state == flushing
-	}, 10*time.Second, time.Millisecond)
+	}, testserver.Patience, time.Millisecond)
 	ping := strings.Repeat(masked(opPing, strings.Repeat("p", 125)), 100)
 	var err error
 	for sent := 0; err == nil; sent += len(ping) {
