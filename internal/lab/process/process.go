@@ -100,7 +100,9 @@ func (p *Process) Start() error {
 	command := slices.Concat(p.config.Prefix, []string{p.program}, p.config.Args)
 	cmd := exec.Command(command[0], command[1:]...)
 	cmd.Env, cmd.Dir, cmd.Stdout, cmd.Stderr = p.config.Env, p.config.WorkDir, out, out
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: p.config.User}
+	// A group of its own: when the last one outside of a group that cares for it
+	// ends, the system hangs up on the group and has whoever is paused there go on.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: p.config.User, Setpgid: true}
 	endWithParent(cmd.SysProcAttr, p.config.Orphaned)
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start %s: %w", p.Name(), err)

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -74,6 +75,16 @@ func TestPausedProcessStandsStillWhenPauseReturns(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Whoever shares a group with processes that end is let go on by the system when
+// the last of them does that belonged to it from outside: a pause would end then.
+func TestAProcessIsInAGroupOfItsOwn(t *testing.T) {
+	t.Parallel()
+	p := start(t, roleCounter, fileVariable+"="+counters(t))
+	group, err := syscall.Getpgid(p.ID())
+	require.NoError(t, err)
+	require.Equal(t, p.ID(), group)
 }
 
 // A server that is killed with its children can be started again at once: none
