@@ -46,24 +46,6 @@ func (l *Log) JetStream() jetstream.JetStream { return l.js }
 // Close disconnects.
 func (l *Log) Close() { l.nc.Close() }
 
-// Publish publishes events straight into the log, as a backend without Redis
-// does, one after the other.
-func (l *Log) Publish(ctx context.Context, to *ledger.Ledger, events []event.Event, partitions int) error {
-	for _, e := range events {
-		text, err := e.MarshalJSON()
-		if err != nil {
-			return fmt.Errorf("publish %s: %w", e.ID, err)
-		}
-		to.Published(e)
-		token := event.TokenOf(e.OrchestratorID)
-		subject := event.Subject(event.PartitionOf(token, partitions), token)
-		if _, err := l.js.Publish(ctx, subject, text, jetstream.WithMsgID(event.MessageID(token, e.ID))); err != nil {
-			return fmt.Errorf("publish %s: %w", e.ID, err)
-		}
-	}
-	return nil
-}
-
 // Record tells a ledger where the log holds what, and what is in the dead
 // letters, as of now.
 func (l *Log) Record(ctx context.Context, to *ledger.Ledger, partitions int) error {
