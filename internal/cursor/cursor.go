@@ -49,7 +49,8 @@ const Remainder protocol.DaemonID = ""
 // the orchestrator is unsettled.
 type Range struct{ First, Last uint64 }
 
-// Sends counts how often an event has been sent without being settled.
+// Sends counts how often an event has been sent in vain: not acknowledged in
+// time, or in hand when the connection broke.
 type Sends struct {
 	// Sequence is the event: the oldest unsettled one when it was counted.
 	Sequence uint64

@@ -74,7 +74,7 @@ type SocketConfig struct {
 // DeliveryConfig says how events are delivered.
 type DeliveryConfig struct {
 	AckTimeout    time.Duration `help:"How long an event waits without any acknowledgement of its daemon before it is sent again." default:"30s" min:"100ms" group:"Delivery"`
-	MaxDeliveries int           `help:"How often an event is sent before it goes to the dead letters." default:"5" min:"1" group:"Delivery"`
+	MaxDeliveries int           `help:"How often an event is tried in vain before it goes to the dead letters: it was sent and not acknowledged in time, or the connection broke meanwhile. One that ends gracefully does not count." default:"5" min:"1" group:"Delivery"`
 	WindowEvents  int           `help:"Unacknowledged events that a connection may have." default:"100" min:"1" max:"1000" group:"Delivery"`
 	NetInterval   time.Duration `help:"How often the log is asked whether a connected daemon has missed anything." default:"60s" min:"100ms" group:"Delivery"`
 }
@@ -134,7 +134,9 @@ func (c *Config) session(token event.Token, daemon protocol.DaemonID, p event.Pa
 	return session.Config{
 		Orchestrator: token, Daemon: daemon, Partition: p,
 		WindowEvents: c.Delivery.WindowEvents, WindowBytes: windowBytes,
-		AckTimeout: c.Delivery.AckTimeout, MaxDeliveries: c.Delivery.MaxDeliveries,
+		AckTimeout: c.Delivery.AckTimeout, MaxVainTries: c.Delivery.MaxDeliveries,
+		// One heartbeat that is late does not make a daemon silent.
+		SilentAfter:   c.Sockets.WSHeartbeatInterval.Duration() * 3 / 2,
 		MaxEventBytes: int(c.Log.MaxEventBytes), EventsPerOrchestrator: int(c.Log.EventsPerOrchestrator),
 	}
 }

@@ -95,6 +95,9 @@ func (c *connection) detach(ending socket.Ending) {
 	c.mu.Lock()
 	admitted := c.session != nil
 	c.record.ended(ending, time.Now())
+	if admitted && c.talk.Broke(protocol.CloseCode(ending.Code), ending.ByPeer) {
+		c.session.Broke()
+	}
 	c.saveLocked(true)
 	c.session = nil
 	c.talk.End(protocol.CloseNormal, "")

@@ -250,6 +250,66 @@ func TestAnEventIsRepeatedAndAtLastGoesToTheDeadLetters(t *testing.T) {
 	d.expectEvents(next)
 }
 
+// cut ends the connection without a close frame, and waits until the edge has
+// written the cursor.
+func (c *client) cut(n *node) {
+	c.t.Helper()
+	require.NoError(c.t, c.conn.CloseNow())
+	require.Eventually(c.t, func() bool { return n.door.count() == 0 }, testserver.Patience, 5*time.Millisecond)
+}
+
+// A rolling restart used to send what a daemon had in work to the dead letters.
+func TestADaemonThatMovesGracefullyLosesNothingInWork(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	n := c.edge(func(cfg *Config) { cfg.Delivery.MaxDeliveries = 2 })
+	work := c.publish("orch")
+	for range 5 {
+		d := n.attach("orch", "daemon", everything)
+		require.Equal(t, work.id, d.expect(protocol.TypeEvent).text("eventId"))
+		d.leave(n)
+	}
+	require.Equal(t, "0", n.metric(`gateway_edge_events_total{outcome="dead_lettered"}`))
+}
+
+// An event that crashes its daemon used to take those before it along.
+func TestAnEventThatCrashesItsDaemonIsGivenUpAlone(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	n := c.edge(func(cfg *Config) { cfg.Delivery.MaxDeliveries = 3 })
+	good, poison, last := c.publish("orch"), c.publish("orch"), c.publish("orch")
+	// live reads until the poison crashes the daemon, or the last event comes.
+	live := func(ackGood bool) (got []string, crashed bool) {
+		d := n.attach("orch", "daemon", everything)
+		for {
+			id := d.expect(protocol.TypeEvent).text("eventId")
+			got = append(got, id)
+			switch {
+			case id == poison.id:
+				d.cut(n)
+				return got, true
+			case id == good.id && ackGood:
+				d.ack(good)
+			case id == last.id:
+				return got, false
+			}
+		}
+	}
+	for range 2 {
+		got, crashed := live(false) // the good one is in work when the poison crashes the daemon
+		require.True(t, crashed)
+		require.Equal(t, []string{good.id, poison.id}, got)
+	}
+	for crashes := 2; ; crashes++ {
+		require.LessOrEqual(t, crashes, 5)
+		if got, crashed := live(true); !crashed {
+			require.Equal(t, []string{last.id}, got)
+			break
+		}
+	}
+	require.Equal(t, "1", n.metric(`gateway_edge_events_total{outcome="dead_lettered"}`))
+}
+
 // Invariant 4: a connection that lags holds a window, and the rest stays in
 // the log until it has acknowledged.
 func TestAFullWindowIsRefilledFromTheLog(t *testing.T) {

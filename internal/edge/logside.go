@@ -157,10 +157,10 @@ func (l *logSide) storeDeadLetter(ctx context.Context, c *connection, d session.
 	if err != nil {
 		return err
 	}
-	l.logger.Warn("event given up after the last try", "orchestrator", c.token, "daemon", c.daemon, "event", d.Event.ID, "sends", d.Sends, "settledElsewhere", elsewhere)
+	l.logger.Warn("event given up after the last try", "orchestrator", c.token, "daemon", c.daemon, "event", d.Event.ID, "tries", d.Tries, "settledElsewhere", elsewhere)
 	return l.log.DeadLetter(ctx, eventlog.DeadLetter{
 		Reason: event.ReasonUndelivered, Token: c.token, EventID: d.Event.ID, Daemon: c.daemon,
-		Detail:           fmt.Sprintf("not acknowledged after being sent %d times", d.Sends),
+		Detail:           fmt.Sprintf("tried in vain %d times: not acknowledged in time, or in hand when the connection broke", d.Tries),
 		SettledElsewhere: elsewhere, Sequence: d.Sequence, Body: d.Body,
 	})
 }

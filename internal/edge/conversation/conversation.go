@@ -31,6 +31,8 @@ type Delivery interface {
 	Subscribe(added []protocol.Subscription, now time.Time)
 	Unsubscribe(patterns []protocol.Pattern, now time.Time)
 	Ack(ids []string, now time.Time) int
+	InProgress(ids []string, now time.Time) int
+	Heard(now time.Time)
 }
 
 // Config is what all conversations of an edge have in common.
@@ -123,6 +125,8 @@ type Conversation struct {
 	overSince   time.Time       // since when the daemon has been over a limit
 	overLast    time.Time       // the last message over a limit
 	toldLeftOut bool            // that a message was read without some of its fields
+	sentAway    bool            // the daemon was asked to reconnect
+	failed      bool            // the connection was closed because the daemon failed it
 
 	effects []Effect
 }
@@ -165,6 +169,7 @@ func (c *Conversation) tickAuthenticated(now time.Time) {
 		c.reply(protocol.AuthError{Code: protocol.AuthTokenExpired, Message: "the access token has expired"})
 		c.End(protocol.CloseTokenExpired, "TOKEN_EXPIRED")
 	case !now.Before(c.heartbeatBy):
+		c.failed = true
 		c.End(protocol.CloseSessionTerminated, "missed heartbeats")
 	case !c.noticeAt.IsZero() && !now.Before(c.noticeAt):
 		c.noticeAt = time.Time{}
@@ -202,14 +207,26 @@ func (c *Conversation) End(code protocol.CloseCode, reason string) {
 // with the code by itself.
 func (c *Conversation) Refuse(problem string) {
 	if c.phase != phaseClosed {
-		c.phase = phaseClosed
+		c.phase, c.failed = phaseClosed, true
 		c.reply(&protocol.Fault{Code: protocol.InvalidMessage, Message: problem})
 	}
+}
+
+// Broke reports whether a connection that has ended with this code broke: cut
+// off without a close frame, or closed because the daemon was silent or sent what
+// cannot be accepted. It did not where the daemon was about to leave anyway, to
+// reconnect or for a fresh token, nor where it was closed for another reason.
+func (c *Conversation) Broke(code protocol.CloseCode, byPeer bool) bool {
+	if c.sentAway || c.noticeAt.IsZero() {
+		return false
+	}
+	return c.failed || byPeer && code == protocol.CloseAbnormal
 }
 
 // Reconnect asks the daemon to wait for the delay, close, and connect again.
 func (c *Conversation) Reconnect(reason string, delay time.Duration) {
 	if c.phase == phaseAuthenticated || c.phase == phaseAnonymous {
+		c.sentAway = true
 		c.reply(protocol.Reconnection{Reason: reason, Delay: delay})
 	}
 }

@@ -345,3 +345,47 @@ func TestDivertedAndSentAway(t *testing.T) {
 	y.End(protocol.CloseTooLarge, "")
 	require.Empty(t, y.Take())
 }
+
+func TestWhatBreaksAConnectionAndWhatEndsItGracefully(t *testing.T) {
+	t.Parallel()
+	const abnormal = protocol.CloseAbnormal
+	tests := map[string]struct {
+		before func(x *talk)
+		code   protocol.CloseCode
+		byPeer bool
+		broke  bool
+	}{
+		"cut off":               {func(*talk) {}, abnormal, true, true},
+		"closed by the daemon":  {func(*talk) {}, protocol.CloseNormal, true, false},
+		"the daemon goes away":  {func(*talk) {}, protocol.CloseGoingAway, true, false},
+		"closed without a code": {func(*talk) {}, protocol.CloseNoStatus, true, false},
+		"the edge stops":        {func(x *talk) { x.End(protocol.CloseGoingAway, "") }, protocol.CloseGoingAway, false, false},
+		"replaced by a newer connection": {
+			func(x *talk) { x.End(protocol.CloseSessionTerminated, "replaced") }, protocol.CloseSessionTerminated, false, false,
+		},
+		"missed heartbeats": {func(x *talk) { x.tickTo(start.Add(90 * time.Second)) }, protocol.CloseSessionTerminated, false, true},
+		"a frame too large": {func(x *talk) { x.Refuse("too large") }, protocol.CloseTooLarge, false, true},
+		"cut off after it was asked to reconnect": {
+			func(x *talk) { x.Reconnect("balancing", time.Second) }, abnormal, true, false,
+		},
+		"cut off when its token was about to expire": {
+			func(x *talk) { x.alive(start.Add(time.Hour)); x.tickTo(start.Add(58 * time.Minute)) }, abnormal, true, false,
+		},
+		"cut off after it got a fresh token": {func(x *talk) {
+			x.alive(start.Add(time.Hour))
+			x.tickTo(start.Add(58 * time.Minute))
+			x.auth("orch", start.Add(3*time.Hour))
+		}, abnormal, true, true},
+		"its token has expired": {
+			func(x *talk) { x.alive(start.Add(time.Hour)); x.tickTo(start.Add(time.Hour)) }, protocol.CloseTokenExpired, false, false,
+		},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			x := admitted(t, start.Add(time.Hour))
+			tt.before(x)
+			require.Equal(t, tt.broke, x.Broke(tt.code, tt.byPeer))
+		})
+	}
+}

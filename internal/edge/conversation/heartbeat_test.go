@@ -71,3 +71,32 @@ func TestWhatIsLeftOutIsToldOnceAndCountedAlways(t *testing.T) {
 		require.Equal(t, "m2", fault.InReplyTo)
 	}
 }
+
+// listener is a session that keeps what it is told.
+type listener struct {
+	Delivery
+	heard      []time.Time
+	inProgress []string
+}
+
+func (l *listener) Heard(now time.Time) { l.heard = append(l.heard, now) }
+
+func (l *listener) InProgress(ids []string, _ time.Time) int {
+	l.inProgress = append(l.inProgress, ids...)
+	return len(ids)
+}
+
+func TestTheSessionHearsOfEveryMessageAndOfWorkInProgress(t *testing.T) {
+	t.Parallel()
+	x := admitted(t, start.Add(time.Hour))
+	l := &listener{Delivery: x.delivery}
+	x.delivery = l
+	var said []time.Time
+	for _, m := range []string{"heartbeat", "dance", "heartbeat"} {
+		x.now = x.now.Add(time.Second)
+		said = append(said, x.now)
+		x.say(m, `{"inProgress":["e1",7,"e2"]}`)
+	}
+	require.Equal(t, said, l.heard)
+	require.Equal(t, []string{"e1", "e2", "e1", "e2"}, l.inProgress)
+}

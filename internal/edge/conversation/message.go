@@ -24,6 +24,9 @@ func (c *Conversation) Message(data []byte, now time.Time) {
 		return
 	}
 	m, fault := protocol.ParseClientMessage(data)
+	if c.phase == phaseAuthenticated {
+		c.delivery.Heard(now)
+	}
 	if !c.withinLimits(m, fault, now) {
 		return
 	}
@@ -121,6 +124,7 @@ func (c *Conversation) carryOut(m protocol.ClientMessage, now time.Time) {
 			c.status = p.Status
 		}
 		c.emit(Beat{Status: c.status, Metrics: p.Metrics})
+		c.delivery.InProgress(p.InProgress, now)
 	case protocol.Subscribe:
 		c.subscribe(m.ID, p, now)
 	case protocol.Unsubscribe:

@@ -26,7 +26,7 @@ func (s *Session) Ack(ids []string, now time.Time) int {
 	}
 	s.early = s.early[max(0, len(s.early)-maxEarlyAcks):]
 	if acked > 0 {
-		s.ackClock = now
+		s.restartAckClock(now)
 		s.dirty = true
 		s.pump(now)
 	}
@@ -62,6 +62,6 @@ func (s *Session) acknowledgedEarly(id string) bool {
 // ever sent to the daemon.
 func (s *Session) returned() {
 	if s.complete >= s.sent {
-		s.returning, s.early = false, nil
+		s.returning, s.early, s.survived = false, nil, nil
 	}
 }

@@ -33,7 +33,7 @@ func TestWaitingEventIsHeldOnceAndApartFromItsBatch(t *testing.T) {
 		b.take()
 		held = append(held, b.sent[0].Event.Payload)
 		b.write()
-		for range config().MaxDeliveries {
+		for range config().MaxVainTries {
 			b.after(config().AckTimeout)
 			b.write()
 		}

@@ -133,7 +133,7 @@ func (s *Session) read() {
 	s.blocked = 0
 	s.emit(Read{
 		Run: s.run, From: s.complete + 1, Cause: s.cause,
-		MaxEvents: max(1, s.cfg.WindowEvents-s.window.unsettled),
+		MaxEvents: max(1, s.mostUnsettled()-s.window.unsettled),
 		MaxBytes:  max(1, s.cfg.WindowBytes-s.window.bytes),
 	})
 }
@@ -148,7 +148,7 @@ func (s *Session) worthReading(now time.Time) bool {
 		s.refillAt = time.Time{}
 		return false
 	}
-	if s.window.unsettled <= s.cfg.WindowEvents/2 && s.window.bytes <= s.cfg.WindowBytes/2 {
+	if s.window.unsettled <= s.mostUnsettled()/2 && s.window.bytes <= s.cfg.WindowBytes/2 {
 		return true
 	}
 	if s.refillAt.IsZero() {

@@ -29,7 +29,7 @@ func (s *Session) fits(size int) bool {
 func (s *Session) hasRoom(size int) bool {
 	w := &s.window
 	return w.unsettled == 0 ||
-		w.unsettled < s.cfg.WindowEvents &&
+		w.unsettled < s.mostUnsettled() &&
 			w.bytes+size <= s.cfg.WindowBytes &&
 			w.unsettled+w.ranges+len(s.known) < 2*cursor.MaxRanges
 }
@@ -50,11 +50,12 @@ func (s *Session) consider(c *Candidate) {
 	p := &pending{event: ev, body: body, stored: m.Stored}
 	repeat := m.Sequence <= s.sent
 	if s.sends.Sequence == m.Sequence {
-		p.sends = s.sends.Count
-		repeat = repeat || p.sends > 0
+		p.vain = s.sends.Count
+		repeat = repeat || p.vain > 0
+		s.forgive(p)
 	}
 	s.window.push(m.Sequence, p)
-	if p.sends >= s.cfg.MaxDeliveries {
+	if p.vain >= s.cfg.MaxVainTries {
 		s.deadLetter(m.Sequence, p)
 		return
 	}
@@ -120,9 +121,8 @@ func (s *Session) Written(run uint32, sequence uint64, now time.Time) {
 	}
 	p := s.window.items[i].pending
 	p.written = true
-	p.sends++
 	if i == 0 {
-		s.ackClock = now
+		s.restartAckClock(now)
 	}
 	if !p.event.RequiresAck {
 		s.settle(i, now)
@@ -133,43 +133,15 @@ func (s *Session) Written(run uint32, sequence uint64, now time.Time) {
 
 func (s *Session) settle(i int, now time.Time) {
 	s.window.settle(i)
+	s.atOnce = min(s.atOnce+1, s.cfg.WindowEvents)
 	if i == 0 {
-		s.ackClock = now
+		s.restartAckClock(now)
 	}
-}
-
-// oldestDue returns when something is to be done about the oldest unsettled
-// event: the only one for which the ack clock runs, so that a daemon that works
-// through its window one by one is not punished for a full one.
-func (s *Session) oldestDue() time.Time {
-	if len(s.window.items) == 0 {
-		return time.Time{}
-	}
-	switch p := s.window.items[0].pending; {
-	case p.dead:
-		return p.deadLetterAt
-	case p.written && p.event.RequiresAck:
-		return s.ackClock.Add(s.cfg.AckTimeout)
-	}
-	return time.Time{}
-}
-
-func (s *Session) tickOldest(now time.Time) {
-	due := s.oldestDue()
-	if due.IsZero() || now.Before(due) {
-		return
-	}
-	sequence, p := s.window.items[0].first, s.window.items[0].pending
-	if p.dead || p.sends >= s.cfg.MaxDeliveries {
-		s.deadLetter(sequence, p)
-		return
-	}
-	s.send(sequence, p, true)
 }
 
 func (s *Session) deadLetter(sequence uint64, p *pending) {
 	p.dead, p.deadLetterAt = true, time.Time{}
-	s.emit(DeadLetter{Run: s.run, Sequence: sequence, Event: p.event, Body: p.body, Sends: p.sends})
+	s.emit(DeadLetter{Run: s.run, Sequence: sequence, Event: p.event, Body: p.body, Tries: p.vain})
 }
 
 // DeadLettered is the answer to DeadLetter. Only what is stored there may be
@@ -213,7 +185,7 @@ func (s *Session) Entry(now time.Time) cursor.Entry {
 	}
 	if len(s.window.items) > 0 {
 		oldest := s.window.items[0]
-		e.Sends = cursor.Sends{Sequence: oldest.first, Count: oldest.pending.sends}
+		e.Sends = cursor.Sends{Sequence: oldest.first, Count: oldest.pending.vain}
 	} else if e.Sends.Sequence <= e.Floor {
 		e.Sends = cursor.Sends{}
 	}

@@ -56,14 +56,14 @@ type Send struct {
 	Redelivered bool
 }
 
-// DeadLetter asks for an event that its daemon did not acknowledge after the
-// last try to be stored among the dead letters, then for DeadLettered.
+// DeadLetter asks for an event that was tried in vain for the last time to be
+// stored among the dead letters, then for DeadLettered.
 type DeadLetter struct {
 	Run      uint32
 	Sequence uint64
 	Event    event.Event
 	Body     []byte
-	Sends    int
+	Tries    int // in vain
 }
 
 // Save says that Entry has changed and is to be written soon.

@@ -36,8 +36,12 @@ type Config struct {
 	// AckTimeout is how long the oldest unsettled event waits without any ack
 	// before it is sent again.
 	AckTimeout time.Duration
-	// MaxDeliveries is how often an event is sent before it is dead-lettered.
-	MaxDeliveries int
+	// SilentAfter is how long a daemon may say nothing before nobody can tell
+	// whether it is there; 0: however long.
+	SilentAfter time.Duration
+	// MaxVainTries is how often an event is tried in vain before it is
+	// dead-lettered.
+	MaxVainTries int
 	// MaxEventBytes is the validator's limit.
 	MaxEventBytes int
 	// EventsPerOrchestrator is the log's limit for one orchestrator; a store
@@ -103,13 +107,19 @@ type Session struct {
 
 	window window
 	known  []cursor.Range // settled before this connection, above the floor
-	sends  cursor.Sends   // of the oldest unsettled event, from before this connection
+	sends  cursor.Sends   // vain tries of the oldest unsettled event before this connection
 	sent   uint64         // the highest sequence ever written to this daemon
 
 	returning bool     // the daemon may have events in hand that were not considered yet
 	early     []string // acknowledged meanwhile, oldest first
 
-	ackClock time.Time // when the oldest unsettled event was written, or the last ack came
+	survived []string // said to be in progress meanwhile
+
+	suspect uint64 // the event that was tried in vain too often to be sent among others
+	atOnce  int    // how many may be unsettled at a time once that is settled
+
+	heard    time.Time // when the daemon said something last
+	ackClock time.Time // when the oldest unsettled event was written, or a sign of its progress came
 	blocked  int       // bytes of the event that last did not fit; 0: none
 
 	dirty   bool // Entry has changed since the last Save
@@ -168,6 +178,7 @@ func (s *Session) Started(run uint32, epoch eventlog.Epoch, entry cursor.Entry, 
 	s.answersFor = entry.AnswersFor
 	s.complete, s.target, s.cause = entry.Floor, entry.Floor, CauseAttach
 	s.known, s.sends, s.sent = entry.Settled, entry.Sends, entry.Sent
+	s.suspectOldest()
 	s.believe()
 	s.ask()
 }
@@ -192,6 +203,7 @@ func (s *Session) EpochChanged(epoch eventlog.Epoch, now time.Time) {
 		s.complete, s.target, s.sent, s.cause = 0, 0, 0, CauseEpoch
 		s.known, s.sends, s.window = nil, cursor.Sends{}, window{}
 		s.returning = true
+		s.suspectOldest()
 		s.asking, s.reading, s.askNext, s.blocked = false, false, false, 0
 		s.retryAt, s.refillAt, s.ackClock, s.retries = time.Time{}, time.Time{}, time.Time{}, 0
 		s.dirty = true

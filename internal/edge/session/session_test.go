@@ -33,12 +33,13 @@ type bench struct {
 	dead       *session.DeadLetter
 	filtered   []session.FilterReason
 	refresh    bool
+	hand       []uint64 // sequences that were written, see serve
 }
 
 func config() session.Config {
 	return session.Config{
 		Orchestrator: "o", Daemon: "d", Partition: 3, WindowEvents: 4, WindowBytes: 1 << 20,
-		AckTimeout: 30 * time.Second, MaxDeliveries: 5, MaxEventBytes: 256 << 10, EventsPerOrchestrator: 1000,
+		AckTimeout: 30 * time.Second, SilentAfter: 45 * time.Second, MaxVainTries: 5, MaxEventBytes: 256 << 10, EventsPerOrchestrator: 1000,
 	}
 }
 
@@ -137,6 +138,12 @@ func (b *bench) write() {
 
 func (b *bench) ack(ids ...string) int {
 	n := b.s.Ack(ids, b.now)
+	b.take()
+	return n
+}
+
+func (b *bench) inProgress(ids ...string) int {
+	n := b.s.InProgress(ids, b.now)
 	b.take()
 	return n
 }
@@ -454,7 +461,7 @@ func TestCursorNeverPassesAnUnsettledEvent(t *testing.T) {
 	entry := b.s.Entry(b.now)
 	require.Equal(t, uint64(10), entry.Floor)
 	require.Equal(t, []cursor.Range{{First: 12, Last: 13}}, entry.Settled)
-	require.Equal(t, cursor.Sends{Sequence: 11, Count: 1}, entry.Sends)
+	require.Equal(t, cursor.Sends{Sequence: 11}, entry.Sends)
 	require.Equal(t, uint64(13), entry.Sent)
 	b.ack("e11")
 	require.Equal(t, uint64(13), b.s.Floor())
@@ -545,7 +552,7 @@ func TestEventIsDeadLetteredAfterTheLastTryAndPassedOnlyOnceStored(t *testing.T)
 	}
 	require.Empty(t, b.sent)
 	require.Equal(t, uint64(11), b.dead.Sequence)
-	require.Equal(t, 5, b.dead.Sends)
+	require.Equal(t, 5, b.dead.Tries)
 	require.Equal(t, at(11).Body, b.dead.Body)
 
 	b.s.DeadLettered(b.dead.Run, 11, false, b.now)
@@ -557,7 +564,7 @@ func TestEventIsDeadLetteredAfterTheLastTryAndPassedOnlyOnceStored(t *testing.T)
 	require.Equal(t, uint64(11), b.s.Floor())
 }
 
-func TestSendsOfTheOldestAreCountedOverReconnects(t *testing.T) {
+func TestVainTriesOfTheOldestAreCountedOverReconnects(t *testing.T) {
 	t.Parallel()
 	b := started(t, config(), cursor.Entry{Floor: 10, Sends: cursor.Sends{Sequence: 11, Count: 4}, Sent: 11})
 	require.Equal(t, 4, b.s.Entry(b.now).Sends.Count)
@@ -565,7 +572,8 @@ func TestSendsOfTheOldestAreCountedOverReconnects(t *testing.T) {
 	b.answerRead(0, at(11))
 	require.True(t, b.sent[0].Redelivered)
 	b.write()
-	require.Equal(t, cursor.Sends{Sequence: 11, Count: 5}, b.s.Entry(b.now).Sends)
+	require.Equal(t, cursor.Sends{Sequence: 11, Count: 4}, b.s.Entry(b.now).Sends)
+	require.Equal(t, cursor.Sends{Sequence: 11, Count: 5}, b.breaks().Sends)
 
 	b = started(t, config(), b.s.Entry(b.now))
 	b.answerLast(eventlog.Last{Sequence: 11, UpTo: 11})

@@ -30,12 +30,25 @@ type pending struct {
 	event   event.Event
 	body    []byte
 	stored  time.Time
-	sends   int  // frames that have reached the socket, over connections
+	vain    int  // tries in vain, over connections
 	written bool // the last Send has been answered by Written
 	// deadLetterAt is when the event is dead-lettered again after a failure;
 	// dead says that it is on its way there.
 	dead         bool
 	deadLetterAt time.Time
+}
+
+// inHand reports whether the daemon has the event and is waited for.
+func (p *pending) inHand() bool { return p.written && p.event.RequiresAck && !p.dead }
+
+// inHand returns how many events the daemon has in hand.
+func (w *window) inHand() (n int) {
+	for _, it := range w.items {
+		if it.pending != nil && it.pending.inHand() {
+			n++
+		}
+	}
+	return n
 }
 
 func (w *window) push(sequence uint64, p *pending) {

@@ -68,7 +68,7 @@ func (w *world) connect(e *edge, d *daemon) {
 	c := &conn{session: protocol.SessionID(fmt.Sprintf("s%06d", w.names)), daemon: d, id: d.id, edge: e, epoch: e.epoch}
 	c.s = session.New(session.Config{
 		Orchestrator: w.orchestrator(d), Daemon: d.id, WindowEvents: w.window(), WindowBytes: 1 << 20,
-		AckTimeout: ackTimeout, MaxDeliveries: maxDeliveries, MaxEventBytes: event.DefaultMaxBytes, EventsPerOrchestrator: keep,
+		AckTimeout: ackTimeout, MaxVainTries: maxDeliveries, MaxEventBytes: event.DefaultMaxBytes, EventsPerOrchestrator: keep,
 	})
 	e.conns = append(e.conns, c)
 	d.conn = c

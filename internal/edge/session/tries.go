@@ -1,0 +1,152 @@
+package session
+
+import (
+	"slices"
+	"time"
+
+	"github.com/neolith/daemon-gateway/pkg/protocol"
+)
+
+// A try is an event that was written to the socket. It is in vain if the ack
+// timeout passes while the connection lives, or if the connection breaks. How
+// often the oldest unsettled event was tried in vain is kept in the cursor; an
+// event with MaxVainTries goes to the dead letters. A connection that ends
+// gracefully says nothing about what was in hand, and an edge that crashes has
+// no last word.
+//
+// A daemon that crashes does not say which event did it: the count is that of the
+// oldest, and it may be another one. So an event that has been tried in vain
+// twice is suspect. On the next connection events go out one at a time until it
+// is settled, and then one more at once with each that is settled: those that did
+// nothing are acknowledged, and the culprit is alone when it counts.
+
+// carefulAfter is how many vain tries make an event suspect.
+const carefulAfter = 2
+
+// carefulAt is carefulAfter, but in any case before the last try.
+func (s *Session) carefulAt() int { return min(carefulAfter, s.cfg.MaxVainTries-1) }
+
+// suspectOldest decides how a new connection begins.
+func (s *Session) suspectOldest() {
+	s.suspect, s.atOnce = 0, s.cfg.WindowEvents
+	if s.sends.Sequence > 0 && s.sends.Count >= s.carefulAt() {
+		s.suspect, s.atOnce = s.sends.Sequence, 1
+	}
+}
+
+// careful reports whether the suspect has still to be settled.
+func (s *Session) careful() bool {
+	return s.suspect > s.complete || len(s.window.items) > 0 && s.window.items[0].first == s.suspect
+}
+
+// mostUnsettled is how many events may be unsettled at a time.
+func (s *Session) mostUnsettled() int {
+	if s.careful() {
+		return 1
+	}
+	return s.atOnce
+}
+
+// Broke says that the connection has ended, and not gracefully: what the daemon
+// had in hand was tried in vain. Where others were in hand, one of them may have
+// broken it, which counts only until the event is suspect.
+func (s *Session) Broke() {
+	if len(s.window.items) == 0 {
+		return
+	}
+	p := s.window.items[0].pending
+	if p.inHand() && (p.vain < s.carefulAt() || s.window.inHand() == 1) {
+		p.vain++
+		s.dirty = true
+	}
+}
+
+// oldestDue returns when something is to be done about the oldest unsettled
+// event: the only one for which the ack clock runs, so that a daemon that works
+// through its window one by one is not punished for a full one.
+func (s *Session) oldestDue() time.Time {
+	if len(s.window.items) == 0 {
+		return time.Time{}
+	}
+	switch p := s.window.items[0].pending; {
+	case p.dead:
+		return p.deadLetterAt
+	case p.inHand():
+		if due := s.ackClock.Add(s.cfg.AckTimeout); !s.silent(due) {
+			return due
+		}
+	}
+	return time.Time{}
+}
+
+func (s *Session) tickOldest(now time.Time) {
+	due := s.oldestDue()
+	if due.IsZero() || now.Before(due) {
+		return
+	}
+	sequence, p := s.window.items[0].first, s.window.items[0].pending
+	if !p.dead && s.silent(now) { // this tick comes late
+		s.restartAckClock(now)
+		return
+	}
+	if !p.dead {
+		p.vain++
+		s.dirty = true
+	}
+	if p.dead || p.vain >= s.cfg.MaxVainTries {
+		s.deadLetter(sequence, p)
+		return
+	}
+	s.send(sequence, p, true)
+}
+
+// restartAckClock gives the oldest unsettled event its time again.
+func (s *Session) restartAckClock(now time.Time) {
+	if s.ackClock.Before(now) {
+		s.ackClock = now
+	}
+}
+
+// Heard says that the daemon has said something, whatever it was. Time in which
+// nobody can tell whether it is there is not held against an event: a machine
+// that sleeps, or a network that is cut without a word.
+func (s *Session) Heard(now time.Time) {
+	if s.silent(now) {
+		s.restartAckClock(now)
+	}
+	s.heard = now
+}
+
+// silent reports whether nobody could tell at that time, as far as is known now.
+func (s *Session) silent(at time.Time) bool {
+	return s.cfg.SilentAfter > 0 && !s.heard.IsZero() && at.Sub(s.heard) > s.cfg.SilentAfter
+}
+
+// InProgress says that the daemon is still working on these events, and returns
+// how many of them are in the window. If any is, the ack clock starts again, for
+// long enough that the next heartbeat may say so too.
+func (s *Session) InProgress(ids []string, now time.Time) int {
+	known := 0
+	for _, it := range s.window.items {
+		if it.pending != nil && slices.Contains(ids, it.pending.event.ID) {
+			known++
+		}
+	}
+	if known > 0 {
+		s.restartAckClock(now.Add(max(0, s.cfg.SilentAfter-s.cfg.AckTimeout)))
+	}
+	if s.returning {
+		s.survived = append(s.survived, ids...)
+		s.survived = s.survived[max(0, len(s.survived)-protocol.MaxAckIDs):]
+	}
+	return known
+}
+
+// forgive takes back a vain try of an event that the daemon has said it is
+// working on before it was sent it on this connection: the daemon has survived
+// the one that broke.
+func (s *Session) forgive(p *pending) {
+	if p.vain > 0 && slices.Contains(s.survived, p.event.ID) {
+		p.vain--
+	}
+}

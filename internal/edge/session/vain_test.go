@@ -1,0 +1,387 @@
+package session_test
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/neolith/daemon-gateway/internal/cursor"
+	"github.com/neolith/daemon-gateway/internal/edge/session"
+	"github.com/neolith/daemon-gateway/internal/eventlog"
+)
+
+// patient is config with a window of production's size.
+func patient(change ...func(*session.Config)) session.Config {
+	cfg := config()
+	cfg.WindowEvents = 100
+	for _, c := range change {
+		c(&cfg)
+	}
+	return cfg
+}
+
+func tries(n int) func(*session.Config) {
+	return func(cfg *session.Config) { cfg.MaxVainTries = n }
+}
+
+// shelf is the log of a test: what it holds from sequence 11 on.
+type shelf []eventlog.Message
+
+func shelfOf(n int) (s shelf) {
+	for i := range n {
+		s = append(s, at(uint64(11+i)))
+	}
+	return s
+}
+
+// attach is a new connection of the daemon whose cursor stands at entry, and to
+// which all is sent that it may be sent at once.
+func (s shelf) attach(t *testing.T, cfg session.Config, entry cursor.Entry) *bench {
+	t.Helper()
+	b := started(t, cfg, entry)
+	s.serve(b)
+	return b
+}
+
+// serve answers all that the session asks of the log, and writes what it sends.
+func (s shelf) serve(b *bench) {
+	for b.ask != nil || b.read != nil || len(b.sent) > 0 {
+		if b.ask != nil {
+			last := s[len(s)-1].Sequence
+			b.answerLast(eventlog.Last{Sequence: last, UpTo: last})
+		}
+		if b.read != nil {
+			i := slices.IndexFunc(s, func(m eventlog.Message) bool { return m.Sequence >= b.read.From })
+			n := min(len(s)-i, b.read.MaxEvents)
+			b.answerRead(uint64(len(s)-i-n), s[i:i+n]...)
+		}
+		for _, sent := range b.sent {
+			b.hand = append(b.hand, sent.Position.Sequence)
+		}
+		b.write()
+	}
+}
+
+// lives lets time pass on a connection whose daemon says something now and then.
+func (b *bench) lives(d time.Duration) {
+	for ; d > 0; d -= 10 * time.Second {
+		b.s.Heard(b.now)
+		b.after(min(d, 10*time.Second))
+	}
+}
+
+// breaks ends the connection without a word, and returns what is saved then.
+func (b *bench) breaks() cursor.Entry {
+	b.s.Broke()
+	return b.s.Entry(b.now)
+}
+
+// buried has the dead letter stored that the session asks for, if it does.
+func (b *bench) buried() (sequence uint64) {
+	if b.dead == nil {
+		return 0
+	}
+	sequence = b.dead.Sequence
+	b.s.DeadLettered(b.dead.Run, sequence, true, b.now)
+	b.dead = nil
+	b.take()
+	return sequence
+}
+
+// A daemon that was sent from edge to edge, as in a rolling restart, lost the
+// event that it had in work to the dead letters.
+func TestGracefulEndsAreNotHeldAgainstAnEvent(t *testing.T) {
+	t.Parallel()
+	log, entry := shelfOf(3), cursor.Entry{Floor: 10}
+	for range 20 {
+		b := log.attach(t, patient(), entry)
+		require.Equal(t, []uint64{11, 12, 13}, b.hand)
+		entry = b.s.Entry(b.now)
+		require.Equal(t, cursor.Sends{Sequence: 11}, entry.Sends)
+	}
+}
+
+func TestABrokenConnectionIsHeldAgainstWhatWasInHand(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		before func(b *bench)
+		want   cursor.Sends
+	}{
+		"the oldest of what was written": {func(*bench) {}, cursor.Sends{Sequence: 11, Count: 1}},
+		"what was not acknowledged":      {func(b *bench) { b.ack("e11") }, cursor.Sends{Sequence: 12, Count: 1}},
+		"nothing after the last ack":     {func(b *bench) { b.ack("e11", "e12", "e13") }, cursor.Sends{}},
+		"beside what timed out":          {func(b *bench) { b.lives(30 * time.Second); b.write() }, cursor.Sends{Sequence: 11, Count: 2}},
+		"not twice, where the repeat was not written": {
+			func(b *bench) { b.lives(30 * time.Second) }, cursor.Sends{Sequence: 11, Count: 1},
+		},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := shelfOf(3).attach(t, patient(), cursor.Entry{Floor: 10})
+			tt.before(b)
+			require.Equal(t, tt.want, b.breaks().Sends)
+		})
+	}
+	b := live(t, config())
+	b.forward(10, at(11))
+	require.Equal(t, cursor.Sends{Sequence: 11}, b.breaks().Sends, "what did not reach the socket was not tried")
+	b = live(t, config())
+	b.forward(10, at(11, noAck))
+	b.write()
+	require.Zero(t, b.breaks().Sends)
+}
+
+// crashers are daemons that one event crashes, whatever else they are doing:
+// what each acknowledges of what it has in hand.
+var crashers = map[string]func(hand []uint64, culprit uint64) []uint64{
+	// one after the other, each acknowledged when it is done
+	"serial": func(hand []uint64, culprit uint64) []uint64 {
+		if i := slices.Index(hand, culprit); i >= 0 {
+			return hand[:i]
+		}
+		return hand
+	},
+	// all at once: the culprit crashes it before it has acknowledged anything
+	"parallel": func(hand []uint64, culprit uint64) []uint64 {
+		if slices.Contains(hand, culprit) {
+			return nil
+		}
+		return hand
+	},
+	// ten at a time, acknowledged together
+	"in batches": func(hand []uint64, culprit uint64) []uint64 {
+		if i := slices.Index(hand, culprit); i >= 0 {
+			return hand[:i-i%10]
+		}
+		return hand
+	},
+	// the newest first
+	"backwards": func(hand []uint64, culprit uint64) []uint64 {
+		return hand[slices.Index(hand, culprit)+1:]
+	},
+}
+
+// Invariant 1, for those who have done nothing: an event that crashes its daemon
+// took those before it into the dead letters. Checked by letting carefulAt
+// return a million: the events before the culprit are given up.
+func TestAnEventThatCrashesItsDaemonGoesAlone(t *testing.T) {
+	t.Parallel()
+	for name, work := range crashers {
+		for _, most := range []int{1, 2, 3, 5} {
+			t.Run(fmt.Sprintf("%s, %d tries", name, most), func(t *testing.T) {
+				t.Parallel()
+				const culprit = 11 + 36
+				log, entry := shelfOf(100), cursor.Entry{Floor: 10}
+				var given []uint64
+				crashes, alone := 0, 0
+				for entry.Floor < 110 {
+					require.Less(t, crashes, 30, "stuck at %+v", entry)
+					b := log.attach(t, patient(tries(most)), entry)
+					for len(b.hand) > 0 || b.dead != nil {
+						if q := b.buried(); q > 0 {
+							given = append(given, q)
+							b.hand = slices.DeleteFunc(b.hand, func(other uint64) bool { return other == q })
+							log.serve(b)
+							entry = b.s.Entry(b.now)
+							continue
+						}
+						crash := slices.Contains(b.hand, culprit)
+						if crash && len(b.hand) == 1 {
+							alone++
+						}
+						for _, q := range work(b.hand, culprit) {
+							b.ack(fmt.Sprintf("e%d", q))
+						}
+						b.hand = nil
+						if crash {
+							crashes++
+							entry = b.breaks()
+							break
+						}
+						log.serve(b)
+						entry = b.s.Entry(b.now)
+					}
+				}
+				require.Equal(t, []uint64{culprit}, given)
+				require.GreaterOrEqual(t, alone, 1, "nobody else can have done it")
+				t.Logf("%d crashes, %d of them alone", crashes, alone)
+			})
+		}
+	}
+}
+
+// What is stored is enough to go on carefully: there is no other memory of it.
+func TestCarefulDeliveryFollowsFromTheCursor(t *testing.T) {
+	t.Parallel()
+	log := shelfOf(10)
+	doubted := cursor.Entry{Floor: 10, Sends: cursor.Sends{Sequence: 11, Count: 2}, Sent: 20}
+	b := log.attach(t, patient(), doubted)
+	require.Equal(t, []uint64{11}, b.hand)
+	b.lives(29 * time.Second)
+	require.Equal(t, []uint64{11}, b.hand)
+
+	moved := log.attach(t, patient(), b.s.Entry(b.now))
+	require.Equal(t, []uint64{11}, moved.hand, "a graceful move changes nothing")
+
+	moved.ack("e11")
+	log.serve(moved)
+	require.Equal(t, []uint64{11, 12, 13}, moved.hand, "an ack comes, and two may go, then four")
+	moved.ack("e12", "e13")
+	log.serve(moved)
+	require.Equal(t, []uint64{11, 12, 13, 14, 15, 16, 17}, moved.hand)
+	require.Equal(t, cursor.Sends{Sequence: 14}, moved.s.Entry(moved.now).Sends)
+}
+
+func TestCarefulDeliveryEndsWhereTheDoubtedEventIsGone(t *testing.T) {
+	t.Parallel()
+	doubted := cursor.Entry{Floor: 10, Sends: cursor.Sends{Sequence: 11, Count: 2}, Sent: 20}
+	tests := map[string]struct {
+		log  shelf
+		then func(b *bench)
+	}{
+		"expired":      {shelfOf(10)[1:], func(*bench) {}},
+		"acknowledged": {shelfOf(10), func(b *bench) { b.ack("e11") }},
+		"given up": {shelfOf(10), func(b *bench) {
+			for range 3 {
+				b.lives(30 * time.Second)
+				b.write()
+			}
+			require.Equal(b, uint64(11), b.buried())
+		}},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := tt.log.attach(t, patient(), doubted)
+			tt.then(b)
+			for q := uint64(12); q <= 20; q++ {
+				tt.log.serve(b)
+				b.ack(fmt.Sprintf("e%d", q))
+			}
+			require.True(t, b.s.Live())
+			require.Equal(t, uint64(20), b.s.Floor())
+		})
+	}
+}
+
+// On a connection that lives, what is out is out: holding others back would find
+// no culprit, and cost the daemon its events of the next minutes.
+func TestOthersGoOnWhileALivingDaemonLeavesOneUnacknowledged(t *testing.T) {
+	t.Parallel()
+	b := live(t, patient())
+	b.forward(10, at(11))
+	for range 4 {
+		b.write()
+		b.lives(30 * time.Second)
+	}
+	b.write()
+	b.forward(11, at(12))
+	require.Equal(t, []uint64{12}, b.sequences())
+}
+
+// Where others are in hand, one of them may have broken the connection.
+func TestTheLastTriesOfAnEventAreAlone(t *testing.T) {
+	t.Parallel()
+	b := live(t, patient())
+	b.forward(10, at(11))
+	b.forward(11, at(12))
+	for range 4 {
+		b.write()
+		b.lives(30 * time.Second)
+	}
+	b.write()
+	require.Equal(t, cursor.Sends{Sequence: 11, Count: 4}, b.breaks().Sends)
+	b = shelfOf(2).attach(t, patient(), b.s.Entry(b.now))
+	require.Equal(t, []uint64{11}, b.hand)
+	require.Equal(t, cursor.Sends{Sequence: 11, Count: 5}, b.breaks().Sends)
+}
+
+// Work of more than two and a half minutes was given up while the daemon was at it.
+func TestWorkInProgressIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	b := shelfOf(2).attach(t, patient(), cursor.Entry{Floor: 10})
+	for range 20 {
+		b.lives(29 * time.Second)
+		require.Equal(t, 1, b.inProgress("e11"))
+	}
+	require.Equal(t, []uint64{11, 12}, b.hand)
+	require.Empty(t, b.sent)
+	require.Equal(t, cursor.Sends{Sequence: 11}, b.s.Entry(b.now).Sends)
+	b.ack("e11")
+	b.lives(30 * time.Second)
+	require.Empty(t, b.sent, "the next one has what is left of its time")
+	b.lives(30 * time.Second)
+	require.Equal(t, []uint64{12}, b.sequences())
+}
+
+// A daemon sends a heartbeat each interval, which is no shorter than the ack
+// timeout: a heartbeat that comes a moment late must not cost a try.
+func TestWorkInProgressIsWaitedForFromHeartbeatToHeartbeat(t *testing.T) {
+	t.Parallel()
+	b := shelfOf(1).attach(t, patient(), cursor.Entry{Floor: 10})
+	b.after(20 * time.Second)
+	for range 10 {
+		b.s.Heard(b.now)
+		b.inProgress("e11")
+		b.after(31 * time.Second)
+	}
+	require.Empty(t, b.sent)
+	b.s.Heard(b.now)
+	b.after(14 * time.Second)
+	require.Equal(t, []uint64{11}, b.sequences())
+}
+
+// Who works through what it has in hand in another order is not punished for it.
+func TestAnyWorkInProgressShowsThatTheDaemonIsAtIt(t *testing.T) {
+	t.Parallel()
+	b := shelfOf(3).attach(t, patient(), cursor.Entry{Floor: 10})
+	for range 20 {
+		b.lives(29 * time.Second)
+		require.Zero(t, b.inProgress("unknown"))
+		require.Equal(t, 1, b.inProgress("e13", "unknown"))
+	}
+	require.Empty(t, b.sent)
+	b.inProgress()
+	b.inProgress("e14")
+	b.lives(45 * time.Second)
+	require.Equal(t, []uint64{11}, b.sequences(), "nothing of what it has")
+}
+
+// A daemon that says, before it is sent an event again, that it is still at it,
+// has survived the connection that broke.
+func TestWhoIsStillAtItHasNotBeenCrashedByIt(t *testing.T) {
+	t.Parallel()
+	log, entry := shelfOf(3), cursor.Entry{Floor: 10}
+	for range 20 {
+		b := started(t, patient(), entry)
+		b.inProgress("e11")
+		log.serve(b)
+		entry = b.breaks()
+		require.LessOrEqual(t, entry.Sends.Count, 1)
+	}
+	b := log.attach(t, patient(), entry)
+	b.inProgress("e11")
+	require.Equal(t, 2, b.breaks().Sends.Count, "of what it was sent again nothing can be said")
+}
+
+// A machine that sleeps, and a network that is cut without a word, are noticed
+// late: until then the clock would run out, again and again.
+func TestASilentDaemonIsNotJudged(t *testing.T) {
+	t.Parallel()
+	b := shelfOf(1).attach(t, patient(), cursor.Entry{Floor: 10})
+	b.lives(20 * time.Second)
+	b.after(time.Hour)
+	require.Empty(t, b.sent)
+	require.Equal(t, cursor.Sends{Sequence: 11}, b.s.Entry(b.now).Sends)
+
+	b.s.Heard(b.now) // it has woken up, and gets its time again
+	b.after(29 * time.Second)
+	require.Empty(t, b.sent)
+	b.after(time.Second)
+	require.Equal(t, []uint64{11}, b.sequences())
+	require.Equal(t, cursor.Sends{Sequence: 11, Count: 1}, b.s.Entry(b.now).Sends)
+}
