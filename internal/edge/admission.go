@@ -20,6 +20,8 @@ const (
 	// fightDelay is how long the newcomer waits where two machines seem to use
 	// one daemon id.
 	fightDelay = 30 * time.Second
+	// releasePoll is how often the directory is looked at for a claim to end.
+	releasePoll = 20 * time.Millisecond
 	// drainingDelay is for those who authenticate just when the edge goes.
 	drainingDelay = time.Second
 )
@@ -191,7 +193,7 @@ func (a *admission) probeOthers(c *connection) {
 
 // awaitRelease waits until the directory no longer shows a connection.
 func (a *admission) awaitRelease(ctx context.Context, token event.Token, h ring.Holding) {
-	ticker := time.NewTicker(wheelStep)
+	ticker := time.NewTicker(releasePoll)
 	defer ticker.Stop()
 	for a.holds(token, h.Session) {
 		select {

@@ -8,6 +8,7 @@ import (
 	"github.com/neolith/daemon-gateway/internal/edge/conversation"
 	"github.com/neolith/daemon-gateway/internal/edge/session"
 	"github.com/neolith/daemon-gateway/internal/edge/socket"
+	"github.com/neolith/daemon-gateway/internal/edge/wheel"
 	"github.com/neolith/daemon-gateway/internal/heartbeat"
 	"github.com/neolith/daemon-gateway/internal/neolith/history"
 	"github.com/neolith/daemon-gateway/pkg/event"
@@ -19,7 +20,7 @@ type services struct {
 	cfg       *Config
 	talk      *conversation.Config
 	hub       *hub
-	wheel     *wheel
+	wheel     *wheel.Wheel
 	log       *logSide
 	admission *admission
 	metrics   *metrics
@@ -50,7 +51,7 @@ type connection struct {
 	organization string // empty if nobody says
 	resume       string // position to continue after, if asked for
 
-	alarm *alarm // belongs to the wheel, which keeps it for minutes after the end
+	alarm *wheel.Alarm // belongs to the wheel, which keeps it for minutes after the end
 
 	mu         sync.Mutex
 	talk       conversation.Conversation
@@ -71,7 +72,7 @@ type connection struct {
 
 func newConnection(svc *services, id protocol.SessionID, s *socket.Socket, addr string, now time.Time) *connection {
 	c := &connection{svc: svc, id: id, socket: s, addr: addr, talk: conversation.New(svc.talk, id, now), state: stateConnected}
-	c.alarm = &alarm{ring: c.tick}
+	c.alarm = wheel.NewAlarm(c.tick)
 	c.record = newRecord(svc.history, id, addr, now)
 	svc.metrics.moved("", stateConnected)
 	c.mu.Lock()
@@ -83,7 +84,7 @@ func newConnection(svc *services, id protocol.SessionID, s *socket.Socket, addr 
 // serve lives as long as the socket.
 func (c *connection) serve() {
 	ending := c.socket.Serve(c)
-	c.svc.wheel.cancel(c.alarm)
+	c.svc.wheel.Cancel(c.alarm)
 	c.svc.metrics.closed(ending.Code)
 	c.detach(ending)
 	c.svc.logger.Debug("connection ended", "session", c.id, "orchestrator", c.token, "daemon", c.daemon,

@@ -142,7 +142,7 @@ func (c *connection) wakeLocked() {
 	}
 	if !wake.IsZero() && (c.wakeAt.IsZero() || wake.Before(c.wakeAt)) {
 		c.wakeAt = wake
-		c.svc.wheel.set(c.alarm, wake)
+		c.svc.wheel.Set(c.alarm, wake)
 	}
 }
 

@@ -33,6 +33,7 @@ import (
 	"github.com/neolith/daemon-gateway/internal/canary"
 	"github.com/neolith/daemon-gateway/internal/cursor"
 	"github.com/neolith/daemon-gateway/internal/delivery"
+	"github.com/neolith/daemon-gateway/internal/edge/wheel"
 	"github.com/neolith/daemon-gateway/internal/eventlog"
 	"github.com/neolith/daemon-gateway/internal/heartbeat"
 	"github.com/neolith/daemon-gateway/internal/lifecycle"
@@ -59,7 +60,7 @@ type Edge struct {
 	http      *http.Server
 	door      *door
 	hub       *hub
-	wheel     *wheel
+	wheel     *wheel.Wheel
 	admission *admission
 	prober    *prober
 	database  *database         // nil where there is none
@@ -175,7 +176,7 @@ func (e *Edge) join() (err error) {
 func (e *Edge) wire() {
 	talk := e.cfg.conversation(e.verifier)
 	e.hub = newHub(e.cfg.Log.Partitions, talk.Rates)
-	e.wheel = newWheel(time.Now())
+	e.wheel = wheel.New(time.Now())
 	e.prober = newProber(e.directory.Self().Name, e.nats.NC, e.hub, e.metrics, e.logger)
 	e.admission = &admission{
 		registrar: e.registrar, directory: e.directory, hub: e.hub, prober: e.prober, limit: e.cfg.Sockets.WSMaxConnectionsPerVP,
@@ -228,7 +229,7 @@ func (e *Edge) Run(ctx context.Context) error {
 	parts.Go("admin", e.admin.Run)
 	parts.Go("directory", e.directory.Run)
 	parts.Go("nats", e.nats.Run)
-	parts.Go("wheel", e.wheel.run)
+	parts.Go("wheel", e.wheel.Run)
 	e.runDatabase(parts)
 	parts.Go("daemons", e.serveHTTP)
 	parts.Go("edge", func(partCtx context.Context) error {

@@ -1,4 +1,4 @@
-package edge
+package wheel
 
 import (
 	"math/rand/v2"
@@ -9,43 +9,43 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-var wheelStart = time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
+var start = time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
 
 func TestTheWheelWakesNeverEarlierThanAskedNorMuchLater(t *testing.T) {
 	t.Parallel()
-	w := newWheel(wheelStart)
+	w := New(start)
 	rung := map[time.Duration]time.Time{}
-	now := wheelStart
+	now := start
 	for _, after := range []time.Duration{-time.Second, 0, time.Millisecond, time.Second, time.Minute, 2 * time.Minute} {
-		a := &alarm{ring: func(at time.Time) { rung[after] = at }}
-		w.set(a, now.Add(after))
+		a := NewAlarm(func(at time.Time) { rung[after] = at })
+		w.Set(a, now.Add(after))
 	}
-	for ; now.Before(wheelStart.Add(3 * time.Minute)); now = now.Add(7 * time.Millisecond) {
+	for ; now.Before(start.Add(3 * time.Minute)); now = now.Add(7 * time.Millisecond) {
 		w.advance(now)
 	}
 	require.Len(t, rung, 6)
 	for after, at := range rung {
-		late := at.Sub(wheelStart.Add(max(0, after)))
+		late := at.Sub(start.Add(max(0, after)))
 		require.GreaterOrEqual(t, late, time.Duration(0), after)
-		require.LessOrEqual(t, late, 3*wheelStep, after)
+		require.LessOrEqual(t, late, 3*Step, after)
 	}
 }
 
 func TestAnAlarmBeyondTheWheelRingsEarlyAndIsSetAgain(t *testing.T) {
 	t.Parallel()
-	w := newWheel(wheelStart)
-	target := wheelStart.Add(10 * time.Minute)
-	var a alarm
+	w := New(start)
+	target := start.Add(10 * time.Minute)
+	var a Alarm
 	var rang time.Time
 	a.ring = func(at time.Time) {
 		if at.Before(target) {
-			w.set(&a, target)
+			w.Set(&a, target)
 			return
 		}
 		rang = at
 	}
-	w.set(&a, target)
-	for now := wheelStart; now.Before(target.Add(time.Second)); now = now.Add(wheelStep) {
+	w.Set(&a, target)
+	for now := start; now.Before(target.Add(time.Second)); now = now.Add(Step) {
 		w.advance(now)
 	}
 	require.False(t, rang.IsZero())
@@ -56,24 +56,24 @@ func TestAnAlarmBeyondTheWheelRingsEarlyAndIsSetAgain(t *testing.T) {
 // with every refill.
 func TestAlarmsThatMoveForwardAndBack(t *testing.T) {
 	t.Parallel()
-	w := newWheel(wheelStart)
-	now := wheelStart
+	w := New(start)
+	now := start
 	due := now.Add(30 * time.Second)
-	var a alarm
+	var a Alarm
 	a.ring = func(at time.Time) {
 		if !at.Before(due) {
 			due = at.Add(30 * time.Second)
 		}
-		w.set(&a, due)
+		w.Set(&a, due)
 	}
-	w.set(&a, due)
+	w.Set(&a, due)
 	for range 20_000 {
-		now = now.Add(wheelStep)
+		now = now.Add(Step)
 		w.advance(now)
-		require.False(t, now.After(due.Add(3*wheelStep)), "missed %v at %v", due, now)
+		require.False(t, now.After(due.Add(3*Step)), "missed %v at %v", due, now)
 		if rand.IntN(5) == 0 {
 			due = now.Add(rand.N(40 * time.Second))
-			w.set(&a, due)
+			w.Set(&a, due)
 		}
 	}
 	entries := 0
@@ -85,12 +85,12 @@ func TestAlarmsThatMoveForwardAndBack(t *testing.T) {
 
 func TestACancelledAlarmIsSilent(t *testing.T) {
 	t.Parallel()
-	w := newWheel(wheelStart)
-	a := &alarm{ring: func(time.Time) { t.Error("rang") }}
-	w.set(a, wheelStart.Add(time.Second))
-	w.cancel(a)
-	w.set(a, wheelStart.Add(time.Second))
-	w.advance(wheelStart.Add(time.Minute))
+	w := New(start)
+	a := NewAlarm(func(time.Time) { t.Error("rang") })
+	w.Set(a, start.Add(time.Second))
+	w.Cancel(a)
+	w.Set(a, start.Add(time.Second))
+	w.advance(start.Add(time.Minute))
 }
 
 // wallSet returns t with its wall clock set forward or back, and its monotonic
@@ -107,19 +107,19 @@ func TestAlarmsRingInTimeThoughTheWallClockIsSet(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			begin := time.Now()
-			w := newWheel(begin)
+			w := New(begin)
 			rang := 0
-			w.set(&alarm{ring: func(time.Time) { rang++ }}, begin.Add(10*time.Second))
+			w.Set(NewAlarm(func(time.Time) { rang++ }), begin.Add(10*time.Second))
 			w.advance(begin.Add(time.Second))
 
 			require.InDelta(t, by.Seconds(), wallSet(begin, by).Round(0).Sub(begin.Round(0)).Seconds(), 0.001)
 			w.advance(wallSet(begin.Add(9*time.Second), by))
 			require.Zero(t, rang, "not due yet")
 			later := wallSet(begin.Add(9*time.Second), by).Add(2 * time.Second)
-			w.set(&alarm{ring: func(time.Time) { rang += 10 }}, later)
-			w.advance(wallSet(begin.Add(10*time.Second+2*wheelStep), by))
+			w.Set(NewAlarm(func(time.Time) { rang += 10 }), later)
+			w.advance(wallSet(begin.Add(10*time.Second+2*Step), by))
 			require.Equal(t, 1, rang)
-			w.advance(later.Add(2 * wheelStep))
+			w.advance(later.Add(2 * Step))
 			require.Equal(t, 11, rang)
 		})
 	}
@@ -129,13 +129,13 @@ func TestAlarmsRingInTimeThoughTheWallClockIsSet(t *testing.T) {
 func TestAWallTimeRingsWhenTheWallClockGetsThere(t *testing.T) {
 	t.Parallel()
 	begin := time.Now()
-	w := newWheel(begin)
+	w := New(begin)
 	now := wallSet(begin.Add(time.Second), time.Hour)
 	w.advance(now)
 	rang := false
-	w.set(&alarm{ring: func(time.Time) { rang = true }}, now.Round(0).Add(10*time.Second))
+	w.Set(NewAlarm(func(time.Time) { rang = true }), now.Round(0).Add(10*time.Second))
 	w.advance(now.Add(9 * time.Second))
 	require.False(t, rang)
-	w.advance(now.Add(10*time.Second + 2*wheelStep))
+	w.advance(now.Add(10*time.Second + 2*Step))
 	require.True(t, rang)
 }
