@@ -4,7 +4,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"net/http"
-	"net/http/httptest"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -25,46 +24,10 @@ func prefixes(texts ...string) (out []netip.Prefix) {
 	return out
 }
 
-func TestTheClientsAddressBehindProxies(t *testing.T) {
-	t.Parallel()
-	a := newAccess(ListenConfig{TrustedProxies: prefixes("10.0.0.0/8", "fd00::/8")})
-	tests := map[string]struct {
-		remote    string
-		forwarded []string
-		want      string
-	}{
-		"direct":                     {"192.0.2.1:5", nil, "192.0.2.1"},
-		"direct, header invented":    {"192.0.2.1:5", []string{"198.51.100.7"}, "192.0.2.1"},
-		"one proxy":                  {"10.0.0.1:5", []string{"198.51.100.7"}, "198.51.100.7"},
-		"two proxies":                {"10.0.0.1:5", []string{"198.51.100.7, 10.0.0.2"}, "198.51.100.7"},
-		"invented before the true":   {"10.0.0.1:5", []string{"127.0.0.1, 198.51.100.7"}, "198.51.100.7"},
-		"several headers":            {"10.0.0.1:5", []string{"1.2.3.4", "198.51.100.7", "10.0.0.2"}, "198.51.100.7"},
-		"proxy without header":       {"10.0.0.1:5", nil, "10.0.0.1"},
-		"rubbish in the header":      {"10.0.0.1:5", []string{"unknown"}, "10.0.0.1"},
-		"IPv4 in IPv6":               {"[::ffff:10.0.0.1]:5", []string{"::ffff:198.51.100.7"}, "198.51.100.7"},
-		"IPv6":                       {"[fd00::1]:5", []string{"2001:db8::1"}, "2001:db8::1"},
-		"everything trusted in line": {"10.0.0.1:5", []string{"10.0.0.3, 10.0.0.2"}, "10.0.0.3"},
+// useUpConnects connects from the address of the tests as often as it may.
+func (n *node) useUpConnects() {
+	for n.door.access.Admits(netip.MustParseAddr("127.0.0.1"), time.Now()) {
 	}
-	for name, test := range tests {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			r := httptest.NewRequest(http.MethodGet, "/", nil)
-			r.RemoteAddr = test.remote
-			for _, value := range test.forwarded {
-				r.Header.Add("X-Forwarded-For", value)
-			}
-			require.Equal(t, test.want, a.client(r).String())
-		})
-	}
-}
-
-func TestAllowedAddresses(t *testing.T) {
-	t.Parallel()
-	require.True(t, newAccess(ListenConfig{}).permits(netip.MustParseAddr("192.0.2.1")))
-	a := newAccess(ListenConfig{AllowedCIDRs: prefixes("192.0.2.0/24")})
-	require.True(t, a.permits(netip.MustParseAddr("192.0.2.1")))
-	require.False(t, a.permits(netip.MustParseAddr("198.51.100.1")))
-	require.False(t, a.permits(netip.Addr{}))
 }
 
 func TestForbiddenAddressesAreToldSo(t *testing.T) {
@@ -79,27 +42,6 @@ func TestForbiddenAddressesAreToldSo(t *testing.T) {
 	conn, _, err := websocket.Dial(t.Context(), n.url(), &websocket.DialOptions{HTTPHeader: http.Header{"X-Forwarded-For": {"192.0.2.9"}}})
 	require.NoError(t, err)
 	require.NoError(t, conn.CloseNow())
-}
-
-func TestConnectRates(t *testing.T) {
-	t.Parallel()
-	a := newAccess(ListenConfig{RateConnectsPerIP: 2})
-	now := time.Now()
-	connects := func(addr string) (n int) {
-		for a.rates.allow(netip.MustParseAddr(addr), now) {
-			n++
-		}
-		return n
-	}
-	require.Equal(t, 20, connects("192.0.2.1"))
-	require.Equal(t, 20, connects("192.0.2.2"))
-	require.Equal(t, 20, connects("2001:db8::1"))
-	require.Equal(t, 0, connects("2001:db8::2"), "one /64 is one client")
-	now = now.Add(time.Second)
-	require.Equal(t, 2, connects("192.0.2.1"))
-	now = now.Add(time.Hour)
-	require.Equal(t, 20, connects("192.0.2.1"))
-	require.Len(t, a.rates.addresses, 1, "addresses that may do all again are forgotten")
 }
 
 // issue writes a certificate of its own for 127.0.0.1 and returns a pool that

@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/neolith/daemon-gateway/internal/edge/access"
 	"github.com/neolith/daemon-gateway/internal/edge/httpevents"
 	"github.com/neolith/daemon-gateway/internal/edge/socket"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
@@ -21,7 +22,7 @@ import (
 // door is the HTTP side: it lets daemons in and turns requests into
 // connections. It counts the open sockets and waits for their end.
 type door struct {
-	access  *access
+	access  *access.Control
 	cfg     *Config
 	metrics *metrics
 	logger  *slog.Logger
@@ -38,7 +39,10 @@ type door struct {
 }
 
 func newDoor(cfg *Config, m *metrics, logger *slog.Logger) *door {
-	d := &door{access: newAccess(cfg.Listen), cfg: cfg, metrics: m, logger: logger, open: make(map[*connection]struct{})}
+	d := &door{
+		access: access.New(cfg.Listen.AllowedCIDRs, cfg.Listen.TrustedProxies, cfg.Listen.RateConnectsPerIP),
+		cfg:    cfg, metrics: m, logger: logger, open: make(map[*connection]struct{}),
+	}
 	m.watchDoor(d)
 	return d
 }
@@ -55,8 +59,8 @@ func (d *door) handler() http.Handler {
 
 // upgrade turns a request into a connection, or says why not.
 func (d *door) upgrade(w http.ResponseWriter, r *http.Request) {
-	addr := d.access.client(r)
-	if !d.access.permits(addr) {
+	addr := d.access.Client(r)
+	if !d.access.Permits(addr) {
 		d.refuse(w, refusedAddress, http.StatusForbidden, "connections from this address are not allowed", 0)
 		return
 	}
@@ -69,7 +73,7 @@ func (d *door) upgrade(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case svc == nil || d.draining.Load():
 		d.refuse(w, refusedNotReady, http.StatusServiceUnavailable, "this edge takes no connections at the moment", retryAfter)
-	case !d.access.rates.allow(addr, now):
+	case !d.access.Admits(addr, now):
 		d.refuse(w, refusedRate, http.StatusTooManyRequests, "too many connections from this address", 1)
 	case !d.reserve():
 		d.refuse(w, refusedFull, http.StatusServiceUnavailable, "this edge is full", retryAfter)

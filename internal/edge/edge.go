@@ -132,7 +132,7 @@ func (e *Edge) listen() error {
 		return fmt.Errorf("listen for daemons on %s: %w", e.cfg.Listen.address(), err)
 	}
 	e.door = newDoor(&e.cfg, e.metrics, e.logger)
-	e.listener = e.door.access.listener(e.listener)
+	e.listener = e.door.access.Listener(e.listener)
 	if cert != nil {
 		e.listener = tls.NewListener(e.listener, cert.config())
 	}

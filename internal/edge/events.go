@@ -64,18 +64,18 @@ type events struct {
 
 // eventsRequest lets a request in by the same rules as an upgrade.
 func (d *door) eventsRequest(w http.ResponseWriter, r *http.Request) {
-	addr := d.access.client(r)
+	addr := d.access.Client(r)
 	api := d.events.Load()
 	var refusal *failure
 	switch {
-	case !d.access.permits(addr):
+	case !d.access.Permits(addr):
 		refusal = &failure{http.StatusForbidden, codeForbidden, "requests from this address are not allowed", 0}
 	case r.Method != http.MethodGet && r.Method != http.MethodDelete:
 		w.Header().Set("Allow", "GET, DELETE")
 		refusal = &failure{http.StatusMethodNotAllowed, codeValidation, "expected GET or DELETE", 0}
 	case api == nil || d.draining.Load():
 		refusal = &failure{http.StatusServiceUnavailable, codeInternal, "this edge takes no requests at the moment", tryAgain}
-	case !d.access.rates.allow(addr, time.Now()):
+	case !d.access.Admits(addr, time.Now()):
 		refusal = &failure{http.StatusTooManyRequests, codeRateLimited, "too many requests from this address", time.Second}
 	}
 	status := http.StatusOK

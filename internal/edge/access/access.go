@@ -1,4 +1,7 @@
-package edge
+// Package access decides who may connect, by address: which addresses are
+// allowed at all, whose word about a client's address is believed, and how often
+// one may come.
+package access
 
 import (
 	"net"
@@ -13,17 +16,20 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// access decides who may connect, by address.
-type access struct {
+// Control applies an edge's rules. Its methods may be called at any time.
+type Control struct {
 	allowed []netip.Prefix
 	trusted []netip.Prefix
-	rates   connectRates
+	rates   rates
 }
 
-func newAccess(cfg ListenConfig) *access {
-	return &access{
-		allowed: cfg.AllowedCIDRs, trusted: cfg.TrustedProxies,
-		rates: connectRates{perSecond: cfg.RateConnectsPerIP, addresses: make(map[netip.Addr]*rate.Limiter)},
+// New returns the rules: clients are those in allowed, all if it is empty;
+// proxies in trusted say for whom they connect; each address may connect
+// perSecond times a second.
+func New(allowed, trusted []netip.Prefix, perSecond int) *Control {
+	return &Control{
+		allowed: allowed, trusted: trusted,
+		rates: rates{perSecond: perSecond, addresses: make(map[netip.Addr]*rate.Limiter)},
 	}
 }
 
@@ -31,11 +37,11 @@ func newAccess(cfg ListenConfig) *access {
 // connects; then it counts as one that says nothing.
 const proxyHeaderTimeout = 10 * time.Second
 
-// listener returns l as one whose connections have the address that a trusted
+// Listener returns l as one whose connections have the address that a trusted
 // proxy says in a PROXY header (version 1 or 2), before TLS and HTTP. A proxy
 // need not send one. From anybody else such a header is not looked for: it is no
 // HTTP, and refused as that.
-func (a *access) listener(l net.Listener) net.Listener {
+func (a *Control) Listener(l net.Listener) net.Listener {
 	if len(a.trusted) == 0 {
 		return l
 	}
@@ -50,10 +56,10 @@ func (a *access) listener(l net.Listener) net.Listener {
 	}
 }
 
-// client returns the address of the daemon: that of the peer or, behind
+// Client returns the address of the daemon: that of the peer or, behind
 // trusted proxies, the last one of X-Forwarded-For that no trusted proxy has.
 // What stands before it was written by the client and may be invented.
-func (a *access) client(r *http.Request) netip.Addr {
+func (a *Control) Client(r *http.Request) netip.Addr {
 	addr := peerAddress(r.RemoteAddr)
 	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
 	for i := len(hops) - 1; i >= 0 && contains(a.trusted, addr); i-- {
@@ -78,13 +84,18 @@ func peerAddress(remote string) netip.Addr {
 	return addr.Unmap().WithZone("")
 }
 
-func (a *access) permits(addr netip.Addr) bool {
+// Permits reports whether an address may connect at all.
+func (a *Control) Permits(addr netip.Addr) bool {
 	return len(a.allowed) == 0 || contains(a.allowed, addr)
 }
 
 func contains(prefixes []netip.Prefix, addr netip.Addr) bool {
 	return slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return p.Contains(addr) })
 }
+
+// Admits counts a connect, and reports whether the address may have another one
+// now.
+func (a *Control) Admits(addr netip.Addr, now time.Time) bool { return a.rates.allow(addr, now) }
 
 const (
 	// connectBurst times the rate may connect at once: a rack of daemons behind
@@ -95,8 +106,8 @@ const (
 	sweepInterval = time.Minute
 )
 
-// connectRates limits connects by address. It is safe for concurrent use.
-type connectRates struct {
+// rates limits connects by address. It is safe for concurrent use.
+type rates struct {
 	perSecond int
 
 	mu        sync.Mutex
@@ -106,7 +117,7 @@ type connectRates struct {
 
 // allow counts a connect. Of IPv6 the network counts, since one machine has as
 // many addresses as it likes.
-func (r *connectRates) allow(addr netip.Addr, now time.Time) bool {
+func (r *rates) allow(addr netip.Addr, now time.Time) bool {
 	if addr.Is6() {
 		if network, err := addr.Prefix(64); err == nil {
 			addr = network.Addr()
@@ -128,7 +139,7 @@ func (r *connectRates) allow(addr netip.Addr, now time.Time) bool {
 // sweepLocked forgets addresses that have not connected for so long that they
 // may do all again; mu is held. Where too many are left, it forgets all: the
 // limit is for single addresses, not against a flood from everywhere.
-func (r *connectRates) sweepLocked(now time.Time) {
+func (r *rates) sweepLocked(now time.Time) {
 	r.swept = now
 	for addr, l := range r.addresses {
 		if l.TokensAt(now) >= float64(l.Burst()) {
