@@ -169,7 +169,7 @@ func (a *App) takeIn(ctx context.Context, e event.Event, body []byte) (intake.Ou
 func (a *App) takesIn() bool {
 	select {
 	case <-a.open:
-		return a.nats.NC.IsConnected()
+		return a.nats.Up()
 	default:
 		return false
 	}

@@ -1,7 +1,6 @@
 package natsconn
 
 import (
-	"github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/neolith/daemon-gateway/internal/metric"
@@ -23,5 +22,5 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 // watchConnection registers what is read off the connection at each scrape.
 func watchConnection(reg prometheus.Registerer, c *Conn) {
 	metric.GaugeFunc(reg, "gateway_nats_up", "Whether the connection to NATS is up.", nil,
-		func() float64 { return metric.Truth(c.NC.Status() == nats.CONNECTED) })
+		func() float64 { return metric.Truth(c.Up()) })
 }

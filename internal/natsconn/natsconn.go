@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -41,11 +42,11 @@ func (c Config) Validate(report func(setting, problem string)) {
 const (
 	reconnectWait   = 250 * time.Millisecond
 	reconnectJitter = 250 * time.Millisecond
-	// pingInterval and maxPings find a server that went silent in 3 to 4 s; a
-	// closed socket is noticed at once. All that goes over the connection stands
-	// still until then, and a ping costs next to nothing.
+	// pingInterval is how often a server that lives is made to say something. A
+	// ping costs next to nothing. maxPings unanswered ones end a connection as
+	// well, later than its socket does that.
 	pingInterval = time.Second
-	maxPings     = 3
+	maxPings     = 5
 )
 
 // Conn is a connection to NATS that is tried again for ever. Its methods may be
@@ -54,7 +55,11 @@ type Conn struct {
 	NC *nats.Conn
 	JS jetstream.JetStream
 
-	logger  *slog.Logger
+	logger *slog.Logger
+	dialer dialer
+	// up is over what the connection is established; nil: over nothing. What the
+	// library knows of it stands behind the lock that it writes with.
+	up      atomic.Pointer[established]
 	closing atomic.Bool   // Close was called
 	closed  chan struct{} // closed when the connection was lost for good
 	ended   chan struct{} // closed when the connection is closed, asked or not
@@ -71,6 +76,7 @@ func Connect(ctx context.Context, cfg Config, name string, logger *slog.Logger, 
 	}
 	c := &Conn{
 		logger: logger.With("component", "natsconn"),
+		dialer: dialer{Dialer: net.Dialer{Timeout: nats.DefaultTimeout}},
 		closed: make(chan struct{}),
 		ended:  make(chan struct{}),
 	}
@@ -84,18 +90,20 @@ func Connect(ctx context.Context, cfg Config, name string, logger *slog.Logger, 
 	metrics := newMetrics(reg)
 	nc, err := nats.Connect(strings.Join(urls, ","), append(cfg.options(),
 		nats.Name(name),
+		nats.SetCustomDialer(&c.dialer),
 		nats.ConnectHandler(func(nc *nats.Conn) {
-			c.logger.Info("connected to NATS", "server", nc.ConnectedUrlRedacted())
+			c.logger.Info("connected to NATS", "server", c.established(nc))
 		}),
 		nats.ReconnectHandler(func(nc *nats.Conn) {
 			<-ready
 			metrics.reconnects.Inc()
-			c.logger.Info("connected to NATS again", "server", nc.ConnectedUrlRedacted())
+			c.logger.Info("connected to NATS again", "server", c.established(nc))
 			if onReconnect != nil {
 				onReconnect()
 			}
 		}),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			c.up.Store(nil)
 			if !c.closing.Load() {
 				c.logger.Warn("connection to NATS lost", "error", err)
 			}
@@ -119,6 +127,19 @@ func Connect(ctx context.Context, cfg Config, name string, logger *slog.Logger, 
 	return c, nil
 }
 
+// established is a connection that is up: with which server, over which socket.
+type established struct {
+	socket *socket
+	url    string
+}
+
+// established notes that the connection is up, and returns with which server.
+func (c *Conn) established(nc *nats.Conn) (server string) {
+	up := &established{socket: c.dialer.newest.Load(), url: nc.ConnectedUrlRedacted()}
+	c.up.Store(up)
+	return up.url
+}
+
 func (c Config) options() []nats.Option {
 	opts := []nats.Option{
 		nats.RetryOnFailedConnect(true),
@@ -127,6 +148,7 @@ func (c Config) options() []nats.Option {
 		nats.ReconnectJitter(reconnectJitter, reconnectJitter),
 		nats.PingInterval(pingInterval),
 		nats.MaxPingsOutstanding(maxPings),
+		nats.FlusherTimeout(0), // the socket bounds each write
 		// What is published while the server is away fails at once, and is
 		// retried by whoever it belongs to. A buffer would send it after the
 		// retries, or after its sender has given up.
@@ -180,13 +202,28 @@ func (c *Conn) Run(ctx context.Context) error {
 	}
 }
 
-// Check tells /readyz whether the connection is up, from what is known locally.
+// Up reports whether the connection is up, without waiting for anything.
+func (c *Conn) Up() bool {
+	ok, _ := c.Check()
+	return ok
+}
+
+// Check tells /readyz whether the connection is up, without waiting for anything:
+// it does not ask the library.
 func (c *Conn) Check() (ok bool, detail string) {
-	status := c.NC.Status()
-	if status != nats.CONNECTED {
-		return false, strings.ToLower(status.String())
+	select {
+	case <-c.ended:
+		return false, "closed"
+	default:
 	}
-	return true, "connected to " + c.NC.ConnectedUrlRedacted()
+	switch up := c.up.Load(); {
+	case c.dialer.silent():
+		return false, errSilent.Error()
+	case up == nil || up.socket != c.dialer.newest.Load():
+		return false, "reconnecting"
+	default:
+		return true, "connected to " + up.url
+	}
 }
 
 // Close ends the connection and waits until its handlers have returned. What

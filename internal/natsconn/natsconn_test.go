@@ -2,11 +2,16 @@ package natsconn_test
 
 import (
 	"context"
+	"crypto/tls"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -133,4 +138,59 @@ func TestMistakesInTheConfigurationAreErrors(t *testing.T) {
 	cfg.NATSTLSCA = "/does/not/exist"
 	_, err := natsconn.Connect(t.Context(), cfg, "test", slog.New(slog.DiscardHandler), prometheus.NewRegistry(), nil)
 	require.Error(t, err)
+}
+
+// Regression: the library writes with the lock of the connection held. A server
+// that did not read any more kept it for a minute, once the buffers were full,
+// and with it pings, publishes and all that asked how the connection was.
+func TestServerThatStopsReadingUnderLoadIsGivenUp(t *testing.T) {
+	t.Parallel()
+	t.Run("plain", func(t *testing.T) {
+		t.Parallel()
+		givenUpUnderLoad(t, testserver.NATS(t), func(*natsconn.Config) {})
+	})
+	t.Run("over TLS", func(t *testing.T) {
+		t.Parallel()
+		shown := testserver.NewCertificate(t, 1)
+		pair, err := tls.X509KeyPair(shown.Certificate, shown.Key)
+		require.NoError(t, err)
+		ca := filepath.Join(t.TempDir(), "ca.crt")
+		require.NoError(t, os.WriteFile(ca, shown.Certificate, 0o600))
+		s := testserver.NATS(t, func(o *server.Options) {
+			o.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}}
+		})
+		givenUpUnderLoad(t, s, func(cfg *natsconn.Config) { cfg.NATSTLSCA = ca })
+	})
+}
+
+func givenUpUnderLoad(t *testing.T, s *testserver.NATSServer, change func(*natsconn.Config)) {
+	network := testserver.NATSProxy(t, s)
+	cfg := settings.Default[natsconn.Config]()
+	cfg.NATSURL = []settings.URL{settings.URL(network.URL())}
+	change(&cfg)
+	reg := prometheus.NewPedanticRegistry()
+	c, err := natsconn.Connect(t.Context(), cfg, "test", slog.New(slog.DiscardHandler), reg, nil)
+	require.NoError(t, err)
+	t.Cleanup(c.Close)
+	require.Eventually(t, ready(c), waitTime, time.Millisecond)
+	network.Freeze()
+	ctx, cancel := context.WithCancel(t.Context())
+	var publishers sync.WaitGroup
+	defer publishers.Wait()
+	defer cancel()
+	for range 4 {
+		publishers.Go(func() {
+			for ctx.Err() == nil {
+				_ = c.NC.Publish("x", make([]byte, 512<<10))
+			}
+		})
+	}
+	require.Eventually(t, func() bool {
+		ok, detail := c.Check()
+		return !ok && strings.Contains(detail, "silent")
+	}, waitTime, time.Millisecond)
+	up(t, reg, "0")
+	network.Cut() // what it kept would come, and end the connection in its own way
+	network.Heal()
+	require.Eventually(t, ready(c), waitTime, time.Millisecond, "it comes back")
 }
