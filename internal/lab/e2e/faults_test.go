@@ -80,7 +80,7 @@ func TestAWholeClusterStopsAndContinues(t *testing.T) {
 	p.publish(1_500)
 	p.settle(everything)
 
-	require.NoError(t, w.StopNodes(w.ctx), "every node ends in order, with exit code 0")
+	require.NoError(t, w.StopNodes(w.ctx), "every node ends gracefully, with exit code 0")
 	for _, s := range w.NATS {
 		require.NoError(t, s.Stop(w.ctx))
 	}

@@ -157,7 +157,7 @@ type lines []string
 
 func (l *lines) String() string { return strings.Join(*l, "; ") }
 
-// A new version is rolled out: every process is stopped in order and started
+// A new version is rolled out: every process is stopped gracefully and started
 // again, one after the other, while events flow. Daemons are asked to reconnect,
 // a few at a time, and see nothing else.
 func TestARollingRestartOfEverythingShowsDaemonsOnlyReconnects(t *testing.T) {
@@ -177,7 +177,7 @@ func TestARollingRestartOfEverythingShowsDaemonsOnlyReconnects(t *testing.T) {
 		t.Helper()
 		process.Replace(program)
 		began := time.Now()
-		require.NoError(t, process.Stop(w.ctx), "it ends in order, with exit code 0")
+		require.NoError(t, process.Stop(w.ctx), "it ends gracefully, with exit code 0")
 		ended := time.Since(began)
 		require.NoError(t, process.Start())
 		require.NoError(t, ready())

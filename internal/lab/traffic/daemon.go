@@ -136,7 +136,7 @@ func (d *Daemon) Subscribed() bool {
 	}
 }
 
-// Stop closes the connection in order and waits for the daemon's end. It
+// Stop closes the connection gracefully and waits for the daemon's end. It
 // returns why the daemon had ended before, if it had.
 func (d *Daemon) Stop() error {
 	d.stop()
