@@ -11,7 +11,7 @@ BUILDINFO := github.com/neolith/daemon-gateway/internal/buildinfo
 # one command has compiled, the others find in the cache.
 export CGO_ENABLED := 0
 
-.PHONY: help build run test repeat chaos chaos-short recovery dr-drill hostile soak lint bench docs images manifests check-deploy verify-cluster clean
+.PHONY: help build run test test-long repeat chaos chaos-short recovery dr-drill hostile soak lint bench docs images manifests check-deploy verify-cluster clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ run: build ## run all three tiers here, with demo daemons; ARGS="--edges 3" adds
 test: ## run all tests with the race detector against real servers; ARGS="./internal/ring -run X" runs some
 	@scripts/test-prerequisites
 	go run ./scripts/suite $(ARGS)
+
+test-long: ## let the tests that explore at random explore for long; ARGS="./internal/cursor" names some
+	go run ./scripts/suite -long $(ARGS)
 
 repeat: ## run tests again and again beside busy loops; ARGS="-times 10 -busy 2 -each" and what test takes
 	@scripts/test-prerequisites

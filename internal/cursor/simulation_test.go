@@ -8,10 +8,11 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/neolith/daemon-gateway/internal/lab/budget"
 )
 
 const (
-	simulationRuns  = 20000
 	simulationSteps = 250
 	mistakeRuns     = 20000
 )
@@ -44,7 +45,7 @@ const (
 // TestSimulationCatches.
 func TestSimulation(t *testing.T) {
 	t.Parallel()
-	seed, err := simulate(none, simulationRuns)
+	seed, err := simulate(none, budget.Runs[uint64](4000, 200_000))
 	require.NoError(t, err, "seed %d", seed)
 }
 

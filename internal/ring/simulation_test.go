@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
+	"github.com/neolith/daemon-gateway/internal/lab/budget"
 	"github.com/neolith/daemon-gateway/pkg/event"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
@@ -206,11 +207,8 @@ func (s *simulation) heal() {
 // without an answer is not repeated.
 func TestSimulation(t *testing.T) {
 	t.Parallel()
-	seeds, rounds, steps := uint64(40), 5, 5000
-	if testing.Short() {
-		seeds = 8
-	}
-	for seed := range seeds {
+	const rounds, steps = 5, 5000
+	for seed := range budget.Runs[uint64](8, 400) {
 		s := newSimulation(t, seed)
 		for range rounds {
 			s.lossy = true

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/neolith/daemon-gateway/internal/lab/budget"
 	"github.com/neolith/daemon-gateway/internal/lab/suite"
 )
 
@@ -35,9 +36,18 @@ func run(ctx context.Context) (passed bool, err error) {
 	times := flag.Int("times", 1, "run the tests so often, and tell no more than how each run went")
 	each := flag.Bool("each", false, "repeat each package by itself")
 	busy := flag.Int("busy", 0, "processes that compute beside the tests without pause")
+	long := flag.Bool("long", false, "run the tests that explore at random, and let them explore for long")
 	path := flag.String("log", os.DevNull, "file for what repeated runs say")
 	flag.Parse()
 	packages, flags := split(flag.Args())
+	if *long {
+		if err := os.Setenv(budget.Long, "1"); err != nil {
+			return false, err
+		}
+		if packages, err = suite.Exploring(ctx, packages); err != nil {
+			return false, err
+		}
+	}
 	if *times == 1 && *busy == 0 && !*each {
 		report, err := suite.Run(ctx, os.Stdout, slices.Contains(flags, "-v"), append(flags, packages...)...)
 		if report == nil {
@@ -53,8 +63,13 @@ func run(ctx context.Context) (passed bool, err error) {
 	defer func() { _ = log.Close() }()
 	r := suite.Repetition{Packages: [][]string{packages}, Flags: flags, Times: *times, Busy: *busy}
 	if *each {
-		if r.Packages, err = suite.Tested(ctx, packages); err != nil {
+		tested, err := suite.Tested(ctx, packages)
+		if err != nil {
 			return false, err
+		}
+		r.Packages = nil
+		for _, name := range tested {
+			r.Packages = append(r.Packages, []string{name})
 		}
 	}
 	return r.Repeat(ctx, os.Stdout, io.Writer(log))

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/neolith/daemon-gateway/internal/lab/budget"
 )
 
 // machine is what the simulation drives: a Sequencer, or one with a mistake.
@@ -240,7 +242,7 @@ func simulate(seed uint64, steps int, m machine) (*world, error) {
 func TestSimulation(t *testing.T) {
 	t.Parallel()
 	settled, dropped := 0, 0
-	for seed := range uint64(300) {
+	for seed := range budget.Runs[uint64](300, 10_000) {
 		w, err := simulate(seed, 2000, New[message](simConfig))
 		require.NoError(t, err)
 		settled += w.settled

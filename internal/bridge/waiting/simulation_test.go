@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/neolith/daemon-gateway/internal/lab/budget"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
 
@@ -288,7 +289,7 @@ func (w *world) idle() bool {
 // the end nobody is waited for.
 func TestSimulation(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(2000) {
+	for seed := range budget.Runs[uint64](500, 50_000) {
 		_, err := simulate(seed, New())
 		require.NoError(t, err, "seed %d", seed)
 	}

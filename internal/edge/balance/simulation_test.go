@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/neolith/daemon-gateway/internal/lab/budget"
 )
 
 // world is edges with daemons on them, and a load balancer; a step is a second.
@@ -202,7 +204,7 @@ func TestAfterARollingRestartEdgesBecomeBalanced(t *testing.T) {
 	t.Parallel()
 	for name, s := range map[string]spread{"evenly": evenly, "least connections": leastConnections} {
 		for _, edges := range []int{2, 3, 5, 20} {
-			for seed := range uint64(5) {
+			for seed := range budget.Runs[uint64](1, 20) {
 				t.Run(fmt.Sprintf("%s, %d edges, seed %d", name, edges, seed), func(t *testing.T) {
 					t.Parallel()
 					w := newWorld(seed, edges, 1000*edges, s)

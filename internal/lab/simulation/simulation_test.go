@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/neolith/daemon-gateway/internal/lab/budget"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
 
@@ -149,7 +150,7 @@ func TestNoInvariantBreaksInRandomRuns(t *testing.T) {
 	t.Parallel()
 	runs := *flagRuns
 	if runs == 0 {
-		runs = 12_000 / raceFactor
+		runs = budget.Runs(600, 12_000)
 	}
 	var total statistics
 	for seed := *flagSeed; seed < *flagSeed+uint64(runs); seed++ {

@@ -10,13 +10,14 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/neolith/daemon-gateway/internal/lab/budget"
 	"github.com/neolith/daemon-gateway/pkg/event"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
 
 var (
 	flagSeed = flag.Uint64("seed", 1, "seed of the first run; each run's is one higher")
-	flagRuns = flag.Int("runs", 3000, "how many runs")
+	flagRuns = flag.Int("runs", budget.Runs(1000, 30_000), "how many runs")
 )
 
 // world is some routers that believe at times that they own the same partition,

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/neolith/daemon-gateway/internal/eventlog"
+	"github.com/neolith/daemon-gateway/internal/lab/budget"
 	"github.com/neolith/daemon-gateway/pkg/event"
 )
 
@@ -26,7 +27,7 @@ type mistakes struct {
 
 func TestSimulationFindsNoViolation(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(1000) {
+	for seed := range budget.Runs[uint64](300, 10_000) {
 		require.NoError(t, simulate(seed, 1500, mistakes{}), "seed %d", seed)
 	}
 }
