@@ -89,7 +89,7 @@ func TestRedisRestart(t *testing.T) {
 	a.settled(1)
 	require.Zero(t, testutil.ToFloat64(a.metrics.gaps))
 
-	s.redis.Stop()
+	s.redis.Kill()
 	eventually(t, func() bool { _, waits := a.readyz(); return waits["redis"] != "" }, "the loss of Redis shows in /readyz")
 	require.NoError(t, testutil.GatherAndCompare(a.registry, strings.NewReader(`
 # HELP gateway_bridge_connected Whether the subscription on Redis is complete.
@@ -285,7 +285,7 @@ func TestAnyStartOrder(t *testing.T) {
 	s := newSite(t)
 	cfg := s.config()
 	s.nats.Shutdown()
-	s.redis.Stop()
+	s.redis.Kill()
 	a := s.start(cfg)
 	eventually(t, func() bool {
 		code, waits := a.readyz()
@@ -310,7 +310,7 @@ func TestStopWhileNothingIsThereYet(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	s.nats.Shutdown()
-	s.redis.Stop()
+	s.redis.Kill()
 	require.NoError(t, s.start(s.config()).wait())
 }
 

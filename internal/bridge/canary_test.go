@@ -172,7 +172,7 @@ func TestCanariesNeverTakeAnEventsPlace(t *testing.T) {
 	}
 	eventually(t, func() bool { return a.pump.depth() == 3 }, "held")
 	require.ErrorContains(t, a.unfitForCanaries(), "buffer")
-	s.redis.Stop()
+	s.redis.Kill()
 	eventually(t, func() bool { return !a.link.state().connected }, "Redis is away")
 	require.ErrorContains(t, a.unfitForCanaries(), "not subscribed")
 	s.nats.Start()

@@ -35,7 +35,7 @@ func TestFailover(t *testing.T) {
 	a.settled(1)
 	b.settled(1)
 
-	sentinel.Nodes[0].Stop()
+	sentinel.Nodes[0].Kill()
 	asked := sentinel.Sentinels[0]
 	eventually(t, func() bool { return sentinel.Master(asked) != sentinel.Nodes[0] }, "the Sentinels choose another master")
 	for _, bridge := range []*bridge{a, b} {
@@ -61,8 +61,8 @@ func TestFailoverFromAMachineThatIsGone(t *testing.T) {
 	cfg.RedisAddrs, cfg.RedisMasterName = sentinel.Addrs()[:1], testserver.SentinelMaster
 	l := listen(t, cfg, func(timing *timing) { timing.ping, timing.dead = 50*time.Millisecond, time.Second })
 	eventually(t, l.connected, "subscribed")
-	sentinel.Sentinels[0].Freeze()
-	sentinel.Nodes[0].Freeze()
+	sentinel.Sentinels[0].Pause()
+	sentinel.Nodes[0].Pause()
 	client := clientOf(t, sentinel.Nodes[1])
 	eventually(t, func() bool {
 		subscribers, err := client.PubSubNumSub(t.Context(), "daemon:events").Result()

@@ -2,8 +2,6 @@ package bridge
 
 import (
 	"context"
-	"net"
-	"os/exec"
 	"strconv"
 	"testing"
 
@@ -15,39 +13,9 @@ import (
 	"github.com/neolith/daemon-gateway/internal/lab/testserver"
 )
 
-// redisProcess starts a redis-server in a mode that testserver has not, and
-// returns its address. It ends with the test.
-func redisProcess(t *testing.T, port int, args ...string) string {
-	t.Helper()
-	cmd := exec.Command("redis-server", append(args, "--port", strconv.Itoa(port), "--bind", "127.0.0.1",
-		"--dir", t.TempDir())...)
-	require.NoError(t, cmd.Start())
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	})
-	addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
-	client := redis.NewClient(&redis.Options{Addr: addr})
-	t.Cleanup(func() { _ = client.Close() })
-	eventually(t, func() bool { return client.Ping(t.Context()).Err() == nil }, "redis-server answers")
-	return addr
-}
-
-func freePorts(t *testing.T, n int) (ports []int) {
-	t.Helper()
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		require.NoError(t, err)
-		defer func() { _ = l.Close() }()
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
-	}
-	return ports
-}
-
 func TestCluster(t *testing.T) {
 	t.Parallel()
-	ports := freePorts(t, 2)
-	addr := redisProcess(t, ports[0], "--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(ports[1]), "--save", "")
+	addr := testserver.Redis(t, "--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(testserver.Port(t))).Addr()
 	node := redis.NewClient(&redis.Options{Addr: addr})
 	t.Cleanup(func() { _ = node.Close() })
 	require.NoError(t, node.ClusterAddSlotsRange(t.Context(), 0, 16383).Err())

@@ -22,8 +22,8 @@ func TestWhatRedisDoesNotTakeWaits(t *testing.T) {
 		return func(t *testing.T, s *site) { require.NoError(t, s.neolith.ConfigSet(t.Context(), name, value).Err()) }
 	}
 	for name, outage := range map[string]struct{ begin, end func(*testing.T, *site) }{
-		"away":   {func(_ *testing.T, s *site) { s.redis.Stop() }, func(_ *testing.T, s *site) { s.redis.Start() }},
-		"frozen": {func(_ *testing.T, s *site) { s.redis.Freeze() }, func(_ *testing.T, s *site) { s.redis.Thaw() }},
+		"away":   {func(_ *testing.T, s *site) { s.redis.Kill() }, func(_ *testing.T, s *site) { s.redis.Start() }},
+		"frozen": {func(_ *testing.T, s *site) { s.redis.Pause() }, func(_ *testing.T, s *site) { s.redis.Resume() }},
 		"full":   {set("maxmemory", "1"), set("maxmemory", "0")},
 		"a replica": {
 			func(t *testing.T, s *site) {
@@ -99,7 +99,7 @@ func TestWhatSaysNothingAnyMoreIsNotWritten(t *testing.T) {
 func TestOverTheBoundTheOldestIsForgotten(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
-	s.redis.Stop()
+	s.redis.Kill()
 	b := s.bridge(s.client())
 	const each = 8 << 10
 	for i := range maxWaitingBytes / each {

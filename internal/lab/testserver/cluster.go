@@ -3,22 +3,15 @@ package testserver
 import (
 	"context"
 	"fmt"
-	"net/http"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
-	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/neolith/daemon-gateway/internal/backup/snapshot"
+	"github.com/neolith/daemon-gateway/internal/lab/process"
 )
-
-const natsModule = "github.com/nats-io/nats-server/v2"
 
 // answerTimeout is how long a server that is waited for may take to answer one
 // question before it is asked again.
@@ -34,106 +27,53 @@ type Cluster struct {
 // ClusterNode is one server of a Cluster. It keeps its ports and its data.
 type ClusterNode struct {
 	t      testing.TB
-	binary string
-	dir    string
-	name   string
-	client int
-	routes int
-	admin  int
-
-	mu      sync.Mutex
-	process *process // nil while it is down
+	server *process.NATS
 }
 
 // NATSCluster starts n servers and waits until streams with n replicas can be
-// created. The server is built from the module in go.mod on first use.
+// created.
 func NATSCluster(t testing.TB, n int) *Cluster {
 	t.Helper()
-	binary := natsBinary(t)
-	const attempts = 3
-	var err error
-	for range attempts {
-		c := newCluster(t, binary, n)
-		if err = c.start(); err == nil {
-			return c
-		}
-		c.kill()
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
+	defer cancel()
+	program, err := process.NATSProgram(ctx)
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Fatalf("start a NATS cluster: %v", err)
-	return nil
-}
-
-var natsBuild struct {
-	sync.Once
-	path string
-	err  error
-}
-
-// natsBinary builds the server once for each process. The go command caches the
-// build, and the next process links it again only if it has changed.
-func natsBinary(t testing.TB) string {
-	t.Helper()
-	natsBuild.Do(func() {
-		var version []byte
-		version, natsBuild.err = exec.Command("go", "list", "-m", "-f", "{{.Version}}", natsModule).Output()
-		if natsBuild.err != nil {
-			return
-		}
-		natsBuild.path = filepath.Join(os.TempDir(), "daemon-gateway-test", "nats-server-"+strings.TrimSpace(string(version)))
-		if _, err := os.Stat(natsBuild.path); err == nil {
-			return
-		}
-		// Other test processes may do the same now: rename is atomic.
-		unfinished := fmt.Sprintf("%s.%d", natsBuild.path, os.Getpid())
-		build := exec.Command("go", "build", "-o", unfinished, natsModule)
-		build.Env = append(os.Environ(), "CGO_ENABLED=0") // as everything else is compiled
-		if out, err := build.CombinedOutput(); err != nil {
-			natsBuild.err = fmt.Errorf("%w: %s", err, out)
-			return
-		}
-		natsBuild.err = os.Rename(unfinished, natsBuild.path)
-	})
-	if natsBuild.err != nil {
-		t.Fatalf("build %s: %v", natsModule, natsBuild.err)
-	}
-	return natsBuild.path
-}
-
-func newCluster(t testing.TB, binary string, n int) *Cluster {
-	t.Helper()
-	c := &Cluster{t: t}
+	var layout []process.Server
 	for i := range n {
-		c.Nodes = append(c.Nodes, &ClusterNode{
-			t: t, binary: binary, dir: t.TempDir(), name: fmt.Sprintf("n%d", i),
-			client: freePort(t), routes: freePort(t), admin: freePort(t),
+		layout = append(layout, process.Server{
+			Name: fmt.Sprintf("n%d", i), Dir: t.TempDir(), Program: program, Settings: []string{"lame_duck_grace_period: 100ms"},
 		})
 	}
-	var routes []string
-	for _, node := range c.Nodes {
-		routes = append(routes, "nats-route://"+address(node.routes))
+	servers, err := process.NewNATS(layout...)
+	if err != nil {
+		t.Fatal(err)
 	}
-	for _, node := range c.Nodes {
-		node.configure(strings.Join(routes, ", "))
+	c := &Cluster{t: t}
+	for _, s := range servers {
+		c.Nodes = append(c.Nodes, &ClusterNode{t: t, server: s})
 	}
 	t.Cleanup(c.kill)
+	if err := c.start(ctx); err != nil {
+		t.Fatalf("start a NATS cluster: %v", err)
+	}
 	return c
 }
 
-func (c *Cluster) start() error {
-	var last error
+func (c *Cluster) start(ctx context.Context) error {
 	for _, node := range c.Nodes {
-		if err := node.launch(); err != nil {
+		if err := node.server.Start(); err != nil {
 			return err
 		}
 	}
 	for _, node := range c.Nodes {
-		if err := node.await(); err != nil {
+		if err := node.server.AwaitReady(ctx); err != nil {
 			return err
 		}
 	}
 	js := JetStream(c.t, c.URL())
-	ctx, cancel := context.WithTimeout(context.Background(), Patience)
-	defer cancel()
+	var last error
 	for ctx.Err() == nil {
 		if last = tryReplicas(ctx, js, len(c.Nodes)); last == nil {
 			return nil
@@ -186,7 +126,7 @@ func (c *Cluster) StreamLeader(js jetstream.JetStream, stream string) *ClusterNo
 			continue
 		}
 		for _, node := range c.Nodes {
-			if node.name == s.CachedInfo().Cluster.Leader {
+			if node.Name() == s.CachedInfo().Cluster.Leader {
 				return node
 			}
 		}
@@ -213,108 +153,44 @@ func (c *Cluster) StepDown(js jetstream.JetStream, stream string) {
 }
 
 // Name is the server's name in the cluster.
-func (n *ClusterNode) Name() string { return n.name }
+func (n *ClusterNode) Name() string { return n.server.Name() }
 
 // ClientURL is where clients connect to this node.
-func (n *ClusterNode) ClientURL() string { return "nats://" + address(n.client) }
+func (n *ClusterNode) ClientURL() string { return n.server.URL() }
 
 // Kill ends the server without warning (SIGKILL).
-func (n *ClusterNode) Kill() { n.end(os.Kill) }
+func (n *ClusterNode) Kill() { n.server.Kill() }
 
-// Stop ends the server in order (SIGTERM).
-func (n *ClusterNode) Stop() { n.end(syscall.SIGTERM) }
+// Stop stops the server gracefully (SIGTERM).
+func (n *ClusterNode) Stop() { n.do("stop", n.server.Stop) }
 
-// Leave ends the server by its lame duck mode: it gives its streams to others
-// first, and closes its clients' connections last, one after the other.
-func (n *ClusterNode) Leave() { n.end(syscall.SIGUSR2) }
+// Leave ends the server by its lame duck mode, see process.NATS.
+func (n *ClusterNode) Leave() { n.do("lame duck mode of", n.server.Leave) }
 
 // Pause has the server stand still (SIGSTOP): connections stay and nobody answers.
 func (n *ClusterNode) Pause() {
-	n.tell(syscall.SIGSTOP)
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.process != nil {
-		n.process.awaitStopped()
-	}
+	n.do("pause", func(context.Context) error { return n.server.Pause() })
 }
 
 // Resume ends a Pause.
-func (n *ClusterNode) Resume() { n.tell(syscall.SIGCONT) }
-
-func (n *ClusterNode) tell(s os.Signal) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.process != nil {
-		_ = n.process.cmd.Process.Signal(s)
-	}
-}
+func (n *ClusterNode) Resume() { n.server.Resume() }
 
 // Start starts the server again and waits until it is healthy, which needs a
 // majority of the nodes.
 func (n *ClusterNode) Start() {
+	n.do("start", func(ctx context.Context) error {
+		if err := n.server.Start(); err != nil {
+			return err
+		}
+		return n.server.AwaitReady(ctx)
+	})
+}
+
+func (n *ClusterNode) do(what string, f func(context.Context) error) {
 	n.t.Helper()
-	err := n.launch()
-	if err == nil {
-		err = n.await()
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
+	defer cancel()
+	if err := f(ctx); err != nil {
+		n.t.Fatalf("%s NATS node %s: %v", what, n.Name(), err)
 	}
-	if err != nil {
-		n.t.Fatalf("start NATS node %s: %v", n.name, err)
-	}
-}
-
-func (n *ClusterNode) end(s os.Signal) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.process != nil {
-		n.process.signal(s)
-		n.process = nil
-	}
-}
-
-func (n *ClusterNode) configFile() string { return filepath.Join(n.dir, "nats.conf") }
-
-func (n *ClusterNode) configure(routes string) {
-	n.t.Helper()
-	text := fmt.Sprintf(`
-server_name: %s
-listen: "%s"
-http: "%s"
-jetstream { store_dir: "%s", max_file_store: 1TB }
-lame_duck_grace_period: 100ms
-cluster { name: test, listen: "%s", routes: [ %s ] }
-`, n.name, address(n.client), address(n.admin), filepath.Join(n.dir, "js"), address(n.routes), routes)
-	if err := os.WriteFile(n.configFile(), []byte(text), 0o600); err != nil {
-		n.t.Fatal(err)
-	}
-}
-
-func (n *ClusterNode) launch() error {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.process != nil {
-		return nil
-	}
-	p, err := startProcess(n.binary, "-c", n.configFile())
-	n.process = p
-	return err
-}
-
-func (n *ClusterNode) await() error {
-	n.mu.Lock()
-	p := n.process
-	n.mu.Unlock()
-	return p.await(Patience, n.healthy)
-}
-
-func (n *ClusterNode) healthy() error {
-	client := http.Client{Timeout: answerTimeout, Transport: &http.Transport{DisableKeepAlives: true}}
-	resp, err := client.Get("http://" + address(n.admin) + "/healthz")
-	if err != nil {
-		return err
-	}
-	defer func() { _ = resp.Body.Close() }()
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("/healthz answers %s", resp.Status)
-	}
-	return nil
 }

@@ -5,13 +5,14 @@ import (
 	"fmt"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/neolith/daemon-gateway/internal/lab/process"
 )
 
 // PgBouncer starts a PgBouncer in transaction mode before the database, with
@@ -20,14 +21,9 @@ import (
 // is none.
 func PgBouncer(t testing.TB, database *Database, poolSize int) string {
 	t.Helper()
-	binary, err := exec.LookPath("pgbouncer")
+	program, err := process.Find("pgbouncer", "apt-get install pgbouncer", "brew install pgbouncer")
 	if err != nil {
-		// Debian's place, which is not in everybody's PATH.
-		binary, err = exec.LookPath("/usr/sbin/pgbouncer")
-	}
-	if err != nil {
-		t.Fatalf("this test needs pgbouncer, which is not in PATH: install it " +
-			"(Debian and Ubuntu: apt-get install pgbouncer; macOS: brew install pgbouncer)")
+		t.Fatal(err)
 	}
 	target, err := url.Parse(database.URL())
 	if err != nil {
@@ -37,24 +33,24 @@ func PgBouncer(t testing.TB, database *Database, poolSize int) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const attempts = 5
-	for range attempts {
-		through := *target
-		port := freePort(t)
-		through.Host = address(port)
-		var p *process
-		if p, err = startPgBouncer(binary, pgBouncerConfig(t, target, port, poolSize), credential); err != nil {
-			continue
-		}
-		t.Cleanup(func() { p.signal(syscall.SIGTERM) })
-		if err = p.await(Patience, func() error {
+	port, through := Port(t), *target
+	through.Host = address(port)
+	p := process.New(process.Config{
+		Name: "pgbouncer", Dir: t.TempDir(), Program: program, Args: []string{pgBouncerConfig(t, target, port, poolSize)},
+		User: credential, Orphaned: syscall.SIGTERM,
+	})
+	t.Cleanup(p.Kill)
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
+	defer cancel()
+	if err = p.Start(); err == nil {
+		err = p.Await(ctx, func() error {
 			return withConnection(through.String(), func(ctx context.Context, conn *pgx.Conn) error { return conn.Ping(ctx) })
-		}); err == nil {
-			return through.String()
-		}
+		})
 	}
-	t.Fatalf("start pgbouncer: %v", err)
-	return ""
+	if err != nil {
+		t.Fatalf("start pgbouncer: %v", err)
+	}
+	return through.String()
 }
 
 // pgBouncerConfig writes the configuration where the unprivileged user reads it.
@@ -83,11 +79,4 @@ default_pool_size = %d
 		t.Fatal(err)
 	}
 	return file
-}
-
-func startPgBouncer(binary, config string, credential *syscall.Credential) (*process, error) {
-	cmd := exec.Command(binary, config)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: credential}
-	endWithParent(cmd.SysProcAttr, syscall.SIGTERM)
-	return startCommand(cmd)
 }

@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/neolith/daemon-gateway/internal/lab/process"
 )
 
 // PostgresServer is a postgres process that belongs to one test, which may stop
@@ -91,17 +93,16 @@ func (s *PostgresServer) Start() {
 func (s *PostgresServer) Stop() { s.cluster.stop() }
 
 // Pause stops the server and its sessions from running (SIGSTOP): it accepts
-// connections and answers nothing. Sessions that begin at the same moment may
-// be missed.
+// connections and answers nothing.
 func (s *PostgresServer) Pause() {
 	s.t.Helper()
-	if err := s.cluster.pause(); err != nil {
+	if err := s.cluster.process.Pause(); err != nil {
 		s.t.Fatal(err)
 	}
 }
 
 // Resume lets a paused server go on.
-func (s *PostgresServer) Resume() { s.cluster.resume() }
+func (s *PostgresServer) Resume() { s.cluster.process.Resume() }
 
 // sharedPostgres is the server of Postgres: begun by the first test that needs
 // it, ended by Main.
@@ -147,11 +148,8 @@ type postgresCluster struct {
 	install postgresInstall
 	dir     string
 	port    int
+	process *process.Process
 	created atomic.Int64 // databases
-
-	mu      sync.Mutex
-	process *process // nil while stopped
-	paused  []int    // process ids
 }
 
 // postgresUser is the superuser of the cluster. Connections from loopback are
@@ -169,21 +167,34 @@ func newPostgresCluster() (*postgresCluster, error) {
 		return nil, err
 	}
 	c := &postgresCluster{install: install, dir: dir}
-	if err := c.initialize(); err != nil {
+	if c.port, err = freePort(); err == nil {
+		c.process = process.New(c.config())
+		err = c.initialize()
+	}
+	if err == nil {
+		err = c.start()
+	}
+	if err != nil {
 		c.remove()
-		return nil, err
+		return nil, fmt.Errorf("start postgres: %w", err)
 	}
-	const attempts = 5
-	for range attempts {
-		if c.port, err = unusedPort(); err != nil {
-			break
-		}
-		if err = c.start(); err == nil {
-			return c, nil
-		}
+	return c, nil
+}
+
+func (c *postgresCluster) config() process.Config {
+	args := []string{"-D", c.data(), "-p", strconv.Itoa(c.port)}
+	for _, option := range []string{
+		"listen_addresses=" + loopback, "unix_socket_directories=", "max_connections=200", "shared_buffers=64MB",
+		// The data need not outlive a crash of the machine. They do outlive one of
+		// the server, so synchronous_commit stays.
+		"fsync=off", "full_page_writes=off",
+	} {
+		args = append(args, "-c", option)
 	}
-	c.remove()
-	return nil, fmt.Errorf("start postgres: %w", err)
+	return process.Config{
+		Name: "postgres", Dir: c.dir, Program: filepath.Join(c.install.bin, "postgres"), Args: args,
+		Env: c.install.environ(), WorkDir: c.dir, User: c.install.credential, Orphaned: syscall.SIGQUIT,
+	}
 }
 
 func (c *postgresCluster) data() string { return filepath.Join(c.dir, "data") }
@@ -202,104 +213,35 @@ func (c *postgresCluster) initialize() error {
 }
 
 func (c *postgresCluster) start() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.process != nil {
-		return nil
-	}
-	cmd := c.install.command("postgres", "-D", c.data(), "-p", strconv.Itoa(c.port))
-	for _, option := range []string{
-		"listen_addresses=" + loopback, "unix_socket_directories=", "max_connections=200", "shared_buffers=64MB",
-		// The data need not outlive a crash of the machine. They do outlive one of
-		// the server, so synchronous_commit stays.
-		"fsync=off", "full_page_writes=off",
-	} {
-		cmd.Args = append(cmd.Args, "-c", option)
-	}
-	cmd.Dir = c.dir
-	p, err := startCommand(cmd)
-	if err != nil {
+	if err := c.process.Start(); err != nil {
 		return err
 	}
-	if err := p.await(Patience, c.ping); err != nil {
-		p.signal(syscall.SIGQUIT)
-		return err
-	}
-	c.process = p
-	return nil
-}
-
-// ping reports whether the server answers, and is the one that we started.
-func (c *postgresCluster) ping() error {
-	return withConnection(c.url("postgres"), func(ctx context.Context, conn *pgx.Conn) error {
-		var data string
-		if err := conn.QueryRow(ctx, "show data_directory").Scan(&data); err != nil {
-			return err
-		}
-		if data != c.data() {
-			return fmt.Errorf("port %d belongs to another server", c.port)
-		}
-		return nil
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
+	defer cancel()
+	return c.process.Await(ctx, func() error {
+		return withConnection(c.url("postgres"), func(ctx context.Context, conn *pgx.Conn) error { return conn.Ping(ctx) })
 	})
 }
 
+// stop has the server and its sessions end at once, as in a crash, but for what
+// it shares with them of the system's memory: it takes that along.
 func (c *postgresCluster) stop() {
-	c.resume()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.process != nil {
-		// Not SIGKILL: its children would go on.
-		c.process.signal(syscall.SIGQUIT)
-		c.process = nil
+	if !c.process.Running() {
+		return
+	}
+	c.process.Resume()
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
+	defer cancel()
+	if _, err := c.process.End(ctx, syscall.SIGQUIT); err != nil {
+		c.process.Kill()
 	}
 }
 
 func (c *postgresCluster) remove() {
-	c.stop()
+	if c.process != nil {
+		c.stop()
+	}
 	_ = os.RemoveAll(c.dir)
-}
-
-// pause stops the postmaster first, so that no further child begins, and then
-// asks over a connection that is already there which children there are.
-func (c *postgresCluster) pause() error {
-	return withConnection(c.url("postgres"), func(ctx context.Context, conn *pgx.Conn) error {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		if c.process == nil {
-			return fmt.Errorf("pause postgres: it is not running")
-		}
-		if err := c.pauseLocked(c.process.cmd.Process.Pid); err != nil {
-			return err
-		}
-		rows, _ := conn.Query(ctx, "select pid from pg_stat_activity where pid <> pg_backend_pid()")
-		children, err := pgx.CollectRows(rows, pgx.RowTo[int])
-		if err != nil {
-			return fmt.Errorf("pause postgres: list its processes: %w", err)
-		}
-		for _, pid := range children {
-			if err := c.pauseLocked(pid); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-}
-
-func (c *postgresCluster) pauseLocked(pid int) error {
-	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
-		return fmt.Errorf("pause process %d of postgres: %w", pid, err)
-	}
-	c.paused = append(c.paused, pid)
-	return nil
-}
-
-func (c *postgresCluster) resume() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, pid := range c.paused {
-		_ = syscall.Kill(pid, syscall.SIGCONT)
-	}
-	c.paused = nil
 }
 
 func (c *postgresCluster) url(database string) string {

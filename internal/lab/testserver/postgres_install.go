@@ -107,11 +107,13 @@ func (i postgresInstall) own(dir string) error {
 	return os.Chown(dir, int(i.credential.Uid), int(i.credential.Gid))
 }
 
+// environ is all that PostgreSQL's programs see: a PGPORT or PGDATA of the
+// developer's must not reach them.
+func (i postgresInstall) environ() []string { return []string{"PATH=" + os.Getenv("PATH"), "LC_ALL=C"} }
+
 func (i postgresInstall) command(program string, args ...string) *exec.Cmd {
 	cmd := exec.Command(filepath.Join(i.bin, program), args...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: i.credential}
-	endWithParent(cmd.SysProcAttr, syscall.SIGQUIT)
-	// A PGPORT or PGDATA of the developer's must not reach it.
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "LC_ALL=C"}
+	cmd.Env = i.environ()
 	return cmd
 }

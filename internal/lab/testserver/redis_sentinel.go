@@ -2,9 +2,8 @@ package testserver
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -39,13 +38,16 @@ func Sentinel(t testing.TB, replicas int) *RedisSentinel {
 	t.Helper()
 	s := &RedisSentinel{t: t, Nodes: []*RedisServer{Redis(t)}}
 	master := s.Nodes[0]
+	host, port, err := net.SplitHostPort(master.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
 	for range replicas {
-		s.Nodes = append(s.Nodes, redisWith(t, func(r *RedisServer) {
-			r.args = []string{"--save", "", "--replicaof", loopback, strconv.Itoa(master.port), "--repl-diskless-sync-delay", "0"}
-		}))
+		s.Nodes = append(s.Nodes, Redis(t, "--replicaof", host, port, "--repl-diskless-sync-delay", "0"))
 	}
 	for range sentinelCount {
-		s.Sentinels = append(s.Sentinels, redisWith(t, func(r *RedisServer) { r.watch(master) }))
+		dir := t.TempDir()
+		s.Sentinels = append(s.Sentinels, startRedis(t, dir, watcher(t, dir, host, port), "--sentinel"))
 	}
 	for _, sentinel := range s.Sentinels {
 		if err := s.await(sentinel, replicas); err != nil {
@@ -55,20 +57,17 @@ func Sentinel(t testing.TB, replicas int) *RedisSentinel {
 	return s
 }
 
-// watch makes the server a sentinel of master.
-func (r *RedisServer) watch(master *RedisServer) {
-	r.t.Helper()
-	id := make([]byte, 20)
-	_, _ = rand.Read(id) // never fails
-	r.question, r.answer = "SENTINEL MYID", hex.EncodeToString(id)
-	config := fmt.Sprintf("sentinel myid %s\nsentinel monitor %s %s %d %d\n"+
-		"sentinel down-after-milliseconds %[2]s %[6]d\nsentinel failover-timeout %[2]s 5000\n",
-		r.answer, SentinelMaster, loopback, master.port, sentinelQuorum, sentinelPatience.Milliseconds())
-	file := filepath.Join(r.dir, "sentinel.conf")
+// watcher writes the configuration file of a sentinel of a master.
+func watcher(t testing.TB, dir, host, port string) (file string) {
+	t.Helper()
+	config := fmt.Sprintf("sentinel monitor %s %s %s %d\n"+
+		"sentinel down-after-milliseconds %[1]s %[5]d\nsentinel failover-timeout %[1]s 5000\n",
+		SentinelMaster, host, port, sentinelQuorum, sentinelPatience.Milliseconds())
+	file = filepath.Join(dir, "sentinel.conf")
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
-		r.t.Fatalf("write a sentinel's configuration: %v", err)
+		t.Fatalf("write a sentinel's configuration: %v", err)
 	}
-	r.args = []string{file, "--sentinel"}
+	return file
 }
 
 // Addrs are the sentinels' addresses.
@@ -90,7 +89,7 @@ func (s *RedisSentinel) Master(sentinel *RedisServer) *RedisServer {
 		return err
 	})
 	for _, node := range s.Nodes {
-		if err == nil && addr[1] == strconv.Itoa(node.port) {
+		if err == nil && net.JoinHostPort(addr[0], addr[1]) == node.Addr() {
 			return node
 		}
 	}
@@ -100,7 +99,9 @@ func (s *RedisSentinel) Master(sentinel *RedisServer) *RedisServer {
 
 // await waits until a sentinel could take part in a failover.
 func (s *RedisSentinel) await(sentinel *RedisServer, replicas int) error {
-	return sentinel.process.await(Patience, func() error {
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
+	defer cancel()
+	return sentinel.server.Await(ctx, func() error {
 		return sentinel.ask(func(ctx context.Context, c *redis.SentinelClient) error {
 			master, err := c.Master(ctx, SentinelMaster).Result()
 			if err != nil {

@@ -9,34 +9,36 @@
 package testserver
 
 import (
-	"fmt"
 	"net"
 	"strconv"
 	"testing"
+
+	"github.com/neolith/daemon-gateway/internal/lab/process"
 )
 
-const loopback = "127.0.0.1"
+const loopback = process.Loopback
 
-// freePort reserves a port for a process that cannot tell which it chose. The
-// port is free when the function returns; the caller tries again if somebody
-// else was quicker.
-func freePort(t testing.TB) int {
+// Port reserves a port for a server.
+func Port(t testing.TB) int {
 	t.Helper()
-	port, err := unusedPort()
+	port, err := freePort()
 	if err != nil {
 		t.Fatal(err)
 	}
 	return port
 }
 
-// unusedPort is freePort for servers that outlive a test.
-func unusedPort() (int, error) {
-	l, err := net.Listen("tcp", loopback+":0")
+// freePort is Port for servers that outlive a test.
+func freePort() (int, error) {
+	address, err := process.Reserve(loopback)
 	if err != nil {
-		return 0, fmt.Errorf("find a free port: %w", err)
+		return 0, err
 	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().(*net.TCPAddr).Port, nil
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return 0, err
+	}
+	return strconv.Atoi(port)
 }
 
 func address(port int) string { return net.JoinHostPort(loopback, strconv.Itoa(port)) }

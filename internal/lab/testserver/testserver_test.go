@@ -35,7 +35,7 @@ func TestRedisStopsAndStartsOnItsPort(t *testing.T) {
 	client := redis.NewClient(&redis.Options{Addr: r.Addr(), MaxRetries: -1})
 	t.Cleanup(func() { _ = client.Close() })
 	require.NoError(t, client.Ping(context.Background()).Err())
-	r.Stop()
+	r.Kill()
 	require.Error(t, client.Ping(context.Background()).Err())
 	r.Start()
 	require.NoError(t, client.Ping(context.Background()).Err())
