@@ -32,12 +32,8 @@ func (c *Cluster) witness(t *testing.T) *witness {
 		URLs: c.EdgeURLs(), OrchestratorID: handOrchestrator, DaemonID: handDaemon,
 		Token:         func(context.Context) (string, error) { return c.Token(handOrchestrator, handDaemon, time.Hour) },
 		Subscriptions: []protocol.Subscribe{{EventTypes: []protocol.Pattern{protocol.AllEvents}}},
-		Handler: func(_ context.Context, e protocol.Event) error {
-			w.mu.Lock()
-			defer w.mu.Unlock()
-			w.received[e.EventID]++
-			return nil
-		},
+		Handler:       func(context.Context, protocol.Event) error { return nil },
+		OnFrame:       w.frame, // of repeats the handler does not hear
 		OnState: func(change client.StateChange) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
@@ -55,6 +51,17 @@ func (c *Cluster) witness(t *testing.T) *witness {
 		require.NoError(t, <-ended)
 	})
 	return w
+}
+
+func (w *witness) frame(f client.Frame) {
+	if f.Sent || f.Type != protocol.TypeEvent {
+		return
+	}
+	if m, err := protocol.ParseServerMessage(f.Data); err == nil {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.received[m.Payload.(*protocol.Event).EventID]++
+	}
 }
 
 // has waits until the daemon has received an event so many times.

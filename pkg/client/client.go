@@ -25,6 +25,7 @@ type Client struct {
 	http   *http.Client
 	events chan *protocol.Event
 	acks   *acks
+	memory *memory
 	begun  atomic.Bool
 
 	reporting sync.Mutex // one call of OnState at a time
@@ -44,6 +45,7 @@ func New(cfg Config) (*Client, error) {
 		http:   &http.Client{Transport: transport},
 		events: make(chan *protocol.Event, queuedEvents),
 		acks:   newAcks(),
+		memory: newMemory(),
 	}, nil
 }
 
@@ -52,6 +54,7 @@ func New(cfg Config) (*Client, error) {
 // What no event can have as its id is left out, because the gateway would
 // refuse the whole message for it.
 func (c *Client) Ack(eventIDs ...string) {
+	c.memory.acknowledged(eventIDs)
 	c.acks.add(slices.DeleteFunc(slices.Clone(eventIDs), func(id string) bool {
 		return id == "" || len(id) > protocol.MaxIDBytes || !utf8.ValidString(id)
 	})...)
@@ -151,12 +154,17 @@ func (c *Client) handle(ctx context.Context) {
 		if ctx.Err() != nil {
 			continue
 		}
+		c.memory.begin(e, time.Now())
 		switch err := c.cfg.Handler(ctx, *e); {
 		case err == nil:
+			c.memory.end(e.EventID, done)
 			if e.RequiresAck {
 				c.Ack(e.EventID)
 			}
-		case !errors.Is(err, ErrNoAck):
+		case errors.Is(err, ErrNoAck):
+			c.memory.end(e.EventID, inHand)
+		default:
+			c.memory.end(e.EventID, unknown)
 			c.cfg.Logger.Warn("handler failed, the event is not acknowledged", "event", e.EventID, "error", err)
 		}
 	}

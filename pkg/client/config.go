@@ -34,13 +34,16 @@ type Config struct {
 	// Handler processes one event at a time, in the order of arrival. When it
 	// returns nil the event is acknowledged; with ErrNoAck that is left to
 	// Client.Ack; with another error it is not, and the gateway sends it again
-	// later. Its context ends with Run's.
+	// later. While it runs, heartbeats name the event as in progress. Its context
+	// ends with Run's.
 	Handler func(ctx context.Context, event protocol.Event) error
 
 	// Resume returns the position to continue after, or "" for the gateway's
 	// own cursor. It is called before each connection. Nil: always the cursor.
 	Resume func() string
-	// Health returns what a heartbeat reports. Nil: active, no metrics.
+	// Health returns what a heartbeat reports; its InProgress is for events that
+	// are worked on after the handler has returned ErrNoAck. Nil: active, no
+	// metrics.
 	Health func() protocol.Heartbeat
 	// Backoff paces new connections.
 	Backoff Backoff

@@ -18,6 +18,9 @@ import (
 const (
 	// controlRoom is how many messages beside events may wait for the writer.
 	controlRoom = 16
+	// progressInterval is how often a heartbeat names an event that is being worked
+	// on: a third of the time for which the gateway waits for it by default.
+	progressInterval = protocol.DefaultAckTimeout / 3
 	// minHeartbeat keeps a faulty gateway from making its clients flood it.
 	minHeartbeat = 10 * time.Millisecond
 	// minPause is for a gateway that limits the rate and names no time.
@@ -65,7 +68,7 @@ type connection struct {
 }
 
 // timers are what talk waits for beside messages.
-type timers struct{ beat, dead, leave, ack, subscribe, token *time.Timer }
+type timers struct{ beat, progress, dead, leave, ack, subscribe, token *time.Timer }
 
 func newTimers() timers {
 	stopped := func() *time.Timer {
@@ -73,11 +76,11 @@ func newTimers() timers {
 		timer.Stop()
 		return timer
 	}
-	return timers{stopped(), stopped(), stopped(), stopped(), stopped(), stopped()}
+	return timers{stopped(), stopped(), stopped(), stopped(), stopped(), stopped(), stopped()}
 }
 
 func (t timers) stop() {
-	for _, timer := range []*time.Timer{t.beat, t.dead, t.leave, t.ack, t.subscribe, t.token} {
+	for _, timer := range []*time.Timer{t.beat, t.progress, t.dead, t.leave, t.ack, t.subscribe, t.token} {
 		timer.Stop()
 	}
 }
@@ -170,7 +173,19 @@ func (k *connection) read(ctx context.Context) error {
 	}
 }
 
+// deliver queues an event for the handler, unless it is a repeat of one that is
+// in hand or done.
 func (k *connection) deliver(ctx context.Context, e *protocol.Event) error {
+	switch k.client.memory.take(e.EventID) {
+	case inHand:
+		return nil
+	case done:
+		if e.RequiresAck {
+			k.client.acks.add(e.EventID)
+		}
+		return nil
+	case unknown:
+	}
 	select {
 	case k.client.events <- e:
 		return nil
@@ -183,6 +198,7 @@ func (k *connection) deliver(ctx context.Context, e *protocol.Event) error {
 		k.heard.Store(int64(time.Since(k.opened)))
 		return nil
 	case <-ctx.Done():
+		k.client.memory.forget(e.EventID)
 		return ctx.Err()
 	}
 }
@@ -192,6 +208,11 @@ func (k *connection) talk(ctx, connected, fetching context.Context, ended <-chan
 	k.begin()
 	defer k.timers.stop()
 	if err := k.subscribe(connected); err != nil {
+		return err
+	}
+	// Before the gateway sends the event again: this daemon has survived the
+	// connection on which it came.
+	if err := k.sendProgress(connected, 0); err != nil {
 		return err
 	}
 	for {
@@ -217,6 +238,8 @@ func (k *connection) talk(ctx, connected, fetching context.Context, ended <-chan
 			k.fetchToken(fetching)
 		case <-k.timers.beat.C:
 			err = k.sendHeartbeat(connected)
+		case <-k.timers.progress.C:
+			err = k.sendProgress(connected, progressInterval/2)
 		case <-k.timers.dead.C:
 			err = k.checkAlive()
 		case <-k.timers.leave.C:

@@ -48,6 +48,7 @@ func (k *connection) pause(limit protocol.RateLimit) {
 		k.beatSent = time.Time{}
 		k.timers.dead.Stop()
 		k.timers.beat.Reset(max(wait, k.heartbeat))
+		k.timers.progress.Reset(max(wait, progressInterval))
 	case protocol.TypeAck:
 		k.noAcks = time.Now().Add(wait)
 		k.timers.ack.Reset(wait)
@@ -105,11 +106,22 @@ func (k *connection) sendHeartbeat(ctx context.Context) error {
 		k.timers.dead.Reset(k.patience())
 	}
 	health := k.client.cfg.Health()
+	health.InProgress = append(k.client.memory.inProgress(0, time.Now()), health.InProgress...)
 	if len(health.Metrics) > 0 && !json.Valid(health.Metrics) {
 		k.client.cfg.Logger.Warn("metrics that are not JSON are left out of heartbeats", "session", string(k.session))
 		health.Metrics = nil // they must not cost the connection
 	}
 	return k.send(ctx, health)
+}
+
+// sendProgress sends a heartbeat out of turn if the handler has been working on
+// an event for at least that long.
+func (k *connection) sendProgress(ctx context.Context, least time.Duration) error {
+	k.timers.progress.Reset(progressInterval)
+	if len(k.client.memory.inProgress(least, time.Now())) == 0 {
+		return nil
+	}
+	return k.sendHeartbeat(ctx)
 }
 
 // checkAlive ends a connection whose other side has been silent for too long

@@ -57,6 +57,8 @@ type Frame struct {
 }
 
 // ErrNoAck is returned by a handler that acknowledges later, with Client.Ack.
+// Until then the event is in hand: it is not handled again when it is repeated.
+// To have it handled again, return another error.
 var ErrNoAck = errors.New("acknowledged later")
 
 // ErrDead is wrapped in StateChange.Err when a connection was given up because

@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"time"
@@ -71,13 +72,16 @@ func (c *chaos) habit(i, j int, seed uint64) traffic.Habit {
 	}
 }
 
+// errNotNow has an event come again.
+var errNotNow = errors.New("not now")
+
 func (c *chaos) beLazy(s *traffic.Seat, e protocol.Event, seed uint64) error {
 	n := number(e.EventID)
 	switch random := rand.New(rand.NewPCG(seed, n)); {
 	case neverAcked(n) && !c.settling.Load():
-		return client.ErrNoAck
+		return errNotNow
 	case random.IntN(40) == 0 && !e.Redelivered:
-		return client.ErrNoAck // the repeat is acknowledged
+		return errNotNow // the repeat is acknowledged
 	case random.IntN(20) == 0:
 		time.AfterFunc(time.Duration(random.IntN(4000))*time.Millisecond, func() { s.Ack(e.EventID) })
 		return client.ErrNoAck

@@ -114,7 +114,8 @@ func (c *crew) seat(n int, h habit) *seat {
 	s.profile = traffic.Profile{
 		Seat: ledger.Seat(id), Orchestrator: id, Daemon: protocol.DaemonID("daemon_" + id), URLs: urls, Secret: cluster.Secret,
 		Subscribes: []protocol.Subscribe{{EventTypes: []protocol.Pattern{protocol.AllEvents}}},
-		Handle:     func(_ context.Context, e protocol.Event) error { return s.receive(e) },
+		Handle:     func(_ context.Context, e protocol.Event) error { return s.handle(e) },
+		OnFrame:    s.frame,
 	}
 	if h == resuming {
 		s.profile.Resume = func() string {
@@ -126,18 +127,32 @@ func (c *crew) seat(n int, h habit) *seat {
 	return s
 }
 
-func (s *seat) receive(e protocol.Event) error {
-	now := time.Now()
+// frame notes the events that come, repeats too, of which the handler does not
+// hear.
+func (s *seat) frame(f client.Frame) {
+	if f.Sent || f.Type != protocol.TypeEvent {
+		return
+	}
+	m, err := protocol.ParseServerMessage(f.Data)
+	if err != nil {
+		return // the ledger says so
+	}
+	e := m.Payload.(*protocol.Event)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.position = e.Position
 	s.stood[e.EventID], _ = eventlog.ParsePosition(e.Position)
-	s.receipts[e.EventID] = append(s.receipts[e.EventID], now)
+	s.receipts[e.EventID] = append(s.receipts[e.EventID], time.Now())
+}
+
+func (s *seat) handle(e protocol.Event) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.withholds {
 		return client.ErrNoAck
 	}
 	if _, before := s.acked[e.EventID]; !before {
-		s.acked[e.EventID] = now
+		s.acked[e.EventID] = time.Now()
 	}
 	return nil
 }

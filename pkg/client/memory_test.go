@@ -1,0 +1,174 @@
+package client_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/neolith/daemon-gateway/pkg/client"
+	"github.com/neolith/daemon-gateway/pkg/protocol"
+)
+
+// worker counts what its handler is called with, in the bubble's time.
+type worker struct {
+	handled []string
+	takes   time.Duration
+	result  func(id string, times int) error
+}
+
+func (w *worker) handle(_ context.Context, e protocol.Event) error {
+	w.handled = append(w.handled, e.EventID)
+	times := len(slices.DeleteFunc(slices.Clone(w.handled), func(id string) bool { return id != e.EventID }))
+	time.Sleep(w.takes)
+	if w.result == nil {
+		return nil
+	}
+	return w.result(e.EventID, times)
+}
+
+func employ(w *worker) func(*client.Config) {
+	return func(c *client.Config) { c.Handler = w.handle }
+}
+
+// Work of more than the ack timeout was done twice, as was all that was queued
+// whenever the connection was lost.
+func TestARepeatOfWhatIsInHandIsNotHandledAgain(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := newGateway(t)
+		w := &worker{takes: 40 * time.Second}
+		d := start(t, g, employ(w), func(c *client.Config) { c.HeartbeatTimeout = time.Hour })
+		p := g.authenticated()
+		p.send(sampleEvent("running"), sampleEvent("queued"))
+		synctest.Wait()
+		p.send(sampleEvent("running"))
+		synctest.Wait()
+		_ = p.ws.CloseNow()
+		d.state(client.StateDisconnected)
+		p = g.authenticated()
+		p.send(sampleEvent("running"), sampleEvent("queued"), sampleEvent("new"))
+		var acked []string
+		for len(acked) < 3 {
+			acked = append(acked, nextOf[protocol.Ack](p).EventIDs...)
+		}
+		require.Equal(t, []string{"running", "queued", "new"}, acked)
+		require.Equal(t, []string{"running", "queued", "new"}, w.handled)
+	})
+}
+
+func TestARepeatOfWhatIsDoneIsAcknowledgedAgainWithoutHandling(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := newGateway(t)
+		w := &worker{}
+		start(t, g, employ(w))
+		p := g.authenticated()
+		for range 3 {
+			p.send(sampleEvent("e"))
+			require.Equal(t, []string{"e"}, nextOf[protocol.Ack](p).EventIDs)
+		}
+		unacked := sampleEvent("no-ack")
+		unacked.RequiresAck = false
+		p.send(unacked, unacked, sampleEvent("last"))
+		require.Equal(t, []string{"last"}, nextOf[protocol.Ack](p).EventIDs)
+		require.Equal(t, []string{"e", "no-ack", "last"}, w.handled)
+	})
+}
+
+func TestWhatTheHandlerFailedAtIsHandledWhenItComesAgain(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := newGateway(t)
+		w := &worker{result: func(_ string, times int) error {
+			if times < 3 {
+				return errors.New("not yet")
+			}
+			return nil
+		}}
+		start(t, g, employ(w))
+		p := g.authenticated()
+		for range 3 {
+			p.send(sampleEvent("e"))
+			synctest.Wait()
+		}
+		require.Equal(t, []string{"e"}, nextOf[protocol.Ack](p).EventIDs)
+		require.Len(t, w.handled, 3)
+	})
+}
+
+func TestWhatIsAcknowledgedLaterIsInHandUntilThen(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := newGateway(t)
+		w := &worker{result: func(string, int) error { return client.ErrNoAck }}
+		d := start(t, g, employ(w))
+		p := g.authenticated()
+		p.send(sampleEvent("e"), sampleEvent("e"))
+		synctest.Wait()
+		d.client.Ack("e")
+		require.Equal(t, []string{"e"}, nextOf[protocol.Ack](p).EventIDs)
+		p.send(sampleEvent("e"))
+		require.Equal(t, []string{"e"}, nextOf[protocol.Ack](p).EventIDs)
+		require.Equal(t, []string{"e"}, w.handled)
+	})
+}
+
+func TestTheMemoryIsBounded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := newGateway(t)
+		w := &worker{}
+		start(t, g, employ(w))
+		p := g.authenticated()
+		const most = 4000
+		for i := range most + 1 {
+			p.send(sampleEvent(fmt.Sprintf("e%d", i)))
+		}
+		synctest.Wait()
+		p.send(sampleEvent("e1"), sampleEvent("e0"))
+		synctest.Wait()
+		require.Equal(t, most+2, len(w.handled))
+		require.Equal(t, "e0", w.handled[most+1])
+	})
+}
+
+func TestHeartbeatsNameTheWorkInProgress(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := newGateway(t)
+		w := &worker{takes: 2 * time.Minute}
+		d := start(t, g, employ(w))
+		p := g.authenticated()
+		p.send(sampleEvent("long"), sampleEvent("next"))
+		synctest.Wait()
+		for last := time.Now(); time.Since(last) < time.Minute; {
+			before := time.Now()
+			require.Equal(t, []string{"long"}, nextOf[protocol.Heartbeat](p).InProgress)
+			require.LessOrEqual(t, time.Since(before), 15*time.Second, "well within the ack timeout")
+			p.send(protocol.HeartbeatAck{})
+		}
+		_ = p.ws.CloseNow()
+		d.state(client.StateDisconnected)
+		p = g.authenticated()
+		connected := time.Now()
+		require.Equal(t, []string{"long"}, nextOf[protocol.Heartbeat](p).InProgress)
+		require.Zero(t, time.Since(connected), "before it is sent again")
+	})
+}
+
+func TestHealthMayNameWorkOfItsOwn(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := newGateway(t)
+		start(t, g, func(c *client.Config) {
+			c.Health = func() protocol.Heartbeat { return protocol.Heartbeat{InProgress: []string{"elsewhere"}} }
+		})
+		require.Equal(t, []string{"elsewhere"}, nextOf[protocol.Heartbeat](g.authenticated()).InProgress)
+	})
+}
