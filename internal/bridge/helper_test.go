@@ -150,6 +150,19 @@ func (b *bridge) settled(n int) {
 	}, fmt.Sprintf("%d messages are settled", n))
 }
 
+// requireCounted checks a metric of events that bridges were the first to store.
+// One whose answer came too late was stored, too, and counts as a duplicate.
+func requireCounted(t *testing.T, want float64, count func(*bridge) float64, bridges ...*bridge) {
+	t.Helper()
+	var counted, late float64
+	for _, b := range bridges {
+		counted += count(b)
+		late += testutil.ToFloat64(b.metrics.retries)
+	}
+	require.LessOrEqual(t, counted, want)
+	require.GreaterOrEqual(t, counted+late, want)
+}
+
 // eventJSON is an event as the backend publishes it.
 func eventJSON(orchestrator string, number int) string {
 	return fmt.Sprintf(`{"id":"event_%s_%d","type":"message.received","daemonId":"","orchestratorId":%q,`+

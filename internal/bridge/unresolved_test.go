@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -78,6 +79,15 @@ func (s *site) unresolvedEvents() map[string]int {
 	return counts
 }
 
+// waiting is how many events wait, whoever they are for.
+func (s *site) waiting() (n int) {
+	s.t.Helper()
+	for _, events := range s.unresolvedEvents() {
+		n += events
+	}
+	return n
+}
+
 // awaitUnresolved waits until so many events wait for each addressee.
 func (s *site) awaitUnresolved(want map[string]int) {
 	s.t.Helper()
@@ -148,7 +158,7 @@ func TestEventsForAnUnknownOrchestratorWaitUntilThereIsOne(t *testing.T) {
 	}, "readiness tells")
 	code, _ := a.readyz()
 	require.Equal(t, http.StatusOK, code, "and does not depend on it")
-	require.EqualValues(t, 20, a.unresolved(causeUnknown)+a.unresolved(causeBehind)+b.unresolved(causeUnknown)+b.unresolved(causeBehind))
+	requireCounted(t, 20, func(b *bridge) float64 { return b.unresolved(causeUnknown) + b.unresolved(causeBehind) }, a, b)
 	metrics := a.scrape()
 	require.Contains(t, metrics, "gateway_bridge_unresolved_events 20")
 	require.Contains(t, metrics, "gateway_bridge_unresolved_addressees 1")
@@ -208,18 +218,19 @@ func TestWithoutPostgresTheRememberedGoOn(t *testing.T) {
 			}
 			publish(t, client, "daemon:events", burst...)
 			publish(t, client, "daemon:events", eventsOf("user0", 10, 50)...)
-			eventually(t, func() bool { return testutil.ToFloat64(a.metrics.published) == 50 }, "the remembered go on")
-			require.Equal(t, eventIDs("user0", 0, 50), ids(s.stored(cfg.Log.Partitions)["vp0"]))
+			require.Equal(t, eventIDs("user0", 0, 50), s.awaitStored(cfg, "vp0", 50), "the remembered go on")
 			publish(t, client, "daemon:events", eventsOf("user7", 1, 5)...)
-			eventually(t, func() bool { return a.unresolved(causeUnavailable)+a.unresolved(causeBehind) == others+4 }, "the others wait")
+			eventually(t, func() bool { return s.waiting() == others+4 }, "the others wait")
 			code, _ := a.readyz()
 			require.Equal(t, http.StatusOK, code)
 
 			fault.end(server)
 			publish(t, client, "daemon:events", eventsOf("user7", 5, 10)...)
 			require.Equal(t, eventIDs("user7", 0, 10), s.awaitStored(cfg, "vp7", 10))
-			eventually(t, func() bool { return testutil.ToFloat64(a.metrics.published)+a.released(outcomeStored) == others+59 }, "all arrive, each once")
-			require.Len(t, s.stored(cfg.Log.Partitions), others+1)
+			eventually(t, func() bool { return s.waiting() == 0 && a.pump.depth() == 0 }, "all arrive")
+			stored := s.stored(cfg.Log.Partitions)
+			require.Len(t, stored, others+1)
+			require.Len(t, slices.Concat(slices.Collect(maps.Values(stored))...), others+59, "each once")
 			require.NoError(t, a.wait())
 		})
 	}
