@@ -270,22 +270,25 @@ func TestListThatCannotBeShortened(t *testing.T) {
 // TestElementThatTheLogRefusesLeavesTheList: nothing behind it must wait for it.
 func TestElementThatTheLogRefusesLeavesTheList(t *testing.T) {
 	t.Parallel()
-	for name, refusal := range map[string]error{
-		"too large":     eventlog.ErrTooLarge,
-		"not known why": errors.New("no such thing"),
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			client := clientOf(t, testserver.Redis(t))
-			push(t, client, "vp", eventJSON("vp", 0))
-			log := &fakeArchive{publish: func(int) (eventlog.Ack, error) { return eventlog.Ack{}, refusal }}
-			d := drainerOf(client, log)
-			require.NoError(t, d.pass(t.Context()))
-			require.Zero(t, client.Exists(t.Context(), listPrefix+"vp").Val())
-			require.Len(t, log.letters, 1)
-			require.Equal(t, event.ReasonRefused, log.letters[0].Reason)
-		})
-	}
+	client := clientOf(t, testserver.Redis(t))
+	push(t, client, "vp", eventJSON("vp", 0))
+	log := &fakeArchive{publish: func(int) (eventlog.Ack, error) { return eventlog.Ack{}, eventlog.ErrTooLarge }}
+	require.NoError(t, drainerOf(client, log).pass(t.Context()))
+	require.Zero(t, client.Exists(t.Context(), listPrefix+"vp").Val())
+	require.Len(t, log.letters, 1)
+	require.Equal(t, event.ReasonRefused, log.letters[0].Reason)
+}
+
+// An error that nobody knows says nothing of the element, which stays.
+func TestElementStaysWhereNobodyKnowsWhatIsWrong(t *testing.T) {
+	t.Parallel()
+	client := clientOf(t, testserver.Redis(t))
+	push(t, client, "vp", eventJSON("vp", 0))
+	unknown := errors.New("no such thing")
+	log := &fakeArchive{publish: func(int) (eventlog.Ack, error) { return eventlog.Ack{}, unknown }}
+	require.ErrorIs(t, drainerOf(client, log).pass(t.Context()), unknown)
+	require.EqualValues(t, 1, client.LLen(t.Context(), listPrefix+"vp").Val())
+	require.Empty(t, log.letters)
 }
 
 // TestStopInTheMiddleOfAList: what is in the log leaves the list all the same.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/neolith/daemon-gateway/internal/bridge/intake"
 	"github.com/neolith/daemon-gateway/internal/eventlog"
@@ -78,7 +77,7 @@ func (f *filer) place(ctx context.Context, j job) (placed job, kept bool, err er
 		return j, false, nil
 	}
 	placed, kept, err = f.book.place(ctx, j, f.maxBytes, f.metrics)
-	if errors.Is(err, eventlog.ErrTooLarge) {
+	if eventlog.Refused(err) {
 		return j.bury(event.ReasonRefused, err.Error()), false, nil
 	}
 	return placed, kept, err
@@ -105,21 +104,11 @@ func (f *filer) fileResolved(ctx context.Context, j job) (outcome, error) {
 	return outcomeRejected, nil
 }
 
-// publish tries what the log refuses a few times; what it cannot take now is
-// for another time.
+// publish marks what the log refuses for good; all else is for another time.
 func (f *filer) publish(ctx context.Context, j job) (eventlog.Ack, error) {
-	for failures := 0; ; failures++ {
-		ack, err := f.archive.Publish(ctx, event.TokenOf(j.event.OrchestratorID), j.event.ID, j.body)
-		switch {
-		case err == nil || eventlog.Retryable(err):
-			return ack, err
-		case refused(err, failures):
-			return ack, fmt.Errorf("%w: %w", errRefused, err)
-		}
-		select {
-		case <-ctx.Done():
-			return eventlog.Ack{}, ctx.Err()
-		case <-time.After(workBackoff.delay(failures + 1)):
-		}
+	ack, err := f.archive.Publish(ctx, event.TokenOf(j.event.OrchestratorID), j.event.ID, j.body)
+	if eventlog.Refused(err) {
+		err = fmt.Errorf("%w: %w", errRefused, err)
 	}
+	return ack, err
 }

@@ -24,9 +24,6 @@ const (
 	window = 1024
 	// maxBufferBytes bounds the memory behind PUBLISH_BUFFER, which counts events.
 	maxBufferBytes = 256 << 20
-	// lookups and refusals tried before a message is given up: about half a minute.
-	maxLookups  = 40
-	maxRefusals = 5
 	// reconnectPoll is how often a connection that is away is looked at.
 	reconnectPoll = 250 * time.Millisecond
 )
@@ -235,21 +232,12 @@ func (p *pump) published(t ticket, ack eventlog.Ack, err error) {
 		p.metrics.published.Inc()
 		p.passed(t.Value())
 		p.sequencer.Done(t)
-	case refused(err, t.Failures()):
+	case eventlog.Refused(err):
 		p.passed(t.Value())
 		p.giveUp(t, event.ReasonRefused, err.Error())
 	default:
 		p.retry(t, err)
 	}
-}
-
-// refused tells a publish that can never succeed. An error that the log cannot
-// classify is given the benefit of a few tries.
-func refused(err error, failures int) bool {
-	if errors.Is(err, eventlog.ErrTooLarge) {
-		return true
-	}
-	return !eventlog.Retryable(err) && !errors.Is(err, context.Canceled) && failures >= maxRefusals
 }
 
 // resolve finds whose daemon an event is for. What is known is used at once,
@@ -273,7 +261,7 @@ func (p *pump) resolved(t ticket, orchestrator protocol.OrchestratorID, err erro
 	case err == nil:
 		p.daemons.put(j.event.DaemonID, orchestrator, time.Now())
 		p.moveOn(t, p.book.address(readdress(j.event, orchestrator, j.body, p.maxBytes)))
-	case errors.Is(err, errNoSession), t.Failures() >= maxLookups:
+	case errors.Is(err, errNoSession):
 		p.giveUp(t, event.ReasonUnresolvedDaemon, fmt.Sprintf("daemon %q: %v", j.event.DaemonID, err))
 	default:
 		p.retry(t, err)

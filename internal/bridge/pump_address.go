@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/neolith/daemon-gateway/internal/bridge/waiting"
+	"github.com/neolith/daemon-gateway/internal/eventlog"
 	"github.com/neolith/daemon-gateway/internal/neolith/identity"
 	"github.com/neolith/daemon-gateway/pkg/event"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
@@ -131,7 +132,7 @@ func (p *pump) kept(t ticket, duplicate bool, err error) {
 		return
 	}
 	p.book.waiting.NotStored(given)
-	if refused(err, t.Failures()) {
+	if eventlog.Refused(err) {
 		p.book.waiting.Leave(given)
 		p.giveUp(t, event.ReasonRefused, err.Error())
 		return

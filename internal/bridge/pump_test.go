@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -113,38 +115,50 @@ func TestFailedPublishesKeepTheOrder(t *testing.T) {
 // comes after it, and must not be lost while the dead letters are away.
 func TestRefusedEventIsBuried(t *testing.T) {
 	t.Parallel()
-	for name, refusal := range map[string]error{
-		"too large":     eventlog.ErrTooLarge,
-		"not known why": errors.New("no such thing"),
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			s := newFaultyStore()
-			s.fail = func(_ int, _ event.Token, id string) error {
-				if id == "event_vp_1" {
-					return refusal
-				}
-				return nil
-			}
-			s.failBox = func(try int) error {
-				if try <= 2 {
-					return eventlog.ErrUnavailable
-				}
-				return nil
-			}
-			var messages []heard
-			for n := range 4 {
-				messages = append(messages, heard{channel: "daemon:events", body: []byte(eventJSON("vp", n))})
-			}
-			m := pumpAll(t, s, nil, messages...)
-			require.Equal(t, []string{"event_vp_0", "event_vp_2", "event_vp_3"}, s.stored["vp"])
-			require.Len(t, s.letters, 1)
-			require.Equal(t, event.ReasonRefused, s.letters[0].Reason)
-			require.Equal(t, "event_vp_1", s.letters[0].EventID)
-			require.Equal(t, event.Token("vp"), s.letters[0].Token)
-			require.EqualValues(t, 1, testutil.ToFloat64(m.rejected.Of(event.ReasonRefused)))
-		})
+	s := newFaultyStore()
+	s.fail = func(_ int, _ event.Token, id string) error {
+		if id == "event_vp_1" {
+			return eventlog.ErrTooLarge
+		}
+		return nil
 	}
+	s.failBox = func(try int) error {
+		if try <= 2 {
+			return eventlog.ErrUnavailable
+		}
+		return nil
+	}
+	var messages []heard
+	for n := range 4 {
+		messages = append(messages, heard{channel: "daemon:events", body: []byte(eventJSON("vp", n))})
+	}
+	m := pumpAll(t, s, nil, messages...)
+	require.Equal(t, []string{"event_vp_0", "event_vp_2", "event_vp_3"}, s.stored["vp"])
+	require.Len(t, s.letters, 1)
+	require.Equal(t, event.ReasonRefused, s.letters[0].Reason)
+	require.Equal(t, "event_vp_1", s.letters[0].EventID)
+	require.Equal(t, event.Token("vp"), s.letters[0].Token)
+	require.EqualValues(t, 1, testutil.ToFloat64(m.rejected.Of(event.ReasonRefused)))
+}
+
+// Regression (invariant 1): the network's own errors, which nobody has
+// classified, counted as refusals from the sixth failure on, whatever the first
+// five were, and a good event went to the dead letters.
+func TestErrorThatSaysNothingOfTheEventIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	s := newFaultyStore()
+	s.fail = func(try int, _ event.Token, _ string) error {
+		switch {
+		case try <= 5:
+			return fmt.Errorf("%w: no answer", eventlog.ErrUnavailable)
+		case try <= 8:
+			return fmt.Errorf("write tcp: %w", syscall.EPIPE)
+		}
+		return nil
+	}
+	pumpAll(t, s, nil, heard{channel: "daemon:events", body: []byte(eventJSON("vp", 0))})
+	require.Equal(t, eventIDs("vp", 0, 1), s.stored["vp"])
+	require.Empty(t, s.letters)
 }
 
 // TestLookups: messages of one daemon keep their order whether its orchestrator
@@ -176,6 +190,25 @@ func TestLookups(t *testing.T) {
 	require.Equal(t, map[protocol.DaemonID]int{"d1": 2, "nobody": 1}, asked, "an answer is remembered")
 	require.Len(t, s.letters, 1)
 	require.Equal(t, event.ReasonUnresolvedDaemon, s.letters[0].Reason)
+}
+
+// Regression: a Redis that could not be asked for half a minute was taken for the
+// answer that a daemon has no orchestrator.
+func TestLookupThatFailsIsTriedUntilItIsAnswered(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		asked := 0
+		find := func(context.Context, protocol.DaemonID) (protocol.OrchestratorID, error) {
+			if asked++; asked <= 60 {
+				return "", errors.New("Redis is away")
+			}
+			return "vp", nil
+		}
+		s := newFaultyStore()
+		pumpAll(t, s, find, heard{channel: "daemon:d1:events", body: []byte(eventJSON("channel-1", 0))})
+		require.Equal(t, eventIDs("channel-1", 0, 1), s.stored["vp"])
+		require.Empty(t, s.letters)
+	})
 }
 
 // slowIdentities remembers vp0 and answers for others when it is told to.

@@ -1,6 +1,7 @@
 package eventlog
 
 import (
+	"context"
 	"errors"
 
 	"github.com/neolith/daemon-gateway/internal/eventlog/jet"
@@ -23,7 +24,12 @@ var (
 	ErrTooLarge = jet.ErrTooLarge
 )
 
-// Retryable tells whether the same request may succeed later.
+// Refused tells whether the log will never take a message. It is the one reason
+// to give an event up: an error that nobody has classified says nothing of it.
+func Refused(err error) bool { return errors.Is(err, ErrTooLarge) }
+
+// Retryable tells whether the same request may succeed later, which is so unless
+// the log has refused it or the caller has given up.
 func Retryable(err error) bool {
-	return errors.Is(err, ErrUnavailable) || errors.Is(err, ErrLogFull)
+	return err != nil && !Refused(err) && !errors.Is(err, context.Canceled)
 }

@@ -22,7 +22,8 @@ import (
 const DefaultPartitions = 16
 
 // What callers tell apart; each error of Publish that may succeed later wraps
-// one of these.
+// one of these. What wraps neither is wrong with the event or with its size, or
+// the caller's: its context was cancelled, or its connection closed for good.
 var (
 	// ErrUnavailable: the log did not answer. The event may be stored or not;
 	// publish it again.
@@ -121,9 +122,6 @@ const (
 	codeStorageExceeded       jetstream.ErrorCode = 10047
 	codeAccountResources      jetstream.ErrorCode = 10002
 	codeStoreFailed           jetstream.ErrorCode = 10077
-	// codeDuplicateInProcess: an earlier publish of the same event, whose answer
-	// was not awaited, is not stored yet, and may fail.
-	codeDuplicateInProcess jetstream.ErrorCode = 10158
 )
 
 // classify wraps an error in what it means to the caller.
@@ -139,14 +137,15 @@ func classify(err error) error {
 		switch {
 		case full:
 			return fmt.Errorf("%w: %w", ErrFull, err)
-		case api.Code == 503, api.ErrorCode == codeDuplicateInProcess:
-			return fmt.Errorf("%w: %w", ErrUnavailable, err)
+		case api.ErrorCode == jetstream.JSErrCodeStreamMessageExceedsMaximum:
+			return err
 		}
-		return err
 	case errors.Is(err, nats.ErrMaxPayload), errors.Is(err, nats.ErrConnectionClosed):
 		// A closed connection never comes back: its owner has to make a new one.
 		return err
 	}
-	// What is left is a connection, or an answer, that is missing.
+	// What is left says nothing of the event: a connection or an answer that is
+	// missing, an earlier publish of it that is not stored yet and may fail, or
+	// something that nobody has met.
 	return fmt.Errorf("%w: %w", ErrUnavailable, err)
 }

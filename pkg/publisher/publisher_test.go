@@ -202,6 +202,19 @@ func TestWhatIsTriedAgainAndWhatIsNot(t *testing.T) {
 	})
 }
 
+// What the log says in words that nobody knows says nothing of the event.
+func TestAnswerThatNobodyKnowsIsRetryable(t *testing.T) {
+	t.Parallel()
+	_, js, p := setup(t, 1<<20)
+	require.NoError(t, js.DeleteStream(t.Context(), event.StreamName(0)))
+	answer := `{"error":{"code":400,"err_code":19999,"description":"something new"},"stream":"` + event.StreamName(0) + `","seq":0}`
+	_, err := js.Conn().Subscribe(event.Subject(0, "*"), func(m *nats.Msg) { _ = m.Respond([]byte(answer)) })
+	require.NoError(t, err)
+	_, err = p.Publish(t.Context(), sample("e1"))
+	require.ErrorIs(t, err, publisher.ErrUnavailable)
+	require.True(t, publisher.Retryable(err))
+}
+
 func TestNonsensicalConfigurationIsRefused(t *testing.T) {
 	t.Parallel()
 	_, err := publisher.New(nil, publisher.Config{Partitions: -1})
