@@ -42,7 +42,7 @@ chaos-short: ## the same in under three minutes, always from one seed; ARGS adds
 	go run ./cmd/lab chaos -seed 272 -duration 70s -calm 12s -settle 45s $(ARGS)
 
 recovery: ## measure how fast the service is back after each kind of fault; ARGS adds flags
-	go run -ldflags '-X $(BUILDINFO).version=$(VERSION)' ./internal/lab/recovery $(ARGS)
+	go run -ldflags '-X $(BUILDINFO).version=$(VERSION)' ./cmd/lab recovery $(ARGS)
 
 dr-drill: ## back up, destroy, restore, and check what came of each event; ARGS adds flags
 	go run ./internal/lab/drill $(ARGS)

@@ -8,11 +8,12 @@ import (
 
 	"github.com/neolith/daemon-gateway/internal/lab"
 	"github.com/neolith/daemon-gateway/internal/lab/chaos"
+	"github.com/neolith/daemon-gateway/internal/lab/recovery"
 	"github.com/neolith/daemon-gateway/internal/lab/soak"
 )
 
 func main() { os.Exit(lab.Main(os.Args[1:], scenarios()...)) }
 
 func scenarios() []lab.Scenario {
-	return []lab.Scenario{chaos.Scenario(), soak.Scenario()}
+	return []lab.Scenario{chaos.Scenario(), recovery.Scenario(), soak.Scenario()}
 }

@@ -1,9 +1,12 @@
-package main
+package recovery
 
 import (
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/neolith/daemon-gateway/internal/lab"
+	"github.com/neolith/daemon-gateway/internal/lab/traffic"
 )
 
 const (
@@ -41,57 +44,58 @@ func (m measurement) String() string {
 }
 
 // measure does a fault once, when all is well, and looks at what it did.
-func (w *world) measure(ctx context.Context, f fault) (measurement, error) {
-	if err := w.repair(ctx); err != nil {
+func (r *recovery) measure(ctx context.Context, f fault) (measurement, error) {
+	if err := r.repair(ctx); err != nil {
 		return measurement{}, err
 	}
-	targets, concerned, err := f.targets(ctx, w)
+	targets, concerned, err := f.targets(ctx, r)
 	if err != nil {
 		return measurement{}, err
 	}
 	began := time.Now()
-	if err := f.strike(ctx, w, targets); err != nil {
+	if err := r.strike(ctx, f, targets); err != nil {
 		return measurement{}, err
 	}
-	bounded, cancel := context.WithTimeout(ctx, patience)
+	bounded, cancel := context.WithTimeout(ctx, lab.Patience)
 	defer cancel()
-	if err := w.awaitQuiet(bounded, began.Add(atLeast), began); err != nil {
+	if err := r.awaitQuiet(bounded, began.Add(atLeast), began); err != nil {
 		return measurement{}, err
 	}
-	return w.evaluate(began, concerned), nil
+	r.noteStored(began.Add(-inFlight))
+	return r.evaluate(began, concerned), nil
 }
 
 // awaitQuiet waits until a time, and until nothing has been late for a while.
 // Nothing of what was due from a time on may be missing then.
-func (w *world) awaitQuiet(ctx context.Context, until, from time.Time) error {
-	wait(ctx, time.Until(until))
+func (r *recovery) awaitQuiet(ctx context.Context, until, from time.Time) error {
+	traffic.Wait(ctx, time.Until(until))
 	for {
 		now := time.Now()
 		start := now.Add(-quiet - live)
 		if !from.IsZero() && from.Before(start) {
 			start = from
 		}
-		late, when := w.late(start, now)
+		late, when := r.late(start, now)
 		if !late && now.Sub(when) >= quiet {
 			return nil
 		}
 		if ctx.Err() != nil {
 			return fmt.Errorf("delivery is not live again: %w", context.Cause(ctx))
 		}
-		wait(ctx, 100*time.Millisecond)
+		traffic.Wait(ctx, 100*time.Millisecond)
 	}
 }
 
 // late reports whether an event due from a time on is overdue, and when the
 // last one that was late has come.
-func (w *world) late(from, now time.Time) (overdue bool, last time.Time) {
-	for _, s := range w.streams {
-		for _, o := range s.since(from) {
-			for _, received := range o.received {
+func (r *recovery) late(from, now time.Time) (overdue bool, last time.Time) {
+	for _, s := range r.streams {
+		for _, d := range s.since(from) {
+			for _, received := range d.received {
 				switch {
 				case received.IsZero():
-					overdue = overdue || now.Sub(o.due) > live
-				case received.Sub(o.due) > live && received.After(last):
+					overdue = overdue || now.Sub(d.due) > live
+				case received.Sub(d.due) > live && received.After(last):
 					last = received
 				}
 			}
@@ -101,47 +105,47 @@ func (w *world) late(from, now time.Time) (overdue bool, last time.Time) {
 }
 
 // evaluate looks at what was due around and after a fault; all of it has come.
-func (w *world) evaluate(began time.Time, concerned func(*seat) bool) (m measurement) {
-	for _, s := range w.streams {
-		events := s.since(began.Add(-inFlight))
-		for _, x := range s.seats {
-			back := backAfter(began, events, func(o occurrence) time.Time { return o.received[x.number] })
+func (r *recovery) evaluate(began time.Time, concerned func(*daemon) bool) (m measurement) {
+	for _, s := range r.streams {
+		deliveries := s.since(began.Add(-inFlight))
+		for i, x := range s.daemons {
+			back := backAfter(began, deliveries, func(d delivery) time.Time { return d.received[i] })
 			m.back = max(m.back, back)
 			m.backBesides = max(m.backBesides, back-x.waitedSince(began))
 		}
-		if !s.onRedis {
-			m.stored = max(m.stored, backAfter(began, events, func(o occurrence) time.Time { return o.stored }))
+		if s.way == traffic.IntoLog {
+			m.stored = max(m.stored, backAfter(began, deliveries, func(d delivery) time.Time { return d.stored }))
 		}
 	}
 	meantime := max(m.back, quiet)
-	for _, s := range w.streams {
-		for _, x := range s.seats {
+	for _, s := range r.streams {
+		for i, x := range s.daemons {
 			into := &m.others
 			if concerned(x) {
 				into = &m.concerned
 			}
-			*into = append(*into, latencies(began, meantime, s.since(began.Add(-inFlight)), x.number)...)
+			*into = append(*into, latencies(began, meantime, s.since(began.Add(-inFlight)), i)...)
 		}
 	}
 	return m
 }
 
 // backAfter returns when the last late event came, after began; 0 if none was.
-func backAfter(began time.Time, events []occurrence, came func(occurrence) time.Time) (back time.Duration) {
-	for _, o := range events {
-		if at := came(o); at.After(began) && at.Sub(o.due) > live {
+func backAfter(began time.Time, deliveries []delivery, came func(delivery) time.Time) (back time.Duration) {
+	for _, d := range deliveries {
+		if at := came(d); at.After(began) && at.Sub(d.due) > live {
 			back = max(back, at.Sub(began))
 		}
 	}
 	return back
 }
 
-// latencies are those of what a seat was due from just before began until the
-// meantime was over.
-func latencies(began time.Time, meantime time.Duration, events []occurrence, seat int) (all []time.Duration) {
-	for _, o := range events {
-		if at := o.received[seat]; at.After(began) && o.due.Before(began.Add(meantime)) {
-			all = append(all, at.Sub(o.due))
+// latencies are those of what the i-th daemon was due from just before began
+// until the meantime was over.
+func latencies(began time.Time, meantime time.Duration, deliveries []delivery, i int) (all []time.Duration) {
+	for _, d := range deliveries {
+		if at := d.received[i]; at.After(began) && d.due.Before(began.Add(meantime)) {
+			all = append(all, at.Sub(d.due))
 		}
 	}
 	return all

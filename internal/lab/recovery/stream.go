@@ -1,9 +1,10 @@
-package main
+package recovery
 
 import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -12,7 +13,6 @@ import (
 	"github.com/neolith/daemon-gateway/internal/lab/traffic"
 	"github.com/neolith/daemon-gateway/pkg/event"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
-	"github.com/neolith/daemon-gateway/pkg/publisher"
 )
 
 const (
@@ -21,8 +21,8 @@ const (
 	publishRetry   = 50 * time.Millisecond
 )
 
-// occurrence is one event and what became of it.
-type occurrence struct {
+// delivery is one event and what became of it.
+type delivery struct {
 	// due is when it was to be published. A publisher that is held up falls
 	// behind, and its events are late from then on.
 	due time.Time
@@ -36,107 +36,86 @@ type occurrence struct {
 type stream struct {
 	orchestrator protocol.OrchestratorID
 	partition    event.Partition
-	onRedis      bool
-	seats        []*seat
+	way          traffic.Way
+	daemons      []*daemon
 
-	mu     sync.Mutex
-	events []occurrence
+	mu         sync.Mutex
+	deliveries []delivery
 }
 
-// publish publishes an event each interval until ctx ends, and then until the
-// last one is stored, or last ends.
-func (s *stream) publish(ctx, last context.Context, interval time.Duration, redis *traffic.Publisher, log *publisher.Publisher) {
-	tick := time.NewTicker(interval)
-	defer tick.Stop()
-	next := time.Now()
-	for {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return
-		}
-		// A ticker drops the ticks that nobody waited for.
-		for ; !next.After(time.Now()) && ctx.Err() == nil; next = next.Add(interval) {
-			e := s.begin(next)
-			if s.onRedis {
-				s.toRedis(last, redis, e)
-			} else {
-				s.toLog(last, log, e)
-			}
-		}
-	}
+// newStream makes the i-th stream; those of even number are published on Redis.
+func newStream(i, partitions int) *stream {
+	s := &stream{orchestrator: protocol.OrchestratorID(fmt.Sprintf("vp_%d", i)), way: traffic.Way(i % 2)}
+	s.partition = event.PartitionOf(event.TokenOf(s.orchestrator), partitions)
+	return s
 }
 
-func (s *stream) begin(due time.Time) event.Event {
+// author publishes an event each interval. On Redis it does so once: no fault
+// here takes Redis or all bridges away, and what nobody has heard is missing in
+// the end.
+func (s *stream) author(interval, delay time.Duration) traffic.Author {
+	return traffic.Author{Way: s.way, Every: interval, Delay: delay, Next: s.next, CatchUp: true}
+}
+
+func (s *stream) next(due time.Time) event.Event {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	n := len(s.events)
-	s.events = append(s.events, occurrence{due: due, received: make([]time.Time, len(s.seats))})
+	n := len(s.deliveries)
+	s.deliveries = append(s.deliveries, delivery{due: due, received: make([]time.Time, len(s.daemons))})
 	return event.Event{
 		ID: "e-" + strconv.Itoa(n), Type: "message.received", OrchestratorID: s.orchestrator, RequiresAck: true,
 		Payload: json.RawMessage(fmt.Sprintf(`{"n": %d}`, n)), Timestamp: "2026-11-22T10:00:00.000Z",
 	}
 }
 
-// toRedis publishes once; no fault here takes Redis or all bridges away.
-func (s *stream) toRedis(ctx context.Context, redis *traffic.Publisher, e event.Event) {
-	_, _ = redis.PublishOne(ctx, e) // what nobody has heard is missing in the end
-}
-
-// toLog publishes until the log acknowledges, as a backend should.
-func (s *stream) toLog(ctx context.Context, log *publisher.Publisher, e event.Event) {
-	for ctx.Err() == nil {
-		bounded, cancel := context.WithTimeout(ctx, publishTimeout)
-		_, err := log.Publish(bounded, e)
-		cancel()
-		if err == nil {
-			s.note(e.ID, func(o *occurrence) { o.stored = time.Now() })
-			return
-		}
-		wait(ctx, publishRetry)
-	}
-}
-
-// received notes that a daemon has an event.
-func (s *stream) received(seat int, id string, now time.Time) {
-	s.note(id, func(o *occurrence) {
-		if o.received[seat].IsZero() {
-			o.received[seat] = now
+// handle notes that a daemon has an event.
+func (s *stream) handle(_ context.Context, seat *traffic.Seat, e protocol.Event) error {
+	now := time.Now()
+	s.note(e.EventID, func(d *delivery) {
+		if d.received[seat.Number].IsZero() {
+			d.received[seat.Number] = now
 		}
 	})
+	return nil
 }
 
-func (s *stream) note(id string, f func(*occurrence)) {
+func (s *stream) note(id string, f func(*delivery)) {
 	n, err := strconv.Atoi(strings.TrimPrefix(id, "e-"))
 	if err != nil {
 		return // no event of a stream
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if n < len(s.events) {
-		f(&s.events[n])
+	if n < len(s.deliveries) {
+		f(&s.deliveries[n])
 	}
 }
 
-// since returns copies of the events that were due from a time on.
-func (s *stream) since(from time.Time) []occurrence {
+// since returns copies of what was due from a time on.
+func (s *stream) since(from time.Time) []delivery {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	first := len(s.events)
-	for first > 0 && !s.events[first-1].due.Before(from) {
+	first := len(s.deliveries)
+	for first > 0 && !s.deliveries[first-1].due.Before(from) {
 		first--
 	}
-	copies := make([]occurrence, 0, len(s.events)-first)
-	for _, o := range s.events[first:] {
-		o.received = append([]time.Time(nil), o.received...)
-		copies = append(copies, o)
+	copies := make([]delivery, 0, len(s.deliveries)-first)
+	for _, d := range s.deliveries[first:] {
+		d.received = slices.Clone(d.received)
+		copies = append(copies, d)
 	}
 	return copies
 }
 
-func wait(ctx context.Context, d time.Duration) {
-	select {
-	case <-time.After(d):
-	case <-ctx.Done():
+// noteStored takes from the feed when the log had what was due from a time on.
+func (r *recovery) noteStored(from time.Time) {
+	streams := map[protocol.OrchestratorID]*stream{}
+	for _, s := range r.streams {
+		streams[s.orchestrator] = s
+	}
+	for _, p := range r.Feed.Since(from) {
+		if p.Way == traffic.IntoLog {
+			streams[p.Event.OrchestratorID].note(p.Event.ID, func(d *delivery) { d.stored = p.Taken })
+		}
 	}
 }
