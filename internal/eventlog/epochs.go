@@ -162,17 +162,17 @@ func (e *epochs) advance(ctx context.Context, p event.Partition, next func(curre
 		if err == nil {
 			return e.learn(p, epoch), nil
 		}
-		if !errors.Is(err, errEpochRaced) {
+		if !errors.Is(err, errRaced) {
 			return "", err
 		}
 		if !lifecycle.Sleep(ctx, epochRetry) {
 			return "", ctx.Err()
 		}
 	}
-	return "", fmt.Errorf("%w: %w", ErrUnavailable, errEpochRaced)
+	return "", fmt.Errorf("%w: %w", ErrUnavailable, errRaced)
 }
 
-var errEpochRaced = errors.New("the epoch was changed by another node or read from a replica that lags")
+var errRaced = errors.New("the epoch was changed by another node or read from a replica that lags")
 
 func (e *epochs) advanceOnce(ctx context.Context, p event.Partition, next func(current Epoch) (Epoch, bool)) (Epoch, error) {
 	known := e.get(p)
@@ -208,7 +208,7 @@ func raced(err error) error {
 	var api *jetstream.APIError
 	if errors.Is(err, jetstream.ErrKeyExists) || errors.As(err, &api) &&
 		(api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence || api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequenceConstant) {
-		return errEpochRaced
+		return errRaced
 	}
 	return err
 }

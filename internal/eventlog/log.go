@@ -16,6 +16,7 @@ package eventlog
 
 import (
 	"context"
+	"crypto/rand"
 	"log/slog"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -35,13 +36,14 @@ type Log struct {
 	metrics     *metrics
 	cluster     jetstream.KeyValue
 	checkpoints jetstream.KeyValue
+	sizer       string // what tells this node from others that decide the size of the partitions
 
 	epochs *epochs
 }
 
 func newLog(js jetstream.JetStream, cfg Config, logger *slog.Logger, reg prometheus.Registerer) *Log {
 	logger = logger.With("component", "eventlog")
-	l := &Log{cfg: cfg, jet: jet.New(js, logger), logger: logger, metrics: newMetrics(reg)}
+	l := &Log{cfg: cfg, jet: jet.New(js, logger), logger: logger, metrics: newMetrics(reg), sizer: rand.Text()}
 	l.epochs = newEpochs(l)
 	return l
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -21,74 +22,120 @@ import (
 
 const (
 	partitionBytesKey = "partition_bytes"
+	// sizingKey is there while a node decides.
+	sizingKey = "sizing"
+	// sizingAge is when the mark of a node that died is in the way. Were it removed
+	// too early, because clocks differ, two nodes would reserve at once, which is
+	// mostly harmless.
+	sizingAge = 10 * time.Second
 	// minPartitionBytes is less than which a partition is of no use.
 	minPartitionBytes = 32 << 20
 )
 
 // partitionBytes returns how large each partition may get.
 func (l *Log) partitionBytes(ctx context.Context, wanted int64, manage bool) (int64, error) {
-	entry, err := jet.Entry(ctx, l.cluster, partitionBytesKey)
-	if errors.Is(err, jetstream.ErrKeyNotFound) {
-		return l.firstPartitionBytes(ctx, wanted)
+	have, _, err := l.recordedBytes(ctx)
+	if err != nil || have == wanted || have != 0 && !manage {
+		return have, err
 	}
+	done, err := l.sizeAlone(ctx)
 	if err != nil {
-		return 0, wrap("read the size of the partitions", err)
+		return 0, err
 	}
-	have, err := strconv.ParseInt(string(entry.Value()), 10, 64)
+	defer done()
+	have, revision, err := l.recordedBytes(ctx) // another node may have decided
+	if err != nil || have == wanted || have != 0 && !manage {
+		return have, err
+	}
+	bytes, err := l.bytesThatFit(ctx, have, wanted)
 	if err != nil {
-		return 0, fmt.Errorf("%w: the size of the partitions is recorded as %q", ErrConfig, entry.Value())
+		return 0, err
 	}
-	if have == wanted || !manage {
-		return have, nil
+	if bytes < wanted {
+		l.logger.Warn("NATS cannot reserve LOG_MAX_BYTES for each partition: they are smaller",
+			"bytes", bytes, "wanted", wanted, "partitions", l.cfg.Partitions)
 	}
-	if have < wanted {
-		fits, err := l.jet.CanReserve(ctx, (wanted-have)*l.reservations(), l.cfg.StreamReplicas)
-		if err != nil {
-			return 0, err
-		}
-		if !fits {
-			l.warnReduced(have, wanted)
-			return have, nil
-		}
-	}
-	_, err = jet.Ask(ctx, func(ctx context.Context) (uint64, error) {
-		return l.cluster.Update(ctx, partitionBytesKey, []byte(strconv.FormatInt(wanted, 10)), entry.Revision())
-	})
-	return wanted, wrap("record the size of the partitions", err)
-}
-
-func (l *Log) firstPartitionBytes(ctx context.Context, wanted int64) (int64, error) {
-	bytes := wanted
-	for {
-		fits, err := l.jet.CanReserve(ctx, bytes*l.reservations(), l.cfg.StreamReplicas)
-		if err != nil {
-			return 0, err
-		}
-		if fits {
-			break
-		}
-		if bytes /= 2; bytes < minPartitionBytes {
-			return 0, fmt.Errorf("%w: NATS cannot reserve even %s for each of %d partitions", ErrUnavailable, settings.ByteSize(minPartitionBytes), l.cfg.Partitions)
-		}
-	}
-	_, err := jet.Ask(ctx, func(ctx context.Context) (uint64, error) {
-		return l.cluster.Create(ctx, partitionBytesKey, []byte(strconv.FormatInt(bytes, 10)))
-	})
-	if errors.Is(err, jetstream.ErrKeyExists) {
-		// Also one whose partitions took the room that this one did not find.
-		return 0, fmt.Errorf("%w: another node has just decided the size of the partitions", ErrUnavailable)
-	}
-	if err == nil && bytes < wanted {
-		l.warnReduced(bytes, wanted)
+	if bytes != have {
+		_, err = jet.Ask(ctx, func(ctx context.Context) (uint64, error) {
+			return l.cluster.Update(ctx, partitionBytesKey, []byte(strconv.FormatInt(bytes, 10)), revision)
+		})
 	}
 	return bytes, wrap("record the size of the partitions", err)
 }
 
-// reservations is how many streams of a partition's size there are: the
-// partitions and the dead letters.
-func (l *Log) reservations() int64 { return int64(l.cfg.Partitions) + 1 }
+// recordedBytes returns what was decided, 0 if nothing was.
+func (l *Log) recordedBytes(ctx context.Context) (bytes int64, revision uint64, err error) {
+	entry, err := jet.Entry(ctx, l.cluster, partitionBytesKey)
+	if errors.Is(err, jetstream.ErrKeyNotFound) {
+		return 0, 0, nil
+	}
+	if err != nil {
+		return 0, 0, wrap("read the size of the partitions", err)
+	}
+	bytes, err = strconv.ParseInt(string(entry.Value()), 10, 64)
+	if err != nil || bytes <= 0 {
+		return 0, 0, fmt.Errorf("%w: the size of the partitions is recorded as %q", ErrConfig, entry.Value())
+	}
+	return bytes, entry.Revision(), nil
+}
 
-func (l *Log) warnReduced(have, wanted int64) {
-	l.logger.Warn("NATS cannot reserve LOG_MAX_BYTES for each partition: they are smaller",
-		"bytes", have, "wanted", wanted, "partitions", l.cfg.Partitions)
+// sizeAlone keeps all other nodes from deciding until done is called, or returns
+// ErrUnavailable because one of them does.
+func (l *Log) sizeAlone(ctx context.Context) (done func(), err error) {
+	mark, err := jet.Ask(ctx, func(ctx context.Context) (uint64, error) {
+		return l.cluster.Create(ctx, sizingKey, []byte(l.sizer))
+	})
+	if errors.Is(err, jetstream.ErrKeyExists) {
+		var entry jetstream.KeyValueEntry
+		if entry, err = jet.Entry(ctx, l.cluster, sizingKey); err == nil {
+			mark, err = l.markOf(ctx, entry)
+		}
+	}
+	if err != nil {
+		return nil, wrap("mark that the size of the partitions is being decided", err)
+	}
+	return func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), setupTimeout)
+		defer cancel()
+		_, err := jet.Ask(ctx, func(ctx context.Context) (struct{}, error) {
+			return struct{}{}, l.cluster.Delete(ctx, sizingKey, jetstream.LastRevision(mark))
+		})
+		// Another revision: it is deleted already.
+		if err != nil && !errors.Is(raced(err), errRaced) {
+			l.logger.Warn("the mark that the size of the partitions is being decided could not be removed; others wait for it to age",
+				"age", sizingAge, "error", err)
+		}
+	}, nil
+}
+
+// markOf returns the revision of a mark if it is this node's own, the answer to
+// which was lost. One that is too old is removed for the next try.
+func (l *Log) markOf(ctx context.Context, entry jetstream.KeyValueEntry) (uint64, error) {
+	if string(entry.Value()) == l.sizer {
+		return entry.Revision(), nil
+	}
+	if time.Since(entry.Created()) > sizingAge {
+		_ = l.cluster.Delete(ctx, sizingKey, jetstream.LastRevision(entry.Revision())) // whoever fails tries again
+	}
+	return 0, fmt.Errorf("%w: another node does so", ErrUnavailable)
+}
+
+// bytesThatFit returns wanted, or less where there is no room for it: what the
+// partitions have, or at first a fraction.
+func (l *Log) bytesThatFit(ctx context.Context, have, wanted int64) (int64, error) {
+	for bytes := wanted; bytes > have; bytes /= 2 {
+		if bytes < min(wanted, minPartitionBytes) {
+			return 0, fmt.Errorf("%w: NATS cannot reserve even %s for each of %d partitions",
+				ErrUnavailable, settings.ByteSize(minPartitionBytes), l.cfg.Partitions)
+		}
+		// The dead letters have as much as a partition.
+		fits, err := l.jet.CanReserve(ctx, (bytes-have)*(int64(l.cfg.Partitions)+1), l.cfg.StreamReplicas)
+		if err != nil || fits {
+			return bytes, err
+		}
+		if have != 0 {
+			return have, nil
+		}
+	}
+	return wanted, nil
 }

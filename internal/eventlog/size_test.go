@@ -1,10 +1,14 @@
 package eventlog_test
 
 import (
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/nats-io/nats-server/v2/server"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/neolith/daemon-gateway/internal/eventlog"
 	"github.com/neolith/daemon-gateway/internal/lab/testserver"
@@ -45,4 +49,25 @@ func TestPartitionsAreAsLargeAsFitAndAllAlike(t *testing.T) {
 	cfg.LogMaxBytes = settings.ByteSize(gib / 4)
 	open(t, s.JetStream(), cfg, eventlog.Manage())
 	require.Equal(t, []int64{gib / 4, gib / 4, gib / 4, gib / 4}, sizes())
+}
+
+// TestNothingIsLeftOfAReservation: NATS deletes a stream badly if one of the same
+// name is deleted right before, and then is not healthy after its next start.
+func TestNothingIsLeftOfAReservation(t *testing.T) {
+	t.Parallel()
+	store := t.TempDir()
+	s := testserver.NATS(t, func(o *server.Options) { o.StoreDir = store })
+	cfg := config()
+	cfg.Partitions = 16
+	logs := errgroup.Group{}
+	for range 12 {
+		logs.Go(func() error {
+			_, err := eventlog.Open(t.Context(), s.JetStream(), cfg, quiet(), prometheus.NewPedanticRegistry(), eventlog.Manage())
+			return err
+		})
+	}
+	require.NoError(t, logs.Wait())
+	for name := range strings.SplitSeq("DAEMON_GATEWAY_RESERVATION,.DAEMON_GATEWAY_RESERVATION", ",") {
+		require.NoDirExists(t, filepath.Join(store, "jetstream", "$G", "streams", name))
+	}
 }

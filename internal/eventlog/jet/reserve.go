@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -13,41 +12,34 @@ import (
 const (
 	reservationStream  = "DAEMON_GATEWAY_RESERVATION"
 	reservationSubject = "daemon.reservation"
-	// reservationAge is when the stream of a node that died is in the way.
-	reservationAge = 10 * time.Second
 )
 
 // CanReserve reports whether NATS can reserve so many bytes on as many servers,
-// by doing so for a moment.
+// by doing so for a moment. Only one node at a time may ask: a stream that is
+// deleted while NATS still clears away one of the same name leaves a directory
+// behind, of which NATS says at each later start that it cannot be recovered.
 func (c *Client) CanReserve(ctx context.Context, bytes int64, replicas int) (bool, error) {
 	_, err := c.createStream(ctx, jetstream.StreamConfig{
 		Name: reservationStream, Subjects: []string{reservationSubject},
 		Storage: jetstream.FileStorage, Replicas: replicas, MaxBytes: bytes,
 	})
+	left := errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) // by a node that has died
 	switch {
-	case err == nil:
-		if err := c.giveBack(ctx); err != nil {
-			return true, fmt.Errorf("give back a reservation: %w", setupError(err))
-		}
-		return true, nil
-	case errors.Is(err, jetstream.ErrStreamNameAlreadyInUse):
-		return false, c.awaitReservation(ctx)
 	case NoRoom(err):
 		return false, nil
+	case err != nil && !left:
+		return false, fmt.Errorf("reserve disk: %w", setupError(err))
 	}
-	return false, fmt.Errorf("reserve disk: %w", setupError(err))
-}
-
-// giveBack deletes the reservation. Nodes that reserve at the same time share
-// it, so that another one may have done so.
-func (c *Client) giveBack(ctx context.Context) error {
-	_, err := Ask(ctx, func(ctx context.Context) (struct{}, error) {
+	_, err = Ask(ctx, func(ctx context.Context) (struct{}, error) {
 		return struct{}{}, c.JS.DeleteStream(ctx, reservationStream)
 	})
-	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		return nil
+	if err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
+		return false, fmt.Errorf("give back a reservation: %w", setupError(err))
 	}
-	return err
+	if left {
+		return false, fmt.Errorf("%w: gave back what another node had reserved", ErrUnavailable)
+	}
+	return true, nil
 }
 
 // NoRoom tells a lack of disk from a lack of servers.
@@ -55,14 +47,4 @@ func NoRoom(err error) bool {
 	var api *jetstream.APIError
 	return errors.As(err, &api) && (api.ErrorCode == codeStorageExceeded ||
 		api.ErrorCode == codeNoPeers && strings.Contains(api.Description, "insufficient storage"))
-}
-
-// awaitReservation makes the caller try again later, because another node is
-// reserving; what one that died has left is removed.
-func (c *Client) awaitReservation(ctx context.Context) error {
-	stream, err := c.Stream(ctx, reservationStream)
-	if err == nil && time.Since(stream.CachedInfo().Created) > reservationAge {
-		_ = c.giveBack(ctx) // whoever fails tries again
-	}
-	return fmt.Errorf("%w: another node is reserving disk", ErrUnavailable)
 }
