@@ -42,15 +42,20 @@ type Evidence struct {
 	// At is when the message at the Mark's sequence was stored; zero: it is not
 	// retained any more.
 	At time.Time
-	// Later is where the oldest message stands that was stored after the Mark's;
-	// 0: there is none. It is needed only where At is zero.
+	// Later is where the oldest message stands that was stored after the Mark's by
+	// more than ClockLeeway; 0: there is none. It is needed only where At is zero.
 	Later uint64
 }
 
+// ClockLeeway is how much stored times may fall where sequences rise, because the
+// next leader's clock is behind that of the one before. A rollback takes longer: a
+// server starts again or a stream is restored.
+const ClockLeeway = 2 * time.Second
+
 // Judge tells what the evidence proves. A message that is no longer retained
 // (its age, its orchestrator's limit, a purge) proves nothing, so the others
-// have to: what was stored after the Mark's message stands above it, unless the
-// partition was rolled back. And if nothing of that is left up to the Mark, no
+// have to: what was stored well after the Mark's message stands above it, unless
+// the partition was rolled back. And if nothing of that is left up to the Mark, no
 // position up to it can hide an event.
 func (m Mark) Judge(e Evidence) Standing {
 	switch {
@@ -99,7 +104,7 @@ func (l *Log) search(ctx context.Context, p event.Partition, mark Mark, e *Evide
 		e.At = found.Stored
 		return nil
 	}
-	found, err = l.jet.FirstSince(ctx, event.StreamName(p), event.Subject(p, "*"), mark.Stored.Add(time.Nanosecond))
+	found, err = l.jet.FirstSince(ctx, event.StreamName(p), event.Subject(p, "*"), mark.Stored.Add(ClockLeeway))
 	e.Later = found.Sequence
 	return err
 }

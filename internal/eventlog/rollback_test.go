@@ -87,6 +87,21 @@ func TestPartitionThatLostItsOldMessagesContinues(t *testing.T) {
 	require.Equal(t, eventlog.Superseded, compare(t, l, "another", mark))
 }
 
+// A leader whose clock is behind that of the one before stores what comes later
+// at an earlier time.
+func TestLeaderWhoseClockIsBehindIsNoRollback(t *testing.T) {
+	t.Parallel()
+	s, l := setup(t)
+	p := l.Partition("o")
+	below := marked(t, l, tokensOf(l, p, 1)[0], "by the leader before")
+	mark := marked(t, l, "o", "by the next one")
+	mark.Stored = below.Stored.Add(-time.Second)
+	stream, err := s.JetStream().Stream(t.Context(), event.StreamName(p))
+	require.NoError(t, err)
+	require.NoError(t, stream.DeleteMsg(t.Context(), mark.Sequence))
+	require.Equal(t, eventlog.Continues, compare(t, l, l.Epoch(p), mark))
+}
+
 func TestPartitionThatWasRolledBackIsFoundOut(t *testing.T) {
 	t.Parallel()
 	s, l := setup(t, func(c *eventlog.Config) { c.EventsPerOrchestrator = 5 })
@@ -106,6 +121,8 @@ func TestPartitionThatWasRolledBackIsFoundOut(t *testing.T) {
 	refreshed(t, l, p)
 	require.Equal(t, epoch, l.Epoch(p), "the stream itself says nothing")
 	require.Equal(t, eventlog.Behind, compare(t, l, epoch, mark))
+	beyond := mark.Stored.Add(eventlog.ClockLeeway)
+	require.Eventually(t, func() bool { return time.Now().After(beyond) }, waitTime, 10*time.Millisecond)
 	publish(t, l, other, "takes a place below", "x")
 	for i := range 4 {
 		publish(t, l, "o", "b"+strconv.Itoa(i), "x")
