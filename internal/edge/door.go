@@ -30,7 +30,8 @@ type door struct {
 	// services and events are nil until the edge can serve.
 	services atomic.Pointer[services]
 	events   atomic.Pointer[events]
-	draining atomic.Bool
+	draining atomic.Bool // for good
+	isolated atomic.Bool // for as long as NATS is lost to this edge alone
 
 	mu    sync.Mutex
 	open  map[*connection]struct{}
@@ -71,7 +72,7 @@ func (d *door) upgrade(w http.ResponseWriter, r *http.Request) {
 	svc := d.services.Load()
 	now := time.Now()
 	switch {
-	case svc == nil || d.draining.Load():
+	case svc == nil || d.leaving():
 		d.refuse(w, refusedNotReady, http.StatusServiceUnavailable, "this edge takes no connections at the moment", retryAfter)
 	case !d.access.Admits(addr, now):
 		d.refuse(w, refusedRate, http.StatusTooManyRequests, "too many connections from this address", 1)
@@ -85,6 +86,18 @@ func (d *door) upgrade(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		d.enter(svc, s, addr.String(), now)
+	}
+}
+
+// leaving reports whether whoever comes is to go elsewhere.
+func (d *door) leaving() bool { return d.draining.Load() || d.isolated.Load() }
+
+// sendAway asks every daemon to reconnect, spread over a period.
+func (d *door) sendAway(period time.Duration) {
+	all := d.connections()
+	rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	for i, c := range all {
+		c.reconnect("draining", period*time.Duration(i)/time.Duration(len(all)))
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"time"
 
 	"github.com/neolith/daemon-gateway/pkg/protocol"
@@ -73,11 +72,7 @@ func (e *Edge) bounded(ctx context.Context, act string, step func(context.Contex
 // time is over, or a part has failed.
 func (e *Edge) sendAway(ctx context.Context, n *running) {
 	period := e.cfg.Listen.DrainPeriod
-	all := e.door.connections()
-	rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
-	for i, c := range all {
-		c.reconnect("draining", period*time.Duration(i)/time.Duration(len(all)))
-	}
+	e.door.sendAway(period)
 	// The last one gets its message, waits as long as it was told, and leaves.
 	grace := min(period+time.Second, max(0, e.cfg.ShutdownTimeout-closeReserve))
 	ctx, cancel := context.WithTimeout(ctx, grace)

@@ -291,6 +291,9 @@ func (e *Edge) start(partCtx context.Context, log *eventlog.Log) (*running, erro
 	n.parts.Go("canaries", canaries.Run)
 	n.parts.Go("balance", newShedder(e.cfg.Balance, e.directory, e.door.connections, e.metrics, e.logger).Run)
 
+	alone := &isolation{connected: e.nats.Up, members: e.directory, door: e.door, logger: e.logger}
+	n.parts.Go("isolation", alone.Run)
+
 	self := e.directory.Self().Name
 	acks := &acker{hub: e.hub, directory: e.directory, log: log, cursors: cursors, connected: e.connected, metrics: e.metrics}
 	acks.peers = peers[ackRequest, ackAnswer]{
@@ -316,7 +319,7 @@ func (e *Edge) start(partCtx context.Context, log *eventlog.Log) (*running, erro
 	})
 	e.door.services.Store(&services{
 		cfg: &e.cfg, talk: e.cfg.conversation(e.verifier), hub: e.hub, wheel: e.wheel, log: n.log,
-		admission: e.admission, metrics: e.metrics, logger: e.logger, draining: e.door.draining.Load, heartbeats: beats,
+		admission: e.admission, metrics: e.metrics, logger: e.logger, draining: e.door.leaving, heartbeats: beats,
 		history: e.history,
 	})
 	e.logger.Info("serving daemons", "address", e.Addr().String(), "member", self)

@@ -91,7 +91,7 @@ func (r *Router) bind() (err error) {
 		return err
 	}
 	r.teardown.Push("gossip", func(context.Context) error { return r.ring.Close() })
-	r.placement = newPlacement(r.ring, r.conn.NC.IsConnected)
+	r.placement = newPlacement(r.ring, r.conn.Up)
 	r.ring.Watch(&watcher{placement: r.placement, members: r.ring.Members, partitions: r.cfg.Log.Partitions})
 	if err := r.bindDatabase(); err != nil {
 		return err
