@@ -45,7 +45,7 @@ recovery: ## measure how fast the service is back after each kind of fault; ARGS
 	go run -ldflags '-X $(BUILDINFO).version=$(VERSION)' ./cmd/lab recovery $(ARGS)
 
 dr-drill: ## back up, destroy, restore, and check what came of each event; ARGS adds flags
-	go run ./internal/lab/drill $(ARGS)
+	go run ./cmd/lab drill $(ARGS)
 
 hostile: ## measure what hostile clients cost an edge and its other daemons; ARGS="-attacks list" lists them
 	go run ./internal/lab/hostile $(ARGS)

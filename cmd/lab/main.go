@@ -8,6 +8,7 @@ import (
 
 	"github.com/neolith/daemon-gateway/internal/lab"
 	"github.com/neolith/daemon-gateway/internal/lab/chaos"
+	"github.com/neolith/daemon-gateway/internal/lab/drill"
 	"github.com/neolith/daemon-gateway/internal/lab/recovery"
 	"github.com/neolith/daemon-gateway/internal/lab/soak"
 )
@@ -15,5 +16,7 @@ import (
 func main() { os.Exit(lab.Main(os.Args[1:], scenarios()...)) }
 
 func scenarios() []lab.Scenario {
-	return []lab.Scenario{chaos.Scenario(), recovery.Scenario(), soak.Scenario()}
+	return []lab.Scenario{
+		chaos.Scenario(), recovery.Scenario(), drill.Scenario(), soak.Scenario(),
+	}
 }

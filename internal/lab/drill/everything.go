@@ -1,13 +1,20 @@
-package main
+package drill
 
 import (
 	"context"
 	"errors"
 	"path/filepath"
+	"slices"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"github.com/neolith/daemon-gateway/internal/backup"
+	"github.com/neolith/daemon-gateway/internal/eventlog"
+	"github.com/neolith/daemon-gateway/internal/lab"
 	"github.com/neolith/daemon-gateway/internal/lab/ledger"
+	"github.com/neolith/daemon-gateway/internal/lab/traffic"
+	"github.com/neolith/daemon-gateway/pkg/event"
 )
 
 const (
@@ -17,215 +24,220 @@ const (
 	heard = 2 * time.Second
 )
 
-// recovery is an exercise from the backup to the judgement.
-type recovery struct {
-	*crew
+// restoration is an exercise from the backup to the judgement.
+type restoration struct {
+	*drill
 	held     map[string]bool // events that publishers repeat although the backup has them
 	backup   backup.Manifest
-	last     [partitions]uint64 // before the disaster
+	last     [partitions]uint64 // sequences before the disaster
 	disaster time.Time
 	restored time.Time
 }
 
 // everything loses all processes, and all that JetStream and PostgreSQL keep.
-func everything(ctx context.Context, w *world) error {
-	c, err := newCrew(ctx, w, "everything")
-	if err != nil {
-		return err
-	}
-	defer c.leave()
-	r := &recovery{crew: c}
-	for _, step := range []func(context.Context) error{r.backUp, r.destroy, r.restore, r.goOn, r.repeat} {
+func (d *drill) everything(ctx context.Context) error {
+	r := &restoration{drill: d, held: map[string]bool{}}
+	for _, step := range []func(context.Context) error{r.backUp, r.destroy, r.restore, r.goOn, r.repeat, r.presence, r.sessions} {
 		if err := step(ctx); err != nil {
 			return err
 		}
 	}
-	if err := c.presence(ctx); err != nil {
-		return err
-	}
-	if err := c.sessions(ctx); err != nil {
-		return err
-	}
-	return c.judge(ctx, r.restored, r.expected)
+	// What comes of repeating, after the duplicate window, what the backup has: the
+	// log has it twice.
+	twofold := []ledger.Kind{ledger.Altered, ledger.Doubled, ledger.Repeated, ledger.Misordered}
+	return r.conclude(ctx, r.restored, func(v ledger.Violation) bool { return r.held[v.Event] && slices.Contains(twofold, v.Kind) })
 }
 
 // backUp takes the backups while everybody works, and lets them work on.
-func (r *recovery) backUp(ctx context.Context) error {
-	wait(ctx, r.w.options.publish)
-	if err := r.sleep(); err != nil {
-		return err
-	}
-	wait(ctx, max(r.w.options.publish, written))
+func (r *restoration) backUp(ctx context.Context) error {
+	traffic.Wait(ctx, r.publish)
+	r.sleep()
+	traffic.Wait(ctx, max(r.publish, written))
 	began := time.Now()
-	if err := r.w.operate(ctx, r.w.programs.backup); err != nil {
+	if err := r.operate(ctx, backupTool); err != nil {
 		return err
 	}
-	names, err := backup.Names(r.w.backups())
+	names, err := backup.Names(r.backups())
 	if err != nil {
 		return err
 	}
-	if r.backup, err = backup.Read(filepath.Join(r.w.backups(), names[0])); err != nil {
+	if r.backup, err = backup.Read(filepath.Join(r.backups(), names[0])); err != nil {
 		return err
 	}
-	r.w.report.step(began, "`gateway-backup` under traffic: %d streams, %d messages, %d KiB", len(r.backup.Streams), r.backup.Messages(), r.backup.Bytes()>>10)
+	r.step(began, "`gateway-backup` under traffic: %d streams, %d messages, %d KiB", len(r.backup.Streams), r.backup.Messages(), r.backup.Bytes()>>10)
 	began = time.Now()
-	if err := r.w.dump("neolith.dump"); err != nil {
+	if err := r.dump("neolith.dump"); err != nil {
 		return err
 	}
-	r.w.report.step(began, "`pg_dump` of the database")
-	wait(ctx, r.w.options.publish)
+	r.step(began, "`pg_dump` of the database")
+	traffic.Wait(ctx, r.publish)
 	return ctx.Err()
 }
 
-func (r *recovery) destroy(ctx context.Context) (err error) {
-	if r.last, err = r.w.last(ctx); err != nil {
-		return err
+func (r *restoration) destroy(ctx context.Context) error {
+	for p := range r.last {
+		info, err := r.state(ctx, event.Partition(p))
+		if err != nil {
+			return err
+		}
+		r.last[p] = info.State.LastSeq
 	}
 	r.disaster = time.Now()
-	r.w.Cluster.Close()
-	r.press.stop()
-	err = errors.Join(r.w.loseNATS(), r.w.database.Lose())
-	r.w.report.step(r.disaster, "disaster: all %d processes killed, the data of 3 NATS servers and of PostgreSQL deleted", len(r.w.Processes())+1)
+	r.Cluster.Close()
+	r.Feed.Stop()
+	err := errors.Join(r.loseNATS(), r.database.Lose())
+	r.step(r.disaster, "disaster: all %d processes killed, the data of 3 NATS servers and of PostgreSQL deleted", len(r.Processes())+1)
 	return err
 }
 
-func (r *recovery) restore(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+// state is that of a partition's stream, with a count for each subject.
+func (d *drill) state(ctx context.Context, p event.Partition) (*jetstream.StreamInfo, error) {
+	s, err := d.Log.JetStream().Stream(ctx, event.StreamName(p))
+	if err != nil {
+		return nil, err
+	}
+	return s.Info(ctx, jetstream.WithSubjectFilter(event.Subject(p, "*")))
+}
+
+func (r *restoration) restore(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, lab.Patience)
 	defer cancel()
 	began := time.Now()
-	if err := r.w.database.Begin(); err != nil {
+	if err := r.restoreDatabase("neolith.dump"); err != nil {
 		return err
 	}
-	if err := r.w.undump("neolith.dump"); err != nil {
-		return err
-	}
-	r.w.report.step(began, "an empty PostgreSQL started, `pg_restore`")
+	r.step(began, "an empty PostgreSQL started, `pg_restore`")
 	began = time.Now()
-	if err := r.w.StartNATS(ctx); err != nil {
+	if err := r.StartNATS(ctx); err != nil {
 		return err
 	}
-	r.w.report.step(began, "3 empty NATS servers started")
+	r.step(began, "3 empty NATS servers started")
 	began = time.Now()
-	if err := r.w.operate(ctx, r.w.programs.restore); err != nil {
+	if err := r.operate(ctx, restoreTool); err != nil {
 		return err
 	}
-	r.w.report.step(began, "`gateway-restore`")
-	r.ledger.LogLost()
+	r.step(began, "`gateway-restore`")
+	r.Ledger.LogLost()
 	began, r.restored = time.Now(), time.Now()
-	if err := r.w.Start(ctx); err != nil {
+	if err := r.Start(ctx); err != nil {
 		return err
 	}
-	if err := r.awaitConnected(ctx); err != nil {
+	if err := r.AwaitClaims(ctx, r.Crowd.Present()); err != nil {
 		return err
 	}
-	r.w.report.step(began, "bridges, routers and edges started, and all daemons back by themselves; %.0f s after the disaster", time.Since(r.disaster).Seconds())
+	r.step(began, "bridges, routers and edges started, and all daemons back by themselves; %.0f s after the disaster", time.Since(r.disaster).Seconds())
 	return nil
 }
 
 // goOn publishes at once as if nothing had been, before anybody repeats
 // anything, and looks at what was restored.
-func (r *recovery) goOn(ctx context.Context) error {
-	before := r.press.since(time.Time{})
-	if err := r.w.log.Record(ctx, r.ledger, partitions); err != nil {
+func (r *restoration) goOn(ctx context.Context) error {
+	before := r.between(time.Time{}, r.restored)
+	if err := errors.Join(r.Record(ctx), r.wake(ctx)); err != nil {
 		return err
 	}
-	if err := r.wake(); err != nil {
+	r.startPublishing()
+	traffic.Wait(ctx, r.publish/2)
+	if err := r.stopPublishing(ctx, r.restored); err != nil {
 		return err
 	}
-	r.press.start()
-	wait(ctx, r.w.options.publish/2)
-	r.press.stop()
-	if err := errors.Join(r.press.finish(ctx, r.restored), r.press.stored(ctx, r.restored), r.awaitDelivered(ctx)); err != nil {
+	unrepeated := map[string]bool{}
+	for _, p := range before {
+		unrepeated[p.Event.ID] = true
+	}
+	if err := r.Settle(ctx, ledger.Promise{Except: func(v ledger.Violation) bool { return v.Kind == ledger.Unstored && unrepeated[v.Event] }}); err != nil {
 		return err
 	}
-	r.restoredLog(before)
-	again := r.press.since(r.restored)
-	var used int
-	for _, x := range again {
-		if at := x.seat.standsAt(x.event.ID); at.Sequence <= r.last[at.Partition] {
-			used++
-		}
-	}
-	r.w.report.promise(len(again), missing(again, r.came), "published after the restoration, %d of them at sequences that were used before: delivered, after %d ms at most", used, slowest(again).Milliseconds())
-	if used == 0 {
+	seen := r.seen()
+	came := func(p traffic.Publication) bool { return seen[p.Event.ID].CameAfter(r.disaster) }
+	r.restoredLog(before, seen, came)
+	again := r.Feed.Since(r.restored)
+	used := missing(again, func(p traffic.Publication) bool {
+		at, _ := eventlog.ParsePosition(seen[p.Event.ID].Position)
+		return at.Sequence > r.last[at.Partition]
+	})
+	r.promise(len(again), missing(again, came), "published after the restoration, %d of them at sequences that were used before: delivered, after %d ms at most",
+		len(used), slowest(again, seen))
+	if len(used) == 0 {
 		return errors.New("no sequence was used twice: the exercise shows nothing")
 	}
 	return nil
 }
 
-// came reports whether an event has come since the disaster.
-func (r *recovery) came(x *publication) bool { return x.seat.receivedAfter(x.event.ID, r.disaster) > 0 }
-
-func (r *recovery) stands(x *publication) bool {
-	return r.ledger.IsStored(x.event.OrchestratorID, x.event.ID)
-}
-
 // restoredLog looks at what was published before the disaster.
-func (r *recovery) restoredLog(before []*publication) {
-	var stored, waiting, settled []*publication
-	for _, x := range before {
-		id := x.event.ID
-		if x.acked.Before(r.backup.Began) && !x.acked.IsZero() || onRedis(x.seat) && x.began.Before(r.backup.Began.Add(-heard)) {
-			stored = append(stored, x)
+func (r *restoration) restoredLog(before []traffic.Publication, seen map[string]ledger.Delivery, came func(traffic.Publication) bool) {
+	var stored, waiting, settled []traffic.Publication
+	for _, p := range before {
+		x := seen[p.Event.ID]
+		inTime := p.Taken.Before(r.backup.Began) && !p.Taken.IsZero()
+		if p.Way == traffic.OnRedis {
+			inTime = p.Began.Before(r.backup.Began.Add(-heard))
+		}
+		if inTime {
+			stored = append(stored, p)
 		}
 		switch {
-		case !r.stands(x):
-		case !x.seat.ackedBy(id, r.backup.Ended):
-			waiting = append(waiting, x)
-		case x.seat.ackedBy(id, r.backup.Began.Add(-written)):
-			settled = append(settled, x)
+		case !r.stored(p):
+		case !x.AckedBy(r.backup.Ended):
+			waiting = append(waiting, p)
+		case x.AckedBy(r.backup.Began.Add(-written)):
+			settled = append(settled, p)
 		}
 	}
-	report := r.w.report
-	report.promise(len(stored), missing(stored, r.stands), "published before the backup: in the restored log")
-	report.promise(len(waiting), missing(waiting, r.came), "in the backup and not acknowledged when it was taken: delivered")
-	report.promise(len(settled), missing(settled, func(x *publication) bool { return !r.came(x) }), "in the backup and acknowledged %s before it: not delivered again", written)
-	later := r.press.between(r.backup.Began, r.restored)
-	report.price(len(later), len(missing(later, r.stands)), "published after the backup began: not in the restored log")
+	r.promise(len(stored), missing(stored, r.stored), "published before the backup: in the restored log")
+	r.promise(len(waiting), missing(waiting, came), "in the backup and not acknowledged when it was taken: delivered")
+	r.promise(len(settled), missing(settled, func(p traffic.Publication) bool { return !came(p) }), "in the backup and acknowledged %s before it: not delivered again", written)
+	later := r.between(r.backup.Began, r.restored)
+	r.price(len(later), len(missing(later, r.stored)), "published after the backup began: not in the restored log")
 }
 
-// repeat has the publishers repeat what they have published since the backup, twice.
-func (r *recovery) repeat(ctx context.Context) error {
-	since := r.press.between(r.backup.Began, r.restored)
-	r.held = make(map[string]bool)
-	for _, x := range since {
-		if r.stands(x) {
-			r.held[x.event.ID] = true
+// repeat has the publishers repeat what they have published since the backup,
+// each event twice.
+func (r *restoration) repeat(ctx context.Context) error {
+	since := r.between(r.backup.Began, r.restored)
+	for _, p := range since {
+		if r.stored(p) {
+			r.held[p.Event.ID] = true
 		}
 	}
 	began := time.Now()
-	var stored [2]uint64
-	for i := range stored {
-		before, err := r.stored(ctx)
-		if err != nil {
-			return err
-		}
-		if err := r.press.repeat(ctx, since); err != nil {
-			return err
-		}
-		wait(ctx, heard)
-		after, err := r.stored(ctx)
-		if err != nil {
-			return err
-		}
-		stored[i] = after - before
-	}
-	r.w.report.step(began, "publishers repeat the %d of since the backup, %d of which it holds: %d stored; repeated once more, within DUPLICATE_WINDOW: %d stored",
-		len(since), len(r.held), stored[0], stored[1])
-	if err := r.awaitDelivered(ctx); err != nil {
+	before, err := r.messages(ctx)
+	if err != nil {
 		return err
 	}
-	got := func(x *publication) bool { return r.stands(x) && x.seat.ackedBy(x.event.ID, time.Now()) }
-	r.w.report.promise(len(since), missing(since, got), "published after the backup began, and repeated: in the log again, and delivered")
-	if stored[1] > 0 {
-		r.w.report.broken = append(r.w.report.broken, "what was repeated within the duplicate window was stored again")
+	for _, p := range since {
+		if err := errors.Join(r.Feed.Publish(ctx, p.Way, p.Event), r.Feed.Publish(ctx, p.Way, p.Event)); err != nil {
+			return err
+		}
+	}
+	traffic.Wait(ctx, heard)
+	after, err := r.messages(ctx)
+	if err != nil {
+		return err
+	}
+	r.step(began, "publishers repeat the %d of since the backup, %d of which it holds, each twice within DUPLICATE_WINDOW: %d stored", len(since), len(r.held), after-before)
+	if err := r.Settle(ctx, ledger.Promise{}); err != nil {
+		return err
+	}
+	seen := r.seen()
+	got := func(p traffic.Publication) bool { return r.stored(p) && !seen[p.Event.ID].Acked.IsZero() }
+	r.promise(len(since), missing(since, got), "published after the backup began, and repeated: in the log again, and delivered")
+	if stored := after - before; stored > uint64(len(since)) {
+		r.Find("%d events, repeated twice within the duplicate window, were stored %d times", len(since), stored)
 	}
 	return nil
 }
 
-// expected leaves out what comes of repeating, after the duplicate window, what
-// the backup has: the log has it twice.
-func (r *recovery) expected(v ledger.Violation) bool {
-	twofold := v.Kind == ledger.Altered || v.Kind == ledger.Doubled || v.Kind == ledger.Repeated || v.Kind == ledger.Misordered
-	return r.held[v.Event] && twofold
+// messages counts what the log holds of the exercise, everything twice that it holds twice.
+func (r *restoration) messages(ctx context.Context) (n uint64, err error) {
+	for p := range event.Partition(partitions) {
+		info, err := r.state(ctx, p)
+		if err != nil {
+			return 0, err
+		}
+		for _, s := range r.Crowd.Seats() {
+			n += info.State.Subjects[event.Subject(p, event.TokenOf(s.Profile.Orchestrator))]
+		}
+	}
+	return n, nil
 }

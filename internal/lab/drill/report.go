@@ -1,109 +1,68 @@
-package main
+package drill
 
 import (
 	"fmt"
 	"io"
 	"strings"
-	"text/tabwriter"
 	"time"
+
+	"github.com/neolith/daemon-gateway/internal/lab"
 )
 
-// report collects what was done and prints it as Markdown that can go into
-// docs/disaster-recovery.md.
-type report struct {
-	started   time.Time
-	exercises []*chapter
-	broken    []string
-}
-
-// chapter is an exercise.
+// chapter is what is shown of an exercise.
 type chapter struct {
 	title string
-	rows  []row
+	table *lab.Table
 }
 
-type row struct {
-	at, took time.Duration
-	step     string
-	events   int // -1: the step is not about events
-	lost     string
+func (d *drill) begin(title string) {
+	d.Say("%s", title)
+	d.chapters = append(d.chapters, &chapter{title, lab.NewTable("time", "step", "took", "events", "lost")})
 }
 
-func newReport() *report { return &report{started: time.Now()} }
-
-func (r *report) begin(title string) {
-	fmt.Printf("%6s  %s\n", r.now(), title)
-	r.exercises = append(r.exercises, &chapter{title: title})
-}
-
-func (r *report) now() time.Duration { return time.Since(r.started).Round(time.Second) }
-
-func (r *report) add(x row) {
-	x.at = time.Since(r.started)
-	last := r.exercises[len(r.exercises)-1]
-	last.rows = append(last.rows, x)
-	fmt.Printf("%6s    %s\n", r.now(), strings.Join(x.cells(), " | "))
+func (d *drill) row(step, took, events, lost string) {
+	at := int(time.Since(d.Began()).Seconds())
+	d.chapters[len(d.chapters)-1].table.Row(fmt.Sprintf("%d:%02d", at/60, at%60), step, took, events, lost)
+	d.Say("%s", strings.Join([]string{step, took, events, lost}, " | "))
 }
 
 // step notes something that was done and took its time.
-func (r *report) step(began time.Time, format string, args ...any) {
-	r.add(row{step: fmt.Sprintf(format, args...), took: time.Since(began), events: -1})
+func (d *drill) step(began time.Time, format string, args ...any) {
+	d.row(fmt.Sprintf(format, args...), lab.Seconds(time.Since(began)), "", "")
 }
 
-// promise notes how many events or rows something holds for, and how many it
-// does not hold for though it must.
-func (r *report) promise(events int, failed []string, format string, args ...any) {
-	x := row{step: fmt.Sprintf(format, args...), events: events, lost: "0"}
+// promise notes for how many events something holds, -1 where it is not about
+// events, and for which it does not hold though it must.
+func (d *drill) promise(events int, failed []string, format string, args ...any) {
 	if len(failed) > 0 {
-		x.lost = fmt.Sprintf("**%d, unexpected**", len(failed))
-		r.broken = append(r.broken, fmt.Sprintf("%s: not so for %d:\n  %s", x.step, len(failed), strings.Join(failed[:min(10, len(failed))], "\n  ")))
-		fmt.Println(r.broken[len(r.broken)-1])
+		d.Find("%s: not so for %d:\n  %s", fmt.Sprintf(format, args...), len(failed), strings.Join(failed[:min(10, len(failed))], "\n  "))
 	}
-	r.add(x)
+	d.promised(events, len(failed), format, args...)
+}
+
+// promised is promise where what has failed is found already.
+func (d *drill) promised(events, failed int, format string, args ...any) {
+	count, lost := "", "0"
+	if events >= 0 {
+		count = fmt.Sprint(events)
+	}
+	if failed > 0 {
+		lost = fmt.Sprintf("**%d, unexpected**", failed)
+	}
+	d.row(fmt.Sprintf(format, args...), "", count, lost)
 }
 
 // price notes what the disaster costs.
-func (r *report) price(events, lost int, format string, args ...any) {
-	r.add(row{step: fmt.Sprintf(format, args...), events: events, lost: fmt.Sprintf("%d, expected", lost)})
+func (d *drill) price(events, lost int, step string) {
+	d.row(step, "", fmt.Sprint(events), fmt.Sprintf("%d, expected", lost))
 }
 
-func (x row) cells() []string {
-	took, events := "", ""
-	if x.took > 0 {
-		took = fmt.Sprintf("%.1f s", x.took.Seconds())
-	}
-	if x.events >= 0 {
-		events = fmt.Sprint(x.events)
-	}
-	return []string{x.step, took, events, x.lost}
-}
-
-func (r *report) print(w io.Writer) error {
-	out := tabwriter.NewWriter(w, 0, 0, 1, ' ', 0)
-	line := func(cells ...string) { fmt.Fprintf(out, "| %s\t|\n", strings.Join(cells, "\t| ")) }
-	for _, c := range r.exercises {
-		fmt.Fprintf(out, "\n**%s**\n\n", strings.ToUpper(c.title[:1])+c.title[1:])
-		line("time", "step", "took", "events", "lost")
-		line("---", "---", "---", "---", "---")
-		for _, x := range c.rows {
-			line(append([]string{clock(x.at)}, x.cells()...)...)
-		}
-		if err := out.Flush(); err != nil {
+func (d *drill) print(w io.Writer) error {
+	for _, c := range d.chapters {
+		fmt.Fprintf(w, "\n**%s**\n", strings.ToUpper(c.title[:1])+c.title[1:])
+		if err := c.table.Print(w); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-func clock(d time.Duration) string {
-	s := int(d.Seconds())
-	return fmt.Sprintf("%d:%02d", s/60, s%60)
-}
-
-func (r *report) verdict(w io.Writer) error {
-	if len(r.broken) == 0 {
-		_, err := fmt.Fprintf(w, "\nevery promise was kept; the drill took %s\n", r.now())
-		return err
-	}
-	return fmt.Errorf("%d promises were broken:\n%s", len(r.broken), strings.Join(r.broken, "\n"))
 }

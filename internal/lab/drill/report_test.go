@@ -1,4 +1,4 @@
-package main
+package drill
 
 import (
 	"bytes"
@@ -6,20 +6,23 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/neolith/daemon-gateway/internal/lab"
 )
 
-func TestOnlyWhatWasPromisedAndNotKeptMakesTheVerdictBad(t *testing.T) {
+func TestOnlyWhatWasPromisedAndNotKeptIsFound(t *testing.T) {
 	t.Parallel()
-	r := newReport()
-	r.begin("a disk lost")
-	r.step(time.Now().Add(-2*time.Second), "server started")
-	r.price(10, 3, "published after the backup")
-	r.promise(7, nil, "published before the backup")
-	require.NoError(t, r.verdict(&bytes.Buffer{}))
-	r.promise(5, []string{"event-1", "event-2"}, "published since")
-	require.ErrorContains(t, r.verdict(&bytes.Buffer{}), "event-1")
+	d := &drill{World: &lab.World{}}
+	d.begin("a disk lost")
+	d.step(time.Now().Add(-2*time.Second), "server started")
+	d.price(10, 3, "published after the backup")
+	d.promise(7, nil, "published before the backup")
+	require.Empty(t, d.Findings())
+	d.promise(5, []string{"event-1", "event-2"}, "published since")
+	require.Len(t, d.Findings(), 1)
+	require.Contains(t, d.Findings()[0], "event-1")
 	var table bytes.Buffer
-	require.NoError(t, r.print(&table))
+	require.NoError(t, d.print(&table))
 	require.Contains(t, table.String(), "**A disk lost**")
 	require.Regexp(t, `server started +\| 2.0 s \| +\| +\|`, table.String())
 	require.Regexp(t, `published after the backup +\| +\| 10 +\| 3, expected +\|`, table.String())

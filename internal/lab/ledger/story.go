@@ -99,16 +99,27 @@ func (c *connection) story(id string, stored map[key]Place) []storyLine {
 }
 
 // Delivery is when an event that its orchestrator's daemons wanted was
-// published, and when the first of a seat's connections got it.
+// published, and what a seat saw of it.
 type Delivery struct {
 	Seat      Seat
 	Event     event.Event
 	Published time.Time
 	Stored    time.Time // in the log; zero: not known
-	// Subscribed is from when on the connection that got it was subscribed.
+	// Subscribed is from when on the connection that got it first was subscribed.
 	Subscribed time.Time
 	Received   time.Time
+	Again      []time.Time // when it came again
+	Position   string      // as of its last receipt
+	Acked      time.Time   // zero: it is not
 }
+
+// CameAfter reports whether it has come, or come again, after a time.
+func (d Delivery) CameAfter(when time.Time) bool {
+	return d.Received.After(when) || len(d.Again) > 0 && d.Again[len(d.Again)-1].After(when)
+}
+
+// AckedBy reports whether it was acknowledged by a time.
+func (d Delivery) AckedBy(when time.Time) bool { return !d.Acked.IsZero() && !d.Acked.After(when) }
 
 // Deliveries returns every event that came to a seat, in the order in which
 // the seats first had them.
@@ -120,18 +131,28 @@ func (l *Ledger) Deliveries() []Delivery {
 		id   string
 	}
 	var all []Delivery
-	seen := map[arrival]bool{}
+	seen := map[arrival]int{}
 	for _, c := range l.conns {
 		for _, r := range c.receipts {
 			a := arrival{c.Seat, r.event.EventID}
-			if p := l.published[key{c.Orchestrator, a.id}]; p != nil && !seen[a] {
-				seen[a] = true
+			p := l.published[key{c.Orchestrator, a.id}]
+			if i, again := seen[a]; again {
+				all[i].Again, all[i].Position = append(all[i].Again, r.when), r.event.Position
+			} else if p != nil {
+				seen[a] = len(all)
 				published := p.when
 				if !p.confirmed.IsZero() {
 					published = p.confirmed
 				}
-				stored := l.stored[key{c.Orchestrator, a.id}].When
-				all = append(all, Delivery{c.Seat, p.event, published, stored, c.subscribedAt, r.when})
+				all = append(all, Delivery{
+					Seat: c.Seat, Event: p.event, Published: published, Stored: l.stored[key{c.Orchestrator, a.id}].When,
+					Subscribed: c.subscribedAt, Received: r.when, Position: r.event.Position,
+				})
+			}
+		}
+		for id, when := range c.acked {
+			if i, ok := seen[arrival{c.Seat, id}]; ok && all[i].Acked.IsZero() {
+				all[i].Acked = when
 			}
 		}
 	}

@@ -37,6 +37,13 @@ type Entrance struct {
 	Partitions int
 }
 
+// Message is an event such as daemons usually get, to be acknowledged.
+func Message(to protocol.OrchestratorID, id string, payload []byte) event.Event {
+	return event.Event{
+		ID: id, Type: "message.received", OrchestratorID: to, RequiresAck: true, Payload: payload, Timestamp: "2026-11-22T10:00:00.000Z",
+	}
+}
+
 // Publication is an event and what became of its publishing.
 type Publication struct {
 	Event event.Event

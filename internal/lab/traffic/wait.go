@@ -2,6 +2,8 @@ package traffic
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"time"
 )
 
@@ -12,5 +14,20 @@ func Wait(ctx context.Context, d time.Duration) {
 	select {
 	case <-timer.C:
 	case <-ctx.Done():
+	}
+}
+
+// Until waits until something holds that is asked again and again. What it is
+// stands in the error when ctx ends before.
+func Until(ctx context.Context, what string, holds func() (bool, error)) error {
+	for {
+		ok, err := holds()
+		switch {
+		case ok && err == nil:
+			return nil
+		case ctx.Err() != nil:
+			return errors.Join(fmt.Errorf("%s: not within the time: %w", what, context.Cause(ctx)), err)
+		}
+		Wait(ctx, 100*time.Millisecond)
 	}
 }
