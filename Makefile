@@ -48,7 +48,7 @@ dr-drill: ## back up, destroy, restore, and check what came of each event; ARGS 
 	go run ./cmd/lab drill $(ARGS)
 
 hostile: ## measure what hostile clients cost an edge and its other daemons; ARGS="-attacks list" lists them
-	go run ./internal/lab/hostile $(ARGS)
+	go run ./cmd/lab hostile $(ARGS)
 
 soak: ## run a cluster for an hour and report what grows; ARGS="-duration 10m" is shorter
 	go run ./cmd/lab soak $(ARGS)

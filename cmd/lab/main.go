@@ -9,6 +9,7 @@ import (
 	"github.com/neolith/daemon-gateway/internal/lab"
 	"github.com/neolith/daemon-gateway/internal/lab/chaos"
 	"github.com/neolith/daemon-gateway/internal/lab/drill"
+	"github.com/neolith/daemon-gateway/internal/lab/hostile"
 	"github.com/neolith/daemon-gateway/internal/lab/recovery"
 	"github.com/neolith/daemon-gateway/internal/lab/soak"
 )
@@ -17,6 +18,6 @@ func main() { os.Exit(lab.Main(os.Args[1:], scenarios()...)) }
 
 func scenarios() []lab.Scenario {
 	return []lab.Scenario{
-		chaos.Scenario(), recovery.Scenario(), drill.Scenario(), soak.Scenario(),
+		chaos.Scenario(), recovery.Scenario(), drill.Scenario(), soak.Scenario(), hostile.Scenario(),
 	}
 }

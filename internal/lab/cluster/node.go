@@ -101,6 +101,40 @@ func (n *Node) Metric(ctx context.Context, name string, labels ...string) (float
 	return sum, lines.Err()
 }
 
+// Memory is what a node takes, in bytes.
+type Memory struct{ Resident, InUse float64 } // in use: heap and stacks
+
+// Memory returns what the node takes now.
+func (n *Node) Memory(ctx context.Context) (m Memory, err error) {
+	if m.Resident, err = n.Metric(ctx, "process_resident_memory_bytes"); err != nil {
+		return m, err
+	}
+	heap, err := n.Metric(ctx, "go_memstats_heap_inuse_bytes")
+	if err != nil {
+		return m, err
+	}
+	stacks, err := n.Metric(ctx, "go_memstats_stack_inuse_bytes")
+	m.InUse = heap + stacks
+	return m, err
+}
+
+// CPU returns how many seconds of CPU some nodes have used.
+func CPU(ctx context.Context, nodes ...*Node) (float64, error) {
+	return Sum(ctx, nodes, "process_cpu_seconds_total")
+}
+
+// Sum returns the sum of a metric over some nodes.
+func Sum(ctx context.Context, nodes []*Node, name string, labels ...string) (sum float64, err error) {
+	for _, n := range nodes {
+		value, err := n.Metric(ctx, name, labels...)
+		if err != nil {
+			return 0, err
+		}
+		sum += value
+	}
+	return sum, nil
+}
+
 // AwaitMetric waits until Metric returns a value.
 func (n *Node) AwaitMetric(ctx context.Context, name string, value float64, labels ...string) error {
 	return n.Await(ctx, func() error {
