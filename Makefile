@@ -64,7 +64,7 @@ lint: ## check format, vet, staticcheck, go.mod and the generated documentation
 		|| { echo "docs/configuration.md is not up to date: run make docs"; exit 1; }
 
 bench: ## measure throughput, latency and memory end to end; ARGS adds flags
-	go run ./internal/lab/bench $(ARGS)
+	go run ./cmd/lab bench $(ARGS)
 
 docs: ## write docs/configuration.md from the settings
 	@text=$$(go run ./docs/generate); printf '%s\n' "$$text" > docs/configuration.md

@@ -7,6 +7,7 @@ import (
 	"os"
 
 	"github.com/neolith/daemon-gateway/internal/lab"
+	"github.com/neolith/daemon-gateway/internal/lab/bench"
 	"github.com/neolith/daemon-gateway/internal/lab/chaos"
 	"github.com/neolith/daemon-gateway/internal/lab/drill"
 	"github.com/neolith/daemon-gateway/internal/lab/hostile"
@@ -18,6 +19,6 @@ func main() { os.Exit(lab.Main(os.Args[1:], scenarios()...)) }
 
 func scenarios() []lab.Scenario {
 	return []lab.Scenario{
-		chaos.Scenario(), recovery.Scenario(), drill.Scenario(), soak.Scenario(), hostile.Scenario(),
+		chaos.Scenario(), recovery.Scenario(), drill.Scenario(), soak.Scenario(), hostile.Scenario(), bench.Scenario(),
 	}
 }
