@@ -10,25 +10,24 @@ import (
 	"os"
 
 	"github.com/neolith/daemon-gateway/internal/lab/probe"
-	"github.com/neolith/daemon-gateway/internal/lab/trial"
 	"github.com/neolith/daemon-gateway/internal/settings"
 )
 
 func main() {
-	var cfg trial.Config
+	var cfg probe.Config
 	os.Exit(settings.Main(cfg.Program(), func(ctx context.Context) error { return run(ctx, cfg) }))
 }
 
-func run(ctx context.Context, cfg trial.Config) error {
-	logger := cfg.Probe.Logger(os.Stderr)
+func run(ctx context.Context, cfg probe.Config) error {
+	logger := cfg.Logger(os.Stderr)
 	switch {
 	case cfg.Step != "" || cfg.Finish:
-		answer, err := trial.Tell(ctx, cfg)
+		answer, err := probe.Tell(ctx, cfg)
 		fmt.Print(answer)
 		return err
 	case cfg.Daemons > 0:
-		return trial.Run(ctx, cfg, os.Stdout, logger)
+		return probe.UnderLoad(ctx, cfg, os.Stdout, logger)
 	default:
-		return probe.Run(ctx, cfg.Probe, logger)
+		return probe.Once(ctx, cfg, logger)
 	}
 }

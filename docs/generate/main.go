@@ -10,7 +10,7 @@ import (
 	"github.com/neolith/daemon-gateway/internal/bridge"
 	"github.com/neolith/daemon-gateway/internal/devcluster"
 	"github.com/neolith/daemon-gateway/internal/edge"
-	"github.com/neolith/daemon-gateway/internal/lab/trial"
+	"github.com/neolith/daemon-gateway/internal/lab/probe"
 	"github.com/neolith/daemon-gateway/internal/router"
 	"github.com/neolith/daemon-gateway/internal/settings"
 )
@@ -20,7 +20,7 @@ func main() {
 		new(edge.Config).Program(),
 		new(router.Config).Program(),
 		new(bridge.Config).Program(),
-		new(trial.Config).Program(),
+		new(probe.Config).Program(),
 		new(backup.Config).Program(),
 		new(backup.RestoreConfig).Program(),
 		new(devcluster.Config).Program(),

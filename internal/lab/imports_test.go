@@ -89,7 +89,7 @@ func TestTheShippedProbeHoldsNothingElseOfTheLab(t *testing.T) {
 	require.True(t, reached["internal/lab/ledger"])
 	for name := range reached {
 		require.False(t, inLab(name) && !slices.Contains([]string{
-			"internal/lab/probe", "internal/lab/trial", "internal/lab/traffic", "internal/lab/ledger",
+			"internal/lab/probe", "internal/lab/traffic", "internal/lab/ledger",
 		}, name), "gateway-probe holds %s", name)
 	}
 }

@@ -1,17 +1,30 @@
-package trial
+// Package probe tries a running gateway end to end, and uses nothing but what
+// daemons, Neolith and backends use. Once is one event, as an operator sends
+// after an installation. UnderLoad is daemons and publishers without a pause,
+// while somebody upgrades the gateway, deletes its pods or drains its nodes, and
+// judges in the end what came of each event.
+package probe
 
 import (
 	"net"
 	"time"
 
-	"github.com/neolith/daemon-gateway/internal/lab/probe"
+	"github.com/neolith/daemon-gateway/internal/redisconn"
 	"github.com/neolith/daemon-gateway/internal/settings"
+	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
 
-// Config says how much a trial does, and where. What it shares with a probe is
-// there.
+// Config says which gateway is tried, as whom, and how much.
 type Config struct {
-	Probe probe.Config `embed:""`
+	settings.Logging
+	EdgeURL         settings.URL    `help:"WebSocket of the edges or of the load balancer before them, ws:// or wss:// with path." default:"ws://127.0.0.1:8080/daemon/ws" group:"Probe"`
+	DaemonJWTSecret settings.Secret `name:"daemon-jwt-secret" help:"Secret that the probe's access token is signed with, the edges' own." required:"" group:"Probe"`
+	Orchestrator    string          `help:"Orchestrator that the probe is a daemon of. Its other daemons see the event if they subscribe to it." default:"gateway-probe" group:"Probe"`
+	Timeout         time.Duration   `help:"How long the event may take, from the start of the probe." default:"60s" min:"1s" group:"Probe"`
+
+	// Redis is the same as the bridges' configuration.
+	Redis        redisconn.Config `embed:""`
+	RedisChannel string           `help:"Channel to publish on, one that the bridges listen to." default:"daemon:events" group:"Redis"`
 
 	Daemons     int          `help:"Daemons of a trial under load: until it is told to finish it publishes, and then tells whether each event has come to each daemon it was for, in order. 0: no trial, one event." default:"0" min:"0" max:"10000" group:"Trial"`
 	Rate        int          `help:"Events a second, one half published on Redis, the other half straight into the log." default:"50" min:"1" max:"10000" group:"Trial"`
@@ -34,21 +47,15 @@ func (c *Config) Program() settings.Program {
 	}
 }
 
-const (
-	// perOrchestrator is how many daemons an orchestrator has: each is owed all.
-	perOrchestrator = 2
-	// recordEvery is how often the log is read. It keeps the 1,000 newest events
-	// of an orchestrator, and each must be seen there before it makes room.
-	recordEvery = 30 * time.Second
-	// settleTimeout is how long the last events may take. Longer than the net
-	// under the live path, which an edge casts once a minute.
-	settleTimeout = 3 * time.Minute
-	// daemonsWait is how long the first connections may take.
-	daemonsWait = 2 * time.Minute
-)
-
-// Validate reports what a trial cannot begin with.
+// Validate reports what the gateway or Redis would not take, and what a trial
+// cannot begin with.
 func (c Config) Validate(report func(setting, problem string)) {
+	if protocol.OrchestratorID(c.Orchestrator).Validate() != nil {
+		report("ORCHESTRATOR", "expected an orchestrator's id")
+	}
+	if c.RedisChannel == "" {
+		report("REDIS_CHANNEL", "expected the channel to publish on")
+	}
 	host, _, err := net.SplitHostPort(c.ControlAddr)
 	ip := net.ParseIP(host)
 	if err != nil || ip == nil || !ip.IsLoopback() {
@@ -57,9 +64,4 @@ func (c Config) Validate(report func(setting, problem string)) {
 	if c.Step != "" && c.Finish {
 		report("FINISH", "given together with STEP, expected one of the two")
 	}
-}
-
-// orchestrators is how many share the daemons.
-func (c Config) orchestrators() int {
-	return (c.Daemons + perOrchestrator - 1) / perOrchestrator
 }

@@ -1,9 +1,7 @@
-package trial
+package probe
 
 import (
 	"bytes"
-	"context"
-	"io"
 	"log/slog"
 	"net"
 	"regexp"
@@ -12,40 +10,13 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/neolith/daemon-gateway/internal/devcluster"
 	"github.com/neolith/daemon-gateway/internal/lab/ledger"
 	"github.com/neolith/daemon-gateway/internal/lab/testserver"
+	"github.com/neolith/daemon-gateway/internal/lab/traffic"
 	"github.com/neolith/daemon-gateway/internal/settings"
 	"github.com/neolith/daemon-gateway/pkg/event"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
-
-func TestMain(m *testing.M) { testserver.Main(m) }
-
-const secret settings.Secret = "a-secret-of-the-tests-with-enough-bytes"
-
-// target runs a gateway until the test ends, and returns what tries it.
-func target(t *testing.T) Config {
-	t.Helper()
-	cfg := settings.Default[devcluster.Config]()
-	cfg.Data, cfg.Port, cfg.AdminPort, cfg.NATSPort, cfg.RedisPort = t.TempDir(), 0, 0, 0, 0
-	cfg.Edges, cfg.Routers, cfg.Bridges, cfg.DaemonJWTSecret = 1, 1, 2, secret
-	cluster, err := devcluster.New(cfg, io.Discard, slog.New(slog.DiscardHandler))
-	require.NoError(t, err)
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- cluster.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		require.NoError(t, <-ended)
-	})
-	tried := settings.Default[Config]()
-	tried.Probe.EdgeURL, tried.Probe.DaemonJWTSecret = settings.URL(cluster.EdgeURLs()[0]), secret
-	tried.Probe.Redis.RedisURL = settings.URL(cluster.RedisURL())
-	tried.NATSURL, tried.LogURL = settings.URL(cluster.NATSURL()), settings.URL(cluster.NATSURL())
-	tried.Daemons, tried.Rate = 5, 60
-	return tried
-}
 
 func tell(t *testing.T, cfg Config, step string) string {
 	t.Helper()
@@ -63,13 +34,13 @@ func start(t *testing.T, cfg *Config) (out *bytes.Buffer, ended chan error) {
 	cfg.ControlAddr = listen.Addr().String()
 	out, ended = &bytes.Buffer{}, make(chan error, 1)
 	running := *cfg
-	go func() { ended <- run(t.Context(), running, listen, out, slog.New(slog.DiscardHandler)) }()
+	go func() { ended <- underLoad(t.Context(), running, listen, out, slog.New(slog.DiscardHandler)) }()
 	return out, ended
 }
 
 func TestATrialOfAGatewayThatWorksTellsWhatEachStepCameTo(t *testing.T) {
 	t.Parallel()
-	cfg := target(t)
+	cfg := loaded(t)
 	out, ended := start(t, &cfg)
 	require.Contains(t, tell(t, cfg, "waiting"), "connecting: ")
 	delivered := regexp.MustCompile(` [1-9]\d+ delivered, 0 repeats`)
@@ -82,12 +53,12 @@ func TestATrialOfAGatewayThatWorksTellsWhatEachStepCameTo(t *testing.T) {
 
 func TestDaemonsThatAreRefusedAreTold(t *testing.T) {
 	t.Parallel()
-	cfg := target(t)
-	cfg.Probe.DaemonJWTSecret = "another-secret-of-thirty-two-bytes-or-more"
+	cfg := loaded(t)
+	cfg.DaemonJWTSecret = "another-secret-of-thirty-two-bytes-or-more"
 	out, ended := start(t, &cfg)
 	cfg.Step = "first"
 	_, err := Tell(t.Context(), cfg)
-	require.ErrorContains(t, err, "the trial answers: daemon daemon-")
+	require.ErrorContains(t, err, "the trial answers: daemon daemon_")
 	tell(t, cfg, "")
 	require.ErrorIs(t, <-ended, ErrFailed)
 	require.Contains(t, out.String(), "never got in")
@@ -98,32 +69,32 @@ func TestWhatIsLostIsCountedInTheStepInWhichItWasPublished(t *testing.T) {
 	for name, stored := range map[string]bool{"it is in the log, but came to nobody": true, "it is not in the log": false} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			tried := &trial{ledger: ledger.New(), account: newAccount(time.Now)}
+			l := ledger.New()
+			tried := &trial{ledger: l, account: newAccount(time.Now), crowd: traffic.NewCrowd(l, nil, "")}
+			var published []traffic.Publication
 			publish := func(id string, sequence uint64) {
-				e := event.Event{ID: id, OrchestratorID: "A", Type: eventType, RequiresAck: true}
-				tried.ledger.Published(e)
-				tried.account.publishing(e)
-				tried.ledger.Confirmed("A", id)
-				tried.account.accepted(id)
+				e := event.Event{ID: id, OrchestratorID: "A", Type: loadType, RequiresAck: true}
+				published = append(published, traffic.Publication{Event: e, Way: traffic.IntoLog, Began: time.Now(), Taken: time.Now()})
+				l.Published(e)
+				l.Confirmed("A", id)
 				if sequence > 0 {
-					tried.ledger.Stored("A", id, ledger.Place{Sequence: sequence})
+					l.Stored("A", id, ledger.Place{Sequence: sequence})
 				}
 			}
-			conn := tried.ledger.Connected(ledger.Connection{
+			conn := l.Connected(ledger.Connection{
 				Seat: "s", Orchestrator: "A", Daemon: "d", Subscriptions: []protocol.Subscription{{Pattern: protocol.AllEvents}},
 			})
-			tried.ledger.Subscribed(conn)
+			l.Subscribed(conn)
 			tried.account.begin("first")
 			publish("arrives", 1)
-			tried.ledger.Received(conn, protocol.Event{EventID: "arrives", EventType: eventType, RequiresAck: true})
-			tried.ledger.Acked(conn, "arrives")
-			tried.account.received("s", "arrives")
+			l.Received(conn, protocol.Event{EventID: "arrives", EventType: loadType, RequiresAck: true})
+			l.Acked(conn, "arrives")
 			tried.account.begin("second")
 			publish("lost", map[bool]uint64{true: 2}[stored])
 			tried.account.begin("third")
 
 			var out bytes.Buffer
-			require.ErrorIs(t, tried.judge(&out), ErrFailed)
+			require.ErrorIs(t, tried.judge(&out, published), ErrFailed)
 			require.Regexp(t, `(?m)^ *\d+s +1 +1 +0 .* first$`, out.String())
 			require.Regexp(t, `(?m)^ *\d+s +1 +0 +1 .* second$`, out.String())
 			require.Regexp(t, `(?m)^ *\d+s +0 +0 +0 .* third$`, out.String())

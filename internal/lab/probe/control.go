@@ -1,4 +1,4 @@
-package trial
+package probe
 
 import (
 	"context"
@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 )
 
 // Tell tells the trial on CONTROL_ADDR of a step or of the end, and returns what
@@ -41,13 +42,13 @@ func (t *trial) handler() http.Handler {
 	mux.HandleFunc("POST /step", func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), daemonsWait)
 		defer cancel()
-		for _, d := range t.daemons {
-			if err := d.AwaitSubscribed(ctx); err != nil {
-				http.Error(w, err.Error(), http.StatusServiceUnavailable)
-				return
-			}
+		if err := t.crowd.Enter(ctx, t.crowd.Seats()...); err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
 		}
-		_, _ = io.WriteString(w, t.account.begin(r.FormValue("name")))
+		t.account.begin(r.FormValue("name"))
+		steps := t.account.count(t.feed.Since(time.Time{}), t.ledger.Deliveries(), nil)
+		_, _ = io.WriteString(w, steps[len(steps)-3].String()) // the one that has ended, before the new one and the sum
 	})
 	mux.HandleFunc("POST /finish", func(http.ResponseWriter, *http.Request) { t.finish() })
 	return mux

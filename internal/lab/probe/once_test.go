@@ -1,0 +1,105 @@
+package probe
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/neolith/daemon-gateway/internal/devcluster"
+	"github.com/neolith/daemon-gateway/internal/lab/testserver"
+	"github.com/neolith/daemon-gateway/internal/settings"
+)
+
+func TestMain(m *testing.M) { testserver.Main(m) }
+
+const secret settings.Secret = "a-secret-of-the-tests-with-enough-bytes"
+
+// target runs a gateway until the test ends, and returns what tries it.
+func target(t *testing.T) Config {
+	t.Helper()
+	cfg := settings.Default[devcluster.Config]()
+	cfg.Data, cfg.Port, cfg.AdminPort, cfg.NATSPort, cfg.RedisPort = t.TempDir(), 0, 0, 0, 0
+	cfg.Edges, cfg.Routers, cfg.Bridges, cfg.DaemonJWTSecret = 1, 1, 2, secret
+	cluster, err := devcluster.New(cfg, io.Discard, slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- cluster.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		require.NoError(t, <-ended)
+	})
+	tried := settings.Default[Config]()
+	tried.EdgeURL, tried.DaemonJWTSecret = settings.URL(cluster.EdgeURLs()[0]), secret
+	tried.Redis.RedisURL = settings.URL(cluster.RedisURL())
+	tried.NATSURL, tried.LogURL = settings.URL(cluster.NATSURL()), settings.URL(cluster.NATSURL())
+	return tried
+}
+
+// loaded is target for a trial under load.
+func loaded(t *testing.T) Config {
+	t.Helper()
+	cfg := target(t)
+	cfg.Daemons, cfg.Rate = 5, 60
+	return cfg
+}
+
+func TestAnEventComesBackFromAGatewayThatWorks(t *testing.T) {
+	t.Parallel()
+	require.NoError(t, Once(t.Context(), target(t), slog.New(slog.DiscardHandler)))
+}
+
+func TestTheErrorSaysHowFarItWent(t *testing.T) {
+	t.Parallel()
+	works := target(t)
+	for name, tt := range map[string]struct {
+		change func(*Config)
+		// enough is the log line at which the probe is ended; empty: it ends by itself.
+		enough string
+		want   string
+	}{
+		"another secret":   {func(c *Config) { c.DaemonJWTSecret = "another-secret-of-thirty-two-bytes-or-more" }, "", "connect to the edge and subscribe: daemon gateway-probe ended"},
+		"nobody there":     {func(c *Config) { c.EdgeURL = "ws://127.0.0.1:1/daemon/ws" }, "disconnected", "connect to the edge and subscribe: daemon gateway-probe is not subscribed: enough"},
+		"nobody listening": {func(c *Config) { c.RedisChannel = "unheard" }, "published", "the daemon was not sent it: enough"},
+		"Redis away":       {func(c *Config) { c.Redis.RedisURL = "redis://127.0.0.1:1" }, "", "publish on Redis"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cfg := works
+			cfg.Timeout = testserver.Patience
+			tt.change(&cfg)
+			ctx, cancel := context.WithCancelCause(t.Context())
+			defer cancel(nil)
+			logger := slog.New(endAt{slog.DiscardHandler, tt.enough, cancel})
+			require.ErrorContains(t, Once(ctx, cfg, logger), tt.want)
+		})
+	}
+}
+
+func TestAnEventThatDoesNotComeInTimeIsAnError(t *testing.T) {
+	t.Parallel()
+	cfg := target(t)
+	cfg.EdgeURL, cfg.Timeout = "ws://127.0.0.1:1/daemon/ws", time.Millisecond
+	require.ErrorContains(t, Once(t.Context(), cfg, slog.New(slog.DiscardHandler)), "not delivered within 1ms")
+}
+
+// endAt ends a probe when it logs a message.
+type endAt struct {
+	slog.Handler
+	message string
+	end     context.CancelCauseFunc
+}
+
+func (endAt) Enabled(context.Context, slog.Level) bool { return true }
+
+func (h endAt) Handle(_ context.Context, r slog.Record) error {
+	if r.Message == h.message {
+		h.end(errors.New("enough"))
+	}
+	return nil
+}
