@@ -35,9 +35,15 @@ func TestCanariesReachEveryEdge(t *testing.T) {
 	}
 }
 
-func (w *world) metric(n *cluster.Node, name string, labels ...string) float64 {
+// metric is what a node tells of itself. A node that is too busy to answer is
+// asked again.
+func (w *world) metric(n *cluster.Node, name string, labels ...string) (value float64) {
 	w.t.Helper()
-	value, err := n.Metric(w.ctx, name, labels...)
+	var err error
+	w.within(func() bool {
+		value, err = n.Metric(w.ctx, name, labels...)
+		return err == nil || !n.Running()
+	})
 	require.NoError(w.t, err)
 	return value
 }

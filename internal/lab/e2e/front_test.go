@@ -65,6 +65,9 @@ func (w *world) stand(file string, c testserver.Certificate, neolith string, cha
 			require.NoError(w.t, os.WriteFile(filepath.Join(b.Dir, "gateway.crt"), c.Certificate, 0o600))
 			require.NoError(w.t, os.WriteFile(filepath.Join(b.Dir, "gateway.key"), c.Key, 0o600))
 			product := strings.TrimSuffix(strings.TrimSuffix(file, ".cfg"), ".conf")
+			if product == "haproxy" {
+				swaps = append(swaps, swap{"timeout http-request 10s", "timeout http-request 120s"})
+			}
 			swaps = append(swaps, swap{"/etc/" + product + "/certs/", b.Dir + "/"}, swap{"10.0.0.21:3000", neolith})
 			if product == "nginx" {
 				swaps = append(swaps, swap{"http {\n", "http {\n" + temporaryFiles(b.Dir)})
@@ -88,6 +91,8 @@ func (w *world) haproxySwaps(b *testserver.LoadBalancer) []swap {
 	swaps := []swap{
 		{"  user haproxy\n", ""}, {"  group haproxy\n", ""},
 		{"bind :443", "bind " + b.Address}, {"/run/haproxy/", b.Dir + "/"},
+		// A slow machine is not to be taken for an edge that is gone.
+		{"timeout connect 3s\n", "timeout connect 120s\n  timeout check 120s\n"},
 	}
 	for i, address := range edgeAddresses {
 		_, adminPort, err := net.SplitHostPort(w.Edges[i].AdminAddr)
@@ -98,7 +103,10 @@ func (w *world) haproxySwaps(b *testserver.LoadBalancer) []swap {
 }
 
 func (w *world) nginxSwaps(b *testserver.LoadBalancer) []swap {
-	swaps := []swap{{"listen 443", "listen " + b.Address}, {"/var/log/nginx/", b.Dir + "/"}}
+	swaps := []swap{
+		{"listen 443", "listen " + b.Address}, {"/var/log/nginx/", b.Dir + "/"},
+		{"proxy_connect_timeout 3s", "proxy_connect_timeout 120s"},
+	}
 	for i, address := range edgeAddresses {
 		swaps = append(swaps, swap{address, host(w.Edges[i])})
 	}

@@ -12,10 +12,19 @@ import (
 	"github.com/neolith/daemon-gateway/internal/lab/cluster"
 )
 
-// patience bounds every wait of a test; it is far more than anything takes.
-const patience = 4 * time.Minute
+// patience bounds a whole test. It ends what hangs, and is far more than anything
+// takes.
+const patience = 20 * time.Minute
 
 const partitions = 16
+
+// room is what every cluster is given that is not about a limit: on a machine that
+// does other work, none of the gateway's own is to be met by chance, and no event
+// to go because there are newer ones.
+var room = map[string]string{
+	"SHUTDOWN_TIMEOUT": "10m", "WS_AUTH_TIMEOUT": "2m", "WS_WRITE_TIMEOUT": "2m", "ACK_TIMEOUT": "10m",
+	"EVENTS_PER_ORCHESTRATOR": "10000",
+}
 
 // world is a cluster with what a test needs around it.
 type world struct {
@@ -32,8 +41,7 @@ func newWorld(t *testing.T, change ...func(*cluster.Config)) *world {
 	for _, f := range change {
 		f(&cfg)
 	}
-	// No event of a test is to go because there are newer ones.
-	settings := map[string]string{"EVENTS_PER_ORCHESTRATOR": "10000"}
+	settings := maps.Clone(room)
 	maps.Copy(settings, cfg.Settings)
 	cfg.Settings = settings
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -58,6 +66,12 @@ func startWorld(t *testing.T, change ...func(*cluster.Config)) *world {
 	require.NoError(t, w.Start(w.ctx))
 	w.connect()
 	return w
+}
+
+// record tells the ledger what the log holds, however long that takes.
+func (w *world) record() {
+	w.t.Helper()
+	require.NoError(w.t, w.Log.Record(w.ctx, w.Ledger, w.Partitions))
 }
 
 func with(settings map[string]string) func(*cluster.Config) {

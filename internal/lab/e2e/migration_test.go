@@ -33,7 +33,7 @@ func (f *fleet) stored(ids []string) {
 	for n, id := range ids {
 		orchestrator := protocol.OrchestratorID(fmt.Sprintf("vp_%d", n))
 		f.w.eventually(func() bool {
-			require.NoError(f.w.t, f.w.Record(f.w.ctx))
+			f.w.record()
 			return f.w.Ledger.IsStored(orchestrator, id)
 		}, "event %s is not in the log", id)
 	}
@@ -90,9 +90,7 @@ func TestTheGatewayRunsInTheShadowTakesOverAndGivesBack(t *testing.T) {
 	}
 	f.mu.Unlock()
 	for _, n := range w.Routers {
-		raised, err := n.Metric(w.ctx, "gateway_epoch_raised_total")
-		require.NoError(t, err)
-		require.Zero(t, raised, "a purge is no rollback")
+		require.Zero(t, w.metric(n, "gateway_epoch_raised_total"), "a purge is no rollback")
 	}
 
 	// The other server has said OFFLINE after the gateway said ONLINE. Routers that

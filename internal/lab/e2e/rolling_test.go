@@ -171,7 +171,7 @@ func TestARollingRestartOfEverythingShowsDaemonsOnlyReconnects(t *testing.T) {
 	seen := p.watch()
 	w.enter(p.everybody()...)
 	p.load()
-	p.awaitMore(500)
+	p.publish(500)
 
 	restart := func(process *process.Process, program string, ready func() error) {
 		t.Helper()
@@ -182,7 +182,7 @@ func TestARollingRestartOfEverythingShowsDaemonsOnlyReconnects(t *testing.T) {
 		require.NoError(t, process.Start())
 		require.NoError(t, ready())
 		t.Logf("%s ended after %s and was back after %s", process.Name(), ended, time.Since(began))
-		p.awaitMore(200)
+		p.publish(200)
 	}
 	for _, e := range w.Edges {
 		require.NoError(t, lb.TakeOut(w.ctx, host(e)))
@@ -205,7 +205,7 @@ func TestARollingRestartOfEverythingShowsDaemonsOnlyReconnects(t *testing.T) {
 		restart(s.Process, to.NATS, func() error { return s.AwaitReady(w.ctx) })
 	}
 	require.NoError(t, w.AwaitReady(w.ctx))
-	p.awaitMore(500)
+	p.publish(500)
 	p.endLoad()
 	p.settle(ledger.Promise{})
 	require.Empty(t, seen.take(), "only edges ask daemons to reconnect")

@@ -140,7 +140,7 @@ func (p *population) roll(nodes []*cluster.Node) {
 		require.NoError(p.w.t, n.Stop(p.w.ctx))
 		require.NoError(p.w.t, n.Start())
 		require.NoError(p.w.t, p.w.AwaitReady(p.w.ctx))
-		p.awaitMore(100)
+		p.publish(100)
 	}
 }
 
@@ -178,7 +178,7 @@ func TestEverySecretIsChangedWhileEventsFlow(t *testing.T) {
 	p.sign(oldJWT)
 	w.enter(p.everybody()...)
 	p.load()
-	p.awaitMore(200)
+	p.publish(200)
 	gossiping := slices.Concat(w.Routers, w.Edges)
 
 	// Each server accepts both; every node is given the new one.

@@ -48,7 +48,7 @@ const (
 
 func TestThirdPartyClient(t *testing.T) {
 	python := pythonWithWebsockets(t)
-	w := startWorld(t, with(map[string]string{"WS_AUTH_TIMEOUT": "4000", "WS_MAX_CONNECTIONS_PER_VP": fmt.Sprint(connectionLimit)}))
+	w := startWorld(t, with(map[string]string{"WS_AUTH_TIMEOUT": "15000", "WS_MAX_CONNECTIONS_PER_VP": fmt.Sprint(connectionLimit)}))
 	lines := w.runPython(python)
 
 	w.checkTransport()

@@ -21,13 +21,13 @@ func TestLosingAZoneLosesNothing(t *testing.T) {
 	p := w.populate(100)
 	w.enter(p.everybody()...)
 	p.load()
-	p.awaitMore(1000)
+	p.publish(1000)
 
 	zone := []*process.Process{w.NATS[2].Process, w.Edges[2].Process, w.Routers[2].Process, w.Bridges[2].Process}
 	for _, process := range zone {
 		process.Kill()
 	}
-	p.awaitMore(2000)
+	p.publish(2000)
 	for _, n := range slices.Concat(w.Edges[:2], w.Routers[:2]) {
 		require.NoError(t, n.AwaitMetric(w.ctx, "gateway_directory_members", 4))
 		require.NoError(t, n.AwaitMetric(w.ctx, "gateway_directory_claims", float64(w.Crowd.Present())), "all daemons are with the others")

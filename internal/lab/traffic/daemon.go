@@ -4,6 +4,7 @@
 package traffic
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"fmt"
@@ -44,6 +45,9 @@ type Profile struct {
 	// OnState and OnFrame hear what the ledger does, see client.Config; nil: nobody.
 	OnState func(client.StateChange)
 	OnFrame func(client.Frame)
+	// ConnectTimeout is after how long an edge that does not answer is left for the
+	// next one; 0: 5 s.
+	ConnectTimeout time.Duration
 	// Backoff paces its new connections; nil: shortly, since tests want to be
 	// back soon, and there is no herd to spread.
 	Backoff *client.Backoff
@@ -95,9 +99,8 @@ func StartDaemon(l *ledger.Ledger, p Profile) (*Daemon, error) {
 		URLs: p.URLs, Token: p.token, OrchestratorID: p.Orchestrator, DaemonID: p.Daemon, Subscriptions: p.Subscribes,
 		Handler: p.Handle, Resume: p.Resume,
 		OnState: d.stateChanged, OnFrame: d.frame, DialContext: d.dial, TLSConfig: p.TLS, Header: p.Header,
-		Backoff: *p.Backoff,
-		// An edge that cannot be reached is left for the next one.
-		ConnectTimeout: 5 * time.Second,
+		Backoff:        *p.Backoff,
+		ConnectTimeout: cmp.Or(p.ConnectTimeout, 5*time.Second),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("daemon %s: %w", p.Daemon, err)

@@ -13,7 +13,7 @@ import uuid
 
 import websockets
 
-PATIENCE = 60  # seconds, for anything that must happen
+PATIENCE = 600  # seconds, to end what hangs
 params = json.loads(sys.stdin.readline())
 
 
