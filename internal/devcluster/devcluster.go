@@ -13,7 +13,6 @@ import (
 	"os"
 	"time"
 
-	"github.com/neolith/daemon-gateway/internal/admin"
 	"github.com/neolith/daemon-gateway/internal/auth"
 	"github.com/neolith/daemon-gateway/internal/bridge"
 	"github.com/neolith/daemon-gateway/internal/edge"
@@ -103,58 +102,44 @@ func (c *Cluster) bindNodes() error {
 }
 
 func (c *Cluster) bindEdge(i int) error {
-	port, err := next(&c.ports.edge)
-	if err != nil {
-		return err
-	}
 	cfg := settings.Default[edge.Config]()
 	cfg.Common, cfg.NATS, cfg.Log, cfg.Ring = c.common("edge", i), c.natsConfig(), c.logConfig(), c.ringConfig()
 	cfg.Database.Postgres = c.cfg.Postgres
-	cfg.Listen.ListenAddr, cfg.Listen.DrainPeriod = address(port), drainPeriod
+	cfg.Listen.ListenAddr, cfg.Listen.DrainPeriod = next(&c.ports.edge), drainPeriod
 	cfg.Auth.DaemonJWTSecret, cfg.Auth.AllowInsecureSecret = c.secret, true
-	if cfg.Admin, err = c.adminConfig(); err != nil {
-		return err
-	}
+	cfg.Admin.AdminAddr = next(&c.ports.admin)
 	e, err := edge.New(cfg, c.logger)
 	if err != nil {
 		return fmt.Errorf("start %s: %w", cfg.NodeName, err)
 	}
 	c.edges = append(c.edges, e)
 	c.gossip = append(c.gossip, e.Member().Address)
-	c.nodes = append(c.nodes, node{"edge", cfg.NodeName, cfg.Admin.AdminAddr, e.Run, e.Close})
+	c.nodes = append(c.nodes, node{"edge", cfg.NodeName, e.AdminAddr().String(), e.Run, e.Close})
 	return nil
 }
 
 func (c *Cluster) bindRouter(i int) error {
 	cfg := settings.Default[router.Config]()
 	cfg.Common, cfg.NATS, cfg.Log, cfg.Ring = c.common("router", i), c.natsConfig(), c.logConfig(), c.ringConfig()
-	cfg.Postgres = c.cfg.Postgres
-	var err error
-	if cfg.Admin, err = c.adminConfig(); err != nil {
-		return err
-	}
+	cfg.Postgres, cfg.Admin.AdminAddr = c.cfg.Postgres, next(&c.ports.admin)
 	r, err := router.New(cfg, c.logger)
 	if err != nil {
 		return fmt.Errorf("start %s: %w", cfg.NodeName, err)
 	}
 	c.gossip = append(c.gossip, r.GossipAddr())
-	c.nodes = append(c.nodes, node{"router", cfg.NodeName, cfg.Admin.AdminAddr, r.Run, r.Close})
+	c.nodes = append(c.nodes, node{"router", cfg.NodeName, r.AdminAddr(), r.Run, r.Close})
 	return nil
 }
 
 func (c *Cluster) bindBridge(i int) error {
 	cfg := settings.Default[bridge.Config]()
 	cfg.Common, cfg.NATS, cfg.Log = c.common("bridge", i), c.natsConfig(), c.logConfig()
-	cfg.Redis.RedisURL, cfg.Postgres = c.redis, c.cfg.Postgres
-	var err error
-	if cfg.Admin, err = c.adminConfig(); err != nil {
-		return err
-	}
+	cfg.Redis.RedisURL, cfg.Postgres, cfg.Admin.AdminAddr = c.redis, c.cfg.Postgres, next(&c.ports.admin)
 	b, err := bridge.New(cfg, c.logger)
 	if err != nil {
 		return fmt.Errorf("start %s: %w", cfg.NodeName, err)
 	}
-	c.nodes = append(c.nodes, node{"bridge", cfg.NodeName, cfg.Admin.AdminAddr, b.Run, b.Close})
+	c.nodes = append(c.nodes, node{"bridge", cfg.NodeName, b.AdminAddr().String(), b.Run, b.Close})
 	return nil
 }
 
@@ -176,18 +161,13 @@ func (c *Cluster) ringConfig() ring.Config {
 	return cfg
 }
 
-func (c *Cluster) adminConfig() (admin.Config, error) {
-	port, err := next(&c.ports.admin)
-	return admin.Config{AdminAddr: address(port)}, err
-}
-
-// next returns the port if it is free, else any free one, and counts on.
-func next(port *int) (int, error) {
+// next returns where the next node of a row listens, and counts on.
+func next(port *int) string {
 	wanted := *port
 	if wanted != 0 {
 		*port++
 	}
-	return freePort(wanted)
+	return address(free(wanted))
 }
 
 // EdgeURLs are the WebSocket addresses of the edges.

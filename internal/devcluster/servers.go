@@ -35,9 +35,9 @@ func (c *Cluster) startNATS() error {
 		c.nats = c.cfg.NATSURL
 		return nil
 	}
-	port, err := freePort(c.cfg.NATSPort)
-	if err != nil {
-		return err
+	port := free(c.cfg.NATSPort)
+	if port == 0 {
+		port = server.RANDOM_PORT
 	}
 	s, err := server.NewServer(&server.Options{
 		ServerName: "devcluster", Host: loopback, Port: port, NoSigs: true, NoLog: true,
@@ -69,12 +69,8 @@ func (c *Cluster) startRedis() error {
 		c.redis = c.cfg.RedisURL
 		return nil
 	}
-	port, err := freePort(c.cfg.RedisPort)
-	if err != nil {
-		return err
-	}
 	r := miniredis.NewMiniRedis()
-	if err := r.StartAddr(address(port)); err != nil {
+	if err := r.StartAddr(address(free(c.cfg.RedisPort))); err != nil {
 		return fmt.Errorf("start the embedded Redis-compatible server: %w", err)
 	}
 	c.teardown.Push("Redis server", func(context.Context) error { r.Close(); return nil })
@@ -108,15 +104,14 @@ func (c *Cluster) loadSecret() error {
 
 func address(port int) string { return net.JoinHostPort(loopback, strconv.Itoa(port)) }
 
-// freePort returns the wanted port if nobody listens on it, else any free one.
-func freePort(wanted int) (int, error) {
-	for _, port := range []int{wanted, 0} {
-		listener, err := net.Listen("tcp", address(port))
-		if err != nil {
-			continue
-		}
-		port = listener.Addr().(*net.TCPAddr).Port
-		return port, listener.Close()
+// free returns the wanted port if nobody listens on it, else 0: whoever listens
+// there is given a free one. To look for one before would be to lose it to
+// somebody else in between.
+func free(wanted int) int {
+	listener, err := net.Listen("tcp", address(wanted))
+	if err != nil {
+		return 0
 	}
-	return 0, errors.New("no free port on " + loopback)
+	_ = listener.Close()
+	return wanted
 }
