@@ -169,7 +169,7 @@ func (h *host) send(text string) {
 
 func (h *host) hears(lines ...string) {
 	h.t.Helper()
-	ctx, cancel := context.WithTimeout(h.t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(h.t.Context(), testserver.Patience)
 	defer cancel()
 	var heard []string
 	for range lines {

@@ -13,10 +13,10 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/neolith/daemon-gateway/internal/lab/process"
+	"github.com/neolith/daemon-gateway/internal/lab/testserver"
 )
 
-// patience bounds every wait; it is far more than anything takes.
-const patience = time.Minute
+const patience = testserver.Patience
 
 // start starts this test's program once more, as one of its children.
 func start(t *testing.T, role string, environ ...string) *process.Process {

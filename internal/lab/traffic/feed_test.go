@@ -71,7 +71,7 @@ func TestAnEventIsPublishedUntilTheLogHasIt(t *testing.T) {
 	f.nats.Shutdown()
 	published := make(chan error, 1)
 	go func() { published <- f.Publish(context.Background(), IntoLog, numbered(1)) }()
-	require.Eventually(t, func() bool { return f.Retries() > 0 }, time.Minute, time.Millisecond)
+	require.Eventually(t, func() bool { return f.Retries() > 0 }, testserver.Patience, time.Millisecond)
 	require.Zero(t, f.Since(time.Time{})[0].Taken)
 	f.nats.Start()
 	require.NoError(t, <-published)
@@ -132,7 +132,7 @@ func TestWhoCatchesUpPublishesAllThatWasDue(t *testing.T) {
 		return numbered(len(due))
 	}})
 	time.AfterFunc(100*time.Millisecond, func() { close(held) })
-	require.Eventually(t, func() bool { return len(f.Since(time.Time{})) > 10 }, time.Minute, time.Millisecond)
+	require.Eventually(t, func() bool { return len(f.Since(time.Time{})) > 10 }, testserver.Patience, time.Millisecond)
 	f.Stop()
 	for i := 1; i < len(due); i++ {
 		require.Equal(t, 10*time.Millisecond, due[i].Sub(due[i-1]))
