@@ -1,7 +1,7 @@
 // Package attack is hostile clients of an edge: they read nothing or hardly
 // anything, acknowledge never or nonsense, come and go without end, flood, and
 // hold connections without a word. Each Attack is many of them at once. The
-// tests bound what they cost, and internal/lab/hostile measures it.
+// tests bound what they cost, and the scenario hostile measures it.
 package attack
 
 import (
@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/neolith/daemon-gateway/internal/auth"
+	"github.com/neolith/daemon-gateway/internal/lab/traffic"
 	"github.com/neolith/daemon-gateway/internal/settings"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
@@ -94,7 +95,7 @@ func (a Attack) Run(ctx context.Context, t Target) Tally {
 type client struct {
 	*Target
 	attack       Attack
-	number, turn int // which of the attack's clients, and its how manieth connection
+	number, turn int // which of the attack's clients, and how often it has connected before
 	record       *record
 }
 
@@ -132,10 +133,7 @@ func (r *record) ended(ctx context.Context, err error) {
 // pause is before a client connects again: all of an attack together connect a
 // thousand times a second at most, or it would be this machine that is measured.
 func (c *client) pause(ctx context.Context) {
-	select {
-	case <-ctx.Done():
-	case <-time.After(time.Duration(c.attack.Clients) * time.Millisecond):
-	}
+	traffic.Wait(ctx, time.Duration(c.attack.Clients)*time.Millisecond)
 }
 
 // connect opens a connection that is closed when ctx ends.
@@ -158,6 +156,19 @@ func (c *client) enter(ctx context.Context, daemon protocol.DaemonID, greedy boo
 		return nil, err
 	}
 	if err := c.authenticate(w, daemon); err != nil {
+		_ = w.Close()
+		return nil, err
+	}
+	return w, nil
+}
+
+// listen is enter under the client's own id, and subscribes to all.
+func (c *client) listen(ctx context.Context, greedy bool) (*wire, error) {
+	w, err := c.enter(ctx, c.daemon(), greedy)
+	if err != nil {
+		return nil, err
+	}
+	if err := w.say(protocol.TypeSubscribe, subscribeToAll); err != nil {
 		_ = w.Close()
 		return nil, err
 	}

@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/neolith/daemon-gateway/pkg/event"
+	"github.com/neolith/daemon-gateway/internal/lab/traffic"
 )
 
 // largeBytes is the size of the events that hostile clients are fed with: ten
@@ -19,10 +19,8 @@ func (a Attack) Meal(n int) ([][]byte, error) {
 	}
 	var texts [][]byte
 	for i, to := range a.Orchestrators() {
-		text, err := event.Event{
-			ID: fmt.Sprintf("large-%s-%d-%d", a.Name, i, n), Type: "message.received", OrchestratorID: to, RequiresAck: true,
-			Payload: fmt.Appendf(nil, `{"content":%q}`, strings.Repeat("large ", largeBytes/6)), Timestamp: "2026-11-22T10:00:00.000Z",
-		}.MarshalJSON()
+		text, err := traffic.Message(to, fmt.Sprintf("large-%s-%d-%d", a.Name, i, n),
+			fmt.Appendf(nil, `{"content":%q}`, strings.Repeat("large ", largeBytes/6))).MarshalJSON()
 		if err != nil {
 			return nil, err
 		}

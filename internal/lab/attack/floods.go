@@ -13,12 +13,8 @@ import (
 // flood enters, subscribes, and then writes the same bytes for ever, as fast as
 // the edge takes them, while it throws away what it is told.
 func (c *client) flood(ctx context.Context, what []byte) error {
-	w, err := c.enter(ctx, c.daemon(), true)
+	w, err := c.listen(ctx, true)
 	if err != nil {
-		return err
-	}
-	if err := w.say(protocol.TypeSubscribe, subscribeToAll); err != nil {
-		_ = w.Close()
 		return err
 	}
 	return c.pour(w, nil, what)

@@ -8,34 +8,26 @@ import (
 	"sync"
 	"time"
 
+	"github.com/neolith/daemon-gateway/internal/lab/traffic"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
 
 // readsNothing subscribes and never reads again.
 func readsNothing(ctx context.Context, c *client) error {
-	w, err := c.enter(ctx, c.daemon(), false)
+	w, err := c.listen(ctx, false)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = w.Close() }()
-	if err := w.say(protocol.TypeSubscribe, subscribeToAll); err != nil {
-		return err
-	}
 	return c.beat(ctx, w)
 }
 
 // beat sends heartbeats, and nothing else, until the connection ends, so that
 // it is not closed for their lack.
 func (c *client) beat(ctx context.Context, w *wire) error {
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
-	for ctx.Err() == nil {
+	for ; ctx.Err() == nil; traffic.Wait(ctx, time.Second) {
 		if err := w.say(protocol.TypeHeartbeat, `{"status":"active"}`); err != nil {
 			return err
-		}
-		select {
-		case <-ctx.Done():
-		case <-tick.C:
 		}
 	}
 	return ctx.Err()
@@ -43,29 +35,20 @@ func (c *client) beat(ctx context.Context, w *wire) error {
 
 // readsSlowly takes a byte a second.
 func readsSlowly(ctx context.Context, c *client) error {
-	w, err := c.enter(ctx, c.daemon(), false)
+	w, err := c.listen(ctx, false)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = w.Close() }()
-	if err := w.say(protocol.TypeSubscribe, subscribeToAll); err != nil {
-		return err
-	}
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
-	for sip := make([]byte, 1); ; {
+	for sip := make([]byte, 1); ctx.Err() == nil; traffic.Wait(ctx, time.Second) {
 		if _, err := w.Read(sip); err != nil {
 			return err
 		}
 		if err := w.say(protocol.TypeHeartbeat, `{"status":"active"}`); err != nil {
 			return err
 		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-tick.C:
-		}
 	}
+	return ctx.Err()
 }
 
 // neverAcks reads all and acknowledges nothing.
@@ -86,14 +69,11 @@ func acksTwice(ctx context.Context, c *client) error {
 
 // follow subscribes, reads on, and tells the ids of events.
 func (c *client) follow(ctx context.Context, onEvent func(w *wire, id string) error) error {
-	w, err := c.enter(ctx, c.daemon(), true)
+	w, err := c.listen(ctx, true)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = w.Close() }()
-	if err := w.say(protocol.TypeSubscribe, subscribeToAll); err != nil {
-		return err
-	}
 	ctx, cancel := context.WithCancel(ctx)
 	var beating sync.WaitGroup
 	defer beating.Wait()
