@@ -18,30 +18,15 @@ type ground struct {
 	dir     string
 	level   string
 	seed    uint64
-	network demand // empty: the scenario cuts no links
+	network string // empty: the scenario cuts no links
 }
 
-// demand says whether a run must have a private network.
-type demand string
-
+// Whether a run must have a private network.
 const (
-	networkAuto     demand = "auto"
-	networkRequired demand = "required"
-	networkNone     demand = "none"
+	networkAuto     = "auto"
+	networkRequired = "required"
+	networkNone     = "none"
 )
-
-// String is for package flag.
-func (d *demand) String() string { return string(*d) }
-
-// Set is for package flag.
-func (d *demand) Set(text string) error {
-	switch demand(text) {
-	case networkAuto, networkRequired, networkNone:
-		*d = demand(text)
-		return nil
-	}
-	return fmt.Errorf("expected %s, %s or %s", networkAuto, networkRequired, networkNone)
-}
 
 // newGround registers what all scenarios can be told.
 func newGround(s Scenario, flags *flag.FlagSet) *ground {
@@ -50,8 +35,7 @@ func newGround(s Scenario, flags *flag.FlagSet) *ground {
 	flags.StringVar(&g.level, "log-level", "", "LOG_LEVEL of the nodes; default: the scenario's")
 	flags.Uint64Var(&g.seed, "seed", 0, "what the run is drawn from; 0: a new one, which is printed")
 	if s.Network {
-		g.network = networkAuto
-		flags.Var(&g.network, "network", "whether each process gets a network namespace, so that links can be cut: \"auto\" (where this machine allows it), \"required\" or \"none\"")
+		flags.StringVar(&g.network, "network", networkAuto, "whether each process gets a network namespace, so that links can be cut: \"auto\" (where this machine allows it), \"required\" or \"none\"")
 	}
 	return g
 }
@@ -90,8 +74,12 @@ func (g *ground) prepare(ctx context.Context) (*World, error) {
 // mayCut reports whether there can be a private network, and says so if there
 // cannot; then it fails if there must be one.
 func (g *ground) mayCut() (bool, error) {
-	if g.network == "" || g.network == networkNone {
+	switch g.network {
+	case "", networkNone:
 		return false, nil
+	case networkAuto, networkRequired:
+	default:
+		return false, fmt.Errorf("-network %q: expected %s, %s or %s", g.network, networkAuto, networkRequired, networkNone)
 	}
 	err := network.Check()
 	if err == nil || g.network == networkRequired {

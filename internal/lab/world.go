@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -37,7 +36,6 @@ type World struct {
 
 	// The cluster, from LayOut on.
 	*cluster.Cluster
-	Partitions int
 
 	// What is around it, from Connect on.
 	Log    *traffic.Log
@@ -71,16 +69,10 @@ func (w *World) Open(ctx context.Context, cfg cluster.Config) error {
 // LayOut makes a cluster that does not run yet, of the world's programs unless cfg
 // names others, in its directory and places.
 func (w *World) LayOut(cfg cluster.Config) (err error) {
-	settings := map[string]string{"PARTITIONS": "16", "STREAM_REPLICAS": "1"}
-	if cfg.NATS >= 3 {
-		settings["STREAM_REPLICAS"] = "3"
-	}
+	settings := map[string]string{}
 	maps.Copy(settings, cfg.Settings)
 	if w.LogLevel != "" {
 		settings["LOG_LEVEL"] = w.LogLevel
-	}
-	if w.Partitions, err = strconv.Atoi(settings["PARTITIONS"]); err != nil {
-		return err
 	}
 	if cfg.Binaries == (cluster.Binaries{}) {
 		cfg.Binaries = w.Binaries

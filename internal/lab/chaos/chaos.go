@@ -108,9 +108,8 @@ func (c *chaos) run(ctx context.Context, kinds []kind) error {
 
 func (c *chaos) open(ctx context.Context) error {
 	err := c.Open(ctx, cluster.Config{
-		NATS: 3, Bridges: 2, Routers: c.options.routers, Edges: 3,
+		NATS: 3, Bridges: 2, Routers: c.options.routers, Edges: 3, Partitions: partitions,
 		Settings: map[string]string{
-			"PARTITIONS":   strconv.Itoa(partitions),
 			"ENABLE_PPROF": "true",
 			// A run of minutes is to see what takes half a minute by default.
 			"ACK_TIMEOUT": "3s",

@@ -2,7 +2,6 @@ package chaos
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"strconv"
@@ -60,15 +59,9 @@ var channels = []string{"", "c1", "c2", "c3"}
 
 func (c *chaos) next(seats []*traffic.Seat, random *rand.Rand) event.Event {
 	n := c.events.Add(1)
-	e := event.Event{
-		ID:             fmt.Sprintf("e-%d", n),
-		Type:           eventTypes[random.IntN(len(eventTypes))],
-		OrchestratorID: seats[0].Profile.Orchestrator,
-		Payload:        json.RawMessage(fmt.Sprintf(`{"n": %d}`, n)),
-		Timestamp:      "2026-11-22T10:00:00.000Z",
-		ChannelID:      channels[random.IntN(len(channels))],
-		RequiresAck:    random.IntN(5) > 0,
-	}
+	e := traffic.Message(seats[0].Profile.Orchestrator, fmt.Sprintf("e-%d", n), fmt.Appendf(nil, `{"n": %d}`, n))
+	e.Type, e.ChannelID = eventTypes[random.IntN(len(eventTypes))], channels[random.IntN(len(channels))]
+	e.RequiresAck = random.IntN(5) > 0
 	if random.IntN(20) == 0 {
 		// What is addressed to an id that the gateway has never heard of is
 		// settled for the others, and nobody is owed it.

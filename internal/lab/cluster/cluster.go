@@ -1,17 +1,20 @@
 // Package cluster runs a whole gateway as separate processes on this machine:
 // NATS servers, Redis, bridges, routers and edges, each with its settings in
 // its environment, on addresses that stay the same when a process is killed
-// and started again. Tests and the chaos runs are built on it; it knows
-// nothing of what they publish or expect, and nothing of package testing.
+// and started again. It knows nothing of what is published or expected, and
+// nothing of package testing.
 package cluster
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -19,14 +22,15 @@ import (
 )
 
 // Config says how large a cluster is. The zero counts mean 1 NATS server, 2
-// bridges, 2 routers and 3 edges.
+// bridges, 2 routers, 3 edges and 16 partitions.
 type Config struct {
 	Binaries Binaries
 	// Dir is an existing directory for logs and data.
 	Dir                           string
 	NATS, Bridges, Routers, Edges int
-	// Settings are given to every node, by environment name; they replace the
-	// defaults of the harness.
+	Partitions                    int
+	// Settings are given to every node, by environment name; they replace what the
+	// node has otherwise.
 	Settings map[string]string
 	// Place says where each process runs. Nil: all of them share loopback.
 	Place func(name string) (Place, error)
@@ -42,30 +46,20 @@ type Place struct {
 	Command []string
 }
 
-func (cfg Config) place(name string) (Place, error) {
-	if cfg.Place == nil {
-		return Place{IP: process.Loopback}, nil
-	}
-	p, err := cfg.Place(name)
-	if err != nil {
-		return Place{}, fmt.Errorf("find a place for %s: %w", name, err)
-	}
-	return p, nil
-}
-
 func (cfg Config) server(name, program string) (process.Server, error) {
-	place, err := cfg.place(name)
+	place, err := cfg.Place(name)
 	return process.Server{Name: name, Dir: cfg.Dir, Prefix: place.Command, Program: program, IP: place.IP}, err
 }
 
 // Cluster is the processes; none runs before Start. The fields are not changed
 // after New.
 type Cluster struct {
-	NATS    []*process.NATS
-	Redis   *process.Redis
-	Bridges []*Node
-	Routers []*Node
-	Edges   []*Node
+	NATS       []*process.NATS
+	Redis      *process.Redis
+	Bridges    []*Node
+	Routers    []*Node
+	Edges      []*Node
+	Partitions int
 }
 
 // Secret is what the cluster's access tokens are signed with.
@@ -76,147 +70,122 @@ const gossipKey = "bm90IGEgc2VjcmV0LCBmb3IgdGVzdHMgYWxvbmUhISE="
 
 // New lays a cluster out: addresses, configuration files, environments.
 func New(cfg Config) (*Cluster, error) {
-	cfg.NATS, cfg.Bridges = orDefault(cfg.NATS, 1), orDefault(cfg.Bridges, 2)
-	cfg.Routers, cfg.Edges = orDefault(cfg.Routers, 2), orDefault(cfg.Edges, 3)
-	c := &Cluster{}
+	if cfg.Place == nil {
+		cfg.Place = func(string) (Place, error) { return Place{IP: process.Loopback}, nil }
+	}
+	c := &Cluster{Partitions: cmp.Or(cfg.Partitions, 16)}
 	if err := c.layServersOut(cfg); err != nil {
 		return nil, err
 	}
-	plan, err := c.plan(cfg)
-	if err != nil {
-		return nil, err
+	var plan []planned
+	for _, t := range c.tiers(cfg) {
+		for i := range t.count {
+			p, err := c.plan(cfg, t, fmt.Sprintf("%s-%d", t.name, i+1))
+			if err != nil {
+				return nil, err
+			}
+			plan = append(plan, p)
+		}
 	}
 	for _, p := range plan {
-		n := &Node{AdminAddr: p.settings["ADMIN_ADDR"], Process: process.New(process.Config{
-			Name: p.name, Dir: cfg.Dir, Prefix: p.place.Command, Program: p.binary, Env: p.environ(),
-		})}
-		switch p.binary {
-		case cfg.Binaries.Edge:
-			n.URL = "ws://" + p.settings["LISTEN_ADDR"] + "/daemon/ws"
-			c.Edges = append(c.Edges, n)
-		case cfg.Binaries.Router:
-			c.Routers = append(c.Routers, n)
-		default:
-			c.Bridges = append(c.Bridges, n)
+		var others []string
+		for _, other := range plan {
+			if addr := other.settings["GOSSIP_ADDR"]; addr != "" && other.name != p.name {
+				others = append(others, addr)
+			}
 		}
+		if p.settings["GOSSIP_ADDR"] != "" {
+			p.settings["GOSSIP_JOIN"] = strings.Join(others, ",")
+		}
+		maps.Copy(p.settings, cfg.Settings)
+		*p.nodes = append(*p.nodes, p.node(cfg.Dir))
 	}
 	return c, nil
 }
 
-func (c *Cluster) layServersOut(cfg Config) error {
-	var nats []process.Server
-	for i := range cfg.NATS {
-		server, err := cfg.server(fmt.Sprintf("nats-%d", i+1), cfg.Binaries.NATS)
-		if err != nil {
+func (c *Cluster) layServersOut(cfg Config) (err error) {
+	servers := make([]process.Server, cmp.Or(cfg.NATS, 1))
+	for i := range servers {
+		if servers[i], err = cfg.server(fmt.Sprintf("nats-%d", i+1), cfg.Binaries.NATS); err != nil {
 			return err
 		}
-		nats = append(nats, server)
 	}
 	redis, err := cfg.server("redis", cfg.Binaries.Redis)
 	if err != nil {
 		return err
 	}
-	if c.NATS, err = process.NewNATS(nats...); err != nil {
+	if c.NATS, err = process.NewNATS(servers...); err != nil {
 		return err
 	}
 	c.Redis, err = process.NewRedis(redis)
 	return err
 }
 
-func orDefault(n, fallback int) int {
-	if n == 0 {
-		return fallback
+// tier is nodes of one kind.
+type tier struct {
+	name, program string
+	count         int
+	nodes         *[]*Node
+	addresses     []string          // settings that are an address of the node's own
+	settings      map[string]string // that it alone has
+}
+
+func (c *Cluster) tiers(cfg Config) []tier {
+	return []tier{
+		{"bridge", cfg.Binaries.Bridge, cmp.Or(cfg.Bridges, 2), &c.Bridges, []string{"ADMIN_ADDR"}, map[string]string{"REDIS_URL": c.Redis.URL()}},
+		{"router", cfg.Binaries.Router, cmp.Or(cfg.Routers, 2), &c.Routers, []string{"ADMIN_ADDR", "GOSSIP_ADDR"}, map[string]string{"GOSSIP_KEYS": gossipKey}},
+		{"edge", cfg.Binaries.Edge, cmp.Or(cfg.Edges, 3), &c.Edges, []string{"ADMIN_ADDR", "GOSSIP_ADDR", "LISTEN_ADDR"}, map[string]string{
+			"GOSSIP_KEYS": gossipKey, "DAEMON_JWT_SECRET": Secret, "DRAIN_PERIOD": "2s",
+			// All daemons of a test have one IP address.
+			"RATE_CONNECTS_PER_IP": "10000",
+		}},
 	}
-	return n
 }
 
 // planned is a node that is being laid out.
 type planned struct {
-	name, binary string
-	place        Place
-	settings     map[string]string
+	tier
+	name     string
+	place    Place
+	settings map[string]string
 }
 
-func (c *Cluster) plan(cfg Config) ([]planned, error) {
-	var plan []planned
-	var gossip []string
-	add := func(tier, binary string, count int) error {
-		for i := range count {
-			p := planned{name: fmt.Sprintf("%s-%d", tier, i+1), binary: binary}
-			var err error
-			if p.place, err = cfg.place(p.name); err != nil {
-				return err
-			}
-			if err := c.settle(&p, cfg); err != nil {
-				return err
-			}
-			if addr := p.settings["GOSSIP_ADDR"]; addr != "" {
-				gossip = append(gossip, addr)
-			}
-			plan = append(plan, p)
-		}
-		return nil
+// plan gives a node its place and settings, apart from whom to join.
+func (c *Cluster) plan(cfg Config, t tier, name string) (p planned, err error) {
+	replicas := "1"
+	if len(c.NATS) >= 3 {
+		replicas = "3"
 	}
-	err := errors.Join(
-		add("bridge", cfg.Binaries.Bridge, cfg.Bridges),
-		add("router", cfg.Binaries.Router, cfg.Routers),
-		add("edge", cfg.Binaries.Edge, cfg.Edges),
-	)
-	for _, p := range plan {
-		if own := p.settings["GOSSIP_ADDR"]; own != "" {
-			others := slices.DeleteFunc(slices.Clone(gossip), func(addr string) bool { return addr == own })
-			p.settings["GOSSIP_JOIN"] = strings.Join(others, ",")
-		}
-		for name, value := range cfg.Settings {
-			p.settings[name] = value
+	p = planned{tier: t, name: name, settings: map[string]string{
+		"NODE_NAME": name, "CLUSTER_NAME": "processes", "NATS_URL": c.NATSURL(),
+		"PARTITIONS": strconv.Itoa(c.Partitions), "STREAM_REPLICAS": replicas, "LOG_LEVEL": "info",
+	}}
+	maps.Copy(p.settings, t.settings)
+	if p.place, err = cfg.Place(name); err != nil {
+		return p, fmt.Errorf("find a place for %s: %w", name, err)
+	}
+	for _, setting := range t.addresses {
+		if p.settings[setting], err = process.Reserve(p.place.IP); err != nil {
+			return p, err
 		}
 	}
-	return plan, err
+	return p, nil
 }
 
-// settle gives a node its settings, apart from whom to join.
-func (c *Cluster) settle(p *planned, cfg Config) error {
-	p.settings = map[string]string{
-		"NODE_NAME":       p.name,
-		"CLUSTER_NAME":    "processes",
-		"NATS_URL":        c.NATSURL(),
-		"PARTITIONS":      "16",
-		"STREAM_REPLICAS": "1",
-		"LOG_LEVEL":       "info",
-	}
-	wanted := []string{"ADMIN_ADDR"}
-	switch p.binary {
-	case cfg.Binaries.Bridge:
-		p.settings["REDIS_URL"] = c.Redis.URL()
-	case cfg.Binaries.Router:
-		p.settings["GOSSIP_KEYS"] = gossipKey
-		wanted = append(wanted, "GOSSIP_ADDR")
-	default:
-		p.settings["GOSSIP_KEYS"] = gossipKey
-		p.settings["DAEMON_JWT_SECRET"] = Secret
-		// All daemons of a test have one IP address.
-		p.settings["RATE_CONNECTS_PER_IP"] = "10000"
-		p.settings["DRAIN_PERIOD"] = "2s"
-		wanted = append(wanted, "GOSSIP_ADDR", "LISTEN_ADDR")
-	}
-	for _, name := range wanted {
-		addr, err := process.Reserve(p.place.IP)
-		if err != nil {
-			return err
-		}
-		p.settings[name] = addr
-	}
-	return nil
-}
-
-// environ is the node's whole environment: nothing that happens to be set for
-// the test may configure it.
-func (p planned) environ() []string {
+// node has nothing in its environment but its settings: nothing that happens to
+// be set for the test may configure it.
+func (p planned) node(dir string) *Node {
 	env := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME")}
 	for name, value := range p.settings {
 		env = append(env, name+"="+value)
 	}
-	return env
+	n := &Node{AdminAddr: p.settings["ADMIN_ADDR"], Process: process.New(process.Config{
+		Name: p.name, Dir: dir, Prefix: p.place.Command, Program: p.program, Env: env,
+	})}
+	if listen := p.settings["LISTEN_ADDR"]; listen != "" {
+		n.URL = "ws://" + listen + "/daemon/ws"
+	}
+	return n
 }
 
 // NATSURL is where clients connect to any of the NATS servers.
@@ -244,8 +213,10 @@ func (c *Cluster) Start(ctx context.Context) error {
 	if err := c.StartServers(ctx); err != nil {
 		return err
 	}
-	if err := c.StartNodes(); err != nil {
-		return err
+	for _, n := range c.Nodes() {
+		if err := n.Start(); err != nil {
+			return err
+		}
 	}
 	return c.AwaitReady(ctx)
 }
@@ -267,15 +238,6 @@ func (c *Cluster) StartNATS(ctx context.Context) (err error) {
 	}
 	for _, s := range c.NATS {
 		err = errors.Join(err, s.AwaitReady(ctx))
-	}
-	return err
-}
-
-// StartNodes starts the gateway's own processes and does not wait.
-func (c *Cluster) StartNodes() error {
-	var err error
-	for _, n := range c.Nodes() {
-		err = errors.Join(err, n.Start())
 	}
 	return err
 }

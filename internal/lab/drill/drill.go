@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -114,10 +113,9 @@ func (d *drill) open(ctx context.Context) error {
 		return err
 	}
 	return d.Open(ctx, cluster.Config{
-		NATS: 3, Bridges: 2, Routers: 2, Edges: 3,
+		NATS: 3, Bridges: 2, Routers: 2, Edges: 3, Partitions: partitions,
 		Settings: map[string]string{
-			"PARTITIONS": strconv.Itoa(partitions), "DUPLICATE_WINDOW": window.String(),
-			"DATABASE_URL": d.database.URL(), "PRESENCE_GRACE": "1s",
+			"DUPLICATE_WINDOW": window.String(), "DATABASE_URL": d.database.URL(), "PRESENCE_GRACE": "1s",
 		},
 	})
 }

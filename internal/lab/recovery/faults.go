@@ -2,7 +2,6 @@ package recovery
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -26,7 +25,9 @@ type fault struct {
 	targets targets
 }
 
-type targets func(ctx context.Context, r *recovery) (processes []*process.Process, concerned func(*daemon) bool, err error)
+type targets func(ctx context.Context, r *recovery) ([]*process.Process, concerned, error)
+
+type concerned func(*daemon) bool
 
 func allFaults() []fault {
 	return []fault{
@@ -48,17 +49,17 @@ func allFaults() []fault {
 	}
 }
 
-func nobody(context.Context, *recovery) ([]*process.Process, func(*daemon) bool, error) {
+func nobody(context.Context, *recovery) ([]*process.Process, concerned, error) {
 	return nil, func(*daemon) bool { return false }, nil
 }
 
 func allOf(tier string) targets {
-	return func(_ context.Context, r *recovery) ([]*process.Process, func(*daemon) bool, error) {
+	return func(_ context.Context, r *recovery) ([]*process.Process, concerned, error) {
 		return r.Tier(tier), func(*daemon) bool { return true }, nil
 	}
 }
 
-func oneEdge(_ context.Context, r *recovery) ([]*process.Process, func(*daemon) bool, error) {
+func oneEdge(_ context.Context, r *recovery) ([]*process.Process, concerned, error) {
 	n := r.Edges[0]
 	there := map[*daemon]bool{}
 	for _, d := range r.daemons {
@@ -67,7 +68,7 @@ func oneEdge(_ context.Context, r *recovery) ([]*process.Process, func(*daemon) 
 	return []*process.Process{n.Process}, func(d *daemon) bool { return there[d] }, nil
 }
 
-func oneRouter(ctx context.Context, r *recovery) ([]*process.Process, func(*daemon) bool, error) {
+func oneRouter(ctx context.Context, r *recovery) ([]*process.Process, concerned, error) {
 	n := r.Routers[0]
 	owned := map[event.Partition]bool{}
 	for p := range event.Partition(r.Partitions) {
@@ -80,16 +81,16 @@ func oneRouter(ctx context.Context, r *recovery) ([]*process.Process, func(*daem
 	return []*process.Process{n.Process}, inPartitions(owned), nil
 }
 
-func inPartitions(which map[event.Partition]bool) func(*daemon) bool {
+func inPartitions(which map[event.Partition]bool) concerned {
 	return func(d *daemon) bool { return which[d.stream.partition] }
 }
 
-func oneBridge(_ context.Context, r *recovery) ([]*process.Process, func(*daemon) bool, error) {
+func oneBridge(_ context.Context, r *recovery) ([]*process.Process, concerned, error) {
 	return r.Tier("bridge")[:1], func(d *daemon) bool { return d.stream.way == traffic.OnRedis }, nil
 }
 
 // leader is the NATS server that leads most partitions.
-func leader(ctx context.Context, r *recovery) ([]*process.Process, func(*daemon) bool, error) {
+func leader(ctx context.Context, r *recovery) ([]*process.Process, concerned, error) {
 	led := map[string]map[event.Partition]bool{}
 	for p := range event.Partition(r.Partitions) {
 		name, err := r.leaderOf(ctx, p)
@@ -107,21 +108,19 @@ func leader(ctx context.Context, r *recovery) ([]*process.Process, func(*daemon)
 
 // leaderOf asks until it is answered: servers that have only just come back
 // leave some questions unanswered.
-func (r *recovery) leaderOf(ctx context.Context, p event.Partition) (string, error) {
+func (r *recovery) leaderOf(ctx context.Context, p event.Partition) (leader string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, lab.Patience)
 	defer cancel()
-	for {
+	err = traffic.Until(ctx, fmt.Sprintf("partition %d has a leader", p), func() (bool, error) {
 		bounded, cancel := context.WithTimeout(ctx, time.Second)
+		defer cancel()
 		s, err := r.Log.JetStream().Stream(bounded, event.StreamName(p))
-		cancel()
-		if err == nil && s.CachedInfo().Cluster.Leader != "" {
-			return s.CachedInfo().Cluster.Leader, nil
+		if err == nil {
+			leader = s.CachedInfo().Cluster.Leader
 		}
-		if ctx.Err() != nil {
-			return "", fmt.Errorf("partition %d has no leader: %w", p, errors.Join(context.Cause(ctx), err))
-		}
-		traffic.Wait(ctx, 50*time.Millisecond)
-	}
+		return leader != "", err
+	})
+	return leader, err
 }
 
 // strike does the fault to all targets side by side and returns when it is done:

@@ -69,21 +69,15 @@ func (r *recovery) measure(ctx context.Context, f fault) (measurement, error) {
 // Nothing of what was due from a time on may be missing then.
 func (r *recovery) awaitQuiet(ctx context.Context, until, from time.Time) error {
 	traffic.Wait(ctx, time.Until(until))
-	for {
+	return traffic.Until(ctx, "delivery is live", func() (bool, error) {
 		now := time.Now()
 		start := now.Add(-quiet - live)
 		if !from.IsZero() && from.Before(start) {
 			start = from
 		}
 		late, when := r.late(start, now)
-		if !late && now.Sub(when) >= quiet {
-			return nil
-		}
-		if ctx.Err() != nil {
-			return fmt.Errorf("delivery is not live again: %w", context.Cause(ctx))
-		}
-		traffic.Wait(ctx, 100*time.Millisecond)
-	}
+		return !late && now.Sub(when) >= quiet, nil
+	})
 }
 
 // late reports whether an event due from a time on is overdue, and when the
@@ -105,7 +99,7 @@ func (r *recovery) late(from, now time.Time) (overdue bool, last time.Time) {
 }
 
 // evaluate looks at what was due around and after a fault; all of it has come.
-func (r *recovery) evaluate(began time.Time, concerned func(*daemon) bool) (m measurement) {
+func (r *recovery) evaluate(began time.Time, concerned concerned) (m measurement) {
 	for _, s := range r.streams {
 		deliveries := s.since(began.Add(-inFlight))
 		for i, x := range s.daemons {

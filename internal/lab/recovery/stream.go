@@ -2,7 +2,6 @@ package recovery
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strconv"
@@ -62,10 +61,7 @@ func (s *stream) next(due time.Time) event.Event {
 	defer s.mu.Unlock()
 	n := len(s.deliveries)
 	s.deliveries = append(s.deliveries, delivery{due: due, received: make([]time.Time, len(s.daemons))})
-	return event.Event{
-		ID: "e-" + strconv.Itoa(n), Type: "message.received", OrchestratorID: s.orchestrator, RequiresAck: true,
-		Payload: json.RawMessage(fmt.Sprintf(`{"n": %d}`, n)), Timestamp: "2026-11-22T10:00:00.000Z",
-	}
+	return traffic.Message(s.orchestrator, "e-"+strconv.Itoa(n), fmt.Appendf(nil, `{"n": %d}`, n))
 }
 
 // handle notes that a daemon has an event.

@@ -16,9 +16,9 @@ type row struct {
 	done  []measurement
 }
 
-func printTable(w io.Writer, o options, rows []row, missing int) error {
-	fmt.Fprintf(w, "\n%s, version %s; %d orchestrators with an event each %s and a daemon on each edge, %d other daemons; %d repetitions; %d events missing in the end\n",
-		lab.Machine(), buildinfo.Get().Version, o.streams, o.interval, o.quiet, o.repetitions, missing)
+func printTable(w io.Writer, o options, rows []row) error {
+	fmt.Fprintf(w, "\n%s, version %s; %d orchestrators with an event each %s and a daemon on each edge, %d other daemons; %d repetitions\n",
+		lab.Machine(), buildinfo.Get().Version, o.streams, o.interval, o.quiet, o.repetitions)
 	table := lab.NewTable("fault", "live again, median", "worst", "worst, without the daemons' own waits", "log takes events again, worst",
 		"latency of those concerned: p50 / p99 / max", "of the others")
 	for _, x := range rows {

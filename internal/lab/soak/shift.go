@@ -104,11 +104,10 @@ func (s *soak) publish() {
 }
 
 func (s *soak) event(n int) event.Event {
-	return event.Event{
-		ID: fmt.Sprintf("event-%d-%d", s.shifts, n), Type: "message.received", OrchestratorID: orchestrator(n % s.options.orchestrators()), RequiresAck: n%5 > 0,
-		Payload:   fmt.Appendf(nil, `{"n":%d,"content":"Could you have a look at the quarterly numbers before the meeting?"}`, n),
-		Timestamp: "2026-11-22T10:00:00.000Z", ChannelID: "channel-general",
-	}
+	e := traffic.Message(orchestrator(n%s.options.orchestrators()), fmt.Sprintf("event-%d-%d", s.shifts, n),
+		fmt.Appendf(nil, `{"n":%d,"content":"Could you have a look at the quarterly numbers before the meeting?"}`, n))
+	e.RequiresAck, e.ChannelID = n%5 > 0, "channel-general"
+	return e
 }
 
 // watch tells the ledger what the log holds, again and again while they work.

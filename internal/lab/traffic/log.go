@@ -28,7 +28,9 @@ type Log struct {
 func OpenLog(url string) (*Log, error) {
 	nc, err := nats.Connect(url, nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond),
 		// A server that went silent is left soon.
-		nats.PingInterval(2*time.Second), nats.MaxPingsOutstanding(2))
+		nats.PingInterval(2*time.Second), nats.MaxPingsOutstanding(2),
+		// Whoever asks is told; the library would write to standard error.
+		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
 	if err != nil {
 		return nil, fmt.Errorf("connect to %s: %w", url, err)
 	}
