@@ -35,6 +35,7 @@ gateway_deadletters_total{reason="refused"} 0
 gateway_deadletters_total{reason="too_large"} 0
 gateway_deadletters_total{reason="undelivered"} 0
 gateway_deadletters_total{reason="unresolved_daemon"} 0
+gateway_deadletters_total{reason="wrong_partition"} 0
 gateway_deadletters_total{reason="wrong_subject"} 0
 `), "gateway_deadletters_total"))
 	got, err := testutil.GatherAndCount(reg, "gateway_log_requests_total")

@@ -29,8 +29,6 @@ const (
 	concurrentSetup = 8
 	// headerRoom is what a message may need beside an event's body.
 	headerRoom = 4 << 10
-
-	partitionsKey = "partitions"
 )
 
 // Option changes what Open does.
@@ -159,11 +157,13 @@ func (l *Log) setUpCluster(ctx context.Context, cfg jetstream.KeyValueConfig, op
 func (l *Log) recordPartitions(ctx context.Context) error {
 	want := strconv.Itoa(l.cfg.Partitions)
 	// Create, not Get: only the leader knows that the key is absent.
-	_, err := jet.Ask(ctx, func(ctx context.Context) (uint64, error) { return l.cluster.Create(ctx, partitionsKey, []byte(want)) })
+	_, err := jet.Ask(ctx, func(ctx context.Context) (uint64, error) {
+		return l.cluster.Create(ctx, event.PartitionsKey, []byte(want))
+	})
 	if !errors.Is(err, jetstream.ErrKeyExists) {
 		return wrap("record the number of partitions", err)
 	}
-	entry, err := jet.Entry(ctx, l.cluster, partitionsKey)
+	entry, err := jet.Entry(ctx, l.cluster, event.PartitionsKey)
 	if err != nil {
 		return wrap("read the number of partitions", err)
 	}

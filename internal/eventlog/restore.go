@@ -22,7 +22,7 @@ func Epochs(ctx context.Context, js jetstream.JetStream) ([]Epoch, error) {
 	if err != nil {
 		return nil, err
 	}
-	entry, err := cluster.Get(ctx, partitionsKey)
+	entry, err := cluster.Get(ctx, event.PartitionsKey)
 	if err != nil {
 		return nil, fmt.Errorf("read the number of partitions: %w", err)
 	}

@@ -18,7 +18,7 @@ const (
 	CheckpointBucket = "gateway_checkpoints"
 	// ClusterBucket holds what all nodes must agree on: the number of
 	// partitions and the epoch of each.
-	ClusterBucket = "gateway_cluster"
+	ClusterBucket = event.ClusterBucket
 )
 
 const deadletterPrefix = "daemon.deadletters"

@@ -9,6 +9,7 @@ import (
 	"github.com/neolith/daemon-gateway/internal/eventlog"
 	"github.com/neolith/daemon-gateway/internal/lifecycle"
 	"github.com/neolith/daemon-gateway/internal/router/lane"
+	"github.com/neolith/daemon-gateway/pkg/event"
 )
 
 // errStoodStill ends a consumer that yields nothing while the log grows.
@@ -109,6 +110,10 @@ func (r *run) resetConsumer(cause error) {
 	}
 }
 
+// moveTries is how often an event is published to its own partition, each within
+// 2 s, before the dead letters have it.
+const moveTries = 3
+
 // storeLetters stores what the lane refused, one after the other.
 func (r *run) storeLetters(ctx context.Context) error {
 	for {
@@ -124,6 +129,9 @@ func (r *run) storeLetters(ctx context.Context) error {
 
 func (r *run) store(ctx context.Context, letter lane.DeadLetter) error {
 	m, found := letter.Message, letter.Invalid.Event
+	if letter.Invalid.Reason == event.ReasonWrongPartition && r.moveHome(ctx, m, found.ID) {
+		return nil
+	}
 	err := r.log.DeadLetter(ctx, eventlog.DeadLetter{
 		Reason: letter.Invalid.Reason, Token: m.Token, EventID: found.ID, Daemon: found.DaemonID,
 		Detail: letter.Invalid.Error(), Sequence: m.Sequence, Body: m.Body,
@@ -135,6 +143,29 @@ func (r *run) store(ctx context.Context, letter lane.DeadLetter) error {
 	}
 	r.logger.Debug("event refused", "orchestrator", string(m.Token), "event", found.ID, "error", letter.Invalid)
 	return nil
+}
+
+// moveHome stores an event that stands in another partition than its
+// orchestrator's where it belongs, and reports whether it did. The log keeps one
+// of each id, so that a router that comes to it again does no harm. What it
+// cannot move is for the dead letters: it must not hold up the partition.
+func (r *run) moveHome(ctx context.Context, m eventlog.Message, id string) bool {
+	var err error
+	for try := 0; try < moveTries; try++ {
+		if _, err = r.log.Publish(ctx, m.Token, id, m.Body); !eventlog.Retryable(err) {
+			break
+		}
+	}
+	r.metrics.count(eventMoved, statusOf(err), 1)
+	if err != nil {
+		r.logger.Warn("event in another partition than its orchestrator's not moved", "orchestrator", string(m.Token), "event", id, "error", err)
+		return false
+	}
+	r.misplaced.Do(func() {
+		r.logger.Warn("moved an event to its orchestrator's partition: its publisher assumes another number of partitions",
+			"orchestrator", string(m.Token), "event", id)
+	})
+	return true
 }
 
 // keep saves the checkpoint and renews the sentinel.

@@ -55,6 +55,7 @@ const (
 	eventRouted       = "routed"
 	eventQueued       = "queued"
 	eventDeadLettered = "dead_lettered"
+	eventMoved        = "moved" // to the partition where it belongs
 )
 
 // status is how something ended.
@@ -102,10 +103,11 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			"Time from an event's being stored in the log to its being sent to an edge; the newest event of each batch.", latency),
 		receipts: metric.Histogram(reg, "gateway_router_receipt_seconds", "Time from sending a batch to its receipt.", latency),
 	}
-	for _, what := range []string{eventRouted, eventQueued, eventDeadLettered} {
+	for _, what := range []string{eventRouted, eventQueued, eventDeadLettered, eventMoved} {
 		m.count(what, statusSuccess, 0)
 	}
 	m.count(eventDeadLettered, statusError, 0)
+	m.count(eventMoved, statusError, 0)
 	return m
 }
 

@@ -1,6 +1,7 @@
 package router
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -8,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 
@@ -16,6 +18,8 @@ import (
 	"github.com/neolith/daemon-gateway/internal/natsconn"
 	"github.com/neolith/daemon-gateway/internal/router/lane"
 	"github.com/neolith/daemon-gateway/pkg/event"
+	"github.com/neolith/daemon-gateway/pkg/protocol"
+	"github.com/neolith/daemon-gateway/pkg/publisher"
 )
 
 var tokens = []event.Token{"alpha", "beta", "gamma", "delta"}
@@ -262,6 +266,76 @@ func TestRefusedEventsGoToTheDeadLettersAndThePartitionGoesOn(t *testing.T) {
 	}, "dead letters")
 	c.checkpointed("alpha", sequence) // once they are stored
 	require.EqualValues(t, len(bodies), testutil.ToFloat64(r.metrics.events.WithLabelValues(eventDeadLettered, string(statusSuccess))))
+}
+
+// misplaced returns an orchestrator that a publisher would put elsewhere which
+// takes the cluster for one of 1 partition.
+func misplaced(c *cluster) event.Token {
+	for n := 0; ; n++ {
+		if token := event.TokenOf(fmt.Sprintf("orchestrator%d", n)); c.log.Partition(token) != 0 {
+			return token
+		}
+	}
+}
+
+// Invariant 1: a publisher that assumes another number of partitions has an ack for
+// what nobody would read.
+func TestEventInAnotherPartitionIsBroughtHomeOnce(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, testserver.NATS(t))
+	token := misplaced(c)
+	e := c.edge("edge")
+	e.claim(token)
+	r := c.router("router")
+	c.known(r, token)
+	c.owning(r, partitions)
+	p, err := publisher.New(c.server.JetStream(), publisher.Config{Partitions: 1})
+	require.NoError(t, err)
+	for _, id := range []string{"a", "b"} {
+		_, err = p.Publish(t.Context(), event.Event{ID: id, Type: "a.b", OrchestratorID: protocol.OrchestratorID(token), Payload: []byte(`{}`)})
+		require.NoError(t, err)
+	}
+	var stored []string
+	c.eventually(func() bool {
+		page, err := c.log.Read(t.Context(), c.log.Partition(token), token, 1, 10, 1<<20)
+		stored = nil
+		for _, m := range page.Messages {
+			found, err := event.Parse(m.Body, 1<<20)
+			require.NoError(t, err)
+			stored = append(stored, found.ID)
+		}
+		return err == nil && len(stored) == 2
+	}, "the events are in their orchestrator's partition")
+	require.Equal(t, []string{"a", "b"}, stored)
+	c.eventually(func() bool {
+		return testutil.ToFloat64(r.metrics.events.WithLabelValues(eventMoved, string(statusSuccess))) == 2
+	}, "both are counted")
+	require.Zero(t, testutil.ToFloat64(r.metrics.events.WithLabelValues(eventDeadLettered, string(statusSuccess))))
+}
+
+// fullHome is a log whose partitions take nothing.
+type fullHome struct{ source }
+
+func (fullHome) Publish(context.Context, event.Token, string, []byte) (eventlog.Ack, error) {
+	return eventlog.Ack{}, eventlog.ErrLogFull
+}
+
+func TestEventThatCannotBeBroughtHomeGoesToTheDeadLetters(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, testserver.NATS(t))
+	routing := &routing{log: fullHome{c.log}, metrics: newMetrics(prometheus.NewRegistry()), cfg: c.config(), logger: c.logger}
+	r := newRun(routing, 0, "1", 0)
+	token := misplaced(c)
+	err := lane.CheckEvent(1<<20, 0, partitions)(eventlog.Message{
+		Token: token, Sequence: 1, Body: []byte(`{"id":"a","type":"a.b","orchestratorId":"` + string(token) + `","payload":{}}`),
+	})
+	var invalid *event.InvalidError
+	require.ErrorAs(t, err, &invalid)
+	require.NoError(t, r.store(t.Context(), lane.DeadLetter{Message: eventlog.Message{Token: token, Sequence: 1}, Invalid: invalid}))
+	letters := stream(t, c.server.JetStream(), "DAEMON_DEADLETTERS")
+	m, err := letters.GetLastMsgForSubject(t.Context(), eventlog.DeadLetterSubject(event.ReasonWrongPartition, token))
+	require.NoError(t, err)
+	require.Contains(t, string(m.Data), "its publisher assumes another number of partitions")
 }
 
 // What is refused waits for the dead letters, up to a bound, and is neither

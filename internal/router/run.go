@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
 
 	"github.com/neolith/daemon-gateway/internal/delivery"
 	"github.com/neolith/daemon-gateway/internal/eventlog"
@@ -22,6 +23,7 @@ type source interface {
 	Compare(ctx context.Context, p event.Partition, epoch eventlog.Epoch, mark eventlog.Mark) (eventlog.State, eventlog.Standing, error)
 	RaiseEpoch(ctx context.Context, p event.Partition, seen eventlog.Epoch) (eventlog.Epoch, error)
 	Follow(ctx context.Context, p event.Partition, from uint64, handle func(eventlog.Message) error, options ...eventlog.FollowOption) error
+	Publish(ctx context.Context, orchestrator event.Token, eventID string, body []byte) (eventlog.Ack, error)
 	DeadLetter(ctx context.Context, letter eventlog.DeadLetter) error
 	LoadCheckpoint(ctx context.Context, p event.Partition) (eventlog.Checkpoint, bool, error)
 	SaveCheckpoint(ctx context.Context, p event.Partition, c eventlog.Checkpoint) error
@@ -72,7 +74,9 @@ type run struct {
 	events  chan eventlog.Message
 	letters chan lane.DeadLetter
 	kicks   chan struct{} // asks watch to look now
-	ended   chan struct{} // closed when loop has returned
+	// misplaced limits what is logged of events that were moved.
+	misplaced rate.Sometimes
+	ended     chan struct{} // closed when loop has returned
 
 	fed        atomic.Uint64 // last sequence given to events
 	checkpoint atomic.Uint64 // the lane's
@@ -102,12 +106,13 @@ func newRun(routing *routing, p event.Partition, epoch eventlog.Epoch, start uin
 		events:    make(chan eventlog.Message, routing.cfg.FetchBatch),
 		letters:   make(chan lane.DeadLetter, letterRoom),
 		kicks:     make(chan struct{}, 1),
+		misplaced: rate.Sometimes{First: 3, Interval: time.Minute},
 		ended:     make(chan struct{}),
 	}
 	r.lane = lane.New(lane.Config{
 		Partition: p, Epoch: epoch, Start: start, Now: time.Now(),
 		Holders:  routing.holders,
-		Check:    lane.CheckEvent(int(routing.cfg.Log.MaxEventBytes)),
+		Check:    lane.CheckEvent(int(routing.cfg.Log.MaxEventBytes), p, routing.cfg.Log.Partitions),
 		Inflight: routing.cfg.ForwardInflight,
 	})
 	for _, v := range []*atomic.Uint64{&r.fed, &r.checkpoint, &r.position} {

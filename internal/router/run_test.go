@@ -20,7 +20,7 @@ func oneEdge(batch int) *routing {
 		cfg: Config{FetchBatch: batch}, metrics: newMetrics(prometheus.NewRegistry()), logger: slog.New(slog.DiscardHandler),
 		holders: func(dst []string, _ event.Token) []string { return append(dst, "edge") },
 	}
-	shared.cfg.Log.MaxEventBytes = 1 << 10
+	shared.cfg.Log.MaxEventBytes, shared.cfg.Log.Partitions = 1<<10, 1
 	return shared
 }
 

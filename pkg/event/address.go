@@ -108,6 +108,13 @@ func Subject(p Partition, t Token) string {
 	return SubjectPrefix + "." + strconv.Itoa(int(p)) + "." + string(t)
 }
 
+// ClusterBucket is the KV bucket that holds what all nodes must agree on, and
+// PartitionsKey where it says how many partitions there are.
+const (
+	ClusterBucket = "gateway_cluster"
+	PartitionsKey = "partitions"
+)
+
 // StreamName is the JetStream stream of a partition.
 func StreamName(p Partition) string { return "DAEMON_EVENTS_" + strconv.Itoa(int(p)) }
 

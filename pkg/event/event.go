@@ -53,6 +53,9 @@ const (
 	// ReasonWrongSubject is given by the router for an event stored under
 	// another orchestrator's subject.
 	ReasonWrongSubject Reason = "wrong_subject"
+	// ReasonWrongPartition is given by the router for an event that stands in
+	// another partition than its orchestrator's and could not be moved there.
+	ReasonWrongPartition Reason = "wrong_partition"
 	// ReasonUndelivered is given by an edge for an event that its daemon did
 	// not acknowledge after the last try.
 	ReasonUndelivered Reason = "undelivered"
@@ -67,7 +70,7 @@ const (
 // Reasons lists every Reason.
 var Reasons = []Reason{
 	ReasonTooLarge, ReasonNotJSON, ReasonInvalidUTF8, ReasonMissingField, ReasonInvalidField,
-	ReasonWrongSubject, ReasonUndelivered, ReasonUnresolvedDaemon, ReasonRefused,
+	ReasonWrongSubject, ReasonWrongPartition, ReasonUndelivered, ReasonUnresolvedDaemon, ReasonRefused,
 }
 
 // InvalidError says what is wrong with a published event and where.

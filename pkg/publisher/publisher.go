@@ -8,7 +8,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -16,10 +18,6 @@ import (
 
 	"github.com/neolith/daemon-gateway/pkg/event"
 )
-
-// DefaultPartitions is the number of partitions of a cluster that was not
-// configured otherwise.
-const DefaultPartitions = 16
 
 // What callers tell apart; each error of Publish that may succeed later wraps
 // one of these. What wraps neither is wrong with the event or with its size, or
@@ -35,33 +33,37 @@ var (
 // Retryable reports whether publishing the same event again may succeed.
 func Retryable(err error) bool { return errors.Is(err, ErrUnavailable) || errors.Is(err, ErrFull) }
 
-// Config says what the cluster was created with. Zero fields mean the defaults.
+// Config says what the cluster was created with.
 type Config struct {
-	// Partitions is the cluster's PARTITIONS; 16.
+	// Partitions is the cluster's PARTITIONS. 0: the cluster is asked before the
+	// first event is published, for which the connection's user needs leave to
+	// publish to $JS.API.STREAM.INFO.KV_gateway_cluster and to
+	// $JS.API.DIRECT.GET.KV_gateway_cluster.$KV.gateway_cluster.partitions.
 	Partitions int
-	// MaxEventBytes is the cluster's MAX_EVENT_BYTES; 256 KiB.
+	// MaxEventBytes is the cluster's MAX_EVENT_BYTES. 0: its default, 256 KiB.
 	MaxEventBytes int
 }
 
 // Publisher stores events. It may be used by any number of goroutines; to keep
 // the order of one orchestrator's events, wait for one before the next.
 type Publisher struct {
-	js  jetstream.JetStream
-	cfg Config
+	js            jetstream.JetStream
+	maxEventBytes int
+	partitions    atomic.Int64  // 0: not known yet
+	asking        chan struct{} // holds one while the cluster is asked
 }
 
-// New returns a publisher on a connection of the caller's.
+// New returns a publisher on a connection of the caller's. It sends nothing.
 func New(js jetstream.JetStream, cfg Config) (*Publisher, error) {
-	if cfg.Partitions == 0 {
-		cfg.Partitions = DefaultPartitions
-	}
 	if cfg.MaxEventBytes == 0 {
 		cfg.MaxEventBytes = event.DefaultMaxBytes
 	}
-	if cfg.Partitions < 1 || cfg.MaxEventBytes < 1 {
-		return nil, fmt.Errorf("publisher: %d partitions and %d bytes an event, expected at least 1 of each", cfg.Partitions, cfg.MaxEventBytes)
+	if cfg.Partitions < 0 || cfg.MaxEventBytes < 1 {
+		return nil, fmt.Errorf("publisher: %d partitions and %d bytes an event, expected 0 or more and at least 1", cfg.Partitions, cfg.MaxEventBytes)
 	}
-	return &Publisher{js: js, cfg: cfg}, nil
+	p := &Publisher{js: js, maxEventBytes: cfg.MaxEventBytes, asking: make(chan struct{}, 1)}
+	p.partitions.Store(int64(cfg.Partitions))
+	return p, nil
 }
 
 // Ack is the log's receipt: the event is stored.
@@ -99,12 +101,16 @@ func (p *Publisher) Publish(ctx context.Context, e event.Event) (Ack, error) {
 // PublishJSON is Publish for an event that is JSON already. It is stored byte
 // for byte.
 func (p *Publisher) PublishJSON(ctx context.Context, body []byte) (Ack, error) {
-	e, err := event.Parse(body, p.cfg.MaxEventBytes)
+	e, err := event.Parse(body, p.maxEventBytes)
 	if err != nil {
 		return Ack{}, err
 	}
+	partitions, err := p.count(ctx)
+	if err != nil {
+		return Ack{}, fmt.Errorf("publish event %q: %w", e.ID, err)
+	}
 	token := event.TokenOf(e.OrchestratorID)
-	partition := event.PartitionOf(token, p.cfg.Partitions)
+	partition := event.PartitionOf(token, partitions)
 	msg := nats.NewMsg(event.Subject(partition, token))
 	msg.Header.Set(jetstream.MsgIDHeader, event.MessageID(token, e.ID))
 	msg.Data = body
@@ -114,6 +120,46 @@ func (p *Publisher) PublishJSON(ctx context.Context, body []byte) (Ack, error) {
 		return Ack{}, fmt.Errorf("publish event %q to partition %d: %w", e.ID, partition, classify(err))
 	}
 	return Ack{Partition: partition, Sequence: ack.Sequence, Duplicate: ack.Duplicate}, nil
+}
+
+// count returns the number of partitions, which never changes. Only one caller at
+// a time asks for it.
+func (p *Publisher) count(ctx context.Context) (int, error) {
+	if n := p.partitions.Load(); n > 0 {
+		return int(n), nil
+	}
+	select {
+	case p.asking <- struct{}{}:
+		defer func() { <-p.asking }()
+	case <-ctx.Done():
+		return 0, fmt.Errorf("%w: the number of partitions is not known yet: %w", ErrUnavailable, ctx.Err())
+	}
+	if n := p.partitions.Load(); n > 0 {
+		return int(n), nil
+	}
+	n, err := p.ask(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("read the number of partitions, which Config.Partitions would save: %w", classify(err))
+	}
+	p.partitions.Store(int64(n))
+	return n, nil
+}
+
+// ask reads what the cluster was created with.
+func (p *Publisher) ask(ctx context.Context) (int, error) {
+	bucket, err := p.js.KeyValue(ctx, event.ClusterBucket)
+	if err != nil {
+		return 0, fmt.Errorf("bucket %s: %w", event.ClusterBucket, err)
+	}
+	entry, err := bucket.Get(ctx, event.PartitionsKey)
+	if err != nil {
+		return 0, fmt.Errorf("key %s of bucket %s: %w", event.PartitionsKey, event.ClusterBucket, err)
+	}
+	n, err := strconv.Atoi(string(entry.Value()))
+	if err != nil || n < 1 {
+		return 0, fmt.Errorf("key %s of bucket %s is %q, expected a number of at least 1", event.PartitionsKey, event.ClusterBucket, entry.Value())
+	}
+	return n, nil
 }
 
 // JetStream error codes that its client library does not name.

@@ -3,15 +3,20 @@ package publisher_test
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
 
+	"github.com/neolith/daemon-gateway/internal/eventlog"
 	"github.com/neolith/daemon-gateway/internal/lab/testserver"
+	"github.com/neolith/daemon-gateway/internal/settings"
 	"github.com/neolith/daemon-gateway/pkg/event"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 	"github.com/neolith/daemon-gateway/pkg/publisher"
@@ -213,6 +218,35 @@ func TestAnswerThatNobodyKnowsIsRetryable(t *testing.T) {
 	_, err = p.Publish(t.Context(), sample("e1"))
 	require.ErrorIs(t, err, publisher.ErrUnavailable)
 	require.True(t, publisher.Retryable(err))
+}
+
+// TestNumberOfPartitionsIsTheClusters (invariant 1): an event under another
+// partition's subject is acknowledged, and nobody reads it.
+func TestNumberOfPartitionsIsTheClusters(t *testing.T) {
+	t.Parallel()
+	s := testserver.NATS(t)
+	js := s.JetStream()
+	p, err := publisher.New(js, publisher.Config{})
+	require.NoError(t, err)
+	_, err = p.Publish(t.Context(), sample("e1"))
+	require.ErrorIs(t, err, publisher.ErrUnavailable, "there is no cluster yet")
+	cfg := settings.Default[eventlog.Config]()
+	cfg.Partitions = 5
+	log, err := eventlog.Open(t.Context(), js, cfg, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	require.NoError(t, err)
+	var group errgroup.Group
+	for n := range 20 {
+		group.Go(func() error {
+			e := sample("e2")
+			e.OrchestratorID = protocol.OrchestratorID(fmt.Sprint("orchestrator", n))
+			ack, err := p.Publish(t.Context(), e)
+			if err == nil && ack.Partition != log.Partition(event.TokenOf(e.OrchestratorID)) {
+				err = fmt.Errorf("event of %s is in partition %d", e.OrchestratorID, ack.Partition)
+			}
+			return err
+		})
+	}
+	require.NoError(t, group.Wait())
 }
 
 func TestNonsensicalConfigurationIsRefused(t *testing.T) {

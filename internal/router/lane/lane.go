@@ -50,7 +50,7 @@ type Config struct {
 	Holders func(dst []string, orchestrator event.Token) []string
 	// Check returns nil for a valid event, else what is wrong (an
 	// *event.InvalidError, or any other error). Nil: CheckEvent with the
-	// default size.
+	// default size, in the one partition there is.
 	Check func(eventlog.Message) error
 	// Memory is how many orchestrators are remembered; 0: DefaultMemory.
 	Memory int
@@ -90,7 +90,7 @@ func New(cfg Config) *Lane {
 		cfg.HintAge = DefaultHintAge
 	}
 	if cfg.Check == nil {
-		cfg.Check = CheckEvent(event.DefaultMaxBytes)
+		cfg.Check = CheckEvent(event.DefaultMaxBytes, cfg.Partition, 1)
 	}
 	return &Lane{
 		cfg: cfg, now: cfg.Now, position: cfg.Start,

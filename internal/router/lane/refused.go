@@ -2,6 +2,7 @@ package lane
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -13,9 +14,10 @@ import (
 // the lane takes no more: each holds an event, and none may be forgotten.
 const MaxRefused = 256
 
-// CheckEvent returns the check that routers use: the published event's
-// validator, and that it stands under its own orchestrator's subject.
-func CheckEvent(maxBytes int) func(eventlog.Message) error {
+// CheckEvent returns the check that routers use in partition p of so many: the
+// published event's validator, and that it stands under its own orchestrator's
+// subject, in that one's partition.
+func CheckEvent(maxBytes int, p event.Partition, partitions int) func(eventlog.Message) error {
 	return func(m eventlog.Message) error {
 		e, err := event.Parse(m.Body, maxBytes)
 		if err != nil {
@@ -25,6 +27,12 @@ func CheckEvent(maxBytes int) func(eventlog.Message) error {
 			return &event.InvalidError{
 				Reason: event.ReasonWrongSubject, Field: "orchestratorId", Event: e,
 				Detail: "differs from the orchestrator of the subject it is stored under",
+			}
+		}
+		if home := event.PartitionOf(m.Token, partitions); home != p {
+			return &event.InvalidError{
+				Reason: event.ReasonWrongPartition, Event: e,
+				Detail: fmt.Sprintf("stands in partition %d, expected %d of %d: its publisher assumes another number of partitions", p, home, partitions),
 			}
 		}
 		return nil
