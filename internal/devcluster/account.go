@@ -17,7 +17,7 @@ const (
 	readyPoll = 50 * time.Millisecond
 	// handToken is how long the token for trying by hand is valid.
 	handToken = 24 * time.Hour
-	// by hand is who the lines to copy speak of.
+	// Whom the lines to copy, for trying by hand, connect as.
 	handOrchestrator protocol.OrchestratorID = "you"
 	handDaemon       protocol.DaemonID       = "your-daemon"
 )

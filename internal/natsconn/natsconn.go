@@ -1,5 +1,5 @@
 // Package natsconn holds a node's one connection to NATS: how it is
-// configured, that it is tried for ever, and what is known of its state without
+// configured, that it never gives up, and what is known of its state without
 // asking the server. What is done over it is the business of its users.
 package natsconn
 

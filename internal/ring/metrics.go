@@ -8,8 +8,8 @@ import (
 	"github.com/neolith/daemon-gateway/internal/metric"
 )
 
-// dropReason says why a message, or a part of one, was thrown away. The digests
-// make good for every one of them.
+// dropReason says why a message, or a part of one, was thrown away. The next
+// exchange of digests finds whatever is missing then.
 type dropReason string
 
 const (

@@ -84,7 +84,7 @@ func (c *chaos) run(ctx context.Context, kinds []kind) error {
 	c.Crowd.Stir()
 	c.rivals.Stir()
 	traffic.Wait(ctx, afterwards)
-	c.nemesis.rage(ctx, kinds, c.options.duration)
+	c.nemesis.run(ctx, kinds, c.options.duration)
 	if err := c.Heal(ctx); err != nil {
 		return err
 	}
@@ -135,16 +135,16 @@ func (c *chaos) open(ctx context.Context) error {
 func (c *chaos) settle(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, c.options.settle)
 	defer cancel()
-	for finale := false; ctx.Err() == nil; traffic.Wait(ctx, time.Second) {
+	for returned := false; ctx.Err() == nil; traffic.Wait(ctx, time.Second) {
 		if err := c.Record(ctx); err != nil {
 			c.Say("reading the log is tried again: %v", err)
 			continue
 		}
 		missing := c.Ledger.Outstanding(c.promise())
-		if !finale && (len(missing) == 0 || time.Since(c.healed) > c.options.settle/2) {
+		if !returned && (len(missing) == 0 || time.Since(c.healed) > c.options.settle/2) {
 			c.Say("%d missing; the renamed come back under their last names", len(missing))
-			finale = true
-			if err := c.finale(ctx); err != nil {
+			returned = true
+			if err := c.returnRenamed(ctx); err != nil {
 				return err
 			}
 			continue

@@ -93,10 +93,10 @@ func (c *chaos) beLazy(s *traffic.Seat, e protocol.Event, seed uint64) error {
 // each takes many repeats, one after the other, until it is a dead letter.
 func neverAcked(n uint64) bool { return n%601 == 7 }
 
-// finale has the renaming ones come back once more while nobody of theirs is
-// there. What was addressed to an id that somebody was taken to be connected
-// under when its successor came waits for this.
-func (c *chaos) finale(ctx context.Context) error {
+// returnRenamed has the renaming daemons come back once more, under new ids, when
+// none of their orchestrator is left. An event for an old id is kept for that id
+// while its daemon is taken to be connected; only now a successor gets it.
+func (c *chaos) returnRenamed(ctx context.Context) error {
 	c.rivals.Calm()
 	defer c.rivals.Stir()
 	renaming := c.Crowd.Seats(traffic.Renaming)
@@ -136,7 +136,7 @@ func (c *chaos) addRivals(id protocol.OrchestratorID, random *rand.Rand) (seats 
 	for j := range rivalsOfOne {
 		own := protocol.Pattern(fmt.Sprintf("rival.%d", j))
 		s := c.rivals.Add(id, traffic.Habit{Name: "rival", Move: func(ctx context.Context, s *traffic.Seat) {
-			c.vie(ctx, s, c.Random(uint64(partRivals+10*i+j)))
+			c.contend(ctx, s, c.Random(uint64(partRivals+10*i+j)))
 		}}, protocol.Subscribe{EventTypes: []protocol.Pattern{"message.*", "call.*", "vp.mentioned", own}})
 		s.Turn(random.IntN(len(c.Edges)))
 		seats = append(seats, s)
@@ -144,7 +144,7 @@ func (c *chaos) addRivals(id protocol.OrchestratorID, random *rand.Rand) (seats 
 	return seats
 }
 
-func (c *chaos) vie(ctx context.Context, s *traffic.Seat, random *rand.Rand) {
+func (c *chaos) contend(ctx context.Context, s *traffic.Seat, random *rand.Rand) {
 	for ctx.Err() == nil {
 		s.Turn(random.IntN(len(c.Edges)))
 		if err := s.Enter(); err != nil {

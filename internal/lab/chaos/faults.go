@@ -64,9 +64,9 @@ func (f *fault) touches(concerns func(process string) bool) bool {
 	return slices.ContainsFunc(f.targets, func(t target) bool { return slices.ContainsFunc(t.touches, concerns) })
 }
 
-// lingers is how much longer connections may stand still after it was mended:
-// TCP doubles its intervals, so up to as long again as a cut has taken.
-func (f *fault) lingers() time.Duration {
+// stalls is how much longer connections may stand still after it was mended: TCP
+// doubles the interval between two tries, so up to as long again as a cut has taken.
+func (f *fault) stalls() time.Duration {
 	if f.mended.IsZero() || !slices.ContainsFunc(f.targets, func(t target) bool { return t.action == cut }) {
 		return 0
 	}

@@ -17,8 +17,8 @@ const (
 	// authors is how many publish side by side, one half of them on Redis. Each has
 	// its own orchestrators and waits for one event before the next.
 	authors = 20
-	// lastWords bounds how long events that were begun may take after all healed.
-	lastWords = time.Minute
+	// finishTimeout bounds how long events that were begun may take after all healed.
+	finishTimeout = time.Minute
 	// slow is a publish that says that NATS, or the machine, is overcome: what
 	// edges write may take as long.
 	slow = time.Second
@@ -27,7 +27,7 @@ const (
 // publish begins to publish.
 func (c *chaos) publish() {
 	for i := range authors {
-		// Orchestrators are dealt to the authors like cards.
+		// Author i has orchestrators i, i+authors, i+2*authors and so on.
 		own := (len(c.orchestrators) - i + authors - 1) / authors
 		if own < 1 {
 			break
@@ -43,7 +43,7 @@ func (c *chaos) publish() {
 
 // finish has every author end, and waits until what was begun is acknowledged.
 func (c *chaos) finish(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, lastWords)
+	ctx, cancel := context.WithTimeout(ctx, finishTimeout)
 	defer cancel()
 	err := c.Feed.Finish(ctx)
 	c.Say("everything published")
@@ -84,8 +84,8 @@ func number(id string) uint64 {
 // span is a time from one moment to another.
 type span struct{ from, to time.Time }
 
-// strains are when the log was slow, for whatever reason, a busy machine too.
-func (c *chaos) strains() (all []span) {
+// slowSpans are when the log was slow, for whatever reason, a busy machine too.
+func (c *chaos) slowSpans() (all []span) {
 	for _, p := range c.Feed.Since(time.Time{}) {
 		to := p.Taken
 		if to.IsZero() {

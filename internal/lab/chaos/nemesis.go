@@ -56,8 +56,8 @@ func (n *nemesis) next(kinds []kind) plan {
 	return p
 }
 
-// rage breaks things for a while, one fault after the other.
-func (n *nemesis) rage(ctx context.Context, kinds []kind, d time.Duration) {
+// run breaks things for a while, one fault after the other.
+func (n *nemesis) run(ctx context.Context, kinds []kind, d time.Duration) {
 	watch, stop := context.WithCancel(ctx)
 	var watching sync.WaitGroup
 	watching.Go(func() { n.supervise(watch) })
@@ -160,7 +160,7 @@ func (n *nemesis) calm(from, to time.Time, aftermath time.Duration, concerns fun
 	return !slices.ContainsFunc(n.done, func(f *fault) bool {
 		over := to
 		if !f.mended.IsZero() {
-			over = f.mended.Add(aftermath + f.lingers())
+			over = f.mended.Add(aftermath + f.stalls())
 		}
 		return f.began.Before(to) && over.After(from) && f.touches(concerns)
 	})
@@ -180,7 +180,7 @@ func (n *nemesis) together(from, to time.Time) bool {
 		if !f.began.Before(to) || !f.touches(func(p string) bool { return edges[p] }) {
 			continue
 		}
-		if n.recoveredLocked(i).Add(f.lingers()).After(from) {
+		if n.recoveredLocked(i).Add(f.stalls()).After(from) {
 			return false
 		}
 	}

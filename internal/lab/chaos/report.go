@@ -6,7 +6,6 @@ import (
 	"io"
 	"maps"
 	"slices"
-	"text/tabwriter"
 	"time"
 
 	"github.com/neolith/daemon-gateway/internal/lab"
@@ -15,24 +14,23 @@ import (
 
 // print shows what happened, and the tables.
 func (v *verdict) print(out io.Writer) error {
-	v.printEach(out)
+	err := v.printEach(out)
 	fmt.Fprintf(out, "\n%s\n", v.report)
 	for _, line := range v.summary {
 		fmt.Fprintln(out, line)
 	}
-	return errors.Join(v.printKinds(out), v.printEvents(out), v.printRepeats(out))
+	return errors.Join(err, v.printKinds(out), v.printEvents(out), v.printRepeats(out))
 }
 
 // printEach shows one fault after the other.
-func (v *verdict) printEach(out io.Writer) {
-	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "\nfault\tof\tat\tmended after\tready after\tlate events\tlongest wait\tlive again after")
+func (v *verdict) printEach(out io.Writer) error {
+	table := lab.NewTable("fault", "of", "at", "mended after", "ready after", "late events", "longest wait", "live again after")
 	for _, o := range v.outcomes() {
 		f := o.fault
-		fmt.Fprintf(table, "%s\t%s\t%.1fs\t%s\t%s\t%d\t%s\t%s\n", f.name, f.what(), f.began.Sub(v.Began()).Seconds(),
-			seconds(f.began, f.mended), seconds(f.mended, f.ready), o.lateEvents, lab.Seconds(o.longest), lab.Seconds(o.live))
+		table.Row(f.name, f.what(), lab.Seconds(f.began.Sub(v.Began())), seconds(f.began, f.mended), seconds(f.mended, f.ready),
+			o.lateEvents, lab.Seconds(o.longest), lab.Seconds(o.live))
 	}
-	_ = table.Flush()
+	return table.Print(out)
 }
 
 // printKinds shows what each kind of fault did. Only faults that were alone

@@ -42,13 +42,13 @@ func (c *chaos) promise() ledger.Promise {
 	for _, e := range c.Edges {
 		edges[e.URL] = e.Name()
 	}
-	strains := c.strains()
-	unstrained := func(from, to time.Time) bool {
-		return !slices.ContainsFunc(strains, func(s span) bool { return s.from.Before(to) && s.to.After(from) })
+	slow := c.slowSpans()
+	promptly := func(from, to time.Time) bool {
+		return !slices.ContainsFunc(slow, func(s span) bool { return s.from.Before(to) && s.to.After(from) })
 	}
 	limit := ledger.Limit{Connections: connectionLimit, Spread: spread, Together: c.nemesis.together}
 	return ledger.Promise{ConfirmedOnly: true, Splits: true, Limit: limit, Calm: func(url string, from, to time.Time) bool {
-		return unstrained(from, to) && c.nemesis.calm(from, to, 0, is(edges[url])) && c.nemesis.calm(from, to, natsAftermath, isNATS)
+		return promptly(from, to) && c.nemesis.calm(from, to, 0, is(edges[url])) && c.nemesis.calm(from, to, natsAftermath, isNATS)
 	}}
 }
 
@@ -66,7 +66,7 @@ func (c *chaos) judge(ctx context.Context) (*verdict, error) {
 	for _, text := range c.rivals.Refused() {
 		v.Find("%s", text)
 	}
-	v.judgeHeard()
+	v.judgeRedis()
 	v.judgeWaits()
 	if err := v.judgeLetters(ctx); err != nil {
 		return nil, err
@@ -79,25 +79,25 @@ func (v *verdict) note(format string, args ...any) {
 	v.summary = append(v.summary, fmt.Sprintf(format, args...))
 }
 
-// judgeHeard looks at what bridges were given by Redis: it must be in the log
+// judgeRedis looks at what bridges were given by Redis: it must be in the log
 // if all bridges had it and one of them had time to publish it.
-func (v *verdict) judgeHeard() {
-	heard, unheard, lost := 0, 0, 0
+func (v *verdict) judgeRedis() {
+	taken, untaken, lost := 0, 0, 0
 	for _, p := range v.Feed.Since(time.Time{}) {
 		switch {
 		case p.Way != traffic.OnRedis:
 		case p.Taken.IsZero():
-			unheard++
+			untaken++
 		default:
-			heard++
+			taken++
 			if !v.Ledger.IsStored(p.Event.OrchestratorID, p.Event.ID) {
 				lost++
 				v.judgeLost(p)
 			}
 		}
 	}
-	v.note("Redis: %d heard by a bridge, %d of them lost with bridges or Redis, %d heard by nobody", heard, lost, unheard)
-	v.note("JetStream: %d retries until acknowledged, %d publishes took over %s", v.Feed.Retries(), len(v.strains()), slow)
+	v.note("Redis: %d heard by a bridge, %d of them lost with bridges or Redis, %d heard by nobody", taken, lost, untaken)
+	v.note("JetStream: %d retries until acknowledged, %d publishes took over %s", v.Feed.Retries(), len(v.slowSpans()), slow)
 }
 
 func (v *verdict) judgeLost(p traffic.Publication) {

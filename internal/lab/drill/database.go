@@ -58,7 +58,7 @@ func (d *drill) loseDatabase(ctx context.Context, dump []string, afterwards func
 	d.step(lost, "disaster: PostgreSQL killed, its data deleted; some daemons had left since the backup")
 	lost = time.Now()
 	traffic.Wait(ctx, d.publish/2)
-	during, seen, present := d.between(lost, time.Now().Add(-heard)), d.seen(), d.present()
+	during, seen, present := d.between(lost, time.Now().Add(-redisDelay)), d.seen(), d.present()
 	d.promise(len(during), missing(during, func(p traffic.Publication) bool {
 		return !slices.Contains(present, string(p.Event.OrchestratorID)) || seen[p.Event.ID].CameAfter(lost)
 	}), "published without PostgreSQL: delivered meanwhile")
@@ -78,8 +78,8 @@ func (d *drill) loseDatabase(ctx context.Context, dump []string, afterwards func
 // ours matches the exercise's orchestrators.
 func (d *drill) ours() string { return fmt.Sprintf("vp\\_%s\\_%%", d.exercise) }
 
-// wrongly returns the exercise's orchestrators that Neolith shows otherwise than they are.
-func (d *drill) wrongly(ctx context.Context) (ids []string, err error) {
+// wronglyShown returns the exercise's orchestrators that Neolith shows otherwise than they are.
+func (d *drill) wronglyShown(ctx context.Context) (ids []string, err error) {
 	err = d.database.Query(ctx, []any{&ids}, `select coalesce(array_agg(id || ' is ' || status), '{}') from vps
 		where id like $1 and (status <> 'OFFLINE') <> (id = any ($2))`, d.ours(), d.present())
 	return ids, err
@@ -90,7 +90,7 @@ func (d *drill) shown(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, lab.Patience)
 	defer cancel()
 	return traffic.Until(ctx, "presence is right", func() (bool, error) {
-		wrong, err := d.wrongly(ctx)
+		wrong, err := d.wronglyShown(ctx)
 		return len(wrong) == 0, err
 	})
 }
@@ -99,7 +99,7 @@ func (d *drill) shown(ctx context.Context) error {
 func (d *drill) presence(ctx context.Context) error {
 	began := time.Now()
 	_ = d.shown(ctx)
-	wrong, err := d.wrongly(ctx)
+	wrong, err := d.wronglyShown(ctx)
 	if err != nil {
 		return err
 	}

@@ -18,25 +18,26 @@ import (
 )
 
 const (
-	// written is how long an ack may take to be in the daemon's cursor.
-	written = 5 * time.Second
-	// heard is how long what was published on Redis may take to be in the log.
-	heard = 2 * time.Second
+	// cursorDelay is how long an ack may take to be in the daemon's cursor.
+	cursorDelay = 5 * time.Second
+	// redisDelay is how long what was published on Redis may take to be in the log.
+	redisDelay = 2 * time.Second
 )
 
 // restoration is an exercise from the backup to the judgement.
 type restoration struct {
 	*drill
-	held     map[string]bool // events that publishers repeat although the backup has them
-	backup   backup.Manifest
-	last     [partitions]uint64 // sequences before the disaster
-	disaster time.Time
-	restored time.Time
+	// Events that publishers repeat although the backup has them.
+	storedTwice map[string]bool
+	backup      backup.Manifest
+	last        [partitions]uint64 // sequences before the disaster
+	disaster    time.Time
+	restored    time.Time
 }
 
 // everything loses all processes, and all that JetStream and PostgreSQL keep.
 func (d *drill) everything(ctx context.Context) error {
-	r := &restoration{drill: d, held: map[string]bool{}}
+	r := &restoration{drill: d, storedTwice: map[string]bool{}}
 	for _, step := range []func(context.Context) error{r.backUp, r.destroy, r.restore, r.goOn, r.repeat, r.presence, r.sessions} {
 		if err := step(ctx); err != nil {
 			return err
@@ -45,14 +46,14 @@ func (d *drill) everything(ctx context.Context) error {
 	// What comes of repeating, after the duplicate window, what the backup has: the
 	// log has it twice.
 	twofold := []ledger.Kind{ledger.Altered, ledger.Doubled, ledger.Repeated, ledger.Misordered}
-	return r.conclude(ctx, r.restored, func(v ledger.Violation) bool { return r.held[v.Event] && slices.Contains(twofold, v.Kind) })
+	return r.conclude(ctx, r.restored, func(v ledger.Violation) bool { return r.storedTwice[v.Event] && slices.Contains(twofold, v.Kind) })
 }
 
 // backUp takes the backups while everybody works, and lets them work on.
 func (r *restoration) backUp(ctx context.Context) error {
 	traffic.Wait(ctx, r.publish)
 	r.sleep()
-	traffic.Wait(ctx, max(r.publish, written))
+	traffic.Wait(ctx, max(r.publish, cursorDelay))
 	began := time.Now()
 	if err := r.operate(ctx, backupTool); err != nil {
 		return err
@@ -171,7 +172,7 @@ func (r *restoration) restoredLog(before []traffic.Publication, seen map[string]
 		x := seen[p.Event.ID]
 		inTime := p.Taken.Before(r.backup.Began) && !p.Taken.IsZero()
 		if p.Way == traffic.OnRedis {
-			inTime = p.Began.Before(r.backup.Began.Add(-heard))
+			inTime = p.Began.Before(r.backup.Began.Add(-redisDelay))
 		}
 		if inTime {
 			stored = append(stored, p)
@@ -180,13 +181,13 @@ func (r *restoration) restoredLog(before []traffic.Publication, seen map[string]
 		case !r.stored(p):
 		case !x.AckedBy(r.backup.Ended):
 			waiting = append(waiting, p)
-		case x.AckedBy(r.backup.Began.Add(-written)):
+		case x.AckedBy(r.backup.Began.Add(-cursorDelay)):
 			settled = append(settled, p)
 		}
 	}
 	r.promise(len(stored), missing(stored, r.stored), "published before the backup: in the restored log")
 	r.promise(len(waiting), missing(waiting, came), "in the backup and not acknowledged when it was taken: delivered")
-	r.promise(len(settled), missing(settled, func(p traffic.Publication) bool { return !came(p) }), "in the backup and acknowledged %s before it: not delivered again", written)
+	r.promise(len(settled), missing(settled, func(p traffic.Publication) bool { return !came(p) }), "in the backup and acknowledged %s before it: not delivered again", cursorDelay)
 	later := r.between(r.backup.Began, r.restored)
 	r.price(len(later), len(missing(later, r.stored)), "published after the backup began: not in the restored log")
 }
@@ -197,7 +198,7 @@ func (r *restoration) repeat(ctx context.Context) error {
 	since := r.between(r.backup.Began, r.restored)
 	for _, p := range since {
 		if r.stored(p) {
-			r.held[p.Event.ID] = true
+			r.storedTwice[p.Event.ID] = true
 		}
 	}
 	began := time.Now()
@@ -210,12 +211,12 @@ func (r *restoration) repeat(ctx context.Context) error {
 			return err
 		}
 	}
-	traffic.Wait(ctx, heard)
+	traffic.Wait(ctx, redisDelay)
 	after, err := r.messages(ctx)
 	if err != nil {
 		return err
 	}
-	r.step(began, "publishers repeat the %d of since the backup, %d of which it holds, each twice within DUPLICATE_WINDOW: %d stored", len(since), len(r.held), after-before)
+	r.step(began, "publishers repeat the %d of since the backup, %d of which it holds, each twice within DUPLICATE_WINDOW: %d stored", len(since), len(r.storedTwice), after-before)
 	if err := r.Settle(ctx, ledger.Promise{}); err != nil {
 		return err
 	}

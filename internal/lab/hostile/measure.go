@@ -42,7 +42,7 @@ func (h *hostile) measure(ctx context.Context, a attack.Attack) (m measurement, 
 		return m, err
 	}
 	m.attacked, m.cores, err = h.during(ctx, func() (err error) {
-		m.peak, m.tally, err = h.suffer(ctx, a)
+		m.peak, m.tally, err = h.attack(ctx, a)
 		return err
 	})
 	if err != nil {
@@ -74,8 +74,8 @@ func (h *hostile) during(ctx context.Context, f func() error) (latencies []time.
 	return latencies, cores, err
 }
 
-// suffer attacks, and returns the most memory that was seen meanwhile.
-func (h *hostile) suffer(ctx context.Context, a attack.Attack) (peak cluster.Memory, tally attack.Tally, err error) {
+// attack makes an attack, and returns the most memory that was seen meanwhile.
+func (h *hostile) attack(ctx context.Context, a attack.Attack) (peak cluster.Memory, tally attack.Tally, err error) {
 	bounded, cancel := context.WithTimeout(ctx, h.options.attack)
 	defer cancel()
 	edge := h.Edges[0]

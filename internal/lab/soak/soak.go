@@ -1,4 +1,4 @@
-// Package soak runs a cluster for long at a moderate rate, with daemons that come
+// Package soak runs a cluster for an hour at a moderate rate, with daemons that come
 // and go, and reports whether anything grows that should not: goroutines, memory
 // and file descriptors of every process, and what NATS holds. It also judges that
 // nothing was lost.
