@@ -19,8 +19,7 @@ import (
 
 func TestEventsAreHandledInOrderAndAcknowledged(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		g := newGateway(t)
+	bubble(t, func(t *testing.T, g *gateway) {
 		var handled []protocol.Event
 		start(t, g, func(c *client.Config) {
 			c.Handler = func(_ context.Context, e protocol.Event) error {
@@ -55,8 +54,7 @@ func TestEventsAreHandledInOrderAndAcknowledged(t *testing.T) {
 
 func TestAcksWithinTheIntervalGoTogether(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		g := newGateway(t)
+	bubble(t, func(t *testing.T, g *gateway) {
 		start(t, g, func(c *client.Config) { c.AckInterval = time.Second })
 		p := g.authenticated()
 		p.send(sampleEvent("first"))
@@ -68,8 +66,7 @@ func TestAcksWithinTheIntervalGoTogether(t *testing.T) {
 
 func TestHandlerDecidesWhatIsAcknowledged(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		g := newGateway(t)
+	bubble(t, func(t *testing.T, g *gateway) {
 		d := start(t, g, func(c *client.Config) {
 			c.Handler = func(_ context.Context, e protocol.Event) error {
 				switch e.EventID {
@@ -92,8 +89,7 @@ func TestHandlerDecidesWhatIsAcknowledged(t *testing.T) {
 
 func TestWhatIsAcknowledgedWithoutConnectionIsSentOnTheNext(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		g := newGateway(t)
+	bubble(t, func(t *testing.T, g *gateway) {
 		d := start(t, g)
 		p := g.authenticated()
 		_ = p.ws.CloseNow()
@@ -105,8 +101,7 @@ func TestWhatIsAcknowledgedWithoutConnectionIsSentOnTheNext(t *testing.T) {
 
 func TestStatesAreToldInOrder(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		g := newGateway(t)
+	bubble(t, func(t *testing.T, g *gateway) {
 		d := start(t, g)
 		p := g.authenticated()
 		p.send(protocol.Subscribed{Position: "p1", Resumed: true})
@@ -128,8 +123,7 @@ func TestStatesAreToldInOrder(t *testing.T) {
 
 func TestStopClosesInOrderWithTheLastAcks(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		g := newGateway(t)
+	bubble(t, func(t *testing.T, g *gateway) {
 		d := start(t, g, func(c *client.Config) { c.AckInterval = time.Hour })
 		p := g.authenticated()
 		p.send(sampleEvent("a"))
@@ -152,8 +146,7 @@ func TestStopDoesNotWaitForAPeerThatIsSilent(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
-				g := newGateway(t)
+			bubble(t, func(t *testing.T, g *gateway) {
 				d := start(t, g, func(c *client.Config) { c.CloseTimeout, c.Handler = 3*time.Second, handler })
 				p := g.authenticated()
 				p.flood(200) // more than the client's queue holds
@@ -170,8 +163,7 @@ func TestStopDoesNotWaitForAPeerThatIsSilent(t *testing.T) {
 
 func TestMessagesThatAreNotUnderstoodAreIgnored(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		g := newGateway(t)
+	bubble(t, func(t *testing.T, g *gateway) {
 		start(t, g)
 		p := g.authenticated()
 		p.sendText(`{"type":"novelty","id":"1","payload":{"x":1}}`)
@@ -185,8 +177,7 @@ func TestMessagesThatAreNotUnderstoodAreIgnored(t *testing.T) {
 
 func TestResumeIsAskedBeforeEachConnection(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		g := newGateway(t)
+	bubble(t, func(t *testing.T, g *gateway) {
 		position := "p1"
 		start(t, g, func(c *client.Config) { c.Resume = func() string { return position } })
 		p := g.connection()
@@ -199,8 +190,7 @@ func TestResumeIsAskedBeforeEachConnection(t *testing.T) {
 
 func TestFramesAreShownWithoutTheToken(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		g := newGateway(t)
+	bubble(t, func(t *testing.T, g *gateway) {
 		frames := make(chan client.Frame, 100)
 		start(t, g, func(c *client.Config) { c.OnFrame = func(f client.Frame) { frames <- f } })
 		p := g.authenticated()
@@ -222,8 +212,7 @@ func TestFramesAreShownWithoutTheToken(t *testing.T) {
 
 func TestUpgradeThatIsRefusedIsTriedAgainWhenTheGatewaySays(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		g := newGateway(t)
+	bubble(t, func(t *testing.T, g *gateway) {
 		g.answer = func(w http.ResponseWriter) {
 			w.Header().Set("Retry-After", "20")
 			w.WriteHeader(http.StatusServiceUnavailable)
@@ -240,8 +229,7 @@ func TestUpgradeThatIsRefusedIsTriedAgainWhenTheGatewaySays(t *testing.T) {
 
 func TestEachAttemptTakesTheNextURL(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		g := newGateway(t)
+	bubble(t, func(t *testing.T, g *gateway) {
 		start(t, g, func(c *client.Config) { c.URLs = []string{"ws://gateway/one", "ws://gateway/two"} })
 		for _, want := range []string{"/one", "/two", "/one"} {
 			p := g.connection()

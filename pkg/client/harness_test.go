@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/coder/websocket"
@@ -93,6 +94,12 @@ func newGateway(t *testing.T) *gateway {
 		serving.Wait()
 	})
 	return g
+}
+
+// bubble runs a test with a gateway where time is the test's own.
+func bubble(t *testing.T, test func(t *testing.T, g *gateway)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) { test(t, newGateway(t)) })
 }
 
 func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {

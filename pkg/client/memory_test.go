@@ -40,8 +40,7 @@ func employ(w *worker) func(*client.Config) {
 // whenever the connection was lost.
 func TestARepeatOfWhatIsInHandIsNotHandledAgain(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		g := newGateway(t)
+	bubble(t, func(t *testing.T, g *gateway) {
 		w := &worker{takes: 40 * time.Second}
 		d := start(t, g, employ(w), func(c *client.Config) { c.HeartbeatTimeout = time.Hour })
 		p := g.authenticated()
@@ -64,8 +63,7 @@ func TestARepeatOfWhatIsInHandIsNotHandledAgain(t *testing.T) {
 
 func TestARepeatOfWhatIsDoneIsAcknowledgedAgainWithoutHandling(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		g := newGateway(t)
+	bubble(t, func(t *testing.T, g *gateway) {
 		w := &worker{}
 		start(t, g, employ(w))
 		p := g.authenticated()
@@ -83,8 +81,7 @@ func TestARepeatOfWhatIsDoneIsAcknowledgedAgainWithoutHandling(t *testing.T) {
 
 func TestWhatTheHandlerFailedAtIsHandledWhenItComesAgain(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		g := newGateway(t)
+	bubble(t, func(t *testing.T, g *gateway) {
 		w := &worker{result: func(_ string, times int) error {
 			if times < 3 {
 				return errors.New("not yet")
@@ -104,8 +101,7 @@ func TestWhatTheHandlerFailedAtIsHandledWhenItComesAgain(t *testing.T) {
 
 func TestWhatIsAcknowledgedLaterIsInHandUntilThen(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		g := newGateway(t)
+	bubble(t, func(t *testing.T, g *gateway) {
 		w := &worker{result: func(string, int) error { return client.ErrNoAck }}
 		d := start(t, g, employ(w))
 		p := g.authenticated()
@@ -121,8 +117,7 @@ func TestWhatIsAcknowledgedLaterIsInHandUntilThen(t *testing.T) {
 
 func TestTheMemoryIsBounded(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		g := newGateway(t)
+	bubble(t, func(t *testing.T, g *gateway) {
 		w := &worker{}
 		start(t, g, employ(w))
 		p := g.authenticated()
@@ -140,8 +135,7 @@ func TestTheMemoryIsBounded(t *testing.T) {
 
 func TestHeartbeatsNameTheWorkInProgress(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		g := newGateway(t)
+	bubble(t, func(t *testing.T, g *gateway) {
 		w := &worker{takes: 2 * time.Minute}
 		d := start(t, g, employ(w))
 		p := g.authenticated()
@@ -164,8 +158,7 @@ func TestHeartbeatsNameTheWorkInProgress(t *testing.T) {
 
 func TestHealthMayNameWorkOfItsOwn(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		g := newGateway(t)
+	bubble(t, func(t *testing.T, g *gateway) {
 		start(t, g, func(c *client.Config) {
 			c.Health = func() protocol.Heartbeat { return protocol.Heartbeat{InProgress: []string{"elsewhere"}} }
 		})

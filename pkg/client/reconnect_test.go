@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -18,8 +17,7 @@ func TestRefusalForGoodEndsRun(t *testing.T) {
 	for _, code := range []protocol.AuthErrorCode{protocol.AuthFailed, protocol.AuthInsufficientScope} {
 		t.Run(string(code), func(t *testing.T) {
 			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
-				g := newGateway(t)
+			bubble(t, func(t *testing.T, g *gateway) {
 				d := start(t, g)
 				p := g.connection()
 				p.next()
@@ -38,8 +36,7 @@ func TestRefusalForGoodEndsRun(t *testing.T) {
 func TestCloseCodeAloneEndsRunAsWell(t *testing.T) {
 	t.Parallel()
 	for _, code := range []protocol.CloseCode{protocol.CloseAuthFailed, protocol.CloseInsufficientScope} {
-		synctest.Test(t, func(t *testing.T) {
-			g := newGateway(t)
+		bubble(t, func(t *testing.T, g *gateway) {
 			d := start(t, g)
 			g.authenticated().close(code)
 			var rejected *client.RejectedError
@@ -85,8 +82,7 @@ func TestOtherEndsLeadToANewConnectionWithTheWaitTheyCallFor(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
-				g := newGateway(t)
+			bubble(t, func(t *testing.T, g *gateway) {
 				d := start(t, g)
 				p := g.connection()
 				p.next()
@@ -103,8 +99,7 @@ func TestOtherEndsLeadToANewConnectionWithTheWaitTheyCallFor(t *testing.T) {
 
 func TestDelaysGrowUntilAConnectionHasBeenHealthy(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		g := newGateway(t)
+	bubble(t, func(t *testing.T, g *gateway) {
 		d := start(t, g)
 		longest := time.Duration(0)
 		for range 40 {
@@ -123,8 +118,7 @@ func TestDelaysGrowUntilAConnectionHasBeenHealthy(t *testing.T) {
 
 func TestTokenSourceThatFailsIsAskedAgain(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		g := newGateway(t)
+	bubble(t, func(t *testing.T, g *gateway) {
 		calls := 0
 		d := start(t, g, func(c *client.Config) {
 			c.Token = func(context.Context) (string, error) {
@@ -141,8 +135,7 @@ func TestTokenSourceThatFailsIsAskedAgain(t *testing.T) {
 
 func TestReconnectIsFollowedAfterItsDelayAndNotBefore(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		g := newGateway(t)
+	bubble(t, func(t *testing.T, g *gateway) {
 		d := start(t, g, func(c *client.Config) { c.AckInterval = time.Hour })
 		p := g.authenticated()
 		asked := time.Now()
@@ -162,8 +155,7 @@ func TestReconnectIsFollowedAfterItsDelayAndNotBefore(t *testing.T) {
 
 func TestConnectionThatClosesBeforeItsDelayIsNotComeBackToEarlier(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		g := newGateway(t)
+	bubble(t, func(t *testing.T, g *gateway) {
 		d := start(t, g)
 		p := g.authenticated()
 		time.Sleep(2 * time.Second) // the bubble's time
@@ -177,8 +169,7 @@ func TestConnectionThatClosesBeforeItsDelayIsNotComeBackToEarlier(t *testing.T) 
 // another for as long as it had spread them over.
 func TestConnectionThatIsLostBeforeItsDelayIsComeBackToSoon(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		g := newGateway(t)
+	bubble(t, func(t *testing.T, g *gateway) {
 		d := start(t, g)
 		p := g.authenticated()
 		p.send(protocol.Reconnection{Reason: "drain", Delay: 2 * time.Minute})
@@ -192,8 +183,7 @@ func TestConnectionThatIsLostBeforeItsDelayIsComeBackToSoon(t *testing.T) {
 
 func TestReconnectThatIsAskedAgainAndAgainIsSlowedDown(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		g := newGateway(t)
+	bubble(t, func(t *testing.T, g *gateway) {
 		d := start(t, g)
 		longest := time.Duration(0)
 		for range 20 {

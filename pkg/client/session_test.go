@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -16,8 +15,7 @@ import (
 
 func TestHeartbeatsComeAtTheIntervalWithWhatHealthSays(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		g := newGateway(t)
+	bubble(t, func(t *testing.T, g *gateway) {
 		health := protocol.Heartbeat{Status: protocol.StatusBusy, Metrics: []byte(`{"uptimeSeconds":7}`)}
 		start(t, g, func(c *client.Config) { c.Health = func() protocol.Heartbeat { return health } })
 		p := g.authenticated()
@@ -36,8 +34,7 @@ func TestHeartbeatsComeAtTheIntervalWithWhatHealthSays(t *testing.T) {
 
 func TestMetricsThatAreNotJSONDoNotCostTheConnection(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		g := newGateway(t)
+	bubble(t, func(t *testing.T, g *gateway) {
 		start(t, g, func(c *client.Config) {
 			c.Health = func() protocol.Heartbeat {
 				return protocol.Heartbeat{Status: protocol.StatusIdle, Metrics: []byte(`{"uptimeSeconds":`)}
@@ -49,8 +46,7 @@ func TestMetricsThatAreNotJSONDoNotCostTheConnection(t *testing.T) {
 
 func TestSilentConnectionIsGivenUp(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		g := newGateway(t)
+	bubble(t, func(t *testing.T, g *gateway) {
 		d := start(t, g, func(c *client.Config) { c.HeartbeatTimeout = 5 * time.Second })
 		nextOf[protocol.Heartbeat](g.authenticated())
 		beat := time.Now()
@@ -65,8 +61,7 @@ func TestSilentConnectionIsGivenUp(t *testing.T) {
 
 func TestAnyFrameShowsThatTheConnectionLives(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		g := newGateway(t)
+	bubble(t, func(t *testing.T, g *gateway) {
 		d := start(t, g)
 		p := g.authenticated()
 		for range 5 {
@@ -87,8 +82,7 @@ func ignoreClose(s client.StateChange) error {
 
 func TestSlowHandlerIsNotMistakenForADeadConnection(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		g := newGateway(t)
+	bubble(t, func(t *testing.T, g *gateway) {
 		d := start(t, g, func(c *client.Config) {
 			c.Handler = func(context.Context, protocol.Event) error {
 				time.Sleep(time.Minute) // the bubble's time
@@ -119,8 +113,7 @@ func disconnects(d *daemon) (found []client.StateChange) {
 
 func TestFreshTokenIsSentOnTheSameConnection(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		g := newGateway(t)
+	bubble(t, func(t *testing.T, g *gateway) {
 		calls := 0
 		start(t, g, func(c *client.Config) {
 			c.Resume = func() string { return "p1" }
@@ -150,8 +143,7 @@ func TestFreshTokenIsSentOnTheSameConnection(t *testing.T) {
 
 func TestRefusedFreshTokenEndsTheConnection(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		g := newGateway(t)
+	bubble(t, func(t *testing.T, g *gateway) {
 		d := start(t, g)
 		p := g.authenticated()
 		p.send(protocol.TokenExpiring{})
@@ -166,54 +158,40 @@ func TestRefusedFreshTokenEndsTheConnection(t *testing.T) {
 
 func TestRateLimitHoldsBackWhatItLimits(t *testing.T) {
 	t.Parallel()
-	t.Run("subscribe is sent again", func(t *testing.T) {
-		t.Parallel()
-		synctest.Test(t, func(t *testing.T) {
-			g := newGateway(t)
-			start(t, g)
-			p := g.authenticated()
+	for name, test := range map[string]func(t *testing.T, d *daemon, p *peer){
+		"subscribe is sent again": func(t *testing.T, _ *daemon, p *peer) {
 			limited := time.Now()
 			p.send(protocol.RateLimit{Action: string(protocol.TypeSubscribe), RetryAfter: 4 * time.Second})
 			require.Equal(t, []protocol.Pattern{protocol.AllEvents}, nextOf[protocol.Subscribe](p).EventTypes)
 			require.Equal(t, 4*time.Second, time.Since(limited))
-		})
-	})
-	t.Run("acks wait and go together", func(t *testing.T) {
-		t.Parallel()
-		synctest.Test(t, func(t *testing.T) {
-			g := newGateway(t)
-			start(t, g)
-			p := g.authenticated()
+		},
+		"acks wait and go together": func(t *testing.T, _ *daemon, p *peer) {
 			limited := time.Now()
 			p.send(protocol.RateLimit{Action: string(protocol.TypeAck), RetryAfter: 4 * time.Second}, sampleEvent("a"), sampleEvent("b"))
 			require.Equal(t, []string{"a", "b"}, nextOf[protocol.Ack](p).EventIDs)
 			require.Equal(t, 4*time.Second, time.Since(limited))
-		})
-	})
-	t.Run("heartbeats wait and the connection is not dead", func(t *testing.T) {
-		t.Parallel()
-		synctest.Test(t, func(t *testing.T) {
-			g := newGateway(t)
-			d := start(t, g)
-			p := g.authenticated()
+		},
+		"heartbeats wait and the connection is not dead": func(t *testing.T, d *daemon, p *peer) {
 			nextOf[protocol.Heartbeat](p)
 			limited := time.Now()
 			p.send(protocol.RateLimit{Action: string(protocol.TypeHeartbeat), RetryAfter: 50 * time.Second})
 			nextOf[protocol.Heartbeat](p)
 			require.Equal(t, 50*time.Second, time.Since(limited))
 			require.Empty(t, disconnects(d))
-		})
-	})
-	t.Run("nonsense does not make a flood", func(t *testing.T) {
-		t.Parallel()
-		synctest.Test(t, func(t *testing.T) {
-			g := newGateway(t)
-			start(t, g)
-			p := g.authenticated()
+		},
+		"nonsense does not make a flood": func(t *testing.T, _ *daemon, p *peer) {
 			limited := time.Now()
 			p.send(protocol.RateLimit{})
 			nextOf[protocol.Subscribe](p)
 			require.Equal(t, time.Second, time.Since(limited))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			bubble(t, func(t *testing.T, g *gateway) {
+				d := start(t, g)
+				test(t, d, g.authenticated())
+			})
 		})
-	})
+	}
 }
