@@ -37,6 +37,14 @@ func neolith(t *testing.T, db *testserver.Database, orchestrators int) {
 	addOrchestrators(t, db, 0, orchestrators)
 }
 
+// neolithSite is a site whose bridges ask a database with orchestrators.
+func neolithSite(t *testing.T, orchestrators int) (*site, *testserver.Database, Config) {
+	t.Helper()
+	s, db := newSite(t), testserver.Postgres(t)
+	neolith(t, db, orchestrators)
+	return s, db, s.withDatabase(db)
+}
+
 func addOrchestrators(t *testing.T, db *testserver.Database, from, to int) {
 	t.Helper()
 	var all []testserver.Orchestrator
@@ -104,10 +112,7 @@ func (b *bridge) released(o outcome) float64 {
 
 func TestAnEventForAUserArrivesUnderItsOrchestrator(t *testing.T) {
 	t.Parallel()
-	s := newSite(t)
-	db := testserver.Postgres(t)
-	neolith(t, db, 1)
-	cfg := s.withDatabase(db)
+	s, _, cfg := neolithSite(t, 1)
 	cfg.Redis.RedisPatterns = []string{"daemon:*:events"}
 	a := s.start(cfg).ready()
 	const odd = `{"id":"odd","type":"a.b","orchestratorId":"user0","payload":` + oddPayload + `}`
@@ -127,10 +132,7 @@ func TestAnEventForAUserArrivesUnderItsOrchestrator(t *testing.T) {
 
 func TestTheSameEventForAnOrchestratorAndItsUserIsStoredOnce(t *testing.T) {
 	t.Parallel()
-	s := newSite(t)
-	db := testserver.Postgres(t)
-	neolith(t, db, 1)
-	cfg := s.withDatabase(db)
+	s, _, cfg := neolithSite(t, 1)
 	a, b := s.start(cfg).ready(), s.start(cfg).ready()
 	forUser := eventJSON("user0", 1)
 	forItself := strings.Replace(forUser, `"orchestratorId":"user0"`, `"orchestratorId":"vp0"`, 1)
@@ -142,10 +144,7 @@ func TestTheSameEventForAnOrchestratorAndItsUserIsStoredOnce(t *testing.T) {
 
 func TestEventsForAnUnknownOrchestratorWaitUntilThereIsOne(t *testing.T) {
 	t.Parallel()
-	s := newSite(t)
-	db := testserver.Postgres(t)
-	neolith(t, db, 1)
-	cfg := s.withDatabase(db)
+	s, db, cfg := neolithSite(t, 1)
 	a, b := s.start(cfg).ready(), s.start(cfg).ready()
 	client := s.publisher()
 	publish(t, client, "daemon:events", eventsOf("user1", 0, 20)...)
@@ -264,10 +263,7 @@ func TestABridgeThatStartsWithoutPostgresKeepsWhatItHears(t *testing.T) {
 // publishes anything.
 func TestWhatAnEarlierRunLeftIsNotOvertaken(t *testing.T) {
 	t.Parallel()
-	s := newSite(t)
-	db := testserver.Postgres(t)
-	neolith(t, db, 0)
-	cfg := s.withDatabase(db)
+	s, db, cfg := neolithSite(t, 0)
 	a := s.start(cfg).ready()
 	client := s.publisher()
 	publish(t, client, "daemon:events", eventsOf("user0", 0, 300)...)
@@ -283,10 +279,7 @@ func TestWhatAnEarlierRunLeftIsNotOvertaken(t *testing.T) {
 // TestDaemonsEventsWaitToo: those of a daemon's own channel, and of its list.
 func TestDaemonsEventsWaitToo(t *testing.T) {
 	t.Parallel()
-	s := newSite(t)
-	db := testserver.Postgres(t)
-	neolith(t, db, 0)
-	cfg := s.withDatabase(db)
+	s, db, cfg := neolithSite(t, 0)
 	cfg.Redis.RedisPatterns = []string{"daemon:*:events"}
 	cfg.Redis.RedisDrainLists = true
 	client := s.publisher()
@@ -312,10 +305,7 @@ func TestDaemonsEventsWaitToo(t *testing.T) {
 // not hold up the others.
 func TestWhatIsNoEventAmongTheUnresolvedIsBuried(t *testing.T) {
 	t.Parallel()
-	s := newSite(t)
-	db := testserver.Postgres(t)
-	neolith(t, db, 1)
-	cfg := s.withDatabase(db)
+	s, _, cfg := neolithSite(t, 1)
 	a := s.start(cfg).ready()
 	nc := s.nats.JetStream().Conn()
 	for subject, body := range map[string]string{
@@ -342,10 +332,7 @@ func TestWhatIsNoEventAmongTheUnresolvedIsBuried(t *testing.T) {
 // and tried again; orchestrators that are known, and become known, go on.
 func TestAFullStreamOfUnresolvedEventsHoldsUpOnlyItsOwn(t *testing.T) {
 	t.Parallel()
-	s := newSite(t)
-	db := testserver.Postgres(t)
-	neolith(t, db, 1)
-	cfg := s.withDatabase(db)
+	s, db, cfg := neolithSite(t, 1)
 	cfg.Log.LogMaxBytes = 1 << 20
 	a := s.start(cfg).ready()
 	client := s.publisher()
