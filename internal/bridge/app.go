@@ -7,6 +7,7 @@
 //	          receives,  bounded,   decodes, publishes, retries;
 //	          never      oldest     its sequencer keeps the order
 //	          waits      dropped    of each orchestrator
+//	HTTP, Neolith's lists ─────────▶ settle: the same, and the answer
 //
 // What Redis publishes while no bridge is subscribed is lost by Redis; the
 // bridge counts the gaps it knows of. A bridge that was paused may store an
@@ -23,6 +24,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -60,7 +62,6 @@ type App struct {
 	metrics  *metrics
 	logState atomic.Pointer[string] // what the event log waits for; "" when open
 	open     chan struct{}          // closed when the event log is open
-	filer    *filer                 // once it is
 	database *database              // nil where there is none
 	book     *addressBook           // nil where there is no database
 	intake   *intake.Intake         // nil where no events are taken over HTTP
@@ -162,7 +163,16 @@ func (a *App) bind() (err error) {
 
 // takeIn stores an event that came over HTTP.
 func (a *App) takeIn(ctx context.Context, e event.Event, body []byte) (intake.Outcome, error) {
-	return a.filer.Store(ctx, e, body)
+	s, err := a.pump.settle(ctx, a.book.address(publishUser(e, body)), false)
+	if err == nil && s.job.kind == burying {
+		err = fmt.Errorf("%w: %s", intake.ErrRefused, s.job.detail)
+	}
+	if err != nil {
+		return intake.Outcome{}, err
+	}
+	return intake.Outcome{
+		Waiting: s.job.kind == keeping, Duplicate: s.ack.Duplicate, Partition: s.ack.Partition, Sequence: s.ack.Sequence,
+	}, nil
 }
 
 // takesIn reports whether events that come over HTTP can be stored now.
@@ -199,18 +209,35 @@ func (a *App) Close() error { return a.teardown.Stop(context.Background()) }
 // publish, or why it had to end before.
 func (a *App) Run(ctx context.Context) error {
 	group := lifecycle.NewGroup(ctx)
+	published := make(chan struct{})
+	// Those who bring messages: the pump works until they have ended.
+	var bringing sync.WaitGroup
+	bring := func(name string, run func(context.Context) error) {
+		bringing.Add(1)
+		group.Go(name, func(ctx context.Context) error {
+			defer bringing.Done()
+			return run(ctx)
+		})
+	}
+	bring("hear Redis", a.source.Run)
+	if a.cfg.Redis.RedisDrainLists {
+		bring("drain lists", a.whenOpen(newDrainer(a.redis, a.pump, a.cfg.Redis.RedisDrainInterval, a.metrics, a.logger).Run))
+	}
+	if a.intake != nil {
+		bring("event intake", a.intake.Run)
+	}
+	a.runDatabase(group, bring, published)
 	// The log is waited for longer than ctx if there is something to publish.
 	opening, stopOpening := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopOpening()
-	group.Go("hear Redis", func(ctx context.Context) error {
-		err := a.source.Run(ctx)
+	group.Go("inbox", func(context.Context) error {
+		bringing.Wait()
 		a.inbox.close()
 		if a.inbox.len() == 0 {
 			stopOpening()
 		}
-		return err
+		return nil
 	})
-	published := make(chan struct{})
 	var lost error
 	group.Go("publish", func(ctx context.Context) error {
 		defer close(published)
@@ -221,16 +248,7 @@ func (a *App) Run(ctx context.Context) error {
 	})
 	group.Go("canaries", a.newCanaries().Run)
 	group.Go("heartbeats", a.beats.Run)
-	if a.cfg.Redis.RedisDrainLists {
-		group.Go("drain lists", a.whenOpen(func(ctx context.Context) error {
-			return newDrainer(a.redis, a.filer, a.whose, a.cfg, a.metrics, a.logger).Run(ctx)
-		}))
-	}
-	if a.intake != nil {
-		group.Go("event intake", a.intake.Run)
-	}
 	group.Go("NATS", a.nats.Run)
-	a.runDatabase(group, published)
 	// An operator wants to see what a stop waits for.
 	group.Go("admin port", outliving(published, a.admin.Run))
 	err := group.Wait()
@@ -247,7 +265,6 @@ func (a *App) publish(ctx, opening context.Context) (left int, err error) {
 	defer context.AfterFunc(hard, stopOpening)()
 	log, err := eventlog.Open(opening, a.nats.JS, a.cfg.Log, a.base, a.registry, eventlog.Progress(a.logProgress))
 	if err == nil {
-		a.filer = &filer{archive: log, book: a.book, maxBytes: int(a.cfg.Log.MaxEventBytes), metrics: a.metrics}
 		err = a.openUnresolved(opening, log)
 	}
 	if err != nil {

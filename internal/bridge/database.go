@@ -53,9 +53,9 @@ func (a *App) openUnresolved(ctx context.Context, log *eventlog.Log) error {
 		return err
 	}
 	a.book.unresolved = stream
-	a.database.releaser = newReleaser(stream, a.filer, a.database.backlog, a.metrics, a.logger)
+	a.database.releaser = newReleaser(stream, a.pump, a.database.backlog, a.metrics, a.logger)
 	for failures := 1; ; failures++ {
-		err := a.database.releaser.list(ctx)
+		_, err := a.database.releaser.list(ctx)
 		if err == nil {
 			a.logProgress("")
 			return nil
@@ -71,13 +71,13 @@ func (a *App) openUnresolved(ctx context.Context, log *eventlog.Log) error {
 
 // runDatabase runs what belongs to the database. The resolver goes on until all
 // is published, because that asks for it.
-func (a *App) runDatabase(group *lifecycle.Group, published <-chan struct{}) {
+func (a *App) runDatabase(group *lifecycle.Group, bring func(string, func(context.Context) error), published <-chan struct{}) {
 	if a.database == nil {
 		return
 	}
 	group.Go("PostgreSQL", outliving(published, a.database.db.Run))
 	group.Go("identities", outliving(published, a.database.resolver.Run))
-	group.Go("release unresolved events", a.whenOpen(func(ctx context.Context) error { return a.database.releaser.Run(ctx) }))
+	bring("release unresolved events", a.whenOpen(func(ctx context.Context) error { return a.database.releaser.Run(ctx) }))
 }
 
 // whenOpen runs a part from when the log is open until its context ends.

@@ -29,6 +29,8 @@ type job struct {
 	detail string
 	// Of a keeping job: why it has to wait.
 	cause cause
+	// Of a job that somebody waits for.
+	request *request
 }
 
 type jobKind int

@@ -2,7 +2,6 @@ package bridge
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -14,7 +13,6 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/neolith/daemon-gateway/internal/redisconn"
-	"github.com/neolith/daemon-gateway/pkg/event"
 )
 
 const (
@@ -37,10 +35,8 @@ const (
 // publish that the log recognizes, and two bridges may drain the same list.
 type drainer struct {
 	redis    redis.UniversalClient
-	filer    *filer
-	lookup   lookup
+	store    func(ctx context.Context, name string, element []byte) (outcome, error)
 	interval time.Duration
-	maxBytes int // of one event
 	metrics  *metrics
 	logger   *slog.Logger
 	faults   rate.Sometimes
@@ -51,10 +47,9 @@ type drainer struct {
 	owed map[string]string
 }
 
-func newDrainer(client redis.UniversalClient, f *filer, find lookup, cfg Config, m *metrics, logger *slog.Logger) *drainer {
+func newDrainer(client redis.UniversalClient, p *pump, interval time.Duration, m *metrics, logger *slog.Logger) *drainer {
 	return &drainer{
-		redis: client, filer: f, lookup: find, interval: cfg.Redis.RedisDrainInterval,
-		maxBytes: int(cfg.Log.MaxEventBytes), metrics: m, logger: logger,
+		redis: client, store: p.takeListed, interval: interval, metrics: m, logger: logger,
 		faults: rate.Sometimes{First: 1, Interval: 10 * time.Minute}, owed: map[string]string{},
 	}
 }
@@ -109,14 +104,13 @@ func (d *drainer) scan(ctx context.Context, node redis.Cmdable) error {
 
 // drain empties one list. Neolith pushes at its head; its tail is the oldest.
 func (d *drainer) drain(ctx context.Context, list string) error {
-	var daemons daemonCache
 	for range listBatches {
 		oldest, err := d.redis.LRange(ctx, list, -listBatch, -1).Result()
 		if err != nil {
 			return fmt.Errorf("read list %q: %w", list, err)
 		}
 		for i := len(oldest) - 1; i >= 0; i-- {
-			if err := d.move(ctx, list, oldest[i], &daemons); err != nil {
+			if err := d.move(ctx, list, oldest[i]); err != nil {
 				return fmt.Errorf("drain list %q: %w", list, err)
 			}
 		}
@@ -129,8 +123,8 @@ func (d *drainer) drain(ctx context.Context, list string) error {
 
 // move brings one element into the log, or the dead letters, and then off its
 // list, even if ctx ends between the two.
-func (d *drainer) move(ctx context.Context, list, element string, daemons *daemonCache) error {
-	outcome, err := d.keep(ctx, decodeListed(strings.TrimPrefix(list, listPrefix), []byte(element), d.maxBytes), daemons)
+func (d *drainer) move(ctx context.Context, list, element string) error {
+	outcome, err := d.store(ctx, strings.TrimPrefix(list, listPrefix), []byte(element))
 	if err != nil {
 		return err
 	}
@@ -163,32 +157,4 @@ func (d *drainer) settleOwed(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// keep stores what is to be done with an element.
-func (d *drainer) keep(ctx context.Context, j job, daemons *daemonCache) (outcome, error) {
-	if j.kind == resolving {
-		var err error
-		if j, err = d.resolve(ctx, j, daemons); err != nil {
-			return "", err
-		}
-	}
-	return d.filer.file(ctx, j)
-}
-
-func (d *drainer) resolve(ctx context.Context, j job, daemons *daemonCache) (job, error) {
-	daemon := j.event.DaemonID
-	orchestrator, ok := daemons.get(daemon, time.Now())
-	if !ok {
-		var err error
-		orchestrator, err = d.lookup(ctx, daemon)
-		if errors.Is(err, errNoSession) {
-			return j.bury(event.ReasonUnresolvedDaemon, fmt.Sprintf("daemon %q: %v", daemon, err)), nil
-		}
-		if err != nil {
-			return job{}, err
-		}
-		daemons.put(daemon, orchestrator, time.Now())
-	}
-	return readdress(j.event, orchestrator, j.body, d.maxBytes), nil
 }

@@ -4,18 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
 	"github.com/neolith/daemon-gateway/internal/eventlog"
 	"github.com/neolith/daemon-gateway/internal/lab/testserver"
-	"github.com/neolith/daemon-gateway/internal/settings"
 	"github.com/neolith/daemon-gateway/pkg/event"
 )
 
@@ -180,7 +177,7 @@ func TestLogThatIsAwayLeavesListsAsTheyAre(t *testing.T) {
 	client := s.publisher()
 	s.nats.Shutdown()
 	push(t, client, "vp", eventsOf("vp", 0, 10)...)
-	d := newDrainer(a.redis, a.filer, a.whose, a.cfg, a.metrics, discard)
+	d := newDrainer(a.redis, a.pump, time.Hour, a.metrics, discard)
 	require.ErrorIs(t, d.pass(t.Context()), eventlog.ErrUnavailable)
 	require.EqualValues(t, 10, client.LLen(t.Context(), listPrefix+"vp").Val())
 	s.nats.Start()
@@ -189,35 +186,11 @@ func TestLogThatIsAwayLeavesListsAsTheyAre(t *testing.T) {
 	require.Equal(t, eventIDs("vp", 0, 10), ids(s.stored(a.cfg.Log.Partitions)["vp"]))
 }
 
-// fakeArchive is a log that does as it is told; no real one can be made to.
-type fakeArchive struct {
-	publish func(try int) (eventlog.Ack, error)
-
-	mu        sync.Mutex
-	published []string
-	letters   []eventlog.DeadLetter
-}
-
-func (f *fakeArchive) Publish(_ context.Context, _ event.Token, id string, _ []byte) (eventlog.Ack, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.published = append(f.published, id)
-	return f.publish(len(f.published))
-}
-
-func (f *fakeArchive) DeadLetter(_ context.Context, letter eventlog.DeadLetter) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.letters = append(f.letters, letter)
-	return nil
-}
-
-func stores(int) (eventlog.Ack, error) { return eventlog.Ack{}, nil }
-
-// drainerOf drains server's lists through client into a fake log.
-func drainerOf(client redis.UniversalClient, log archive) *drainer {
-	cfg, m := settings.Default[Config](), newMetrics(prometheus.NewPedanticRegistry())
-	return newDrainer(client, &filer{archive: log, maxBytes: int(cfg.Log.MaxEventBytes), metrics: m}, nil, cfg, m, discard)
+// drainerOf drains server's lists through client into a log of the test's.
+func drainerOf(t *testing.T, client redis.UniversalClient, log *faultyStore) *drainer {
+	t.Helper()
+	p := startPump(t, log, nil, 10)
+	return newDrainer(client, p.pump, time.Hour, p.metrics, discard)
 }
 
 // TestCrashAfterThePublish: the element is still listed, and the next bridge
@@ -229,15 +202,16 @@ func TestCrashAfterThePublish(t *testing.T) {
 	client := s.publisher()
 	push(t, client, "vp", eventsOf("vp", 0, 5)...)
 	dying := redis.NewClient(&redis.Options{Addr: s.redis.Addr()})
-	log := a.filer.archive
-	crash := &fakeArchive{publish: func(int) (eventlog.Ack, error) {
+	crash := newFaultyStore()
+	crash.fail = func(int, event.Token, string) error {
 		_ = dying.Close() // nothing more reaches Redis from this process
-		return log.Publish(t.Context(), "vp", eventIDs("vp", 0, 1)[0], []byte(eventJSON("vp", 0)))
-	}}
-	require.ErrorContains(t, drainerOf(dying, crash).pass(t.Context()), "in the log")
+		_, err := a.pump.takeListed(t.Context(), "vp", []byte(eventJSON("vp", 0)))
+		return err
+	}
+	require.ErrorContains(t, drainerOf(t, dying, crash).pass(t.Context()), "in the log")
 	require.EqualValues(t, 5, client.LLen(t.Context(), listPrefix+"vp").Val())
 
-	next := drainerOf(client, log)
+	next := newDrainer(client, a.pump, time.Hour, a.metrics, discard)
 	require.NoError(t, next.pass(t.Context()))
 	require.EqualValues(t, 1, next.metrics.drainedAs(outcomeDuplicate))
 	require.EqualValues(t, 4, next.metrics.drainedAs(outcomeStored))
@@ -255,15 +229,15 @@ func TestListThatCannotBeShortened(t *testing.T) {
 	client := redis.NewClient(&redis.Options{Addr: server.Addr(), Username: "bridge", Password: "pw"})
 	t.Cleanup(func() { _ = client.Close() })
 	push(t, admin, "vp", eventsOf("vp", 0, 3)...)
-	log := &fakeArchive{publish: stores}
-	d := drainerOf(client, log)
+	log := newFaultyStore()
+	d := drainerOf(t, client, log)
 	for range 3 {
 		require.ErrorContains(t, d.pass(t.Context()), "NOPERM")
 	}
-	require.Equal(t, eventIDs("vp", 0, 1), log.published)
+	require.Equal(t, eventIDs("vp", 0, 1), log.stored["vp"])
 	require.NoError(t, admin.Do(t.Context(), "ACL", "SETUSER", "bridge", "+lrem").Err())
 	require.NoError(t, d.pass(t.Context()))
-	require.Equal(t, eventIDs("vp", 0, 3), log.published)
+	require.Equal(t, eventIDs("vp", 0, 3), log.stored["vp"])
 	require.Zero(t, admin.Exists(t.Context(), listPrefix+"vp").Val())
 }
 
@@ -272,11 +246,14 @@ func TestElementThatTheLogRefusesLeavesTheList(t *testing.T) {
 	t.Parallel()
 	client := clientOf(t, testserver.Redis(t))
 	push(t, client, "vp", eventJSON("vp", 0))
-	log := &fakeArchive{publish: func(int) (eventlog.Ack, error) { return eventlog.Ack{}, eventlog.ErrTooLarge }}
-	require.NoError(t, drainerOf(client, log).pass(t.Context()))
+	log := newFaultyStore()
+	log.fail = func(int, event.Token, string) error { return eventlog.ErrTooLarge }
+	d := drainerOf(t, client, log)
+	require.NoError(t, d.pass(t.Context()))
 	require.Zero(t, client.Exists(t.Context(), listPrefix+"vp").Val())
 	require.Len(t, log.letters, 1)
 	require.Equal(t, event.ReasonRefused, log.letters[0].Reason)
+	require.EqualValues(t, 1, d.metrics.drainedAs(outcomeRejected))
 }
 
 // An error that nobody knows says nothing of the element, which stays.
@@ -285,10 +262,27 @@ func TestElementStaysWhereNobodyKnowsWhatIsWrong(t *testing.T) {
 	client := clientOf(t, testserver.Redis(t))
 	push(t, client, "vp", eventJSON("vp", 0))
 	unknown := errors.New("no such thing")
-	log := &fakeArchive{publish: func(int) (eventlog.Ack, error) { return eventlog.Ack{}, unknown }}
-	require.ErrorIs(t, drainerOf(client, log).pass(t.Context()), unknown)
+	log := newFaultyStore()
+	log.fail = func(int, event.Token, string) error { return unknown }
+	require.ErrorIs(t, drainerOf(t, client, log).pass(t.Context()), unknown)
 	require.EqualValues(t, 1, client.LLen(t.Context(), listPrefix+"vp").Val())
 	require.Empty(t, log.letters)
+}
+
+// TestElementStaysWhileNothingTakesIt: neither the log nor the dead letters.
+func TestElementStaysWhileNothingTakesIt(t *testing.T) {
+	t.Parallel()
+	client := clientOf(t, testserver.Redis(t))
+	push(t, client, "vp", eventJSON("vp", 0), "not JSON")
+	log := newFaultyStore()
+	log.fail = func(int, event.Token, string) error { return eventlog.ErrLogFull }
+	log.failBox = func(int) error { return eventlog.ErrUnavailable }
+	d := drainerOf(t, client, log)
+	require.ErrorIs(t, d.pass(t.Context()), eventlog.ErrLogFull)
+	log.fail = func(int, event.Token, string) error { return nil }
+	require.ErrorIs(t, d.pass(t.Context()), eventlog.ErrUnavailable)
+	require.EqualValues(t, 1, client.LLen(t.Context(), listPrefix+"vp").Val())
+	require.Equal(t, eventIDs("vp", 0, 1), log.stored["vp"])
 }
 
 // TestStopInTheMiddleOfAList: what is in the log leaves the list all the same.
@@ -298,15 +292,14 @@ func TestStopInTheMiddleOfAList(t *testing.T) {
 	push(t, client, "vp", eventsOf("vp", 0, 10)...)
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
-	log := &fakeArchive{publish: func(try int) (eventlog.Ack, error) {
-		switch {
-		case try == 3:
+	log := newFaultyStore()
+	log.fail = func(_ int, _ event.Token, id string) error {
+		if id == eventIDs("vp", 2, 3)[0] {
 			stop()
-		case try > 3:
-			return eventlog.Ack{}, context.Canceled
 		}
-		return eventlog.Ack{}, nil
-	}}
-	require.NoError(t, drainerOf(client, log).Run(ctx))
-	require.Equal(t, int64(7), client.LLen(t.Context(), listPrefix+"vp").Val())
+		return nil
+	}
+	require.NoError(t, drainerOf(t, client, log).Run(ctx))
+	require.EqualValues(t, 7, client.LLen(t.Context(), listPrefix+"vp").Val())
+	require.Equal(t, eventIDs("vp", 0, 3), log.stored["vp"])
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -58,15 +59,18 @@ type pump struct {
 	metrics   *metrics
 	logger    *slog.Logger
 
-	results chan func() // has room for all that is under way, so nobody waits to hand in
-	workers sync.WaitGroup
-	held    atomic.Int64 // of the sequencer, for those who only look
-	drops   *dropLog
-	rejects rate.Sometimes
-	faults  rate.Sometimes
+	results   chan func()   // has room for all that is under way, so nobody waits to hand in
+	submitted chan job      // those that are requests
+	ended     chan struct{} // closed when run has returned
+	workers   sync.WaitGroup
+	held      atomic.Int64 // of the sequencer, for those who only look
+	drops     *dropLog
+	rejects   rate.Sometimes
+	faults    rate.Sometimes
 
 	// owned by run
-	sequencer *sequencer.Sequencer[job]
+	sequencer *sequencer.Sequencer[job] // what was heard
+	requests  *sequencer.Sequencer[job] // what somebody waits for, who bounds it
 	daemons   daemonCache
 	passing   map[protocol.OrchestratorID]int // events of addressees on their way into the log
 	questions []ticket                        // whose addressees are to be asked for
@@ -79,13 +83,17 @@ type pump struct {
 func newPump(in *inbox, find lookup, book *addressBook, connected func() bool, maxEventBytes int, m *metrics, logger *slog.Logger) *pump {
 	return &pump{
 		inbox: in, lookup: find, book: book, connected: connected, maxBytes: maxEventBytes, metrics: m, logger: logger,
-		results: make(chan func(), window+maxAsking),
+		results:   make(chan func(), 2*window+maxAsking),
+		submitted: make(chan job), ended: make(chan struct{}),
 		passing: map[protocol.OrchestratorID]int{},
 		drops:   newDropLog(m, logger),
 		rejects: rate.Sometimes{First: 5, Interval: 10 * time.Second},
 		faults:  rate.Sometimes{First: 1, Interval: 10 * time.Second},
 		sequencer: sequencer.New[job](sequencer.Config{
 			Window: window, MaxWaiting: in.maxEvents, MaxBytes: in.maxBytes, Delay: workBackoff.delay, Free: isAddressLane,
+		}),
+		requests: sequencer.New[job](sequencer.Config{
+			Window: window, MaxWaiting: math.MaxInt, MaxBytes: math.MaxInt, Delay: workBackoff.delay, Free: isAddressLane,
 		}),
 	}
 }
@@ -98,6 +106,7 @@ func (p *pump) run(ctx context.Context, s store) (left int) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer func() {
 		cancel()
+		close(p.ended)
 		p.workers.Wait()
 	}()
 	for {
@@ -141,50 +150,75 @@ func (p *pump) takeIn() (open bool) {
 // dropped notes what had to make room.
 func (p *pump) dropped(jobs []job) {
 	for _, j := range jobs {
-		if j.kind == keeping {
-			p.book.waiting.Leave(j.event.OrchestratorID)
-		}
-		p.passed(j)
+		p.leave(j)
 	}
 	p.drops.overflow(len(jobs))
 }
 
-// start begins what the sequencer allows. While NATS is away nothing is begun:
-// it would only fail, and what waits can still be dropped for what is newer.
-func (p *pump) start(ctx context.Context) {
-	if !p.connected() {
-		return
+// leave takes a job off the accounts of who waits behind whom.
+func (p *pump) leave(j job) {
+	if j.kind == keeping {
+		p.book.waiting.Leave(j.event.OrchestratorID)
 	}
+	p.passed(j)
+}
+
+// start begins what the sequencers allow. While NATS is away nothing is begun:
+// it would only fail, what waits can still be dropped for what is newer, and
+// requests are not to be held.
+func (p *pump) start(ctx context.Context) {
+	if p.connected() {
+		p.beginAll(ctx, p.sequencer)
+		p.beginAll(ctx, p.requests)
+	} else {
+		for _, j := range p.requests.Drain() {
+			p.giveBack(j, eventlog.ErrUnavailable)
+		}
+	}
+	p.ask(ctx)
+}
+
+func (p *pump) beginAll(ctx context.Context, s *sequencer.Sequencer[job]) {
 	for {
-		t, ok := p.sequencer.Next(time.Now())
+		t, ok := s.Next(time.Now())
 		if !ok {
-			p.ask(ctx)
 			return
 		}
-		switch t.Value().kind {
-		case publishing:
-			p.publish(ctx, t)
-		case resolving:
-			p.resolve(ctx, t)
-		case addressing:
-			p.address(t)
-		case keeping:
-			p.keep(ctx, t)
-		case burying:
-			p.bury(ctx, t)
-		}
+		p.begin(ctx, t)
+	}
+}
+
+func (p *pump) begin(ctx context.Context, t ticket) {
+	if r := t.Value().request; r != nil && r.ctx.Err() != nil {
+		p.fail(t, r.ctx.Err())
+		return
+	}
+	switch t.Value().kind {
+	case publishing:
+		p.publish(ctx, t)
+	case resolving:
+		p.resolve(ctx, t)
+	case addressing:
+		p.address(t)
+	case keeping:
+		p.keep(ctx, t)
+	case burying:
+		p.bury(ctx, t)
 	}
 }
 
 // wait blocks until there may be something to do; false when ctx has ended.
 func (p *pump) wait(ctx context.Context) bool {
 	var wake <-chan time.Time
-	if at, ok := p.sequencer.WakeAt(); !p.connected() {
+	if at, ok := p.wakeAt(); !p.connected() {
 		wake = time.After(reconnectPoll)
 	} else if ok {
 		wake = time.After(time.Until(at))
 	}
 	select {
+	case j := <-p.submitted:
+		p.submit(j)
+		p.takeResults()
 	case <-ctx.Done():
 		return false
 	case f := <-p.results:
@@ -195,6 +229,15 @@ func (p *pump) wait(ctx context.Context) bool {
 	case <-wake:
 	}
 	return true
+}
+
+// wakeAt is when there is something to do without any other cause.
+func (p *pump) wakeAt() (time.Time, bool) {
+	at, ok := p.sequencer.WakeAt()
+	if next, too := p.requests.WakeAt(); too && (!ok || next.Before(at)) {
+		return next, true
+	}
+	return at, ok
 }
 
 // takeResults handles those that are there already, without waiting.
@@ -224,20 +267,36 @@ func (p *pump) published(t ticket, ack eventlog.Ack, err error) {
 		// One that comes late says nothing, so it is never tried again.
 		p.metrics.canary(err)
 		p.sequencer.Done(t)
-	case err == nil && ack.Duplicate:
-		p.metrics.duplicates.Inc()
-		p.passed(t.Value())
-		p.sequencer.Done(t)
 	case err == nil:
-		p.metrics.published.Inc()
 		p.passed(t.Value())
-		p.sequencer.Done(t)
+		p.finish(t, t.Value(), ack)
 	case eventlog.Refused(err):
 		p.passed(t.Value())
 		p.giveUp(t, event.ReasonRefused, err.Error())
 	default:
 		p.retry(t, err)
 	}
+}
+
+// finish ends a message that is where it belongs, or a request that is refused.
+func (p *pump) finish(t ticket, j job, ack eventlog.Ack) {
+	switch {
+	case j.request != nil:
+		j.request.answer <- settled{job: j, ack: ack}
+	case j.kind == publishing && ack.Duplicate:
+		p.metrics.duplicates.Inc()
+	case j.kind == publishing:
+		p.metrics.published.Inc()
+	}
+	p.of(t).Done(t)
+}
+
+// of returns the sequencer that a ticket is from.
+func (p *pump) of(t ticket) *sequencer.Sequencer[job] {
+	if t.Value().request != nil {
+		return p.requests
+	}
+	return p.sequencer
 }
 
 // resolve finds whose daemon an event is for. What is known is used at once,
@@ -277,18 +336,24 @@ func (p *pump) bury(ctx context.Context, t ticket) {
 				p.retry(t, err)
 				return
 			}
-			p.sequencer.Done(t)
+			p.finish(t, t.Value(), eventlog.Ack{})
 		}
 	})
 }
 
+// retry tries a message again later. What somebody waits for is given back
+// instead, unless a few tries are to tell whether the log will ever take it.
 func (p *pump) retry(t ticket, err error) {
+	if j := t.Value(); j.request != nil && (j.kind == resolving || j.kind == burying || eventlog.Retryable(err)) {
+		p.fail(t, err)
+		return
+	}
 	p.metrics.retries.Inc()
 	p.faults.Do(func() {
 		p.logger.Warn("a message could not be passed on and is tried again", "event", t.Value().event.ID,
 			"orchestrator", t.Value().event.OrchestratorID, "failures", t.Failures()+1, "error", err)
 	})
-	p.sequencer.Retry(t, time.Now())
+	p.of(t).Retry(t, time.Now())
 }
 
 // giveUp sends a message to the dead letters after all; its lane goes on.
@@ -298,7 +363,12 @@ func (p *pump) giveUp(t ticket, reason event.Reason, detail string) {
 
 // moveOn takes a message to the next thing to be done with it.
 func (p *pump) moveOn(t ticket, j job) {
+	j.request = t.Value().request
 	if j.kind == burying {
+		if j.request != nil && !j.request.bury {
+			p.finish(t, j, eventlog.Ack{})
+			return
+		}
 		p.rejected(j)
 	}
 	p.move(t, j)
@@ -306,7 +376,7 @@ func (p *pump) moveOn(t ticket, j job) {
 
 func (p *pump) move(t ticket, j job) {
 	p.number++
-	p.sequencer.Move(t, j.lane(p.number), j, len(j.body))
+	p.of(t).Move(t, j.lane(p.number), j, len(j.body))
 }
 
 func (p *pump) rejected(j job) {

@@ -96,7 +96,7 @@ func (p *pump) passed(j job) {
 // those that went ahead are in the log: it could be released before them.
 func (p *pump) join(t ticket, why cause) {
 	if p.passing[t.Value().event.OrchestratorID] > 0 {
-		p.sequencer.Retry(t, time.Now())
+		p.of(t).Retry(t, time.Now())
 		return
 	}
 	p.book.waiting.Join(t.Value().event.OrchestratorID)
@@ -113,7 +113,7 @@ func (p *pump) keep(ctx context.Context, t ticket) {
 	case waiting.Direct:
 		p.pass(t, found.Orchestrator)
 	case waiting.Hold:
-		p.sequencer.Retry(t, time.Now())
+		p.of(t).Retry(t, time.Now())
 	case waiting.Store:
 		p.workers.Add(1)
 		p.book.unresolved.KeepAsync(ctx, event.TokenOf(given), j.event.ID, j.body, func(duplicate bool, err error) {
@@ -128,7 +128,7 @@ func (p *pump) kept(t ticket, duplicate bool, err error) {
 	if err == nil {
 		p.book.waiting.Stored(given)
 		p.metrics.kept(t.Value().cause, duplicate)
-		p.sequencer.Done(t)
+		p.finish(t, t.Value(), eventlog.Ack{Duplicate: duplicate})
 		return
 	}
 	p.book.waiting.NotStored(given)

@@ -221,10 +221,6 @@ func (s *slowIdentities) Cached(id protocol.OrchestratorID) (identity.Identity, 
 	return identity.Identity{Orchestrator: id}, id == "vp0"
 }
 
-func (s *slowIdentities) Resolve(context.Context, protocol.OrchestratorID) (identity.Identity, error) {
-	return identity.Identity{}, identity.ErrUnavailable
-}
-
 func (s *slowIdentities) ResolveMany(_ context.Context, ids []protocol.OrchestratorID) map[protocol.OrchestratorID]identity.Answer {
 	s.asked.Add(int64(len(ids)))
 	<-s.answers

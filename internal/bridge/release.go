@@ -33,6 +33,9 @@ const (
 	removeAtOnce = 100
 	// removeTimeout bounds how long a stop may wait for that.
 	removeTimeout = 3 * time.Second
+	// holdPoll is how soon the stream is looked at again for what is on its way
+	// there.
+	holdPoll = 50 * time.Millisecond
 	// listingShare bounds what listing a stream of many addressees takes of its
 	// leader's time: one part in so many.
 	listingShare = 20
@@ -52,7 +55,7 @@ type backlog interface {
 // duplicate window.
 type releaser struct {
 	stream  backlog
-	filer   *filer
+	pump    *pump
 	book    *addressBook
 	limiter *rate.Limiter
 	metrics *metrics
@@ -63,9 +66,9 @@ type releaser struct {
 	nextListing time.Time // owned by Run
 }
 
-func newReleaser(stream backlog, f *filer, state *backlogState, m *metrics, logger *slog.Logger) *releaser {
+func newReleaser(stream backlog, p *pump, state *backlogState, m *metrics, logger *slog.Logger) *releaser {
 	return &releaser{
-		stream: stream, filer: f, book: f.book, limiter: rate.NewLimiter(releaseRate, removeAtOnce),
+		stream: stream, pump: p, book: p.book, limiter: rate.NewLimiter(releaseRate, removeAtOnce),
 		metrics: m, logger: logger, faults: rate.Sometimes{First: 1, Interval: time.Minute}, state: state,
 	}
 }
@@ -88,7 +91,11 @@ func (r *releaser) Run(ctx context.Context) error {
 // pass asks for those who wait, in batches for as long as that finds some.
 func (r *releaser) pass(ctx context.Context) error {
 	if time.Now().After(r.nextListing) {
-		if err := r.list(ctx); err != nil {
+		strangers, err := r.list(ctx)
+		for _, token := range strangers {
+			err = errors.Join(err, r.removeStranger(ctx, token))
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -104,22 +111,21 @@ func (r *releaser) pass(ctx context.Context) error {
 	return nil
 }
 
-// list learns from the stream who waits there. Until a bridge has done so once,
-// it must not publish, or it might overtake what an earlier run has left.
-func (r *releaser) list(ctx context.Context) error {
+// list learns from the stream who waits there, and under which subjects that no
+// id has. Until a bridge has done so once, it must not publish, or it might
+// overtake what an earlier run has left.
+func (r *releaser) list(ctx context.Context) (strangers []event.Token, err error) {
 	began := time.Now()
 	number := r.book.waiting.Listing()
 	b, err := r.stream.Backlog(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	ids := make(map[protocol.OrchestratorID]struct{}, len(b.Addressees))
 	for token := range b.Addressees {
 		id, err := token.ID()
 		if err != nil {
-			if err := r.removeStranger(ctx, token); err != nil {
-				return err
-			}
+			strangers = append(strangers, token)
 			continue
 		}
 		ids[protocol.OrchestratorID(id)] = struct{}{}
@@ -127,7 +133,7 @@ func (r *releaser) list(ctx context.Context) error {
 	r.book.waiting.Listed(number, ids)
 	r.state.set(b)
 	r.nextListing = time.Now().Add(listingShare * time.Since(began))
-	return nil
+	return strangers, nil
 }
 
 // releaseBatch releases those whose orchestrator is found.
@@ -224,7 +230,7 @@ func (r *releaser) move(ctx context.Context, token event.Token, from uint64, fil
 // publish stores an event under its orchestrator, or in the dead letters where
 // it is not what a bridge has put there.
 func (r *releaser) publish(ctx context.Context, given, orchestrator protocol.OrchestratorID, m eventlog.Message) error {
-	e, err := event.Parse(m.Body, r.filer.maxBytes)
+	e, err := event.Parse(m.Body, r.pump.maxBytes)
 	var j job
 	switch {
 	case err != nil:
@@ -232,11 +238,11 @@ func (r *releaser) publish(ctx context.Context, given, orchestrator protocol.Orc
 	case e.OrchestratorID != given:
 		j = job{event: e, body: m.Body}.bury(event.ReasonWrongSubject, fmt.Sprintf("it waited for %q", given))
 	default:
-		j = resolvedTo(job{event: e, body: m.Body}, orchestrator, r.filer.maxBytes)
+		j = resolvedTo(job{event: e, body: m.Body}, orchestrator, r.pump.maxBytes)
 	}
-	outcome, err := r.filer.fileResolved(ctx, j)
+	s, err := r.pump.settle(ctx, j, true)
 	if err == nil {
-		r.metrics.released.Of(outcome).Inc()
+		r.metrics.released.Of(s.outcome()).Inc()
 	}
 	return err
 }
@@ -246,7 +252,7 @@ func (r *releaser) removeStranger(ctx context.Context, token event.Token) error 
 	for from := uint64(1); ; {
 		last, n, err := r.move(ctx, token, from, func(m eventlog.Message) error {
 			j := job{body: m.Body}.bury(event.ReasonWrongSubject, fmt.Sprintf("it waited under %q", token))
-			_, err := r.filer.fileResolved(ctx, j)
+			_, err := r.pump.settle(ctx, j, true)
 			return err
 		})
 		if err != nil || n == 0 {

@@ -35,18 +35,19 @@ func (everybody) ResolveMany(_ context.Context, ids []protocol.OrchestratorID) m
 // dying is a bridge's view of the log and of the stream that ends after some
 // requests that change something: the process is killed then.
 type dying struct {
-	archive
+	store
 	backlog
 	left atomic.Int64
 }
 
 var errKilled = errors.New("killed")
 
-func (d *dying) Publish(ctx context.Context, orchestrator event.Token, eventID string, body []byte) (eventlog.Ack, error) {
+func (d *dying) PublishAsync(ctx context.Context, orchestrator event.Token, eventID string, body []byte, done func(eventlog.Ack, error)) {
 	if d.left.Add(-1) < 0 {
-		return eventlog.Ack{}, fmt.Errorf("%w: %w", eventlog.ErrUnavailable, errKilled)
+		go done(eventlog.Ack{}, fmt.Errorf("%w: %w", eventlog.ErrUnavailable, errKilled))
+		return
 	}
-	return d.archive.Publish(ctx, orchestrator, eventID, body)
+	d.store.PublishAsync(ctx, orchestrator, eventID, body, done)
 }
 
 func (d *dying) Remove(ctx context.Context, addressee event.Token, upTo uint64) error {
@@ -76,11 +77,10 @@ func TestABridgeThatIsKilledWhileItReleases(t *testing.T) {
 		}
 	}
 	bridge := func(requests int64) *releaser {
-		d := &dying{archive: log, backlog: stream}
+		d := &dying{store: log, backlog: stream}
 		d.left.Store(requests)
-		m := newMetrics(prometheus.NewRegistry())
-		f := &filer{archive: d, book: &addressBook{identities: everybody{}, waiting: waiting.New()}, maxBytes: event.DefaultMaxBytes, metrics: m}
-		return newReleaser(d, f, newBacklogState(1000, prometheus.NewRegistry()), m, discard)
+		p := startPump(t, d, &addressBook{identities: everybody{}, waiting: waiting.New()}, 10)
+		return newReleaser(d, p.pump, newBacklogState(1000, prometheus.NewRegistry()), p.metrics, discard)
 	}
 	for _, requests := range []int64{0, 1, 70, 250, 301, 20} {
 		require.ErrorIs(t, bridge(requests).pass(t.Context()), errKilled)

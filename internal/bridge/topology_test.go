@@ -48,7 +48,7 @@ func TestCluster(t *testing.T) {
 	require.NoError(t, <-ended)
 
 	push(t, node, "vp", eventsOf("vp", 0, 3)...)
-	log := &fakeArchive{publish: stores}
-	require.NoError(t, drainerOf(l.client, log).pass(t.Context()))
-	require.Equal(t, eventIDs("vp", 0, 3), log.published)
+	log := newFaultyStore()
+	require.NoError(t, drainerOf(t, l.client, log).pass(t.Context()))
+	require.Equal(t, eventIDs("vp", 0, 3), log.stored["vp"])
 }

@@ -1,0 +1,105 @@
+package bridge
+
+import (
+	"context"
+	"errors"
+
+	"github.com/neolith/daemon-gateway/internal/eventlog"
+)
+
+// errEnded is why nothing is settled any more.
+var errEnded = errors.New("the bridge has stopped publishing")
+
+// request is what a job has that somebody waits for, who would bring it again.
+type request struct {
+	ctx    context.Context // ends when nobody waits any more
+	bury   bool            // what is refused, in the dead letters
+	answer chan settled    // has room for it
+}
+
+// settled is what has become of a job: a publishing one is in the log, where ack
+// says, a keeping one in DAEMON_UNRESOLVED, and a burying one is refused. err:
+// it has come to nothing.
+type settled struct {
+	job job
+	ack eventlog.Ack
+	err error
+}
+
+// outcome is what has become of a message.
+type outcome string
+
+const (
+	outcomeStored    outcome = "stored"
+	outcomeDuplicate outcome = "duplicate"
+	outcomeWaiting   outcome = "waiting" // for its addressee to be known
+	outcomeRejected  outcome = "rejected"
+)
+
+var outcomes = []outcome{outcomeStored, outcomeDuplicate, outcomeWaiting, outcomeRejected}
+
+// outcome is the same in a word.
+func (s settled) outcome() outcome {
+	switch {
+	case s.job.kind == burying:
+		return outcomeRejected
+	case s.job.kind == keeping:
+		return outcomeWaiting
+	case s.ack.Duplicate:
+		return outcomeDuplicate
+	}
+	return outcomeStored
+}
+
+// settle has a job done like one that was heard, under the same rule of who
+// waits behind whom, and returns what has become of it. bury: what is refused is
+// to be in the dead letters then. What fails is not tried again: an error means
+// that it may be stored or not. Soon after ctx has ended there is an answer, too.
+// It may be called from any goroutine; its callers bound how many requests there
+// are at a time.
+func (p *pump) settle(ctx context.Context, j job, bury bool) (settled, error) {
+	if j.kind == burying && !bury {
+		return settled{job: j}, nil
+	}
+	j.request = &request{ctx: ctx, bury: bury, answer: make(chan settled, 1)}
+	select {
+	case p.submitted <- j:
+	case <-ctx.Done():
+		return settled{}, ctx.Err()
+	case <-p.ended:
+		return settled{}, errEnded
+	}
+	select {
+	case s := <-j.request.answer:
+		return s, s.err
+	case <-p.ended:
+		return settled{}, errEnded
+	}
+}
+
+// takeListed stores an element of the list of this name.
+func (p *pump) takeListed(ctx context.Context, name string, element []byte) (outcome, error) {
+	s, err := p.settle(ctx, p.book.address(decodeListed(name, element, p.maxBytes)), true)
+	return s.outcome(), err
+}
+
+// submit takes a request in.
+func (p *pump) submit(j job) {
+	if j.kind == burying {
+		p.rejected(j)
+	}
+	p.number++
+	p.requests.Add(j.lane(p.number), j, len(j.body))
+}
+
+// fail ends a request in flight that has come to nothing.
+func (p *pump) fail(t ticket, err error) {
+	p.giveBack(t.Value(), err)
+	p.requests.Done(t)
+}
+
+// giveBack says that a request is not being done.
+func (p *pump) giveBack(j job, err error) {
+	p.leave(j)
+	j.request.answer <- settled{err: err}
+}
