@@ -20,8 +20,8 @@ import (
 )
 
 const (
-	// window is how many messages are being worked on at once, each of another
-	// orchestrator.
+	// window is how many messages are being worked on at once at most, each of
+	// another orchestrator.
 	window = 1024
 	// maxBufferBytes bounds the memory behind PUBLISH_BUFFER, which counts events.
 	maxBufferBytes = 256 << 20
@@ -69,6 +69,7 @@ type pump struct {
 	faults    rate.Sometimes
 
 	// owned by run
+	window    publishWindow
 	sequencer *sequencer.Sequencer[job] // what was heard
 	requests  *sequencer.Sequencer[job] // what somebody waits for, who bounds it
 	daemons   daemonCache
@@ -85,6 +86,7 @@ func newPump(in *inbox, find lookup, book *addressBook, connected func() bool, m
 		inbox: in, lookup: find, book: book, connected: connected, maxBytes: maxEventBytes, metrics: m, logger: logger,
 		results:   make(chan func(), 2*window+maxAsking),
 		submitted: make(chan job), ended: make(chan struct{}),
+		window:  publishWindow{size: window},
 		passing: map[protocol.OrchestratorID]int{},
 		drops:   newDropLog(m, logger),
 		rejects: rate.Sometimes{First: 5, Interval: 10 * time.Second},
@@ -262,6 +264,9 @@ func (p *pump) publish(ctx context.Context, t ticket) {
 }
 
 func (p *pump) published(t ticket, ack eventlog.Ack, err error) {
+	p.window.answered(time.Now(), err)
+	p.sequencer.SetWindow(int(p.window.size))
+	p.requests.SetWindow(int(p.window.size))
 	switch {
 	case t.Value().event.OrchestratorID.Reserved():
 		// One that comes late says nothing, so it is never tried again.

@@ -27,7 +27,7 @@ import (
 
 // Config bounds a Sequencer. Every number must be at least 1.
 type Config struct {
-	// Window is how many messages may be worked on at once.
+	// Window is how many messages may be worked on at once at first.
 	Window int
 	// MaxWaiting is how many messages may wait; those in the window come on top.
 	MaxWaiting int
@@ -80,6 +80,10 @@ func (s *Sequencer[T]) Waiting() int { return s.waiting.len }
 
 // InFlight returns how many messages are in the window.
 func (s *Sequencer[T]) InFlight() int { return s.inFlight }
+
+// SetWindow changes how many messages may be worked on at once; what is in flight
+// stays there.
+func (s *Sequencer[T]) SetWindow(n int) { s.cfg.Window = n }
 
 // Add appends a message of size bytes to its lane. What had to be dropped to
 // stay within the bounds is returned: the oldest messages that wait, or the
