@@ -12,46 +12,38 @@ import (
 // Kill ends the process without warning (SIGKILL), and all that it has started,
 // and waits until they are gone.
 func (p *Process) Kill() {
-	x := p.execution()
-	if x == nil {
-		return
+	if x := p.execution(); x != nil {
+		x.move(killTree)
+		<-x.ended
 	}
-	x.standing.Lock()
-	defer x.standing.Unlock()
-	if !x.hasEnded() {
-		killTree(x.cmd.Process.Pid)
-	}
-	<-x.ended
 }
 
 // Pause stops the process in its tracks (SIGSTOP), and all that it has started,
 // until Resume or Kill. It returns when they stand still, and fails if the
 // process does not run.
 func (p *Process) Pause() error {
-	x := p.execution()
-	if x == nil || x.hasEnded() {
+	if x := p.execution(); x == nil || !x.move(pauseTree) || x.hasEnded() {
 		return fmt.Errorf("pause %s: it does not run", p.Name())
-	}
-	x.standing.Lock()
-	defer x.standing.Unlock()
-	pauseTree(x.cmd.Process.Pid)
-	if x.hasEnded() {
-		return fmt.Errorf("pause %s: it has ended", p.Name())
 	}
 	return nil
 }
 
 // Resume lets a paused process go on (SIGCONT); any other is left alone.
 func (p *Process) Resume() {
-	x := p.execution()
-	if x == nil {
-		return
+	if x := p.execution(); x != nil {
+		x.move(resumeTree)
 	}
+}
+
+// move does something to a process that has not ended, while nobody else does.
+func (x *execution) move(do func(id int)) (done bool) {
 	x.standing.Lock()
 	defer x.standing.Unlock()
-	if !x.hasEnded() {
-		resumeTree(x.cmd.Process.Pid)
+	if x.hasEnded() {
+		return false
 	}
+	do(x.cmd.Process.Pid)
+	return true
 }
 
 // Signal sends the process a signal. One that has ended takes none.

@@ -3,7 +3,6 @@ package testserver
 import (
 	"context"
 	"fmt"
-	"strings"
 	"testing"
 	"time"
 
@@ -24,10 +23,11 @@ type Cluster struct {
 	Nodes []*ClusterNode
 }
 
-// ClusterNode is one server of a Cluster. It keeps its ports and its data.
+// ClusterNode is one server of a Cluster. It keeps its ports and its data. What
+// does not succeed fails the test.
 type ClusterNode struct {
-	t      testing.TB
-	server *process.NATS
+	*process.NATS
+	t testing.TB
 }
 
 // NATSCluster starts n servers and waits until streams with n replicas can be
@@ -52,7 +52,7 @@ func NATSCluster(t testing.TB, n int) *Cluster {
 	}
 	c := &Cluster{t: t}
 	for _, s := range servers {
-		c.Nodes = append(c.Nodes, &ClusterNode{t: t, server: s})
+		c.Nodes = append(c.Nodes, &ClusterNode{s, t})
 	}
 	t.Cleanup(c.kill)
 	if err := c.start(ctx); err != nil {
@@ -63,12 +63,12 @@ func NATSCluster(t testing.TB, n int) *Cluster {
 
 func (c *Cluster) start(ctx context.Context) error {
 	for _, node := range c.Nodes {
-		if err := node.server.Start(); err != nil {
+		if err := node.NATS.Start(); err != nil {
 			return err
 		}
 	}
 	for _, node := range c.Nodes {
-		if err := node.server.AwaitReady(ctx); err != nil {
+		if err := node.AwaitReady(ctx); err != nil {
 			return err
 		}
 	}
@@ -100,11 +100,11 @@ func (c *Cluster) kill() {
 
 // URL lists where clients connect.
 func (c *Cluster) URL() string {
-	var urls []string
+	var servers []*process.NATS
 	for _, node := range c.Nodes {
-		urls = append(urls, node.ClientURL())
+		servers = append(servers, node.NATS)
 	}
-	return strings.Join(urls, ",")
+	return process.NATSURL(servers)
 }
 
 // JetStream connects to the cluster, for as long as the test runs.
@@ -152,37 +152,28 @@ func (c *Cluster) StepDown(js jetstream.JetStream, stream string) {
 	c.t.Fatalf("the leader of stream %s does not step down: %v", stream, err)
 }
 
-// Name is the server's name in the cluster.
-func (n *ClusterNode) Name() string { return n.server.Name() }
-
 // ClientURL is where clients connect to this node.
-func (n *ClusterNode) ClientURL() string { return n.server.URL() }
-
-// Kill ends the server without warning (SIGKILL).
-func (n *ClusterNode) Kill() { n.server.Kill() }
+func (n *ClusterNode) ClientURL() string { return n.URL() }
 
 // Stop stops the server gracefully (SIGTERM).
-func (n *ClusterNode) Stop() { n.do("stop", n.server.Stop) }
+func (n *ClusterNode) Stop() { n.do("stop", n.NATS.Stop) }
 
 // Leave ends the server by its lame duck mode, see process.NATS.
-func (n *ClusterNode) Leave() { n.do("lame duck mode of", n.server.Leave) }
+func (n *ClusterNode) Leave() { n.do("lame duck mode of", n.NATS.Leave) }
 
 // Pause has the server stand still (SIGSTOP): connections stay and nobody answers.
 func (n *ClusterNode) Pause() {
-	n.do("pause", func(context.Context) error { return n.server.Pause() })
+	n.do("pause", func(context.Context) error { return n.NATS.Pause() })
 }
-
-// Resume ends a Pause.
-func (n *ClusterNode) Resume() { n.server.Resume() }
 
 // Start starts the server again and waits until it is healthy, which needs a
 // majority of the nodes.
 func (n *ClusterNode) Start() {
 	n.do("start", func(ctx context.Context) error {
-		if err := n.server.Start(); err != nil {
+		if err := n.NATS.Start(); err != nil {
 			return err
 		}
-		return n.server.AwaitReady(ctx)
+		return n.AwaitReady(ctx)
 	})
 }
 

@@ -1,7 +1,6 @@
 package testserver
 
 import (
-	"context"
 	"fmt"
 	"net"
 	"os"
@@ -69,12 +68,7 @@ func startLoadBalancer(t testing.TB, name string, configure func(*LoadBalancer) 
 }
 
 func (b *LoadBalancer) start() error {
-	if err := b.process.Start(); err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), Patience)
-	defer cancel()
-	return b.process.Await(ctx, func() error {
+	return start(b.process, func() error {
 		conn, err := net.DialTimeout("tcp", b.Address, answerTimeout)
 		if err == nil {
 			_ = conn.Close()

@@ -1,7 +1,6 @@
 package testserver
 
 import (
-	"context"
 	"fmt"
 	"net/url"
 	"os"
@@ -9,8 +8,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-
-	"github.com/jackc/pgx/v5"
 
 	"github.com/neolith/daemon-gateway/internal/lab/process"
 )
@@ -40,14 +37,7 @@ func PgBouncer(t testing.TB, database *Database, poolSize int) string {
 		User: credential, Orphaned: syscall.SIGTERM,
 	})
 	t.Cleanup(p.Kill)
-	ctx, cancel := context.WithTimeout(context.Background(), Patience)
-	defer cancel()
-	if err = p.Start(); err == nil {
-		err = p.Await(ctx, func() error {
-			return withConnection(through.String(), func(ctx context.Context, conn *pgx.Conn) error { return conn.Ping(ctx) })
-		})
-	}
-	if err != nil {
+	if err := start(p, answers(through.String())); err != nil {
 		t.Fatalf("start pgbouncer: %v", err)
 	}
 	return through.String()

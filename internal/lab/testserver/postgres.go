@@ -213,14 +213,7 @@ func (c *postgresCluster) initialize() error {
 }
 
 func (c *postgresCluster) start() error {
-	if err := c.process.Start(); err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), Patience)
-	defer cancel()
-	return c.process.Await(ctx, func() error {
-		return withConnection(c.url("postgres"), func(ctx context.Context, conn *pgx.Conn) error { return conn.Ping(ctx) })
-	})
+	return start(c.process, answers(c.url("postgres")))
 }
 
 // stop has the server and its sessions end at once, as in a crash, but for what
@@ -261,6 +254,13 @@ func (c *postgresCluster) execute(sql string) error {
 		_, err := conn.Exec(ctx, sql)
 		return err
 	})
+}
+
+// answers asks whether the database of a URL can be used.
+func answers(url string) func() error {
+	return func() error {
+		return withConnection(url, func(ctx context.Context, conn *pgx.Conn) error { return conn.Ping(ctx) })
+	}
 }
 
 func withConnection(url string, use func(context.Context, *pgx.Conn) error) error {

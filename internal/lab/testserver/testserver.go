@@ -9,6 +9,7 @@
 package testserver
 
 import (
+	"context"
 	"net"
 	"strconv"
 	"testing"
@@ -39,6 +40,16 @@ func freePort() (int, error) {
 		return 0, err
 	}
 	return strconv.Atoi(port)
+}
+
+// start starts a process and waits until it is ready.
+func start(p *process.Process, ready func() error) error {
+	if err := p.Start(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
+	defer cancel()
+	return p.Await(ctx, ready)
 }
 
 func address(port int) string { return net.JoinHostPort(loopback, strconv.Itoa(port)) }
