@@ -8,7 +8,13 @@
 // means "in my hands", not "delivered". Layout, integers as uvarints, texts and
 // bytes with their length before them:
 //
-//	version(1 byte) partition epoch { kind(1 byte) token sequence [ after stored body ] } ...
+//	version(1 byte) partition epoch { item } ...
+//	item: 1 token sequence after stored body | 2 token sequence | another kind(1 byte), bytes
+//
+// While versions are mixed, a node is sent items that it does not know. It skips
+// them: an event that it is not shown is found in the log, because the claims of
+// later ones leave it out. So what a batch is to say in addition is a new kind, and
+// the version stays.
 package delivery
 
 import (
@@ -52,6 +58,8 @@ type Batch struct {
 	Epoch     eventlog.Epoch
 	Events    []Forwarded
 	Hints     []Hint
+	// Unknown counts items of kinds that Decode does not know.
+	Unknown int
 }
 
 // ErrMalformed is wrapped by every error of Decode.
@@ -87,7 +95,7 @@ func Decode(data []byte) (Batch, error) {
 	}
 	b := Batch{Partition: r.partition(), Epoch: eventlog.Epoch(r.bytes())}
 	for r.err == nil && len(r.data) > 0 {
-		switch kind := r.byte(); kind {
+		switch r.byte() {
 		case kindEvent:
 			var e Forwarded
 			e.Token, e.Sequence, e.After = event.Token(r.bytes()), r.uvarint(), r.uvarint()
@@ -97,7 +105,8 @@ func Decode(data []byte) (Batch, error) {
 		case kindHint:
 			b.Hints = append(b.Hints, Hint{Token: event.Token(r.bytes()), Sequence: r.uvarint()})
 		default:
-			r.err = fmt.Errorf("unknown item kind %d", kind)
+			r.bytes()
+			b.Unknown++
 		}
 	}
 	if r.err != nil {

@@ -1,6 +1,7 @@
 package delivery_test
 
 import (
+	"encoding/hex"
 	"math"
 	"testing"
 	"time"
@@ -42,14 +43,36 @@ func TestEveryTruncationOfABatchIsRefusedOrAWholeItemShorter(t *testing.T) {
 	}
 }
 
-func TestForeignVersionAndKindAreRefused(t *testing.T) {
+func TestForeignVersionIsRefused(t *testing.T) {
 	t.Parallel()
 	data := sample().Encode(nil)
 	data[0] = 99
 	_, err := delivery.Decode(data)
 	require.ErrorContains(t, err, "version 99")
-	_, err = delivery.Decode(append(sample().Encode(nil), 77))
-	require.ErrorContains(t, err, "unknown item kind 77")
+}
+
+// In a rolling upgrade the newer node may say what the older one does not know;
+// the rest must not wait for the net.
+func TestItemsOfAnUnknownKindAreSkippedAndCounted(t *testing.T) {
+	t.Parallel()
+	data := append(sample().Encode(nil), 77, 3, 'n', 'e', 'w')
+	data = append(data, delivery.Batch{Hints: sample().Hints}.Encode(nil)[3:]...)
+	got, err := delivery.Decode(data)
+	require.NoError(t, err)
+	want := sample()
+	want.Hints = append(want.Hints, want.Hints...)
+	want.Unknown = 1
+	require.Equal(t, want, got)
+	_, err = delivery.Decode(append(sample().Encode(nil), 77, 3, 'n'))
+	require.ErrorIs(t, err, delivery.ErrMalformed)
+}
+
+// What nodes of other versions write and read.
+func TestTheFormatOfBatchesStays(t *testing.T) {
+	t.Parallel()
+	const written = "010719303030303030303033623961636130302e30303030303030330104636c783184070c8580a4bcb1b59585180a7b226964223a2265227d" +
+		"0205613d324562808080808020"
+	require.Equal(t, written, hex.EncodeToString(sample().Encode(nil)))
 }
 
 func TestPartitionThatNoLogHasIsRefused(t *testing.T) {

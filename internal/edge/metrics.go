@@ -64,6 +64,9 @@ type batchResult string
 const (
 	batchOK        batchResult = "ok"
 	batchMalformed batchResult = "malformed"
+	// batchNewer counts, beside its result, a batch with items that only newer
+	// versions know.
+	batchNewer batchResult = "newer"
 )
 
 // metrics are an edge's own. Those named ws_* are what Neolith's dashboards read.
@@ -121,7 +124,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			[]float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 60}),
 		catchUps:    metric.By(reg, "gateway_edge_catchups_total", "Reads of the log by connections, by cause.", "cause", session.Causes...),
 		windowsFull: metric.Counter(reg, "gateway_edge_windows_full_total", "How often a connection had as many unacknowledged events as it may."),
-		batches:     metric.By(reg, "gateway_edge_batches_total", "Batches received from routers.", "result", batchOK, batchMalformed),
+		batches:     metric.By(reg, "gateway_edge_batches_total", "Batches received from routers.", "result", batchOK, batchMalformed, batchNewer),
 		forwarded:   metric.Counter(reg, "gateway_edge_forwarded_events_total", "Events received from routers."),
 		hints:       metric.Counter(reg, "gateway_edge_hints_total", "Hints received from routers."),
 		leftOut: metric.By(reg, "gateway_edge_heartbeat_fields_left_out_total",

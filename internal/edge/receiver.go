@@ -83,6 +83,9 @@ func (in *receiver) take(msg *nats.Msg) {
 		in.logger.Error("batch of a router cannot be read; do all nodes run versions that go together?", "error", err)
 		return
 	}
+	if batch.Unknown > 0 {
+		in.metrics.batches.Of(batchNewer).Inc()
+	}
 	select {
 	case in.queues[int(batch.Partition)%len(in.queues)] <- received{batch, msg}:
 	case <-in.quit:

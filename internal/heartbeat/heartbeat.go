@@ -62,17 +62,28 @@ type Beat struct {
 	Organization string `json:"organizationId,omitempty"`
 }
 
-// Decode reads a batch. Beats that are not usable make it fail as a whole: only
-// edges write them.
+// Decode reads a batch. A beat that cannot be used, as a newer version may write
+// it, costs only itself: the others are returned, with an error that says what is
+// wrong with the first such.
 func Decode(data []byte) ([]Beat, error) {
-	var beats []Beat
-	if err := json.Unmarshal(data, &beats); err != nil {
+	var texts []json.RawMessage
+	if err := json.Unmarshal(data, &texts); err != nil {
 		return nil, fmt.Errorf("read heartbeats: %w", err)
 	}
-	for i, b := range beats {
-		if err := errors.Join(b.Orchestrator.Validate(), b.Daemon.Validate()); err != nil {
-			return nil, fmt.Errorf("read heartbeat %d: %w", i, err)
+	var first error
+	beats := make([]Beat, 0, len(texts))
+	for i, text := range texts {
+		var b Beat
+		err := json.Unmarshal(text, &b)
+		if err == nil {
+			err = errors.Join(b.Orchestrator.Validate(), b.Daemon.Validate())
+		}
+		switch {
+		case err == nil:
+			beats = append(beats, b)
+		case first == nil:
+			first = fmt.Errorf("read heartbeat %d of %d: %w", i, len(texts), err)
 		}
 	}
-	return beats, nil
+	return beats, first
 }

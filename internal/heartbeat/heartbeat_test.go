@@ -133,6 +133,15 @@ func TestWhatWaitsWhileNATSIsAwayIsSentAfterwards(t *testing.T) {
 	require.Equal(t, protocol.SessionID("current"), got[0].Session)
 }
 
+// A beat that only newer versions write costs itself and no other.
+func TestABeatThatCannotBeReadCostsNoOther(t *testing.T) {
+	t.Parallel()
+	beats, err := heartbeat.Decode([]byte(`[{"orchestratorId":"o","daemonId":"a"},{"orchestratorId":["o"]},{"orchestratorId":"o","daemonId":"b"}]`))
+	require.ErrorContains(t, err, "heartbeat 1 of 3")
+	require.Len(t, beats, 2)
+	require.Equal(t, protocol.DaemonID("b"), beats[1].Daemon)
+}
+
 func TestWhatNoEdgeWritesIsRefused(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{``, `{}`, `[{"orchestratorId":"","daemonId":"d"}]`, `[{"orchestratorId":"o"}]`, `[{"receivedAt":"soon"}]`} {

@@ -17,6 +17,7 @@ const (
 	dropQueueFull   dropReason = "queue_full"   // a member takes too little from us
 	dropSendFailed  dropReason = "send_failed"  // a member could not be reached
 	dropMalformed   dropReason = "malformed"    // not a message of ours
+	dropUnknownKind dropReason = "unknown_kind" // of a version that says more
 	dropUnknownEdge dropReason = "unknown_edge" // not, not yet or no longer a member
 	dropEarly       dropReason = "early"        // too many came before their turn
 )
@@ -45,7 +46,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		snapshots: metric.By(reg, "gateway_directory_snapshots_total", "Snapshots of an edge's claims, by what happened.", "event",
 			snapshotRequested, snapshotReceived, snapshotAbandoned, snapshotDiffers, snapshotSent, snapshotFailed),
 		drops: metric.By(reg, "gateway_directory_dropped_messages_total", "Directory messages thrown away, by reason.", "reason",
-			dropInboxFull, dropQueueFull, dropSendFailed, dropMalformed, dropUnknownEdge, dropEarly),
+			dropInboxFull, dropQueueFull, dropSendFailed, dropMalformed, dropUnknownKind, dropUnknownEdge, dropEarly),
 		sentBytes: metric.Counter(reg, "gateway_directory_sent_bytes_total",
 			"Bytes of changes and snapshots sent to members, before encryption."),
 		stateBytes: metric.Gauge(reg, "gateway_directory_state_bytes", "Size of the digests last exchanged in a push/pull."),

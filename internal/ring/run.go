@@ -78,6 +78,9 @@ func (d *Directory) takeIn(ctx context.Context, now time.Time) {
 			d.logger.Warn("gossip message refused", "error", err)
 			continue
 		}
+		for range m.Unknown {
+			d.metrics.dropped(dropUnknownKind)
+		}
 		d.takeInMessage(now, m)
 	}
 }

@@ -28,6 +28,9 @@ import (
 // An edge answers a request with its digest when the asker has all, else with
 // its snapshot, in chunks far below memberlist's limit of 20 MB a message.
 
+// What a later version has to say in addition is a frame of a new kind, which
+// earlier ones skip.
+
 // wireVersion starts every message. History: 1, the first.
 const wireVersion = 1
 
@@ -67,6 +70,7 @@ type message struct {
 	Requests []digest
 	Batches  []batch
 	Chunks   []chunk
+	Unknown  int // frames of kinds that only newer versions know
 }
 
 // errMalformed is wrapped by every error of decodeMessage.
@@ -220,7 +224,7 @@ func (r *reader) frame(m *message, kind byte, body reader) {
 	case frameChunk:
 		m.Chunks = append(m.Chunks, body.chunk())
 	default:
-		body.err = fmt.Errorf("unknown frame kind %d", kind)
+		m.Unknown++ // of a newer version, in a rolling upgrade
 	}
 	r.err = body.err
 }

@@ -114,7 +114,6 @@ func (w *Writer) hear(m *nats.Msg) {
 	if err != nil {
 		w.metrics.count(malformed, 1)
 		w.complain("heartbeats that nobody can read", err)
-		return
 	}
 	// The newest of an orchestrator is to be written last.
 	slices.SortFunc(beats, func(a, b heartbeat.Beat) int { return a.ReceivedAt.Compare(b.ReceivedAt) })

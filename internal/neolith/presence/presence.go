@@ -210,7 +210,6 @@ func (w *Writer) hear(m *nats.Msg) {
 	beats, err := heartbeat.Decode(m.Data)
 	if err != nil {
 		w.complain("heartbeats that nobody can read", err)
-		return
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
