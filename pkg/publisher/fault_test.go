@@ -69,14 +69,20 @@ func TestEventWhoseAnswerIsLostOrLateIsRepeatedAndStoredOnce(t *testing.T) {
 			require.NoError(t, err)
 
 			network.HoldAnswers()
+			stored := func() bool { return messages(t, stream) == 1 }
 			failed := make(chan error, 1)
 			go func() {
-				bounded, cancel := context.WithTimeout(t.Context(), time.Second)
-				defer cancel()
-				_, err := p.Publish(bounded, sample("e1"))
-				failed <- err
+				for { // a try may end before the event is there
+					bounded, cancel := context.WithTimeout(t.Context(), time.Second)
+					_, err := p.Publish(bounded, sample("e1"))
+					cancel()
+					if err == nil || stored() {
+						failed <- err
+						return
+					}
+				}
 			}()
-			require.Eventually(t, func() bool { return messages(t, stream) == 1 }, patience, time.Millisecond)
+			require.Eventually(t, stored, patience, time.Millisecond)
 			if lost {
 				network.Cut()
 			}

@@ -10,7 +10,6 @@ import (
 	"encoding/pem"
 	"fmt"
 	"math/big"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -24,6 +23,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/neolith/daemon-gateway/deploy/check"
+	"github.com/neolith/daemon-gateway/deploy/check/loopback"
 )
 
 // node is one that is scraped.
@@ -160,10 +160,9 @@ func readNodes(t *testing.T, told string) (nodes []node, nats string) {
 
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	address, err := loopback.Free()
 	require.NoError(t, err)
-	defer func() { require.NoError(t, l.Close()) }()
-	return l.Addr().String()
+	return address
 }
 
 // writeCertificate returns a folder with a certificate for 90 days.
