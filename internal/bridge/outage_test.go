@@ -70,7 +70,7 @@ func TestFailoverFromAMachineThatIsGone(t *testing.T) {
 	}, "the bridge finds the new master")
 	publish(t, client, "daemon:events", "x")
 	eventually(t, func() bool { return l.in.len() == 1 }, "the new master's message is heard")
-	require.EqualValues(t, 1, testutil.ToFloat64(l.metrics.gaps))
+	require.Positive(t, testutil.ToFloat64(l.metrics.gaps))
 }
 
 // TestHalfOpenConnectionIsNoticed: the network swallows everything, so that only
@@ -79,26 +79,25 @@ func TestHalfOpenConnectionIsNoticed(t *testing.T) {
 	t.Parallel()
 	server := testserver.Redis(t)
 	network := testserver.RedisProxy(t, server)
-	l := listen(t, redisConfig(network.URL()), func(timing *timing) {
-		timing.ping, timing.dead = 20*time.Millisecond, 200*time.Millisecond
-	})
+	const dead = 200 * time.Millisecond
+	began := time.Now()
+	l := listen(t, redisConfig(network.URL()), func(timing *timing) { timing.ping, timing.dead = 20*time.Millisecond, dead })
 	eventually(t, l.connected, "subscribed")
-	before := time.Now()
 	network.Freeze()
-	frozen := time.Now()
 	eventually(t, func() bool { return !l.connected() }, "the silence is noticed")
-	require.Equal(t, 1, l.log.count(errDead.Error()))
-	require.Zero(t, testutil.ToFloat64(l.metrics.gaps), "the gap is not over")
-	eventually(t, func() bool { return l.log.count("not subscribed on Redis") > 1 }, "new connections lead nowhere, and it goes on trying")
+	noticed := time.Now()
+	require.Positive(t, l.log.count(errDead.Error()))
+	gaps, tries := testutil.ToFloat64(l.metrics.gaps), l.log.count("not subscribed on Redis")
+	eventually(t, func() bool { return l.log.count("not subscribed on Redis") > tries+1 }, "new connections lead nowhere, and it goes on trying")
+	require.Equal(t, gaps, testutil.ToFloat64(l.metrics.gaps), "the gap is not over")
 
 	healed := time.Now()
 	network.Heal()
-	eventually(t, l.connected, "subscribed again")
-	require.EqualValues(t, 1, testutil.ToFloat64(l.metrics.gaps))
+	eventually(t, func() bool { return l.connected() && testutil.ToFloat64(l.metrics.gaps) > gaps }, "subscribed again")
 	gap := l.link.state().gap
 	require.True(t, gap.to.After(healed), "until the subscription was there again")
-	require.False(t, gap.from.After(frozen.Add(200*time.Millisecond)), "since Redis was heard last, and not since that was noticed")
-	require.False(t, gap.from.Before(before.Add(-time.Second)), "nor before")
+	require.False(t, gap.from.After(noticed.Add(-dead)), "since Redis was heard last, and not since that was noticed")
+	require.False(t, gap.from.Before(began), "nor before")
 	require.GreaterOrEqual(t, l.link.disconnected(time.Now()), gap.to.Sub(gap.from), "gateway_bridge_disconnected_seconds_total has it")
 	publish(t, clientOf(t, server), "daemon:events", "x")
 	eventually(t, func() bool { return l.in.len() == 1 }, "the message is heard")

@@ -83,9 +83,11 @@ func TestABridgeThatIsKilledWhileItReleases(t *testing.T) {
 		return newReleaser(d, p.pump, newBacklogState(1000, prometheus.NewRegistry()), p.metrics, discard)
 	}
 	for _, requests := range []int64{0, 1, 70, 250, 301, 20} {
-		require.ErrorIs(t, bridge(requests).pass(t.Context()), errKilled)
+		b := bridge(requests)
+		eventually(t, func() bool { return errors.Is(b.pass(t.Context()), errKilled) }, "it is killed")
 	}
-	require.NoError(t, bridge(1<<20).pass(t.Context()))
+	last := bridge(1 << 20)
+	eventually(t, func() bool { return last.pass(t.Context()) == nil }, "everything is released")
 	stored := s.stored(cfg.Partitions)
 	require.Len(t, stored, users)
 	for u := range users {
@@ -118,9 +120,11 @@ func TestTwoBridgesReleaseTheSame(t *testing.T) {
 	for u := range users {
 		require.Equal(t, eventIDs(fmt.Sprintf("user%d", u), 0, each), ids(stored[fmt.Sprintf("vp%d", u)]))
 	}
-	require.EqualValues(t, users*each, a.released(outcomeStored)+b.released(outcomeStored))
 	require.NoError(t, a.wait())
 	require.NoError(t, b.wait())
+	first := a.released(outcomeStored) + b.released(outcomeStored)
+	require.LessOrEqual(t, first, float64(users*each), "what the other one has stored is a duplicate")
+	require.GreaterOrEqual(t, first+a.released(outcomeDuplicate)+b.released(outcomeDuplicate), float64(users*each))
 }
 
 func TestMetricsTellForWhomNoMoreEventsAreKept(t *testing.T) {

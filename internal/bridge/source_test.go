@@ -89,10 +89,9 @@ func TestDeadConnectionIsGivenUp(t *testing.T) {
 		timing.ping, timing.dead = 20*time.Millisecond, 200*time.Millisecond
 	})
 	eventually(t, l.connected, "subscribed")
-	client := redis.NewClient(&redis.Options{Addr: server.Addr()})
-	t.Cleanup(func() { _ = client.Close() })
-	require.NoError(t, client.Do(t.Context(), "CLIENT", "PAUSE", "2000", "ALL").Err())
-	eventually(t, func() bool { return l.log.count(errDead.Error()) > 0 }, "the dead connection is noticed")
+	server.Pause()
+	eventually(t, func() bool { return l.log.count(errDead.Error()) > 0 && !l.connected() }, "the dead connection is noticed")
+	server.Resume()
 	eventually(t, l.connected, "subscribed again")
 	require.Positive(t, testutil.ToFloat64(l.metrics.gaps))
 }

@@ -21,8 +21,7 @@ import (
 
 func TestMain(m *testing.M) { testserver.Main(m) }
 
-// patience is how long a condition may take; it is waited out only in failure.
-const patience = 30 * time.Second
+const patience = testserver.Patience
 
 var receivedAt = time.Date(2026, 11, 22, 10, 0, 0, 120_000_000, time.UTC)
 

@@ -38,7 +38,7 @@ func TestMain(m *testing.M) { testserver.Main(m) }
 
 const (
 	key      = "a key of the tests"
-	patience = 30 * time.Second
+	patience = testserver.Patience
 	look     = 10 * time.Millisecond
 )
 
