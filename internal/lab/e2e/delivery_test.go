@@ -16,10 +16,10 @@ func TestEveryEventIsDeliveredOnceAndInOrder(t *testing.T) {
 	p := w.populate(100)
 	w.enter(p.everybody()...)
 	require.Equal(t, 200, w.Crowd.Present())
-	p.publish(20_000)
+	p.publish(6_000)
 	p.settle(everything)
 	report := p.judge(everything)
-	require.Equal(t, 20_000, report.Published)
+	require.Equal(t, 6_000, report.Published)
 	require.Zero(t, report.Repeats, "nothing failed, so nothing had to be sent again")
 	letters, err := w.Log.DeadLetters(w.ctx)
 	require.NoError(t, err)
@@ -30,7 +30,7 @@ func TestDaemonsContinueOnOtherEdgesWithNewIDs(t *testing.T) {
 	w := startWorld(t)
 	p := w.populate(100)
 	w.enter(p.everybody()...)
-	p.publish(4_000)
+	p.publish(2_000)
 
 	// A third of the orchestrators loses all its daemons, in the middle of it.
 	var movers []*traffic.Seat
@@ -42,13 +42,13 @@ func TestDaemonsContinueOnOtherEdgesWithNewIDs(t *testing.T) {
 	for range 2 {
 		w.leave(movers...)
 		require.NoError(t, w.AwaitClaims(w.ctx, w.Crowd.Present()))
-		p.publish(4_000)
+		p.publish(2_000)
 		rename(movers...)
 		w.enter(movers...)
-		p.publish(4_000)
+		p.publish(2_000)
 	}
 	// What needs no ack is sent once, so a daemon that goes may miss it.
 	p.settle(ledger.Promise{})
 	report := p.judge(ledger.Promise{PublishOrder: true})
-	require.Equal(t, 20_000, report.Published)
+	require.Equal(t, 10_000, report.Published)
 }

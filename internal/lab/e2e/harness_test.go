@@ -10,6 +10,7 @@ import (
 
 	"github.com/neolith/daemon-gateway/internal/lab"
 	"github.com/neolith/daemon-gateway/internal/lab/cluster"
+	"github.com/neolith/daemon-gateway/internal/lab/process"
 )
 
 // patience bounds a whole test. It ends what hangs, and is far more than anything
@@ -97,14 +98,15 @@ func (w *world) eventually(condition func() bool, message string, args ...any) {
 // within reports whether a condition came true in time. Unlike
 // require.Eventually it asks at once, and never twice at a time.
 func (w *world) within(condition func() bool) bool {
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	for !condition() {
+	for {
+		asked := time.Now()
+		if condition() {
+			return true
+		}
 		select {
-		case <-tick.C:
+		case <-time.After(max(50*time.Millisecond, process.Pause(time.Since(asked)))):
 		case <-w.ctx.Done():
 			return false
 		}
 	}
-	return true
 }

@@ -172,21 +172,24 @@ func (p *Process) Wait(ctx context.Context) (code int, err error) {
 	}
 }
 
-// pollInterval paces questions whether a process is ready.
-const pollInterval = 20 * time.Millisecond
+// Pause is how long whoever waits for a process lets it work, after a question
+// that took so long: on a busy machine the answers would be all that it does.
+func Pause(took time.Duration) time.Duration {
+	const shortest, longest, share = 20 * time.Millisecond, time.Second, 5
+	return min(max(shortest, share*took), longest)
+}
 
 // Await asks ready until it returns nil. It fails when ctx ends, with what was
 // said last, or at once when the process has ended.
 func (p *Process) Await(ctx context.Context, ready func() error) error {
-	tick := time.NewTicker(pollInterval)
-	defer tick.Stop()
 	for {
+		asked := time.Now()
 		err := ready()
 		if err == nil {
 			return nil
 		}
 		select {
-		case <-tick.C:
+		case <-time.After(Pause(time.Since(asked))):
 		case <-p.Ended():
 			return fmt.Errorf("%s has ended; it wrote:\n%s", p.Name(), p.Tail(20))
 		case <-ctx.Done():
