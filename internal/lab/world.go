@@ -192,15 +192,25 @@ func (w *World) Record(ctx context.Context) error {
 func (w *World) Settle(ctx context.Context, promise ledger.Promise) error {
 	bounded, cancel := context.WithTimeout(ctx, Patience)
 	defer cancel()
+	err := recordUntil(bounded, w.Record, func() bool {
+		return !slices.ContainsFunc(w.Ledger.Check(promise).Violations, ledger.Violation.Missing)
+	})
+	return errors.Join(ctx.Err(), err)
+}
+
+// recordUntil records again and again until it is complete, or ctx ends. It fails
+// if recording failed then, but not because the end has cut it off.
+func recordUntil(ctx context.Context, record func(context.Context) error, complete func() bool) (failed error) {
 	for {
-		err := w.Record(bounded)
-		if err == nil && !slices.ContainsFunc(w.Ledger.Check(promise).Violations, ledger.Violation.Missing) {
-			return ctx.Err()
+		err := record(ctx)
+		if err == nil && complete() {
+			return nil
 		}
-		if bounded.Err() != nil {
-			return errors.Join(ctx.Err(), err)
+		if ctx.Err() != nil {
+			return failed
 		}
-		traffic.Wait(bounded, time.Second)
+		failed = err
+		traffic.Wait(ctx, time.Second)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"github.com/neolith/daemon-gateway/internal/lab"
 	"github.com/neolith/daemon-gateway/internal/lab/cluster"
@@ -83,9 +84,11 @@ func runProgram(cmd *exec.Cmd) error {
 
 // loseNATS kills the NATS servers and deletes what they keep.
 func (d *drill) loseNATS() (err error) {
+	var killed sync.WaitGroup
 	for _, s := range d.NATS {
-		s.Kill()
+		killed.Go(s.Kill)
 	}
+	killed.Wait()
 	for _, s := range d.NATS {
 		err = errors.Join(err, os.RemoveAll(s.Data))
 	}

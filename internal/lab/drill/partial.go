@@ -88,6 +88,7 @@ func (d *drill) nothingLeft(ctx context.Context) error {
 	if err := d.loseNATS(); err != nil {
 		return err
 	}
+	over := time.Now()
 	d.step(disaster, "disaster: all NATS servers killed, their data deleted")
 	bounded, cancel := context.WithTimeout(ctx, lab.Patience)
 	defer cancel()
@@ -106,8 +107,8 @@ func (d *drill) nothingLeft(ctx context.Context) error {
 		return err
 	}
 	traffic.Wait(ctx, d.publish/2)
-	// What was published before is gone.
-	before := d.between(time.Time{}, disaster)
+	// What was published before is gone, with what the last servers still took.
+	before := d.between(time.Time{}, over)
 	old := map[string]bool{}
 	for _, p := range before {
 		old[p.Event.ID] = true
