@@ -154,7 +154,7 @@ func (c *Client) handle(ctx context.Context) {
 		if ctx.Err() != nil {
 			continue
 		}
-		c.memory.begin(e, time.Now())
+		c.memory.begin(time.Now())
 		switch err := c.cfg.Handler(ctx, *e); {
 		case err == nil:
 			c.memory.end(e.EventID, done)

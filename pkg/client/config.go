@@ -34,8 +34,8 @@ type Config struct {
 	// Handler processes one event at a time, in the order of arrival. When it
 	// returns nil the event is acknowledged; with ErrNoAck that is left to
 	// Client.Ack; with another error it is not, and the gateway sends it again
-	// later. While it runs, heartbeats name the event as in progress. Its context
-	// ends with Run's.
+	// later. While it runs, heartbeats name the event as in progress, or the one
+	// behind it that waits for its ack. Its context ends with Run's.
 	Handler func(ctx context.Context, event protocol.Event) error
 
 	// Resume returns the position to continue after, or "" for the gateway's

@@ -176,7 +176,7 @@ func (k *connection) read(ctx context.Context) error {
 // deliver queues an event for the handler, unless it is a repeat of one that is
 // in hand or done.
 func (k *connection) deliver(ctx context.Context, e *protocol.Event) error {
-	switch k.client.memory.take(e.EventID) {
+	switch k.client.memory.take(e) {
 	case inHand:
 		return nil
 	case done:

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -28,20 +29,25 @@ type memory struct {
 	mu      sync.Mutex
 	events  map[string]standing
 	handled []string // whose handler has returned, oldest first
-	running string   // the event whose handler runs and that needs an ack, or ""
-	since   time.Time
+	// unacked need an ack: the one whose handler runs, and those that wait for
+	// theirs, oldest first.
+	unacked []string
+	since   time.Time // when the handler that runs was called; zero: none runs
 }
 
 func newMemory() *memory { return &memory{events: make(map[string]standing)} }
 
 // take returns how an event stands that has just come. One that is unknown is in
 // hand from then on.
-func (m *memory) take(id string) standing {
+func (m *memory) take(e *protocol.Event) standing {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	s := m.events[id]
+	s := m.events[e.EventID]
 	if s == unknown {
-		m.events[id] = inHand
+		m.events[e.EventID] = inHand
+		if e.RequiresAck {
+			m.unacked = append(m.unacked, e.EventID)
+		}
 	}
 	return s
 }
@@ -50,27 +56,38 @@ func (m *memory) take(id string) standing {
 func (m *memory) forget(id string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	delete(m.events, id)
+	m.forgetLocked(id)
 }
 
-// begin says that an event's handler runs.
-func (m *memory) begin(e *protocol.Event, now time.Time) {
+func (m *memory) forgetLocked(id string) {
+	delete(m.events, id)
+	m.leaveLocked(id)
+}
+
+// leaveLocked notes that an event's handler does not run, nor is to.
+func (m *memory) leaveLocked(id string) {
+	if i := slices.Index(m.unacked, id); i >= 0 {
+		m.unacked = slices.Delete(m.unacked, i, i+1)
+	}
+}
+
+// begin says that the handler of the oldest event runs.
+func (m *memory) begin(now time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if e.RequiresAck {
-		m.running, m.since = e.EventID, now
-	}
+	m.since = now
 }
 
 // end says that an event's handler has returned.
 func (m *memory) end(id string, s standing) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.running = ""
+	m.since = time.Time{}
 	if s == unknown {
-		delete(m.events, id)
+		m.forgetLocked(id)
 		return
 	}
+	m.leaveLocked(id)
 	if m.events[id] != done { // it may have been acknowledged meanwhile
 		m.events[id] = s
 	}
@@ -94,13 +111,20 @@ func (m *memory) acknowledged(ids []string) {
 	}
 }
 
-// inProgress returns the event that the handler has been working on for at least
-// that long, if there is one.
+// inProgress returns what the daemon is to be waited for, if its handler has been
+// at work for at least that long: the oldest event that is not acknowledged. That
+// is the one that is handled, unless it needs no ack or has it: then the gateway
+// waits for what comes behind it.
 func (m *memory) inProgress(least time.Duration, now time.Time) []string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.running == "" || now.Sub(m.since) < least {
+	if m.since.IsZero() || now.Sub(m.since) < least {
 		return nil
 	}
-	return []string{m.running}
+	for _, id := range m.unacked {
+		if m.events[id] == inHand {
+			return []string{id}
+		}
+	}
+	return nil
 }

@@ -156,6 +156,32 @@ func TestHeartbeatsNameTheWorkInProgress(t *testing.T) {
 	})
 }
 
+// What needs no ack leaves the gateway's window when it is written: while the
+// handler works on it, only what waits behind it can say that the daemon is at
+// work, and else went to the dead letters untouched.
+func TestHeartbeatsNameWhatWaitsBehindWorkThatNeedsNoAck(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T, g *gateway) {
+		w := &worker{takes: 2 * time.Minute}
+		d := start(t, g, employ(w))
+		p := g.authenticated()
+		long := sampleEvent("long")
+		long.RequiresAck = false
+		p.send(long, sampleEvent("first"), sampleEvent("second"))
+		synctest.Wait()
+		require.Equal(t, []string{"first"}, nextOf[protocol.Heartbeat](p).InProgress)
+		_ = p.ws.CloseNow()
+		d.state(client.StateDisconnected)
+		p = g.authenticated()
+		require.Equal(t, []string{"first"}, nextOf[protocol.Heartbeat](p).InProgress)
+		for len(w.handled) < 3 {
+			p.send(protocol.HeartbeatAck{})
+			nextOf[protocol.Heartbeat](p)
+		}
+		require.Equal(t, []string{"second"}, nextOf[protocol.Heartbeat](p).InProgress)
+	})
+}
+
 func TestHealthMayNameWorkOfItsOwn(t *testing.T) {
 	t.Parallel()
 	bubble(t, func(t *testing.T, g *gateway) {
