@@ -53,7 +53,7 @@ func (in *Intake) events(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer in.inFlight.Release(size)
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, size))
+	body, err := readBody(http.MaxBytesReader(w, r.Body, size), r.ContentLength)
 	if err != nil {
 		in.unreadable(w, err)
 		return
@@ -69,6 +69,16 @@ func (in *Intake) events(w http.ResponseWriter, r *http.Request) {
 	}
 	in.storeAll(r.Context(), events)
 	in.answer(w, name, events)
+}
+
+// readBody takes no more memory than the body, where its length is known.
+func readBody(r io.Reader, length int64) ([]byte, error) {
+	if length < 0 {
+		return io.ReadAll(r)
+	}
+	body := make([]byte, length)
+	_, err := io.ReadFull(r, body)
+	return body, err
 }
 
 // admit refuses who has no key, and what is no request of this API.

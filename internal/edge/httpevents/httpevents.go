@@ -11,6 +11,7 @@
 package httpevents
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -79,13 +80,17 @@ func ParseQuery(values url.Values, now time.Time) (Query, error) {
 // tells the client what is wrong.
 func ParseAck(body []byte) ([]string, error) {
 	var request struct {
-		EventIDs []string `json:"eventIds"`
+		EventIDs idList `json:"eventIds"`
 	}
-	if err := json.Unmarshal(body, &request); err != nil {
+	err := json.Unmarshal(body, &request)
+	switch {
+	case errors.Is(err, errTooManyIDs):
+		return nil, fmt.Errorf("eventIds: got more than %d ids, expected 1 to %d", protocol.MaxAckIDs, protocol.MaxAckIDs)
+	case err == nil && len(request.EventIDs) == 0:
+		return nil, fmt.Errorf("eventIds: got 0 ids, expected 1 to %d", protocol.MaxAckIDs)
+	}
+	if err != nil {
 		return nil, errors.New(`expected a JSON object such as {"eventIds":["event_1"]}`)
-	}
-	if n := len(request.EventIDs); n < 1 || n > protocol.MaxAckIDs {
-		return nil, fmt.Errorf("eventIds: got %d ids, expected 1 to %d", n, protocol.MaxAckIDs)
 	}
 	seen := make(map[string]bool, len(request.EventIDs))
 	ids := make([]string, 0, len(request.EventIDs))
@@ -100,6 +105,31 @@ func ParseAck(body []byte) ([]string, error) {
 		ids = append(ids, id)
 	}
 	return ids, nil
+}
+
+// idList is as many ids as may be acknowledged at once. It counts while it reads,
+// so that a body of many small ones takes no memory.
+type idList []string
+
+var errTooManyIDs = errors.New("too many ids")
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (l *idList) UnmarshalJSON(text []byte) error {
+	elements := json.NewDecoder(bytes.NewReader(text))
+	if start, err := elements.Token(); err != nil || start != json.Delim('[') {
+		return errors.New("expected an array")
+	}
+	for elements.More() {
+		if len(*l) == protocol.MaxAckIDs {
+			return errTooManyIDs
+		}
+		var id string
+		if err := elements.Decode(&id); err != nil {
+			return err
+		}
+		*l = append(*l, id)
+	}
+	return nil
 }
 
 // AppendAcknowledged appends the answer to a DELETE that has acknowledged n events.

@@ -89,7 +89,7 @@ func TestParseAck(t *testing.T) {
 		`{}`:                     "eventIds: got 0 ids",
 		`{"eventIds":[]}`:        "eventIds: got 0 ids",
 		`{"eventIds":["a", ""]}`: "eventIds[1]: is empty",
-		many(1001):               "eventIds: got 1001 ids",
+		many(1001):               "eventIds: got more than 1000 ids",
 	} {
 		_, err := ParseAck([]byte(body))
 		require.ErrorContains(t, err, problem, body)
