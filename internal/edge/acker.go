@@ -33,9 +33,7 @@ type ackAnswer struct {
 const (
 	// ackTimeout bounds what the other edges may take.
 	ackTimeout = 3 * time.Second
-	// settlePage is how many events are read at a time to find those
-	// acknowledged, and settleBytes about how many bytes.
-	settlePage  = 1000
+	// settleBytes is about how much is read at a time to find those acknowledged.
 	settleBytes = 1 << 20
 )
 
@@ -149,20 +147,22 @@ func (a *acker) settle(ctx context.Context, v httpevents.Viewer, ids []string) (
 	return settled, err
 }
 
-// find reads what the log has of the orchestrator, and returns where the events
-// with these ids stand.
+// find returns where the events with these ids stand. The orchestrator's store
+// may be large: only what may be one of them is read.
 func (a *acker) find(ctx context.Context, p event.Partition, v httpevents.Viewer, ids []string) ([]cursor.Range, error) {
 	search := httpevents.NewFound(v, ids)
+	if err := a.log.EachHead(ctx, p, v.Orchestrator, 1, search.Head); err != nil {
+		return nil, err
+	}
 	for {
-		page, err := a.log.Read(ctx, p, v.Orchestrator, search.Next(), settlePage, settleBytes)
+		from, events := search.Next()
+		if events == 0 {
+			return search.Ranges, nil
+		}
+		page, err := a.log.Read(ctx, p, v.Orchestrator, from, events, settleBytes)
 		if err != nil {
 			return nil, err
 		}
-		for _, m := range page.Messages {
-			search.Add(m)
-		}
-		if page.Remaining == 0 || len(page.Messages) == 0 {
-			return search.Ranges, nil
-		}
+		search.Add(page.Messages)
 	}
 }

@@ -1,6 +1,8 @@
 package edge
 
 import (
+	"encoding/json"
+	"strings"
 	"testing"
 	"time"
 
@@ -144,4 +146,20 @@ func TestEveryEventOfAnOrchestratorCanBeAcknowledgedAtOnce(t *testing.T) {
 	next := c.publish("orch")
 	c.hint(n, next)
 	d.expectEvents(next)
+}
+
+// Regression: an ack for a daemon that is not connected read all that its
+// orchestrator has, up to 256 MB.
+func TestAnAckByHTTPReadsNoMoreThanItNames(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	n := c.edge()
+	large := func(e *event.Event) { e.Payload = json.RawMessage(`{"text":"` + strings.Repeat("x", 100<<10) + `"}`) }
+	var events []stored
+	for range 40 {
+		events = append(events, c.publish("orch", large))
+	}
+	before := n.nats.NC.Stats().InBytes
+	require.Equal(t, 1, n.acknowledge(as(t, "orch", "d"), events[20].id))
+	require.Less(t, n.nats.NC.Stats().InBytes-before, uint64(1<<20))
 }

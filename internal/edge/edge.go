@@ -315,7 +315,7 @@ func (e *Edge) start(partCtx context.Context, log *eventlog.Log) (*running, erro
 	}
 	e.door.events.Store(&events{
 		cfg: &e.cfg, verifier: e.verifier, registrar: e.registrar, hub: e.hub, log: log, acks: acks,
-		metrics: e.metrics, logger: e.logger, slots: make(chan struct{}, concurrentRequests),
+		metrics: e.metrics, logger: e.logger, slots: make(chan struct{}, concurrentRequests), busy: map[event.Token]int{},
 	})
 	e.door.services.Store(&services{
 		cfg: &e.cfg, talk: e.cfg.conversation(e.verifier), hub: e.hub, wheel: e.wheel, log: n.log,

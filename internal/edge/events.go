@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/neolith/daemon-gateway/internal/auth"
@@ -38,6 +39,9 @@ const (
 	// concurrentRequests bounds the requests carried out at once; further ones
 	// are told to come again.
 	concurrentRequests = 64
+	// requestsOfOne bounds those of one orchestrator among them, so that it leaves
+	// places to others.
+	requestsOfOne = 8
 	// requestTimeout bounds what a request waits for: Postgres, log, other edges.
 	requestTimeout = 15 * time.Second
 	// bodyTimeout and answerTimeout are how long a client may take to send a
@@ -60,6 +64,9 @@ type events struct {
 	metrics   *metrics
 	logger    *slog.Logger
 	slots     chan struct{} // a place for each request being carried out
+
+	mu   sync.Mutex
+	busy map[event.Token]int // requests being carried out, of each orchestrator
 }
 
 // eventsRequest lets a request in by the same rules as an upgrade.
@@ -73,7 +80,7 @@ func (d *door) eventsRequest(w http.ResponseWriter, r *http.Request) {
 	case r.Method != http.MethodGet && r.Method != http.MethodDelete:
 		w.Header().Set("Allow", "GET, DELETE")
 		refusal = &failure{http.StatusMethodNotAllowed, codeValidation, "expected GET or DELETE", 0}
-	case api == nil || d.draining.Load():
+	case api == nil || d.leaving():
 		refusal = &failure{http.StatusServiceUnavailable, codeInternal, "this edge takes no requests at the moment", tryAgain}
 	case !d.access.Admits(addr, time.Now()):
 		refusal = &failure{http.StatusTooManyRequests, codeRateLimited, "too many requests from this address", time.Second}
@@ -113,6 +120,11 @@ func (e *events) serve(w http.ResponseWriter, r *http.Request) (status int, _ *f
 	if refusal != nil {
 		return 0, refusal
 	}
+	if !e.enter(viewer.Orchestrator) {
+		e.metrics.rateLimited.Inc()
+		return 0, &failure{http.StatusTooManyRequests, codeRateLimited, "too many requests of this orchestrator at once", time.Second}
+	}
+	defer e.leave(viewer.Orchestrator)
 	var body []byte
 	if r.Method == http.MethodDelete {
 		body, refusal = e.remove(ctx, w, r, viewer)
@@ -129,6 +141,25 @@ func (e *events) serve(w http.ResponseWriter, r *http.Request) (status int, _ *f
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerTimeout))
 	_, _ = w.Write(body) // the client may be gone
 	return http.StatusOK, nil
+}
+
+// enter takes one of the orchestrator's places, if there is one.
+func (e *events) enter(orchestrator event.Token) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.busy[orchestrator] >= requestsOfOne {
+		return false
+	}
+	e.busy[orchestrator]++
+	return true
+}
+
+func (e *events) leave(orchestrator event.Token) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.busy[orchestrator]--; e.busy[orchestrator] == 0 {
+		delete(e.busy, orchestrator)
+	}
 }
 
 // authenticate finds out who asks, and counts the request.

@@ -278,6 +278,23 @@ func TestRequestsWithoutPostgres(t *testing.T) {
 	require.NotEmpty(t, refused.header.Get("Retry-After"))
 }
 
+// One orchestrator's requests leave places to those of others.
+func TestRequestsOfOneOrchestratorTakeOnlyTheirShare(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	n := c.edge()
+	api := n.door.events.Load()
+	for range requestsOfOne {
+		require.True(t, api.enter("orch"))
+	}
+	a := n.request("GET", "", "", as(t, "orch", "d"))
+	require.Equal(t, http.StatusTooManyRequests, a.status)
+	require.NotEmpty(t, a.header.Get("Retry-After"))
+	require.Equal(t, http.StatusOK, n.request("GET", "", "", as(t, "other", "d")).status)
+	api.leave("orch")
+	require.Equal(t, http.StatusOK, n.request("GET", "", "", as(t, "orch", "d")).status)
+}
+
 func TestADrainingEdgeSendsRequestsElsewhere(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)

@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
 	"github.com/neolith/daemon-gateway/internal/eventlog/jet"
 	"github.com/neolith/daemon-gateway/pkg/event"
 )
@@ -59,4 +62,20 @@ func (l *Log) read(ctx context.Context, p event.Partition, token event.Token, re
 		page.Messages[i] = Message{Token: token, Sequence: m.Sequence, Stored: m.Stored, Body: m.Data}
 	}
 	return page, nil
+}
+
+// EachHead calls yield for each event that the log has of an orchestrator, from a
+// sequence on, with its message id (event.MessageID; "" if it was published
+// without one). It is for those who look for few events among many: the leader
+// sends no bodies.
+func (l *Log) EachHead(ctx context.Context, p event.Partition, token event.Token, from uint64, yield func(sequence uint64, messageID string)) error {
+	start := time.Now()
+	err := l.jet.Heads(ctx, event.StreamName(p), event.Subject(p, token), max(from, 1), func(sequence uint64, header nats.Header) {
+		yield(sequence, header.Get(jetstream.MsgIDHeader))
+	})
+	l.metrics.observe(opRead, start, err)
+	if err != nil {
+		return fmt.Errorf("list the events of an orchestrator in partition %d: %w", p, err)
+	}
+	return nil
 }

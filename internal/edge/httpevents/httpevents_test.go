@@ -248,10 +248,33 @@ func TestPagingByCreatedAtNeitherSkipsNorLoops(t *testing.T) {
 func TestFoundEventsAndTheGapsBetweenThem(t *testing.T) {
 	t.Parallel()
 	f := NewFound(viewer(), []string{"event-3", "event-5", "event-9", "event-11", "unknown"})
-	for _, sequence := range []uint64{3, 5, 8, 9} {
-		f.Add(message(sequence, now))
+	ids := map[uint64]string{3: "event-3", 5: "event-5", 8: "event-8", 9: "event-9", 10: "", 11: "event-11"}
+	for _, sequence := range []uint64{3, 5, 8, 9, 10, 11} {
+		id := ids[sequence]
+		if id != "" {
+			id = event.MessageID(viewer().Orchestrator, id)
+		}
+		f.Head(sequence, id)
 	}
-	f.Add(message(11, now, func(e *event.Event) { e.DaemonID = "other" }))
-	require.Equal(t, []cursor.Range{{First: 1, Last: 3}, {First: 4, Last: 5}, {First: 9, Last: 9}}, f.Ranges)
-	require.EqualValues(t, 12, f.Next())
+	from, events := f.Next()
+	require.EqualValues(t, 3, from)
+	require.Equal(t, 5, events, "those asked for, and the one that does not say who it is")
+	f.Add([]eventlog.Message{message(3, now), message(8, now), message(9, now)}) // the fifth is gone by now
+	from, events = f.Next()
+	require.EqualValues(t, 10, from)
+	require.Equal(t, 2, events)
+	f.Add([]eventlog.Message{message(10, now), message(11, now, func(e *event.Event) { e.DaemonID = "other" })})
+	_, events = f.Next()
+	require.Zero(t, events)
+	require.Equal(t, []cursor.Range{{First: 1, Last: 3}, {First: 9, Last: 9}}, f.Ranges)
+}
+
+func TestWhatIsGoneIsNotWaitedFor(t *testing.T) {
+	t.Parallel()
+	f := NewFound(viewer(), []string{"event-3"})
+	f.Head(3, event.MessageID(viewer().Orchestrator, "event-3"))
+	f.Add(nil)
+	_, events := f.Next()
+	require.Zero(t, events)
+	require.Empty(t, f.Ranges)
 }

@@ -1,0 +1,74 @@
+package jet
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+const (
+	// headsBatch is how many heads are fetched at a time, and headsWait how long
+	// the server may take for them.
+	headsBatch = 1000
+	headsWait  = 5 * time.Second
+)
+
+// Heads calls yield for each message of one subject from a sequence on, with its
+// headers alone: the leader does not send the data.
+func (c *Client) Heads(ctx context.Context, stream, subject string, from uint64, yield func(sequence uint64, header nats.Header)) error {
+	name := "heads" + rand.Text()
+	consumer, err := Ask(ctx, func(ctx context.Context) (jetstream.Consumer, error) {
+		return c.JS.CreateConsumer(ctx, stream, jetstream.ConsumerConfig{
+			Name:              name,
+			Description:       "Daemon gateway: what an orchestrator has",
+			FilterSubject:     subject,
+			DeliverPolicy:     jetstream.DeliverByStartSequencePolicy,
+			OptStartSeq:       from,
+			AckPolicy:         jetstream.AckNonePolicy,
+			HeadersOnly:       true,
+			InactiveThreshold: consumerInactive,
+			MemoryStorage:     true,
+			Replicas:          1,
+		})
+	})
+	if err != nil {
+		return err
+	}
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), deleteTimeout)
+		defer cancel()
+		if err := c.JS.DeleteConsumer(ctx, stream, name); err != nil {
+			c.logger.Debug("consumer is left to expire", "stream", stream, "error", err)
+		}
+	}()
+	delivered := uint64(0)
+	for left := consumer.CachedInfo().NumPending; left > 0 && ctx.Err() == nil; {
+		batch, err := consumer.Fetch(int(min(left, headsBatch)), jetstream.FetchMaxWait(headsWait))
+		if err != nil {
+			return err
+		}
+		before := delivered
+		for m := range batch.Messages() {
+			meta, err := m.Metadata()
+			if err != nil {
+				return err
+			}
+			if delivered++; meta.Sequence.Consumer != delivered {
+				return fmt.Errorf("%w: message %d of the consumer came as number %d", ErrUnavailable, meta.Sequence.Consumer, delivered)
+			}
+			yield(meta.Sequence.Stream, m.Headers())
+			left = meta.NumPending
+		}
+		if err := batch.Error(); err != nil {
+			return fmt.Errorf("%w: %w", ErrUnavailable, err)
+		}
+		if delivered == before {
+			return fmt.Errorf("%w: %d messages did not come within %v", ErrUnavailable, left, headsWait)
+		}
+	}
+	return ctx.Err()
+}
