@@ -241,3 +241,37 @@ func TestAStoryTellsWhoSawWhat(t *testing.T) {
 	require.Len(t, b.Deliveries(), 1)
 	require.Equal(t, epoch, b.Deliveries()[0].Published)
 }
+
+func TestADeliveryTellsWhatTheSeatSawOverAllItsConnections(t *testing.T) {
+	t.Parallel()
+	b := newBroken()
+	e := b.publish(7, "e")
+	for range 2 {
+		conn := b.connect("edge-1")
+		b.after(time.Second)
+		b.receive(conn, e, 7, false)
+		b.after(time.Second)
+		b.Acked(conn, e.ID)
+		b.Closed(conn)
+	}
+	require.Len(t, b.Deliveries(), 1)
+	d := b.Deliveries()[0]
+	require.Equal(t, epoch.Add(time.Second), d.Received)
+	require.Equal(t, []time.Time{epoch.Add(3 * time.Second)}, d.Again)
+	require.Equal(t, epoch.Add(2*time.Second), d.Acked, "the first ack")
+	require.True(t, d.CameAfter(epoch.Add(2*time.Second)))
+	require.False(t, d.CameAfter(epoch.Add(3*time.Second)))
+	require.True(t, d.AckedBy(epoch.Add(2*time.Second)))
+	require.False(t, d.AckedBy(epoch.Add(time.Second)))
+}
+
+func TestWhatIsExpectedIsNoViolation(t *testing.T) {
+	t.Parallel()
+	b := newBroken()
+	b.connect("edge-1")
+	b.publish(7, "gone")
+	b.publish(8, "lost")
+	report := b.Check(ledger.Promise{Except: func(v ledger.Violation) bool { return v.Event == "gone" }})
+	require.Len(t, report.Violations, 1)
+	require.Equal(t, "lost", report.Violations[0].Event)
+}
