@@ -41,6 +41,7 @@ func Once(ctx context.Context, cfg Config, logger *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	feed.Timeout = cfg.Timeout // nothing but the whole is limited
 	e := event.Event{
 		ID: uuid.NewString(), Type: EventType, OrchestratorID: protocol.OrchestratorID(cfg.Orchestrator),
 		Payload: []byte(`{}`), Timestamp: time.Now().UTC().Format(time.RFC3339Nano), RequiresAck: true,
