@@ -193,7 +193,7 @@ func TestBackendsMayPublishEventsAndNothingElse(t *testing.T) {
 	_, err = partition.GetLastMsgForSubject(t.Context(), event.Subject(event.PartitionOf(event.TokenOf("clx1"), 16), "clx1"))
 	require.NoError(t, err)
 
-	for _, subject := range []string{"daemon.events.0.=", "daemon.edge.edge.deliver", "daemon.edge.edge.ack", "$JS.API.STREAM.LIST", "$KV.gateway_cluster.partitions"} {
+	for _, subject := range []string{"daemon.events.0.=", "daemon.edge.edge.deliver", "daemon.edge.edge.ack", "daemon.edge.edge.cursor", "$JS.API.STREAM.LIST", "$KV.gateway_cluster.partitions"} {
 		require.NoError(t, backend.Conn().Publish(subject, nil))
 		requireViolation(t, violations, subject)
 	}
@@ -221,9 +221,13 @@ func TestNoTierMayDoWhatAnotherIsFor(t *testing.T) {
 			"daemon.edge.other.deliver", "daemon.events.0.clx1", "$KV.gateway_checkpoints.0",
 			"$JS.API.STREAM.PURGE.DAEMON_EVENTS_0", "$JS.API.STREAM.UPDATE.DAEMON_EVENTS_0",
 		},
-		"router": {"daemon.edge.other.ack", "daemon.canary", "$KV.daemon_cursors_0.clx1", "$JS.API.STREAM.PURGE.DAEMON_EVENTS_0"},
+		"router": {
+			"daemon.edge.other.ack", "daemon.edge.other.cursor", "daemon.canary", "$KV.daemon_cursors_0.clx1",
+			"$JS.API.STREAM.PURGE.DAEMON_EVENTS_0",
+		},
 		"bridge": {
-			"daemon.edge.other.deliver", "daemon.edge.other.ack", "$KV.daemon_cursors_0.clx1", "$KV.gateway_checkpoints.0",
+			"daemon.edge.other.deliver", "daemon.edge.other.ack", "daemon.edge.other.cursor",
+			"$KV.daemon_cursors_0.clx1", "$KV.gateway_checkpoints.0",
 			"$JS.API.STREAM.PURGE.DAEMON_EVENTS_0", "$JS.API.STREAM.UPDATE.DAEMON_EVENTS_0",
 		},
 	} {
