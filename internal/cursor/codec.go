@@ -27,19 +27,28 @@ type wireRecord struct {
 	Version int                             `json:"v"`
 	Epoch   eventlog.Epoch                  `json:"e"`
 	Daemons map[protocol.DaemonID]wireEntry `json:"d,omitempty"`
+	// Awaited holds From and Written, in milliseconds, of each.
+	Awaited map[protocol.DaemonID][2]int64 `json:"p,omitempty"`
 }
 
+// wireEntry is the JSON of an entry. The release before generations knows
+// neither g, h, u nor the record's p, and drops them where it rewrites a record:
+// an entry without g and h is one that it has written.
 type wireEntry struct {
-	Floor uint64 `json:"f"`
+	Generation uint64 `json:"g,omitempty"`
+	Edge       string `json:"h,omitempty"`
+	Floor      uint64 `json:"f"`
 	// Settled holds first and last of each range in turn.
 	Settled       []uint64                `json:"r,omitempty"`
+	Unnamed       uint64                  `json:"u,omitempty"`
 	Subscriptions []protocol.Subscription `json:"s,omitempty"`
 	AnswersFor    []protocol.DaemonID     `json:"a,omitempty"`
 	SendsOf       uint64                  `json:"q,omitempty"`
 	SendsCount    int                     `json:"n,omitempty"`
 	Sent          uint64                  `json:"x,omitempty"`
-	Left          bool                    `json:"l,omitempty"`
-	WrittenMillis int64                   `json:"w"`
+	// Left is what a release without h has instead: no edge holds a connection.
+	Left          bool  `json:"l,omitempty"`
+	WrittenMillis int64 `json:"w"`
 }
 
 // Encode writes the record as JSON, the same text for equal records. Written
@@ -51,10 +60,21 @@ func (rec Record) Encode() ([]byte, error) {
 		for _, r := range e.Settled {
 			settled = append(settled, r.First, r.Last)
 		}
-		w.Daemons[id] = wireEntry{
-			Floor: e.Floor, Settled: settled, Subscriptions: e.Subscriptions, AnswersFor: e.AnswersFor,
-			SendsOf: e.Sends.Sequence, SendsCount: e.Sends.Count, Sent: e.Sent, Left: e.Left, WrittenMillis: e.Written.UnixMilli(),
+		edge := e.Edge
+		if edge == UnknownEdge {
+			edge = ""
 		}
+		w.Daemons[id] = wireEntry{
+			Generation: e.Generation, Edge: edge, Floor: e.Floor, Settled: settled, Unnamed: e.Unnamed,
+			Subscriptions: e.Subscriptions, AnswersFor: e.AnswersFor,
+			SendsOf: e.Sends.Sequence, SendsCount: e.Sends.Count, Sent: e.Sent, Left: e.Edge == "", WrittenMillis: e.Written.UnixMilli(),
+		}
+	}
+	if len(rec.Awaited) > 0 {
+		w.Awaited = make(map[protocol.DaemonID][2]int64, len(rec.Awaited))
+	}
+	for id, a := range rec.Awaited {
+		w.Awaited[id] = [2]int64{int64(a.From), a.Written.UnixMilli()}
 	}
 	data, err := json.Marshal(w)
 	if err != nil {
@@ -92,13 +112,22 @@ func Decode(data []byte) (Record, error) {
 		}
 		rec.Daemons[id] = e.entry()
 	}
+	for id, a := range w.Awaited {
+		if rec.Awaited == nil {
+			rec.Awaited = make(map[protocol.DaemonID]Awaited, len(w.Awaited))
+		}
+		rec.Awaited[id] = Awaited{uint64(max(1, a[0])), time.UnixMilli(a[1]).UTC()}
+	}
 	return rec, nil
 }
 
 func (w wireEntry) entry() Entry {
 	e := Entry{
-		Subscriptions: w.Subscriptions, AnswersFor: w.AnswersFor,
-		Sends: Sends{w.SendsOf, w.SendsCount}, Sent: w.Sent, Left: w.Left, Written: time.UnixMilli(w.WrittenMillis).UTC(),
+		Generation: w.Generation, Edge: w.Edge, Unnamed: w.Unnamed, Subscriptions: w.Subscriptions, AnswersFor: w.AnswersFor,
+		Sends: Sends{w.SendsOf, w.SendsCount}, Sent: w.Sent, Written: time.UnixMilli(w.WrittenMillis).UTC(),
+	}
+	if e.Edge == "" && !w.Left {
+		e.Edge = UnknownEdge
 	}
 	var settled []Range
 	for i := 0; i < len(w.Settled); i += 2 {

@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -14,15 +15,19 @@ func TestEncode(t *testing.T) {
 	t.Parallel()
 	rec := recordOf(map[protocol.DaemonID]Entry{
 		"d": {
-			Floor: 9, Settled: []Range{{11, 12}, {20, 20}}, AnswersFor: ids("c"), Sends: Sends{10, 3}, Sent: 20, Written: now,
+			Generation: 4, Edge: "edge-1", Floor: 9, Settled: []Range{{11, 12}, {20, 20}}, Unnamed: 10, AnswersFor: ids("c"),
+			Sends: Sends{10, 3}, Sent: 20, Written: now,
 			Subscriptions: []protocol.Subscription{{Pattern: "a.*"}, {Pattern: "b.x", Channels: []string{"1"}}},
 		},
+		"old":     {Edge: UnknownEdge, Written: now},
 		Remainder: {Written: now},
 	})
+	rec.Awaited = map[protocol.DaemonID]Awaited{"new": {7, now}}
 	data, err := rec.Encode()
 	require.NoError(t, err)
-	require.Equal(t, `{"v":1,"e":"`+string(epoch0)+`","d":{"":{"f":0,"w":1790000000000},`+
-		`"d":{"f":9,"r":[11,12,20,20],"s":[{"t":"a.*"},{"t":"b.x","c":["1"]}],"a":["c"],"q":10,"n":3,"x":20,"w":1790000000000}}}`, string(data))
+	require.Equal(t, `{"v":1,"e":"`+string(epoch0)+`","d":{"":{"f":0,"l":true,"w":1790000000000},`+
+		`"d":{"g":4,"h":"edge-1","f":9,"r":[11,12,20,20],"u":10,"s":[{"t":"a.*"},{"t":"b.x","c":["1"]}],"a":["c"],"q":10,"n":3,"x":20,"w":1790000000000},`+
+		`"old":{"f":0,"w":1790000000000}},"p":{"new":[7,1790000000000]}}`, string(data))
 	back, err := Decode(data)
 	require.NoError(t, err)
 	require.Equal(t, rec, back)
@@ -34,7 +39,9 @@ func TestEncodeDecode(t *testing.T) {
 		r := rand.New(rand.NewPCG(seed, 4))
 		rec := recordOf(map[protocol.DaemonID]Entry{})
 		for range r.IntN(4) {
-			rec.Daemons[ids("p", "q", "ü", Remainder)[r.IntN(4)]] = randomEntry(r)
+			e := randomEntry(r)
+			e.Generation, e.Unnamed, e.Edge = r.Uint64N(3), r.Uint64N(20), []string{"", "e", UnknownEdge}[r.IntN(3)]
+			rec.Daemons[ids("p", "q", "ü", Remainder)[r.IntN(4)]] = e
 		}
 		data, err := rec.Encode()
 		require.NoError(t, err)
@@ -68,6 +75,24 @@ func TestDecode(t *testing.T) {
 	require.Equal(t, []Range{{20, 40}}, rec.Daemons["a"].Settled)
 }
 
+// A record of the release before generations: who holds a connection is not
+// known, who has left is. That release reads what this one writes, and drops
+// what it does not know.
+func TestRecordsOfTheReleaseBeforeGenerations(t *testing.T) {
+	t.Parallel()
+	rec, err := Decode([]byte(`{"v":1,"e":"x","d":{"left":{"f":3,"l":true,"w":1},"there":{"f":4,"a":["old"],"w":1}}}`))
+	require.NoError(t, err)
+	require.Equal(t, map[protocol.DaemonID]Entry{
+		"left":  {Floor: 3, Written: time.UnixMilli(1).UTC()},
+		"there": {Floor: 4, Edge: UnknownEdge, AnswersFor: ids("old"), Written: time.UnixMilli(1).UTC()},
+	}, rec.Daemons)
+	require.Nil(t, rec.Awaited)
+
+	rec.Revision = 50 // whatever the generations were before that release rewrote the record
+	_, d := Start(rec, StartRequest{Daemon: "there", Edge: "edge", Epoch: rec.Epoch, Now: now})
+	require.Equal(t, uint64(51), d.Entry.Generation)
+}
+
 // TestLargestRecord: the bounds keep any record below NATS's maximum payload.
 func TestLargestRecord(t *testing.T) {
 	t.Parallel()
@@ -85,7 +110,7 @@ func TestLargestRecord(t *testing.T) {
 				Pattern: protocol.Pattern(id(i, j)[:100] + ".*"), Channels: []string{strings.Repeat("c", 60<<10)},
 			})
 		}
-		rec.Daemons[id(i, 0)] = Merge(e, Entry{Sends: Sends{1 << 60, 1 << 30}, Sent: 1 << 60})
+		rec.Daemons[id(i, 0)] = mergeOf(e, Entry{Sends: Sends{1 << 60, 1 << 30}, Sent: 1 << 60})
 	}
 	data, err := rec.Encode()
 	require.NoError(t, err)

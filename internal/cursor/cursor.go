@@ -2,10 +2,15 @@
 // event log, and decides where a connection starts.
 //
 // The first half is pure: Record (all daemons of one orchestrator, one value
-// in a KV bucket), Merge (two states of one daemon) and Start (the decision at
-// the first subscribe). The second half, Store, reads and writes records in
-// JetStream, many at once. Edges use it; it knows nothing of sockets,
-// sessions or the directory.
+// in a KV bucket), Start (the decision at the first subscribe) and Apply (what
+// a connection reports afterwards). The second half, Store, reads and writes
+// records in JetStream, many at once. Edges use it; it knows nothing of
+// sockets, sessions or the directory.
+//
+// Each start of a connection is given a generation in the write that decides
+// it. A floor says what was passed over under one connection's wishes, so only
+// the newest generation moves it; of an older one nothing counts but what its
+// daemon has acknowledged, event by event.
 //
 // The rule behind every choice here: what is forgotten of a cursor costs
 // duplicates; what is claimed too much costs an event. So in doubt a floor is
@@ -36,6 +41,9 @@ const (
 	// MaxSubscriptionBytes is about how many bytes of subscriptions an entry
 	// keeps; longer ones are replaced by wider ones, without channels.
 	MaxSubscriptionBytes = 8 << 10
+	// MaxAwaited is how many ids a record keeps of daemons never seen for which
+	// events wait. The one written longest ago goes into Anybody.
+	MaxAwaited = 32
 )
 
 // Remainder is the key of the entry that stands for all entries that had to
@@ -59,16 +67,26 @@ type Sends struct {
 
 // Entry is where one daemon stands. Its slices are shared and never modified.
 type Entry struct {
+	// Generation is that of the daemon's last start, higher than any before in
+	// the record. 0: written by a release without generations.
+	Generation uint64
+	// Edge holds the daemon's connection, by its name in the directory; empty:
+	// the connection has ended.
+	Edge string
 	// Floor: all events up to here are settled for this daemon (invariant 3).
 	Floor uint64
 	// Settled are further settled events above the floor: sorted, apart from
 	// one another and from the floor, at most MaxRanges.
 	Settled []Range
+	// Unnamed: up to here, what names neither the daemon nor one that it answers
+	// for is settled too. It lies above Floor only while a daemon with a new id
+	// looks for what has waited for that id.
+	Unnamed uint64
 	// Subscriptions is at least what the daemon has subscribed to since its
 	// last Start. Only a daemon that wants all of it may take the entry over.
 	Subscriptions []protocol.Subscription
 	// AnswersFor are the ids of daemons this one has taken over, oldest first:
-	// events addressed to them are sent to this one.
+	// events addressed to them are sent to this one. None of them has an entry.
 	AnswersFor []protocol.DaemonID
 	// Sends is kept here so that an event that crashes its daemon is counted
 	// over reconnects. It means something only while Sends.Sequence is the
@@ -77,12 +95,15 @@ type Entry struct {
 	// Sent is the highest sequence ever written to the daemon's connections or
 	// to those it has taken over: what is at or below it is a repeat.
 	Sent uint64
-	// Left: the daemon's last connection ended and wrote this as its last word.
-	Left bool
-	// Written is when the entry was last written. Entries older than the
-	// events' age are dropped, so a session saves at least daily.
+	// Written is when the entry was last written, by the clock of whoever did.
+	// It is compared only with how long events are kept: a session saves at
+	// least daily.
 	Written time.Time
 }
+
+// UnknownEdge stands in the entries of a release that did not write which edge
+// holds a connection. It never looks gone.
+const UnknownEdge = "?"
 
 // Settles reports whether the event at this sequence is settled for the daemon.
 func (e Entry) Settles(sequence uint64) bool {
@@ -91,33 +112,71 @@ func (e Entry) Settles(sequence uint64) bool {
 	})
 }
 
+// settle adds ranges of settled events.
+func (e *Entry) settle(more []Range, lim limits) {
+	e.Floor, e.Settled = normalize(e.Floor, slices.Concat(e.Settled, more), lim.ranges)
+	if e.Settles(e.Sends.Sequence) {
+		e.Sends = Sends{}
+	}
+}
+
+// unnamed returns what is settled for whoever does not answer to the daemon's
+// names.
+func (e Entry) unnamed(lim limits) Entry {
+	e.Floor, e.Settled = normalize(max(e.Floor, e.Unnamed), e.Settled, lim.ranges)
+	return e
+}
+
 // Record holds the entries of all daemons of one orchestrator. It is one
 // value in the store, so that a takeover is one atomic write. The zero Record
 // is that of an orchestrator never seen.
 type Record struct {
+	// Revision is the store's for this record, 0 if it has none. It is not part
+	// of the value.
+	Revision uint64
 	// Epoch is the life of the log within which the sequences mean something.
 	Epoch   eventlog.Epoch
 	Daemons map[protocol.DaemonID]Entry
+	// Awaited are ids without an entry and without anybody who answers for them,
+	// which events have named that some daemon has passed over.
+	Awaited map[protocol.DaemonID]Awaited
 }
 
 // at returns a copy of the record that may be modified, for the given epoch.
 // Sequences of another epoch mean nothing: everyone starts from the oldest
 // retained event. Who wants what, and speaks for whom, still holds.
 func (rec Record) at(epoch eventlog.Epoch) Record {
-	next := Record{Epoch: epoch, Daemons: make(map[protocol.DaemonID]Entry, len(rec.Daemons)+1)}
+	next := Record{
+		Revision: rec.Revision, Epoch: epoch,
+		Daemons: make(map[protocol.DaemonID]Entry, len(rec.Daemons)+1), Awaited: make(map[protocol.DaemonID]Awaited),
+	}
 	maps.Copy(next.Daemons, rec.Daemons)
 	if rec.Epoch == epoch {
+		maps.Copy(next.Awaited, rec.Awaited)
 		return next
 	}
 	for id, e := range next.Daemons {
-		next.Daemons[id] = Entry{Subscriptions: e.Subscriptions, AnswersFor: e.AnswersFor, Left: e.Left, Written: e.Written}
+		next.Daemons[id] = Entry{
+			Generation: e.Generation, Edge: e.Edge, Subscriptions: e.Subscriptions, AnswersFor: e.AnswersFor, Written: e.Written,
+		}
 	}
 	return next
 }
 
-// limits are the bounds as values, so that tests reach them.
-type limits struct {
-	ranges, entries, answers, subscriptionBytes int
+// nextGeneration is higher than any that this orchestrator's daemons were ever
+// given, also where a release without generations has written in between: the
+// write that carries it is of a higher revision still.
+func (rec Record) nextGeneration() uint64 {
+	highest := rec.Revision
+	for _, e := range rec.Daemons {
+		highest = max(highest, e.Generation)
+	}
+	return highest + 1
 }
 
-var defaultLimits = limits{MaxRanges, MaxEntries, MaxAnswersFor, MaxSubscriptionBytes}
+// limits are the bounds as values, so that tests reach them.
+type limits struct {
+	ranges, entries, answers, subscriptionBytes, awaited int
+}
+
+var defaultLimits = limits{MaxRanges, MaxEntries, MaxAnswersFor, MaxSubscriptionBytes, MaxAwaited}

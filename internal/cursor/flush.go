@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -12,58 +12,111 @@ import (
 	"github.com/neolith/daemon-gateway/pkg/event"
 )
 
-// maxRoundFailures ends a round of writes early: NATS is away, and what is
-// dirty stays so until the next round.
-const maxRoundFailures = 8
+// outageAfter is how many writes in a row have to fail before NATS is taken to
+// be away. One record is tried at a time from then on, until one is written.
+const outageAfter = 8
 
-// Run writes what has been saved, once a second, until ctx ends. What is dirty
-// then is not written any more: call FlushAll before.
+// outage is whether NATS seems to be away.
+type outage struct {
+	failures atomic.Int64 // in a row
+	trying   atomic.Bool
+}
+
+func (o *outage) lasts() bool { return o.failures.Load() >= outageAfter }
+
+// note counts an error that speaks of NATS, not of one record. It reports
+// whether writing begins to fail, or works again.
+func (o *outage) note(err error) (began, ended bool) {
+	switch {
+	case err == nil:
+		return false, o.failures.Swap(0) >= outageAfter
+	case isFinal(err):
+		return false, false
+	}
+	return o.failures.Add(1) == outageAfter, false
+}
+
+// Run writes what Writers report until ctx ends: what is due at its moment of
+// the second, and last words at once. What is dirty then is not written any
+// more: call FlushAll before.
 func (s *Store) Run(ctx context.Context) error {
-	ticker := time.NewTicker(saveInterval)
+	ticker := time.NewTicker(saveInterval / moments)
 	defer ticker.Stop()
-	failing := false
+	var writes errgroup.Group
+	defer func() { _ = writes.Wait() }() // each write was accounted for
+	writes.SetLimit(maxWriting)
+	start, moment := time.Now(), 0
 	for {
+		var due []event.Token
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-s.schedule.wake:
+			due = s.schedule.takeHurried()
 		case <-ticker.C:
+			now := int(time.Since(start) / (saveInterval / moments))
+			for moment = max(moment, now-moments); moment < now; moment++ {
+				due = append(due, s.schedule.take(moment)...)
+			}
 		}
-		err := s.flushDirty(ctx)
-		if ctx.Err() == nil && failing != (err != nil) {
-			failing = err != nil
-			s.logOutage(err)
+		for _, token := range due {
+			s.writeDue(ctx, &writes, token)
 		}
 	}
 }
 
-// logOutage says when writing begins to fail and when it works again.
-func (s *Store) logOutage(err error) {
-	if err != nil {
-		s.logger.Warn("cursors cannot be written, they are kept in memory", "dirty", s.dirty(), "error", err)
+// writeDue lets a record be written side by side with others, as many as there
+// is room for; while NATS is away, one.
+func (s *Store) writeDue(ctx context.Context, writes *errgroup.Group, token event.Token) {
+	lone := s.outage.lasts()
+	if lone && !s.outage.trying.CompareAndSwap(false, true) {
+		s.schedule.add(token)
 		return
 	}
-	s.logger.Info("cursors are written again")
+	writes.Go(func() error {
+		if lone {
+			defer s.outage.trying.Store(false)
+		}
+		err := s.flush(ctx, token)
+		if ctx.Err() != nil {
+			return nil
+		}
+		switch began, ended := s.outage.note(err); {
+		case began:
+			s.logger.Warn("cursors cannot be written, they are kept in memory", "dirty", s.dirty(), "error", err)
+		case ended:
+			s.logger.Info("cursors are written again")
+		case isFinal(err):
+			s.logger.Error("cursors of an orchestrator cannot be written", "orchestrator", token, "error", err)
+		}
+		return nil
+	})
 }
 
-// Flush writes at once what has been saved for the orchestrator. It tries once,
-// apart from conflicts; if it fails, the entries stay remembered and Run tries again.
-func (s *Store) Flush(ctx context.Context, token event.Token) error {
+// flush writes what is to be written of an orchestrator. It tries once, apart
+// from conflicts; if it fails, that stays remembered and is tried again.
+func (s *Store) flush(ctx context.Context, token event.Token) error {
 	p := s.partition(token)
 	if !p.isKept(token) {
 		return nil
 	}
 	k, err := p.acquire(ctx, token)
 	if err != nil {
+		s.schedule.add(token)
 		return fmt.Errorf("flush the cursors of %s: %w", token, err)
 	}
 	defer p.release(token, k)
 	var wait backoff
 	for {
-		err := s.flush(ctx, p, token, k)
+		err := s.attempt(ctx, p, token, k, func(rec Record) (Record, bool) { return rec, true }, func(*key) {})
 		if err == nil {
 			return nil
 		}
+		if isFinal(err) {
+			return fmt.Errorf("flush the cursors of %s: %w", token, err) // tried again when there is more
+		}
 		if !isConflict(err) {
+			s.schedule.add(token)
 			return fmt.Errorf("flush the cursors of %s: %w", token, err)
 		}
 		if end := wait.sleep(ctx, true); end != nil {
@@ -72,29 +125,9 @@ func (s *Store) Flush(ctx context.Context, token event.Token) error {
 	}
 }
 
-// flush is one attempt of Flush.
-func (s *Store) flush(ctx context.Context, p *partition, token event.Token, k *key) error {
-	own := p.take(k)
-	if len(own.entries) == 0 {
-		p.stored(token, k)
-		return nil
-	}
-	read, err := s.load(ctx, p, token, k)
-	if err == nil {
-		if next := own.reapply(read, defaultLimits); worthWriting(read, next) {
-			err = s.write(ctx, p, token, k, next)
-		}
-	}
-	if err != nil {
-		p.putBack(k, own)
-		return err
-	}
-	p.stored(token, k)
-	return nil
-}
-
-// FlushAll writes all that has been saved, and tries again until it has
-// succeeded or ctx ends; its error then says how much is left.
+// FlushAll writes all that there is to write, and tries again until it has
+// succeeded or ctx ends; its error then says how much is left. It waits for
+// writes under way.
 func (s *Store) FlushAll(ctx context.Context) error {
 	var wait backoff
 	for {
@@ -109,48 +142,17 @@ func (s *Store) FlushAll(ctx context.Context) error {
 	}
 }
 
-// flushDirty writes each dirty record once, many side by side, and waits for
-// all. It returns one of the errors.
+// flushDirty writes each dirty record once, many side by side, until one fails.
 func (s *Store) flushDirty(ctx context.Context) error {
-	var tokens []event.Token
-	for _, p := range s.partitions {
-		tokens = p.appendDirty(tokens)
-	}
-	var failed failures
-	var group errgroup.Group
+	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(maxWriting)
-	for _, token := range tokens {
-		if ctx.Err() != nil || failed.tooMany() {
-			break
-		}
-		group.Go(func() error {
-			if failed.tooMany() {
-				return nil
+	for _, p := range s.partitions {
+		for _, token := range p.dirtyTokens() {
+			if ctx.Err() != nil {
+				break
 			}
-			err := s.Flush(ctx, token)
-			failed.note(err)
-			return err
-		})
+			group.Go(func() error { return s.flush(ctx, token) })
+		}
 	}
 	return group.Wait()
-}
-
-// failures counts the errors of a round that speak of NATS, not of one record. Its methods may be called at the same time.
-type failures struct {
-	mu    sync.Mutex
-	count int
-}
-
-func (f *failures) note(err error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if err != nil && !isFinal(err) {
-		f.count++
-	}
-}
-
-func (f *failures) tooMany() bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.count >= maxRoundFailures
 }

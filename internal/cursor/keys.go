@@ -2,11 +2,12 @@ package cursor
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 
 	"github.com/neolith/daemon-gateway/internal/eventlog"
 	"github.com/neolith/daemon-gateway/pkg/event"
-	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
 
 // key is one orchestrator's record as this node knows it.
@@ -20,10 +21,10 @@ type key struct {
 	revision uint64 // 0: the store has none
 	stored   []byte // encoded, because there are tens of thousands of them
 
-	// Guarded by partition.mu.
-	users     int // who holds or waits for busy
-	unsaved   unsaved
-	forgotten bool // to be removed as soon as nothing is unsaved
+	// Guarded by partition.mu. A key is kept while any of these is not empty.
+	users   int       // who holds or waits for busy
+	writers []*Writer // connections that have begun and not ended
+	unsaved unsaved   // what was reported and is not stored
 }
 
 // partition holds the keys of one partition. Its methods may be called at the
@@ -34,7 +35,7 @@ type partition struct {
 
 	mu    sync.Mutex
 	keys  map[event.Token]*key
-	dirty map[event.Token]struct{} // those with entries that are not stored yet
+	dirty map[event.Token]struct{} // those with something to be written
 }
 
 func newPartition(p event.Partition, fetch fetchFunc) *partition {
@@ -79,8 +80,7 @@ func (p *partition) leave(token event.Token, k *key) {
 func (p *partition) keyLocked(token event.Token) *key {
 	k, ok := p.keys[token]
 	if !ok {
-		// Until somebody saves or begins, nobody would forget it.
-		k = &key{busy: make(chan struct{}, 1), forgotten: true}
+		k = &key{busy: make(chan struct{}, 1), unsaved: make(unsaved)}
 		p.keys[token] = k
 	}
 	return k
@@ -88,61 +88,64 @@ func (p *partition) keyLocked(token event.Token) *key {
 
 // tidyLocked removes a key that is of no use any more. p.mu is held.
 func (p *partition) tidyLocked(token event.Token, k *key) {
-	if _, dirty := p.dirty[token]; k.forgotten && k.users == 0 && !dirty {
+	if k.users == 0 && len(k.writers) == 0 && len(k.unsaved) == 0 {
 		delete(p.keys, token)
+		delete(p.dirty, token)
 	}
 }
 
-// keep undoes forget: somebody uses the key again.
-func (p *partition) keep(k *key) {
+// collect hands what is to be written to the caller, who holds busy and ends
+// with stored or putBack. It asks the connections without the lock.
+func (p *partition) collect(k *key) unsaved {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	k.forgotten = false
-}
-
-func (p *partition) forget(token event.Token) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if k, ok := p.keys[token]; ok {
-		k.forgotten = true
-		p.tidyLocked(token, k)
-	}
-}
-
-func (p *partition) save(token event.Token, epoch eventlog.Epoch, daemon protocol.DaemonID, e Entry) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	k := p.keyLocked(token)
-	k.forgotten = false
-	k.unsaved.add(epoch, daemon, e, defaultLimits)
-	p.dirty[token] = struct{}{}
-}
-
-// take hands the key's unsaved entries to the caller, who holds busy and ends
-// with stored or putBack.
-func (p *partition) take(k *key) unsaved {
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	own := k.unsaved
-	k.unsaved = unsaved{}
+	k.unsaved = make(unsaved)
+	var dirty []*Writer
+	for _, w := range k.writers {
+		if w.dirty {
+			w.dirty = false
+			dirty = append(dirty, w)
+		}
+	}
+	p.mu.Unlock()
+	for _, w := range dirty {
+		if progress, ok := w.reporter.Progress(); ok {
+			own.add(writer{w.daemon, progress.Entry.Generation}, progress)
+		}
+	}
 	return own
 }
 
-// putBack returns what could not be stored, under what was saved meanwhile.
-func (p *partition) putBack(k *key, own unsaved) {
+// putBack returns what could not be stored, under what was reported meanwhile.
+func (p *partition) putBack(token event.Token, k *key, own unsaved) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	own.addAll(k.unsaved, defaultLimits)
+	for w, later := range k.unsaved {
+		own.add(w, later)
+	}
 	k.unsaved = own
+	if len(own) > 0 {
+		p.dirty[token] = struct{}{}
+	}
 }
 
-// stored notes that what was taken is stored or no longer matters.
-func (p *partition) stored(token event.Token, k *key) {
+// stored notes that what was collected is stored or no longer matters. It
+// reports whether there is more to be written already.
+func (p *partition) stored(token event.Token, k *key) (more bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if len(k.unsaved.entries) == 0 {
+	more = len(k.unsaved) > 0 || slices.ContainsFunc(k.writers, func(w *Writer) bool { return w.dirty })
+	if !more {
 		delete(p.dirty, token)
 	}
+	return more
+}
+
+// writersOf returns the connections of the key that run.
+func (p *partition) writersOf(k *key) []*Writer {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(k.writers)
 }
 
 // isKept reports whether this node has a key for the token.
@@ -153,14 +156,11 @@ func (p *partition) isKept(token event.Token) bool {
 	return ok
 }
 
-// appendDirty adds the tokens that have entries to be stored.
-func (p *partition) appendDirty(dst []event.Token) []event.Token {
+// dirtyTokens returns those with something to be written.
+func (p *partition) dirtyTokens() []event.Token {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for token := range p.dirty {
-		dst = append(dst, token)
-	}
-	return dst
+	return slices.Collect(maps.Keys(p.dirty))
 }
 
 func (p *partition) countDirty() int {

@@ -42,8 +42,8 @@ func TestMerge(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			a, b := cloneEntry(c.a), cloneEntry(c.b)
-			require.Equal(t, c.want, Merge(a, b))
-			require.Equal(t, c.want, Merge(b, a), "the other way round")
+			require.Equal(t, c.want, mergeOf(a, b))
+			require.Equal(t, c.want, mergeOf(b, a), "the other way round")
 			require.Equal(t, c.a, a, "input")
 			require.Equal(t, c.b, b, "input")
 		})
@@ -58,15 +58,15 @@ func TestMergeLaws(t *testing.T) {
 	for seed := range uint64(lawRuns) {
 		r := rand.New(rand.NewPCG(seed, 2))
 		a, b, c := randomEntry(r), randomEntry(r), randomEntry(r)
-		ab := Merge(a, b)
-		require.Equal(t, law(ab), law(Merge(b, a)), "commutative, seed %d", seed)
-		require.Equal(t, law(Merge(ab, c)), law(Merge(a, Merge(b, c))), "associative, seed %d", seed)
-		require.Equal(t, ab, Merge(ab, ab), "idempotent, seed %d", seed)
-		require.Equal(t, law(ab), law(Merge(ab, b)), "absorbs, seed %d", seed)
+		ab := mergeOf(a, b)
+		require.Equal(t, law(ab), law(mergeOf(b, a)), "commutative, seed %d", seed)
+		require.Equal(t, law(mergeOf(ab, c)), law(mergeOf(a, mergeOf(b, c))), "associative, seed %d", seed)
+		require.Equal(t, ab, mergeOf(ab, ab), "idempotent, seed %d", seed)
+		require.Equal(t, law(ab), law(mergeOf(ab, b)), "absorbs, seed %d", seed)
 		for q := range uint64(60) {
 			require.Equal(t, a.Settles(q) || b.Settles(q), ab.Settles(q), "sequence %d, seed %d", q, seed)
 		}
-		few := merge(a, b, limits{ranges: 2, entries: 2, answers: 2, subscriptionBytes: 10})
+		few := merge(a, b, limits{ranges: 2, entries: 2, answers: 2, subscriptionBytes: 10, awaited: 2})
 		require.LessOrEqual(t, len(few.Settled), 2)
 		require.Equal(t, ab.Floor, few.Floor, "seed %d", seed)
 		require.Equal(t, ab.Settled[:len(few.Settled)], append([]Range(nil), few.Settled...), "the lowest stay, seed %d", seed)
@@ -80,7 +80,7 @@ func TestMergeKeepsTheLowestRanges(t *testing.T) {
 	for i := range uint64(2 * MaxRanges) {
 		e.Settled = append(e.Settled, Range{10 * (i + 1), 10*(i+1) + 5})
 	}
-	require.Equal(t, e.Settled[:MaxRanges], Merge(e, Entry{}).Settled)
+	require.Equal(t, e.Settled[:MaxRanges], mergeOf(e, Entry{}).Settled)
 }
 
 func TestIntersect(t *testing.T) {
@@ -155,6 +155,8 @@ func TestUnite(t *testing.T) {
 	}
 }
 
+func mergeOf(a, b Entry) Entry { return merge(a, b, defaultLimits) }
+
 // law is what the laws of Merge speak of.
 func law(e Entry) Entry {
 	e.Sends, e.AnswersFor = Sends{}, slices.Sorted(slices.Values(e.AnswersFor))
@@ -174,7 +176,7 @@ func randomEntry(r *rand.Rand) Entry {
 		})
 		e.AnswersFor = append(e.AnswersFor, ids("p", "q", "r")[r.IntN(3)])
 	}
-	return Merge(e, Entry{})
+	return mergeOf(e, Entry{})
 }
 
 func subs(patterns ...protocol.Pattern) []protocol.Subscription {

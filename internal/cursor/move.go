@@ -12,12 +12,17 @@ func (rec Record) Moved(to eventlog.Epoch, last uint64) (Record, bool) {
 			return Record{}, false
 		}
 	}
-	return Record{Epoch: to, Daemons: rec.Daemons}, true
+	for _, a := range rec.Awaited {
+		if a.From > last {
+			return Record{}, false
+		}
+	}
+	return Record{Epoch: to, Daemons: rec.Daemons, Awaited: rec.Awaited}, true
 }
 
 // reach is the highest sequence that the entry speaks of.
 func (e Entry) reach() uint64 {
-	highest := max(e.Floor, e.Sends.Sequence, e.Sent)
+	highest := max(e.Floor, e.Unnamed, e.Sends.Sequence, e.Sent)
 	if n := len(e.Settled); n > 0 {
 		highest = max(highest, e.Settled[n-1].Last)
 	}

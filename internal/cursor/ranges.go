@@ -10,6 +10,19 @@ import (
 // (or right after it) made part of it, and only the lowest limit of them kept.
 // The input is not modified.
 func normalize(floor uint64, ranges []Range, limit int) (uint64, []Range) {
+	rest := join(ranges)
+	for len(rest) > 0 && touches(floor, rest[0]) {
+		floor = max(floor, rest[0].Last)
+		rest = rest[1:]
+	}
+	if rest = rest[:min(len(rest), limit)]; len(rest) == 0 {
+		return floor, nil
+	}
+	return floor, rest
+}
+
+// join returns the ranges sorted, overlapping and adjacent ones as one.
+func join(ranges []Range) []Range {
 	sorted := slices.Clone(ranges)
 	slices.SortFunc(sorted, func(a, b Range) int {
 		return cmp.Or(cmp.Compare(a.First, b.First), cmp.Compare(a.Last, b.Last))
@@ -19,8 +32,6 @@ func normalize(floor uint64, ranges []Range, limit int) (uint64, []Range) {
 		switch {
 		case r.Last < r.First:
 			// Not a range: it claims nothing.
-		case touches(floor, r):
-			floor = max(floor, r.Last)
 		case len(joined) > 0 && touches(joined[len(joined)-1].Last, r):
 			last := &joined[len(joined)-1]
 			last.Last = max(last.Last, r.Last)
@@ -28,11 +39,7 @@ func normalize(floor uint64, ranges []Range, limit int) (uint64, []Range) {
 			joined = append(joined, r)
 		}
 	}
-	joined = joined[:min(len(joined), limit)]
-	if len(joined) == 0 {
-		return floor, nil
-	}
-	return floor, joined
+	return joined
 }
 
 // touches reports whether nothing lies between last and the range.

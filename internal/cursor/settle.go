@@ -21,10 +21,7 @@ func Settle(rec Record, req StartRequest, acknowledged []Range) (next Record, se
 			continue
 		}
 		before := e
-		e.Floor, e.Settled = normalize(e.Floor, append(append([]Range(nil), e.Settled...), acknowledged...), MaxRanges)
-		if e.Settles(e.Sends.Sequence) {
-			e.Sends = Sends{}
-		}
+		e.settle(acknowledged, defaultLimits)
 		e.Written = written(req.Now)
 		next.Daemons[id] = e
 		for _, r := range acknowledged {
@@ -48,17 +45,14 @@ func (rec Record) addressees(req StartRequest) Record {
 	next := rec.at(req.Epoch)
 	if req.Daemon == "" {
 		if len(next.Daemons) == 0 {
-			next.Daemons[Remainder] = Entry{Left: true}
+			next.Daemons[Remainder] = Entry{}
 		}
 		return next
 	}
 	if _, known := next.Daemons[req.Daemon]; known {
 		return next
 	}
-	req.Subscriptions, req.HasResume = nil, false
+	req.Subscriptions, req.HasResume, req.Edge = nil, false, ""
 	next, _ = Start(rec, req)
-	e := next.Daemons[req.Daemon]
-	e.Left = true // there is no connection whose end would say so
-	next.Daemons[req.Daemon] = e
 	return next
 }

@@ -59,7 +59,7 @@ func TestSettle(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			req := StartRequest{Daemon: test.daemon, Epoch: epoch0, Now: now, Connected: func(protocol.DaemonID) bool { return false }}
+			req := StartRequest{Daemon: test.daemon, Epoch: epoch0, Now: now, Alive: alive}
 			next, settled := Settle(test.rec, req, test.acked)
 			require.Equal(t, test.settled, settled)
 			got := entries{}
@@ -90,7 +90,7 @@ func TestAnEntryMadeBesideConnectionsIsTakenOverByTheNextDaemon(t *testing.T) {
 	t.Parallel()
 	rec, _ := Settle(Record{}, StartRequest{Daemon: "d", Epoch: epoch0, Now: now}, []Range{{4, 5}})
 	rec, decision := Start(rec, StartRequest{
-		Daemon: "e", Subscriptions: subs("a.*"), Epoch: epoch0, Now: now.Add(time.Second), Connected: func(protocol.DaemonID) bool { return false },
+		Daemon: "e", Subscriptions: subs("a.*"), Epoch: epoch0, Now: now.Add(time.Second), Alive: alive,
 	})
 	require.Equal(t, []Range{{4, 5}}, decision.Entry.Settled)
 	require.Equal(t, ids("d"), decision.TookOver)

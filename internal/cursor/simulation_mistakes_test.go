@@ -1,18 +1,11 @@
 package cursor
 
 import (
+	"maps"
 	"slices"
 
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
-
-// key is where a daemon's entry stands.
-func (w *world) key(id protocol.DaemonID) protocol.DaemonID {
-	if w.mistake == shared {
-		return "all"
-	}
-	return id
-}
 
 // start is Start, or what the mistake makes of it.
 func (w *world) start(req StartRequest) (Record, Decision) {
@@ -24,9 +17,17 @@ func (w *world) start(req StartRequest) (Record, Decision) {
 		req.Subscriptions = []protocol.Subscription{{Pattern: protocol.AllEvents}}
 	case keepEpoch:
 		rec.Epoch = req.Epoch
+	case unnoted:
+		rec.Awaited = nil
 	case startNow, connectedLow:
 		if low, ok := w.mistakenFloor(rec.at(req.Epoch), req); !known && ok {
 			req.HasResume, req.Resume = true, low
+		}
+	case keepHands:
+		if e, ok := rec.Daemons[req.Daemon]; ok {
+			e.Subscriptions = nil
+			rec = rec.at(rec.Epoch)
+			rec.Daemons[req.Daemon] = e
 		}
 	}
 	next, d := start(rec, req, w.lim)
@@ -36,13 +37,27 @@ func (w *world) start(req StartRequest) (Record, Decision) {
 		own.Subscriptions = subs
 	case forgetIDs:
 		own.AnswersFor = nil
+	case keepName:
+		for id, e := range rec.Daemons {
+			if n, ok := next.Daemons[id]; ok && id != req.Daemon {
+				n.AnswersFor = e.AnswersFor
+				next.Daemons[id] = n
+			}
+		}
 	case othersRanges:
 		for _, e := range rec.at(req.Epoch).Daemons {
 			own.Floor, own.Settled = normalize(own.Floor, slices.Concat(own.Settled, e.Settled), w.lim.ranges)
 		}
+	case resumeUnnoted:
+		next.Awaited = maps.Clone(rec.at(req.Epoch).Awaited)
+		delete(next.Awaited, req.Daemon)
+	case keepRanges:
+		if !known && !req.HasResume {
+			own.Settled = settledByAll(rec.at(req.Epoch), w.lim).Settled
+		}
 	case resumeRemoves, startNow, connectedLow:
 		for id, e := range rec.Daemons {
-			if id != req.Daemon && req.HasResume && req.gone(id) && Covers(req.Subscriptions, e.Subscriptions) {
+			if id != req.Daemon && req.HasResume && req.gone(e) && Covers(req.Subscriptions, e.Subscriptions) {
 				delete(next.Daemons, id)
 			}
 		}
@@ -55,8 +70,8 @@ func (w *world) start(req StartRequest) (Record, Decision) {
 // mistakenFloor is where the two mistakes about who is connected start.
 func (w *world) mistakenFloor(rec Record, req StartRequest) (uint64, bool) {
 	lowest := func(goneOnly bool) (low uint64, any bool) {
-		for id, e := range rec.Daemons {
-			if goneOnly && !req.gone(id) {
+		for _, e := range rec.Daemons {
+			if goneOnly && !req.gone(e) {
 				continue
 			}
 			if !any || e.Floor < low {
@@ -74,17 +89,24 @@ func (w *world) mistakenFloor(rec Record, req StartRequest) (uint64, bool) {
 	return lowest(false)
 }
 
-// apply is what Store does with a save: read, put it on top, write. s is nil
-// for a save of long ago.
-func (w *world) apply(s *simSession, own unsaved) {
-	rec := w.record
+// distort is what the mistake makes of a report.
+func (w *world) distort(l late) Progress {
+	p := l.what
+	stored, known := w.record.Daemons[l.by.daemon]
 	switch {
 	case w.mistake == lateEpoch:
-		own.epoch = max(own.epoch, rec.Epoch)
-	case w.mistake == keepEpoch && own.epoch.Newer(rec.Epoch):
-		rec.Epoch = own.epoch
-	case w.mistake == blindWrite && s != nil:
-		rec = s.cached
+		p.Epoch = max(p.Epoch, w.record.Epoch)
+	case w.mistake == unfenced && known && !p.Abandoned:
+		p.Entry.Generation = max(p.Entry.Generation, stored.Generation)
+	case w.mistake == floorsAcked:
+		p.Acked = append(p.Acked, Range{1, p.Entry.Floor})
+	case w.mistake == unnoted:
+		p.Passed = nil
+	case w.mistake == holderUnnoted && known:
+		p.Passed = maps.Clone(p.Passed)
+		maps.DeleteFunc(p.Passed, func(id protocol.DaemonID, _ uint64) bool { return slices.Contains(stored.AnswersFor, id) })
+	case w.mistake == notPutBack && !known:
+		p.Abandoned = true
 	}
-	w.write(own.reapply(rec, w.lim))
+	return p
 }

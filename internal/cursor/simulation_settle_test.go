@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 
 	"github.com/neolith/daemon-gateway/pkg/protocol"
@@ -13,11 +14,14 @@ import (
 // reports what was owed and never acknowledged.
 //
 // What is addressed to one daemon is owed later than the rest: when new ids
-// have logged in once more after the directory has learned who is gone (a
-// predecessor that still looks connected is not spoken for), and without a
-// resume position (who resumes behind what was addressed to such a predecessor
-// has declined it; the predecessor's entry keeps it for the next).
+// have logged in once more after the directory has learned who is gone, wanting
+// all that any predecessor of them may have wanted, and without a resume
+// position (who resumes behind what was addressed to such a predecessor has
+// declined it; the predecessor's entry keeps it for the next).
 func (w *world) settle() error {
+	for _, s := range slices.Clone(w.sessions) {
+		w.reload(s)
+	}
 	for range 3 {
 		w.workOff()
 	}
@@ -27,27 +31,68 @@ func (w *world) settle() error {
 	for range 3 {
 		w.heal()
 		for _, d := range w.daemons {
-			d.resumes = false
-			if d.fresh {
-				d.session.left = true
-				w.save(d.session)
-				w.end(d.session)
+			d.resumes, d.fickle, d.kinds, d.fresh = false, false, "abc", math.Ceil(d.fresh)
+			if d.session != nil {
+				w.leave(d.session)
 			}
 		}
 		w.heal()
 		w.workOff()
 	}
-	return w.owed(func(*simEvent) bool { return true })
+	if err := w.owed(func(*simEvent) bool { return true }); err != nil {
+		return err
+	}
+	return w.addressOnly()
+}
+
+// addressOnly checks that what names a daemon that is there is sent to no other.
+// In a record too small for those that live, they stand for one another.
+func (w *world) addressOnly() error {
+	w.heal()
+	if w.lim.entries <= 2*len(w.daemons) {
+		return nil
+	}
+	clear(w.view) // newcomers see nobody, and take over who lives
+	for _, d := range w.daemons {
+		if d.fresh > 0 && d.session != nil {
+			w.leave(d.session)
+			w.workOff()
+		}
+	}
+	w.heal()
+	for _, d := range w.daemons {
+		q := w.publishTo(d.id)
+		w.workOff()
+		for _, other := range w.daemons {
+			if other != d && other.session != nil && other.session.first == q {
+				return fmt.Errorf("event %d names %s and is sent to %s too; record %s", q, d.id, other.id, w.record)
+			}
+		}
+	}
+	return w.violation
 }
 
 // workOff lets every daemon work until nothing is left for it.
 func (w *world) workOff() {
+	for len(w.starts) > 0 {
+		w.startNext(0)
+	}
 	for _, d := range w.daemons {
-		if d.session == nil {
-			w.login(d)
+		for range 8 { // it may be superseded by one that begins late
+			if d.session == nil {
+				w.login(d)
+			}
+			if d.session != nil {
+				w.subscribe(d.session)
+			}
+			for len(w.starts) > 0 {
+				w.startNext(0)
+			}
 		}
-		w.subscribe(d.session)
 		for range 12 {
+			if d.session == nil {
+				break // superseded
+			}
 			w.read(d.session)
 			for len(d.session.out) > 0 {
 				w.ack(d.session)
@@ -62,21 +107,36 @@ func (w *world) owed(meant func(*simEvent) bool) error {
 		return w.violation
 	}
 	for _, q := range slices.Sorted(maps.Keys(w.log)) {
-		if e := w.log[q]; e.ack && e.wanted && !e.acked && meant(e) {
+		if e := w.log[q]; e.ack && len(e.owed) > 0 && !e.acked && meant(e) {
 			return fmt.Errorf("event %d of %d (%s, to %q) is lost; record %s", q, w.last, e.kind, e.to, w.record)
 		}
 	}
 	return nil
 }
 
-// heal ends what is half-open and brings the directory up to date, which takes
-// longer than a daemon that has left without a word is taken for one just come.
+// heal ends what is half-open, writes what is yet to be written, brings the
+// directory up to date, and lets every connection learn of the record.
 func (w *world) heal() {
-	w.now = w.now.Add(2 * directoryDelay)
-	w.sessions = slices.DeleteFunc(w.sessions, func(s *simSession) bool { return s.daemon.session != s })
+	for len(w.pending) > 0 {
+		w.flushPending()
+	}
+	for _, s := range slices.Clone(w.sessions) {
+		if s.daemon.session != s {
+			w.leave(s)
+		}
+	}
+	for len(w.pending) > 0 {
+		w.flushPending()
+	}
 	clear(w.view)
-	for _, s := range w.sessions {
-		w.view[s.id] = true
+	for _, e := range w.edges {
+		w.view[e] = true
+	}
+	for _, s := range slices.Clone(w.sessions) {
+		w.reload(s)
+	}
+	for len(w.pending) > 0 {
+		w.flushPending()
 	}
 }
 
@@ -85,7 +145,8 @@ func (rec Record) String() string {
 	ids := slices.SortedFunc(maps.Keys(rec.Daemons), func(a, b protocol.DaemonID) int { return cmp.Compare(a, b) })
 	text := string(rec.Epoch)
 	for _, id := range ids {
-		text += fmt.Sprintf(" %s@%d", id, rec.Daemons[id].Floor)
+		e := rec.Daemons[id]
+		text += fmt.Sprintf(" %s@%d/%d g%d %s for %v;", id, e.Floor, e.Unnamed, e.Generation, e.Edge, e.AnswersFor)
 	}
-	return text
+	return text + fmt.Sprint(rec.Awaited)
 }

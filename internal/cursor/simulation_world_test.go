@@ -17,20 +17,27 @@ const (
 	worldWindow = 4  // unsettled events of a session
 )
 
+// simEvent is an event of the log. It is owed to a daemon that wanted its kind
+// when it was published, or that it names, as long as all later connections of
+// that daemon want it too: what matches no subscription of a connection is gone.
+// What names a daemon that is away is owed to it if it wants that when it is back.
 type simEvent struct {
-	kind   protocol.EventType
-	ack    bool
-	to     protocol.DaemonID
-	wanted bool // somebody had asked for its kind before it was published
-	acked  bool
+	kind  protocol.EventType
+	ack   bool
+	to    protocol.DaemonID
+	owed  map[*simDaemon]bool
+	away  *simDaemon // that it names and that has had no connection since
+	acked bool
 }
 
 // simDaemon is a process that comes back, with the same id or a new one.
 type simDaemon struct {
-	kinds   string // of "abc"
-	fresh   bool   // a new id at every login
-	resumes bool   // hands back the position up to which it has processed all
-	ever    bool
+	fickle  bool    // wants something else from one connection to the next
+	kinds   string  // of "abc", that it wants
+	fresh   float64 // how often it has a new id at a login
+	resumes bool    // hands back the position up to which it has processed all
+	begun   string  // the kinds of its last connection that began
+	beganAs protocol.DaemonID
 	id      protocol.DaemonID
 	session *simSession // its live connection
 
@@ -38,44 +45,36 @@ type simDaemon struct {
 	epoch    eventlog.Epoch // of the position; "" none
 }
 
-// simSession is a connection as its edge sees it; it may be half-open.
-type simSession struct {
-	daemon     *simDaemon
-	id         protocol.DaemonID
-	epoch      eventlog.Epoch
-	start      Entry
-	at         uint64 // considered up to here
-	out        []uint64
-	first      uint64 // the highest sent
-	subscribed bool
-	dead       bool
-	left       bool
-	cached     Record // of its start
-}
-
 type world struct {
-	r         *rand.Rand
-	mistake   mistake
-	lim       limits
-	encoded   bool // the record passes through its JSON
-	rollbacks bool
-	log       map[uint64]*simEvent
-	last      uint64
-	epochs    uint64
-	record    Record
-	pending   []unsaved // saves of edges that are yet to be written
-	daemons   []*simDaemon
-	sessions  []*simSession
-	view      map[protocol.DaemonID]bool
-	logins    int
-	now       time.Time
-	violation error
+	r            *rand.Rand
+	mistake      mistake
+	lim          limits
+	encoded      bool // the record passes through its JSON
+	rollbacks    bool
+	hints        float64 // how many of them arrive
+	crashes      float64
+	log          map[uint64]*simEvent
+	last         uint64
+	epochs       uint64
+	record       Record
+	pending      []late        // saves of edges that are yet to be written
+	starts       []*simSession // starts that are yet to be decided
+	daemons      []*simDaemon
+	edges        []string
+	incarnations int
+	sessions     []*simSession
+	view         map[string]bool // the edges that the directory shows
+	logins       int
+	nested       bool // a reload writes the record
+	now          time.Time
+	violation    error
 }
 
 func newWorld(r *rand.Rand, m mistake) *world {
 	w := &world{
 		r: r, mistake: m, lim: defaultLimits, encoded: r.IntN(20) == 0, rollbacks: r.IntN(3) == 0,
-		log: map[uint64]*simEvent{}, view: map[protocol.DaemonID]bool{}, now: time.UnixMilli(1).UTC(),
+		hints: []float64{0, .7, 1}[r.IntN(3)], crashes: []float64{.01, .03}[r.IntN(2)],
+		log: map[uint64]*simEvent{}, view: map[string]bool{}, now: time.UnixMilli(1).UTC(), edges: make([]string, 3),
 	}
 	if r.IntN(3) == 0 {
 		w.lim.entries = 2 + r.IntN(3)
@@ -83,12 +82,26 @@ func newWorld(r *rand.Rand, m mistake) *world {
 	if r.IntN(3) == 0 {
 		w.lim.ranges = 1 + r.IntN(2)
 	}
+	if r.IntN(3) == 0 {
+		w.lim.awaited = 1
+	}
+	for i := range w.edges {
+		w.startEdge(i)
+		w.view[w.edges[i]] = true
+	}
 	for range 1 + r.IntN(3) {
 		w.daemons = append(w.daemons, &simDaemon{
-			kinds: []string{"a", "b", "ab", "abc"}[r.IntN(4)], fresh: r.Float64() < .6, resumes: r.IntN(4) == 0,
+			kinds: w.kinds(), fickle: r.IntN(2) == 0, fresh: []float64{0, .3, 1, 1}[r.IntN(4)], resumes: r.IntN(3) == 0,
 		})
 	}
 	return w
+}
+
+func (w *world) kinds() string { return []string{"a", "b", "ab", "abc"}[w.r.IntN(4)] }
+
+func (w *world) startEdge(i int) {
+	w.incarnations++
+	w.edges[i] = fmt.Sprintf("edge-%d", w.incarnations)
 }
 
 func (w *world) epoch() eventlog.Epoch { return worldEpochs[w.epochs] }
@@ -103,27 +116,38 @@ var worldEpochs = func() (list []eventlog.Epoch) {
 
 func (w *world) chance(p float64) bool { return w.r.Float64() < p }
 
-func (d *simDaemon) wants(t protocol.EventType) bool { return strings.Contains(d.kinds, t.Prefix()) }
+func matches(kinds string, t protocol.EventType) bool { return strings.Contains(kinds, t.Prefix()) }
 
-func (d *simDaemon) subscriptions() []protocol.Subscription {
+func subscriptionsTo(kinds string) []protocol.Subscription {
 	var subs []protocol.Subscription
-	for _, k := range d.kinds {
+	for _, k := range kinds {
 		subs = append(subs, protocol.Subscription{Pattern: protocol.Pattern(string(k) + ".*")})
 	}
 	return subs
 }
 
 func (w *world) publish() {
+	to := protocol.DaemonID("")
+	if d := w.daemons[w.r.IntN(len(w.daemons))]; w.chance(.2) {
+		to = d.id // maybe of a daemon that has logged in and not subscribed yet
+	}
+	w.publishTo(to)
+}
+
+func (w *world) publishTo(to protocol.DaemonID) uint64 {
 	w.last++
-	e := &simEvent{kind: protocol.EventType("abc"[w.r.IntN(3):][:1] + ".x"), ack: w.chance(.8)}
-	if d := w.daemons[w.r.IntN(len(w.daemons))]; w.chance(.15) && d.session != nil {
-		e.to = d.session.id
-		e.wanted = d.session.subscribed && d.wants(e.kind)
-	} else {
-		e.wanted = slices.ContainsFunc(w.daemons, func(d *simDaemon) bool { return d.ever && d.wants(e.kind) })
+	e := &simEvent{kind: protocol.EventType("abc"[w.r.IntN(3):][:1] + ".x"), ack: w.chance(.8), to: to, owed: map[*simDaemon]bool{}}
+	for _, d := range w.daemons {
+		if matches(d.begun, e.kind) && (e.to == "" || e.to == d.beganAs) {
+			e.owed[d] = true
+		}
+		if to != "" && to == d.beganAs && !slices.ContainsFunc(w.sessions, func(s *simSession) bool { return s.id == to }) {
+			e.away = d
+		}
 	}
 	w.log[w.last] = e
 	maps.DeleteFunc(w.log, func(q uint64, _ *simEvent) bool { return q+worldKeep <= w.last })
+	return w.last
 }
 
 // rollback restores the log from a backup: its newest events are gone, their
@@ -136,16 +160,19 @@ func (w *world) rollback() {
 }
 
 func (w *world) login(d *simDaemon) {
-	if d.fresh || d.id == "" {
+	if d.id == "" || w.chance(d.fresh) {
 		w.logins++
 		d.id = protocol.DaemonID(fmt.Sprintf("d%d", w.logins))
 	}
+	if d.fickle {
+		d.kinds = w.kinds()
+	}
 	for _, x := range w.sessions {
-		if x.id == d.id && w.view[x.id] { // the newest wins, where the directory shows the older
+		if x.id == d.id && w.chance(.6) { // the newest wins, where the directory shows the older
 			x.dead = true
 		}
 	}
-	d.session = &simSession{daemon: d, id: d.id, epoch: w.epoch()}
+	d.session = &simSession{daemon: d, id: d.id, kinds: d.kinds, edge: w.edges[w.r.IntN(len(w.edges))], epoch: w.epoch()}
 	w.sessions = append(w.sessions, d.session)
 	if w.mistake == skipEarly {
 		w.begin(d.session)
@@ -156,10 +183,24 @@ func (w *world) subscribe(s *simSession) {
 	if s.subscribed {
 		return
 	}
-	s.subscribed, s.daemon.ever = true, true
-	if w.mistake != skipEarly {
-		w.begin(s)
+	s.subscribed = true
+	if w.mistake == skipEarly {
+		return
 	}
+	w.starts = append(w.starts, s)
+	if w.chance(.8) {
+		w.startNext(len(w.starts) - 1)
+	}
+}
+
+// startNext decides one of the starts that were asked for, which may be late.
+func (w *world) startNext(i int) {
+	s := w.starts[i]
+	w.starts = slices.Delete(w.starts, i, i+1)
+	if s.ended && w.mistake != lateStart {
+		return
+	}
+	w.begin(s)
 }
 
 // begin is Store.Begin with Start; the store's compare-and-set makes it atomic.
@@ -167,13 +208,46 @@ func (w *world) begin(s *simSession) {
 	d := s.daemon
 	s.epoch = w.epoch()
 	req := StartRequest{
-		Daemon: s.id, Subscriptions: d.subscriptions(), Epoch: s.epoch, Now: w.tick(),
-		Connected: func(id protocol.DaemonID) bool { return w.view[id] },
-		HasResume: d.resumes && d.epoch == s.epoch && d.position <= w.last, Resume: d.position,
+		Daemon: s.id, Edge: s.edge, Subscriptions: subscriptionsTo(s.kinds), Epoch: s.epoch, Now: w.tick(),
+		Alive:     func(edge string) bool { return w.view[edge] || edge == s.edge },
+		HasResume: d.session == s && d.resumes && d.epoch == s.epoch && d.position <= w.last, Resume: d.position,
+	}
+	if s.ended { // the mistake
+		req.Subscriptions, req.HasResume = nil, false
 	}
 	next, decision := w.start(req)
-	w.write(next)
-	s.start, s.at, s.out, s.first, s.cached = decision.Entry, decision.Entry.Floor, nil, 0, next
+	if !s.ended && s.id == d.id {
+		w.want(d, s)
+	}
+	s.start, s.names, s.at, s.running = decision.Entry, decision.Entry.AnswersFor, decision.Entry.Floor, true
+	s.out, s.first, s.acked, s.passed, s.cached = nil, 0, nil, nil, next
+	w.write(s.edge, next)
+	if w.chance(.03) { // the connection ended while its start was being written
+		w.abandon(s)
+	}
+}
+
+// want is what a daemon is owed once a connection of it has begun.
+func (w *world) want(d *simDaemon, s *simSession) {
+	for _, e := range w.log {
+		if e.to == s.id && (d.beganAs != s.id || e.away == d) {
+			e.owed[d], e.away = true, nil
+		}
+		if !matches(s.kinds, e.kind) {
+			delete(e.owed, d)
+		}
+	}
+	d.begun, d.beganAs = s.kinds, s.id
+}
+
+func (w *world) abandon(s *simSession) {
+	if s.ended {
+		return
+	}
+	w.end(s)
+	if w.mistake != wordless {
+		w.hand(s, Progress{Epoch: s.epoch, Entry: Entry{Generation: s.start.Generation}, Abandoned: true})
+	}
 }
 
 // tick passes time for what is written; several writes may share a moment.
@@ -182,7 +256,9 @@ func (w *world) tick() time.Time {
 	return w.now
 }
 
-func (w *world) write(rec Record) {
+// write stores a record, and tells whom it concerns: the connections of the edge
+// that wrote it, and as far as the hint arrives, those of other edges.
+func (w *world) write(edge string, rec Record) {
 	if w.mistake == dropEvicted {
 		delete(rec.Daemons, Remainder)
 	}
@@ -195,110 +271,34 @@ func (w *world) write(rec Record) {
 			w.violation = err
 		}
 	}
+	told := append(w.record.Disturbed(rec), edge)
+	rec.Revision = w.record.Revision + 1
 	w.record = rec
-}
-
-func (w *world) read(s *simSession) {
-	if !s.subscribed && w.mistake != skipEarly {
-		return
-	}
-	if s.epoch != w.epoch() { // its edge learns that the log was rolled back
-		s.epoch, s.at, s.out, s.first = w.epoch(), 0, nil, 0
-		s.start = Entry{AnswersFor: s.start.AnswersFor, Subscriptions: s.start.Subscriptions}
-	}
-	upto := w.last - min(w.last, []uint64{0, 0, 1, 3}[w.r.IntN(4)]) // a replica may lag
-	for q := s.at + 1; q <= upto; q++ {
-		if len(s.out) >= worldWindow {
-			return
-		}
-		s.at = q
-		if e, ok := w.log[q]; ok && w.mayBeSent(s, q, e) {
-			if q <= s.first {
-				w.violation = fmt.Errorf("%d sent after %d", q, s.first)
-			}
-			s.first = q
-			if e.ack {
-				s.out = append(s.out, q)
-			}
+	for _, s := range slices.Clone(w.sessions) {
+		if slices.Contains(told, s.edge) && (s.edge == edge || w.chance(w.hints)) {
+			w.reload(s)
 		}
 	}
 }
 
-func (w *world) mayBeSent(s *simSession, q uint64, e *simEvent) bool {
-	mine := e.to == "" || e.to == s.id || slices.Contains(s.start.AnswersFor, e.to)
-	return mine && s.subscribed && s.daemon.wants(e.kind) && !s.start.Settles(q)
-}
-
-// state is the entry that the session saves.
-func (s *simSession) state(now time.Time) Entry {
-	e := Entry{
-		Floor: s.at, Settled: slices.Clone(s.start.Settled), Subscriptions: s.daemon.subscriptions(),
-		AnswersFor: s.start.AnswersFor, Sent: s.first, Left: s.left, Written: now,
-	}
-	if len(s.out) > 0 {
-		e.Floor = s.out[0] - 1
-	}
-	for i, q := range s.out {
-		last := s.at
-		if i+1 < len(s.out) {
-			last = s.out[i+1] - 1
-		}
-		if q < last {
-			e.Settled = append(e.Settled, Range{q + 1, last})
-		}
-	}
-	return e
-}
-
-// save is Store.Save: it is written now, later, never, or before an older one.
-func (w *world) save(s *simSession) {
-	if !s.subscribed && w.mistake != skipEarly {
-		return
-	}
-	own := unsaved{}
-	own.add(s.epoch, w.key(s.id), s.state(w.tick()), w.lim)
-	if w.chance(.3) {
-		w.pending = append(w.pending, own)
-		return
-	}
-	w.apply(s, own)
-}
-
-// flushPending writes a late save, or loses it with its edge.
-func (w *world) flushPending() {
-	if len(w.pending) == 0 {
-		return
-	}
-	i := w.r.IntN(len(w.pending))
-	if w.chance(.8) {
-		w.apply(nil, w.pending[i])
-	}
-	if w.chance(.8) { // else it is written again: the answer was lost
-		w.pending = slices.Delete(w.pending, i, i+1)
-	}
-}
-
-// ack comes from the daemon, so only by its live connection.
-func (w *world) ack(s *simSession) {
-	if len(s.out) == 0 || s.daemon.session != s {
-		return
-	}
-	i := w.r.IntN(len(s.out))
-	if e, ok := w.log[s.out[i]]; ok && s.epoch == w.epoch() {
-		e.acked = true
-	}
-	s.out = slices.Delete(s.out, i, i+1)
-	s.daemon.position, s.daemon.epoch = s.first, s.epoch
-	if len(s.out) > 0 {
-		s.daemon.position = s.out[0] - 1
-	}
-}
-
+// end takes a session out; whoever has a job for it finds it ended.
 func (w *world) end(s *simSession) {
+	s.ended = true
 	w.sessions = slices.DeleteFunc(w.sessions, func(x *simSession) bool { return x == s })
 	if s.daemon.session == s {
 		s.daemon.session = nil
 	}
+}
+
+func (w *world) crash(i int) {
+	for _, s := range slices.Clone(w.sessions) {
+		if s.edge == w.edges[i] {
+			w.end(s)
+		}
+	}
+	// What it had still to write is lost, or arrives yet.
+	w.pending = slices.DeleteFunc(w.pending, func(l late) bool { return l.edge == w.edges[i] && w.chance(.7) })
+	w.startEdge(i)
 }
 
 func (w *world) step() {
@@ -312,13 +312,17 @@ func (w *world) step() {
 		w.publish()
 	case k < .23 && w.rollbacks:
 		w.rollback()
-	case k < .34:
+	case k < .33:
 		if d.session == nil {
 			w.login(d)
 		}
-	case k < .42:
+	case k < .41:
 		if d.session != nil {
 			w.subscribe(d.session)
+		}
+	case k < .42:
+		if len(w.starts) > 0 {
+			w.startNext(w.r.IntN(len(w.starts)))
 		}
 	case k < .45:
 		w.flushPending()
@@ -333,33 +337,28 @@ func (w *world) step() {
 		d.session = nil
 	case k < .90: // found out: heartbeats missed, or the newest won
 		if s.daemon.session != s || s.dead {
-			w.save(s)
-			w.end(s)
+			w.leave(s)
 		}
 	case k < .92: // orderly close
-		s.left = true
-		w.save(s)
-		w.end(s)
-	case k < .94: // the edge crashes: nothing flushed
-		w.end(s)
+		w.leave(s)
+	case k < .92+w.crashes:
+		w.crash(w.r.IntN(len(w.edges)))
 	default:
 		w.gossip()
 	}
 }
 
-// gossip lets the directory see some of what has changed, which takes a while.
+// gossip lets the directory see some of what has changed, which takes a while,
+// and sometimes lose sight of an edge that lives.
 func (w *world) gossip() {
-	w.now = w.now.Add(time.Duration(w.r.IntN(8)) * time.Second)
-	held := map[protocol.DaemonID]bool{}
-	for _, s := range w.sessions {
-		held[s.id] = true
+	for _, e := range w.edges {
 		if w.chance(.7) {
-			w.view[s.id] = true
+			w.view[e] = w.chance(.95)
 		}
 	}
-	for _, id := range slices.Sorted(maps.Keys(w.view)) {
-		if !held[id] && w.chance(.7) {
-			delete(w.view, id)
+	for _, e := range slices.Sorted(maps.Keys(w.view)) {
+		if !slices.Contains(w.edges, e) && w.chance(.7) {
+			delete(w.view, e)
 		}
 	}
 }

@@ -13,11 +13,14 @@ import (
 // StartRequest says who begins at its first subscribe, and what is known then.
 type StartRequest struct {
 	Daemon protocol.DaemonID
+	// Edge is the name of the edge that holds the connection; empty: there is
+	// none, an ack by HTTP is to be remembered.
+	Edge string
 	// Subscriptions is what the connection has subscribed to.
 	Subscriptions []protocol.Subscription
-	// Connected reports whether the directory shows the daemon as connected;
-	// it may be wrong either way. nil: nothing is known, nobody is taken over.
-	Connected func(protocol.DaemonID) bool
+	// Alive reports whether the directory shows an edge; it may be wrong either
+	// way. nil: nothing is known, nobody is taken for gone who has not left.
+	Alive func(edge string) bool
 	// Resume is the sequence the daemon asks to continue after, if HasResume:
 	// of this partition and epoch, and not above the log's last.
 	Resume    uint64
@@ -41,27 +44,34 @@ type Decision struct {
 
 // Start decides where a connection starts and returns the record to be
 // written, in one atomic write, before anything is sent. rec is not modified.
+// The entry gets a new generation: what the daemon's earlier connections write
+// from then on changes nothing but what it has acknowledged on them.
 //
-//  1. From the daemon's own entry, however old it is.
+//  1. From the daemon's own entry, however old it is. What it has passed over
+//     under earlier wishes is gone; nothing that comes after this write is.
 //  2. Else from what every entry of the orchestrator has settled (the lowest
 //     floor), connected or not: a dead predecessor looks connected for a while,
 //     and a living one may still need what lies between (invariant 1). Settled
-//     ranges count only where all entries have them.
+//     ranges count only where all entries have them. What names a daemon never
+//     seen before waits for it: where others have passed such an event, the
+//     daemon looks at all from there on that names it.
 //  3. Else from the oldest retained event (floor 0).
 //
 // A resume position overrides all three, lower or higher, and forgets the
 // settled ranges above it: the daemon asks for everything after it.
 //
-// A daemon without an entry speaks for those that are gone, as far as can be
-// known (see departed), and want no more than it does: it takes over their ids,
-// and their entries are removed, unless it resumed above their floor and so will
-// not be sent all that they lack. Where the directory was wrong and such a
-// daemon lives, it saves its entry again. The ids in the Remainder it takes over
-// in any case, because nobody may ever want all that the Remainder wants; the
-// Remainder stays until then. A count of sends goes with the takeover, because
-// the event that crashes a daemon crashes it under its next id too.
+// A daemon without an entry speaks for those that are gone (they have left, or
+// the directory does not show their edge) and want no more than it does: it
+// takes over their ids, and their entries are removed, unless it resumed above
+// their floor and so will not be sent all that they lack. One that lives puts its
+// entry back (see Apply), and one that returns is answered for by nobody else
+// from this write on. The ids in the Remainder it takes over in any case,
+// because nobody may ever want all that the Remainder wants; the Remainder stays
+// until then. A count of sends goes with the takeover, because the event that
+// crashes a daemon crashes it under its next id too. Who comes back wanting less
+// than those it speaks for hands them back: their entry stands beside its own.
 //
-// Whoever adds an entry also drops those that seem gone and were last written
+// Whoever adds an entry also drops those that are gone and were last written
 // longer ago than events are kept (after they have counted in rule 2), and
 // moves the least recently written into the Remainder if the record is full.
 func Start(rec Record, req StartRequest) (Record, Decision) { return start(rec, req, defaultLimits) }
@@ -75,7 +85,7 @@ func Incomplete(rec Record, req StartRequest) bool {
 		return !Covers(req.Subscriptions, own.Subscriptions)
 	}
 	for id, e := range rec.Daemons {
-		if id != Remainder && req.gone(id) && req.departed(id, e) && !Covers(req.Subscriptions, e.Subscriptions) {
+		if id != Remainder && req.gone(e) && !Covers(req.Subscriptions, e.Subscriptions) {
 			return true
 		}
 	}
@@ -84,13 +94,18 @@ func Incomplete(rec Record, req StartRequest) bool {
 
 func start(rec Record, req StartRequest, lim limits) (Record, Decision) {
 	next := rec.at(req.Epoch)
+	next.takeNames(req.Daemon)
 	d := Decision{Resumed: req.HasResume || rec.Epoch == req.Epoch && len(rec.Daemons) > 0}
+	common, generation := settledByAll(next, lim), next.nextGeneration()
 	entry, known := next.Daemons[req.Daemon]
-	if !known {
-		entry = settledByAll(next, lim)
+	switch {
+	case !known:
+		entry = common
+	case !Covers(req.Subscriptions, entry.Subscriptions):
+		entry.AnswersFor = next.handBack(entry, generation)
 	}
 	if req.HasResume {
-		entry.Floor, entry.Settled = req.Resume, nil
+		entry.Floor, entry.Settled, entry.Unnamed = req.Resume, nil, 0
 	}
 	if !known {
 		entry, d.TookOver = takeOver(next, entry, req, lim)
@@ -98,32 +113,30 @@ func start(rec Record, req StartRequest, lim limits) (Record, Decision) {
 	if entry.Settles(entry.Sends.Sequence) {
 		entry.Sends = Sends{}
 	}
-	entry.Subscriptions, entry.Left = unite(lim, req.Subscriptions), false
-	entry.Written = written(req.Now)
+	entry.Generation, entry.Edge = generation, req.Edge
+	entry.Subscriptions, entry.Written = unite(lim, req.Subscriptions), written(req.Now)
 	next.Daemons[req.Daemon] = entry
 	next.bound(lim, req.gone, req.Daemon)
+	if now := settledByAll(next, lim); req.HasResume && now.Floor > common.Floor {
+		// What lies between was passed by nobody who has noted whom it names.
+		next.await(Anybody, common.Floor+1, req.Now, lim)
+	}
 	d.Entry = entry
 	return next, d
 }
 
-// gone reports whether the daemon seems not to be connected.
-func (req StartRequest) gone(id protocol.DaemonID) bool {
-	return id == Remainder || req.Connected != nil && !req.Connected(id)
+// gone reports whether nobody holds a connection of the entry's daemon, as far
+// as can be known. The entry itself says which edge has to be asked for, so a
+// daemon that has just come is not taken for gone because the directory has not
+// shown it yet.
+func (req StartRequest) gone(e Entry) bool {
+	return e.Edge == "" || e.Edge != UnknownEdge && req.Alive != nil && !req.Alive(e.Edge)
 }
 
-// directoryDelay is longer than the directory needs to show a new connection.
-const directoryDelay = 5 * time.Second
-
-// departed tells a daemon that has gone from one that has just come: two that
-// begin at the same moment on different edges do not see each other in the
-// directory yet, and neither may take the other's place, because it would be
-// sent what is addressed to the other. Who left in order has said so.
-func (req StartRequest) departed(id protocol.DaemonID, e Entry) bool {
-	return id == Remainder || e.Left || req.Now.Sub(e.Written) > directoryDelay
-}
-
-func (req StartRequest) tooOld(e Entry) bool {
-	return req.MaxAge > 0 && req.Now.Sub(e.Written) > req.MaxAge
+// forgotten reports whether the daemon of an entry has not been here for longer
+// than events are kept.
+func (req StartRequest) forgotten(e Entry) bool {
+	return req.MaxAge > 0 && req.Now.Sub(e.Written) > req.MaxAge && (req.gone(e) || e.Edge == UnknownEdge)
 }
 
 // settledByAll is rule 2, and for an empty record rule 3.
@@ -131,6 +144,7 @@ func settledByAll(rec Record, lim limits) Entry {
 	var common Entry
 	first := true
 	for _, e := range rec.Daemons {
+		e = e.unnamed(lim)
 		if first {
 			common, first = Entry{Floor: e.Floor, Settled: e.Settled}, false
 			continue
@@ -147,25 +161,51 @@ func takeOver(rec Record, entry Entry, req StartRequest, lim limits) (Entry, []p
 	sends := Sends{}
 	for _, id := range rec.byAge() {
 		e := rec.Daemons[id]
-		if !req.gone(id) {
-			continue
-		}
-		covered := req.departed(id, e) && Covers(req.Subscriptions, e.Subscriptions)
+		covered := req.gone(e) && Covers(req.Subscriptions, e.Subscriptions)
 		if covered || id == Remainder {
 			entry.AnswersFor = appendIDs(lim, entry.AnswersFor, spokenFor(id, e, req.Daemon)...)
 			entry.Sent = max(entry.Sent, e.Sent)
 			sends = olderSends(entry, sends, e.Sends)
 		}
 		switch {
-		case covered && entry.Floor <= e.Floor:
+		case covered && (entry.Floor <= e.Floor || !req.HasResume):
+			entry.reachDown(e.Floor)
 			removed = append(removed, id)
 			delete(rec.Daemons, id)
-		case req.tooOld(e):
+		case req.forgotten(e):
 			delete(rec.Daemons, id)
+			if id != Remainder {
+				rec.await(id, e.Floor+1, req.Now, lim)
+			}
 		}
 	}
 	entry.Sends = sends
+	if !req.HasResume {
+		rec.answerFor(&entry, append(slices.Clone(entry.AnswersFor), req.Daemon, Anybody)...)
+	}
+	delete(rec.Awaited, req.Daemon)
+	for id, a := range rec.Awaited {
+		if req.MaxAge > 0 && req.Now.Sub(a.Written) > req.MaxAge {
+			delete(rec.Awaited, id)
+		}
+	}
 	return entry, removed
+}
+
+// handBack gives those that an entry speaks for an entry of their own, under
+// the id of the last of them, which has gone: a daemon that comes back wanting
+// less than they did cannot speak for them any more. It returns for whom the
+// daemon speaks from now on.
+func (rec Record) handBack(e Entry, generation uint64) []protocol.DaemonID {
+	if len(e.AnswersFor) == 0 {
+		return nil
+	}
+	last := len(e.AnswersFor) - 1
+	id := e.AnswersFor[last]
+	e.AnswersFor, e.Edge, e.Generation = e.AnswersFor[:last:last], "", generation
+	rec.answerFor(&e, append(slices.Clone(e.AnswersFor), id)...)
+	rec.Daemons[id] = e
+	return nil
 }
 
 // spokenFor returns the ids that an entry stands for, as another daemon takes
@@ -186,7 +226,7 @@ func (rec Record) byAge() []protocol.DaemonID {
 // that seem gone first, least recently written first; kept ones last. Nothing
 // is lost with them (invariant 1): whoever starts next starts from the
 // Remainder's floor, and it stays until a daemon wants all that it wants.
-func (rec Record) bound(lim limits, gone func(protocol.DaemonID) bool, kept ...protocol.DaemonID) {
+func (rec Record) bound(lim limits, gone func(Entry) bool, kept ...protocol.DaemonID) {
 	if len(rec.Daemons) <= lim.entries {
 		return
 	}
@@ -194,7 +234,7 @@ func (rec Record) bound(lim limits, gone func(protocol.DaemonID) bool, kept ...p
 		switch {
 		case slices.Contains(kept, id):
 			return 2
-		case !gone(id):
+		case !gone(rec.Daemons[id]):
 			return 1
 		}
 		return 0
@@ -219,7 +259,7 @@ func (rec Record) fold(id protocol.DaemonID, lim limits) {
 	if !ok {
 		r = Entry{Floor: e.Floor, Settled: e.Settled}
 	}
-	r.Floor, r.Settled = intersect(r, e, lim.ranges)
+	r.Floor, r.Settled = intersect(r, e, lim.ranges) // also what was Unnamed, at the price of duplicates
 	r.Subscriptions = unite(lim, r.Subscriptions, e.Subscriptions)
 	r.AnswersFor = appendIDs(lim, r.AnswersFor, spokenFor(id, e, Remainder)...)
 	r.Sends = olderSends(r, r.Sends, e.Sends)

@@ -18,9 +18,18 @@ var (
 	now    = time.UnixMilli(1_790_000_000_000).UTC()
 )
 
-// entryOf returns an entry written a minute ago.
+// Edges as the directory of these tests has them.
+const (
+	here    = "here" // where the request comes from
+	there   = "there"
+	crashed = "crashed" // not shown
+)
+
+func alive(edge string) bool { return edge == here || edge == there }
+
+// entryOf returns an entry written a minute ago, by an edge that has crashed.
 func entryOf(floor uint64, change ...func(*Entry)) Entry {
-	e := Entry{Floor: floor, Subscriptions: subs("a.*"), Written: now.Add(-time.Minute)}
+	e := Entry{Floor: floor, Edge: crashed, Subscriptions: subs("a.*"), Written: now.Add(-time.Minute)}
 	for _, f := range change {
 		f(&e)
 	}
@@ -33,7 +42,7 @@ func recordOf(entries map[protocol.DaemonID]Entry) Record {
 
 type startCase struct {
 	rec       Record
-	connected []protocol.DaemonID
+	connected []protocol.DaemonID // there
 	// mutate changes a request of daemon "d" for a.* without resume.
 	mutate  func(*StartRequest)
 	want    Entry
@@ -41,6 +50,8 @@ type startCase struct {
 	removed []protocol.DaemonID
 	// left are the ids in the record afterwards, beside "d".
 	left []protocol.DaemonID
+	// awaited are the notes afterwards.
+	awaited map[protocol.DaemonID]uint64
 }
 
 var startCases = map[string]startCase{
@@ -68,25 +79,77 @@ var startCases = map[string]startCase{
 		connected: ids("f"),
 		want:      Entry{Floor: 5, AnswersFor: ids("c", "e"), Sent: 11}, resumed: true, removed: ids("e"), left: ids("f"),
 	},
-	"who has just come, unseen by the directory yet, is not taken for gone": {
-		rec:  recordOf(map[protocol.DaemonID]Entry{"e": entryOf(7, func(e *Entry) { e.Written = now.Add(-time.Second) })}),
-		want: Entry{Floor: 7}, resumed: true, left: ids("e"),
+	"who has just come is not taken for gone, though the directory does not show its claim yet": {
+		rec:       recordOf(map[protocol.DaemonID]Entry{"e": entryOf(7, func(e *Entry) { e.Written = now })}),
+		connected: ids("e"),
+		want:      Entry{Floor: 7}, resumed: true, left: ids("e"),
 	},
-	"who has just left, and said so, is taken over": {
-		rec:  recordOf(map[protocol.DaemonID]Entry{"e": entryOf(7, func(e *Entry) { e.Written, e.Left = now.Add(-time.Second), true })}),
+	"who has left is taken over": {
+		rec:  recordOf(map[protocol.DaemonID]Entry{"e": entryOf(7, func(e *Entry) { e.Written, e.Edge = now, "" })}),
 		want: Entry{Floor: 7, AnswersFor: ids("e")}, resumed: true, removed: ids("e"),
 	},
+	"who is held by an unknown edge stays": {
+		rec:  recordOf(map[protocol.DaemonID]Entry{"e": entryOf(7, func(e *Entry) { e.Edge = UnknownEdge })}),
+		want: Entry{Floor: 7}, resumed: true, left: ids("e"),
+	},
+	"who returns gets its name back": {
+		rec: recordOf(map[protocol.DaemonID]Entry{
+			"e": entryOf(7, func(e *Entry) { e.AnswersFor = ids("c", "d") })}),
+		connected: ids("e"),
+		want:      Entry{Floor: 7}, resumed: true, left: ids("e"),
+	},
+	"what names a daemon never seen waits for it, within what others have passed": {
+		rec: Record{Epoch: epoch0, Awaited: map[protocol.DaemonID]Awaited{"d": {6, now}, "x": {2, now}}, Daemons: map[protocol.DaemonID]Entry{
+			"e": entryOf(9, func(e *Entry) { e.Settled = []Range{{12, 20}} })}},
+		connected: ids("e"),
+		want:      Entry{Floor: 5, Unnamed: 9}, resumed: true, left: ids("e"), awaited: map[protocol.DaemonID]uint64{"x": 2},
+	},
+	"and within what they have settled above their floor": {
+		rec: Record{Epoch: epoch0, Awaited: map[protocol.DaemonID]Awaited{"d": {14, now}}, Daemons: map[protocol.DaemonID]Entry{
+			"e": entryOf(9, func(e *Entry) { e.Settled = []Range{{12, 20}, {30, 31}} })}},
+		connected: ids("e"),
+		want:      Entry{Floor: 9, Settled: []Range{{12, 13}}}, resumed: true, left: ids("e"),
+	},
+	"whoever is new may be the one that found no place": {
+		rec: Record{Epoch: epoch0, Awaited: map[protocol.DaemonID]Awaited{Anybody: {6, now}}, Daemons: map[protocol.DaemonID]Entry{
+			"e": entryOf(9)}},
+		connected: ids("e"),
+		want:      Entry{Floor: 5, Unnamed: 9}, resumed: true, left: ids("e"), awaited: map[protocol.DaemonID]uint64{Anybody: 6},
+	},
+	"what waits for a daemon waits for its successor": {
+		rec: Record{Epoch: epoch0, Awaited: map[protocol.DaemonID]Awaited{"c": {6, now}}, Daemons: map[protocol.DaemonID]Entry{
+			"e": entryOf(9, func(e *Entry) { e.AnswersFor = ids("c") })}},
+		want: Entry{Floor: 5, Unnamed: 9, AnswersFor: ids("c", "e")}, resumed: true, removed: ids("e"),
+	},
+	"what a predecessor was still looking for": {
+		rec: recordOf(map[protocol.DaemonID]Entry{
+			"e": entryOf(3, func(e *Entry) { e.Unnamed = 8 }), "f": entryOf(9)}),
+		connected: ids("f"),
+		want:      Entry{Floor: 3, Unnamed: 8, AnswersFor: ids("e")}, resumed: true, removed: ids("e"), left: ids("f"),
+	},
+	"is no matter to who is not its successor": {
+		rec: recordOf(map[protocol.DaemonID]Entry{
+			"e": entryOf(3, func(e *Entry) { e.Unnamed = 8 }), "f": entryOf(9)}),
+		connected: ids("e", "f"),
+		want:      Entry{Floor: 8}, resumed: true, left: ids("e", "f"),
+	},
+	"who comes back wanting less than those it speaks for hands them back": {
+		rec: recordOf(map[protocol.DaemonID]Entry{"d": entryOf(9, func(e *Entry) {
+			e.Subscriptions, e.AnswersFor = subs("*"), ids("b", "c")
+		})}),
+		want: Entry{Floor: 9}, resumed: true, left: ids("c"),
+	},
 	"who is back has not left": {
-		rec:  recordOf(map[protocol.DaemonID]Entry{"d": entryOf(9, func(e *Entry) { e.Left = true })}),
+		rec:  recordOf(map[protocol.DaemonID]Entry{"d": entryOf(9, func(e *Entry) { e.Edge = "" })}),
 		want: Entry{Floor: 9}, resumed: true,
 	},
 	"who wants more stays": {
 		rec:  recordOf(map[protocol.DaemonID]Entry{"e": entryOf(7, func(e *Entry) { e.Subscriptions = subs("a.x", "b.x") })}),
 		want: Entry{Floor: 7}, resumed: true, left: ids("e"),
 	},
-	"without a directory nobody is taken over": {
+	"without a directory nobody is taken over who has not left": {
 		rec:    recordOf(map[protocol.DaemonID]Entry{"e": entryOf(7)}),
-		mutate: func(r *StartRequest) { r.Connected = nil },
+		mutate: func(r *StartRequest) { r.Alive = nil },
 		want:   Entry{Floor: 7}, resumed: true, left: ids("e"),
 	},
 	"settled ranges only where all have them": {
@@ -118,11 +181,11 @@ var startCases = map[string]startCase{
 	"resume higher than its own entry": {
 		rec:    recordOf(map[protocol.DaemonID]Entry{"d": entryOf(9, func(e *Entry) { e.Sends = Sends{10, 2} })}),
 		mutate: func(r *StartRequest) { r.Resume, r.HasResume = 30, true },
-		want:   Entry{Floor: 30}, resumed: true,
+		want:   Entry{Floor: 30}, resumed: true, awaited: map[protocol.DaemonID]uint64{Anybody: 10},
 	},
 	"resume with nobody here": {
 		mutate: func(r *StartRequest) { r.Resume, r.HasResume = 30, true },
-		want:   Entry{Floor: 30}, resumed: true,
+		want:   Entry{Floor: 30}, resumed: true, awaited: map[protocol.DaemonID]uint64{Anybody: 1},
 	},
 	"resume takes over ids, but removes only what it does not pass by": {
 		rec:    recordOf(map[protocol.DaemonID]Entry{"e": entryOf(29), "f": entryOf(30)}),
@@ -148,7 +211,7 @@ var startCases = map[string]startCase{
 			"g": entryOf(4, func(e *Entry) { e.Subscriptions = subs("*") })}),
 		mutate:    func(r *StartRequest) { r.MaxAge = 24 * time.Hour },
 		connected: ids("f"),
-		want:      Entry{Floor: 2}, resumed: true, left: ids("f", "g"),
+		want:      Entry{Floor: 2}, resumed: true, left: ids("f", "g"), awaited: map[protocol.DaemonID]uint64{"e": 3},
 	},
 	"the ids of the remainder in any case, the remainder only when it is covered": {
 		rec: recordOf(map[protocol.DaemonID]Entry{
@@ -166,16 +229,20 @@ func TestStart(t *testing.T) {
 	for name, c := range startCases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+			for _, id := range c.connected {
+				e := c.rec.Daemons[id]
+				e.Edge = there
+				c.rec.Daemons[id] = e
+			}
 			before, err := c.rec.Encode()
 			require.NoError(t, err)
 			req := StartRequest{
-				Daemon: "d", Subscriptions: subs("a.*"), Epoch: epoch0, Now: now,
-				Connected: func(id protocol.DaemonID) bool { return slices.Contains(c.connected, id) },
+				Daemon: "d", Edge: here, Subscriptions: subs("a.*"), Epoch: epoch0, Now: now, Alive: alive,
 			}
 			if c.mutate != nil {
 				c.mutate(&req)
 			}
-			c.want.Subscriptions, c.want.Written = subs("a.*"), now
+			c.want.Subscriptions, c.want.Written, c.want.Generation, c.want.Edge = subs("a.*"), now, 1, here
 
 			next, d := Start(c.rec, req)
 			require.Equal(t, c.want, d.Entry)
@@ -187,6 +254,12 @@ func TestStart(t *testing.T) {
 			slices.Sort(left)
 			require.Equal(t, slices.Clip(c.left), slices.Clip(append(ids(), left...)), "left")
 
+			awaited := map[protocol.DaemonID]uint64{}
+			for id, a := range next.Awaited {
+				awaited[id] = a.From
+			}
+			require.Equal(t, len(c.awaited), len(awaited))
+			require.Subset(t, awaited, c.awaited, "awaited")
 			after, err := c.rec.Encode()
 			require.NoError(t, err)
 			require.Equal(t, string(before), string(after), "input")
@@ -209,7 +282,7 @@ func TestSubscriptionsAreIncompleteWhileSomeoneGoneWantedMore(t *testing.T) {
 		"a sibling that is connected wanted": {map[protocol.DaemonID]Entry{"e": wantedMore}, true, false},
 	} {
 		got := Incomplete(recordOf(c.daemons), StartRequest{
-			Daemon: "d", Subscriptions: subs("a.*"), Now: now, Connected: func(protocol.DaemonID) bool { return c.connected },
+			Daemon: "d", Subscriptions: subs("a.*"), Now: now, Alive: func(string) bool { return c.connected },
 		})
 		require.Equal(t, c.want, got, name)
 	}
@@ -225,12 +298,12 @@ func TestStartInAFullRecord(t *testing.T) {
 		rec.Daemons[protocol.DaemonID(fmt.Sprintf("old%02d", i))] = entryOf(uint64(100-i), func(e *Entry) {
 			e.Subscriptions = subs(protocol.Pattern(fmt.Sprintf("t%02d.x", i)))
 			e.Written = now.Add(time.Duration(i-100) * time.Second)
+			if i == 0 {
+				e.Edge = there
+			}
 		})
 	}
-	req := StartRequest{
-		Daemon: "new", Subscriptions: subs("a.*"), Epoch: epoch0, Now: now,
-		Connected: func(id protocol.DaemonID) bool { return id == "old00" },
-	}
+	req := StartRequest{Daemon: "new", Subscriptions: subs("a.*"), Epoch: epoch0, Now: now, Alive: alive}
 	next, d := Start(rec, req)
 	require.Equal(t, uint64(100-MaxEntries+1), d.Entry.Floor)
 	require.Len(t, next.Daemons, MaxEntries)
@@ -253,54 +326,11 @@ func TestAnswersForIsBounded(t *testing.T) {
 	for i := range 3 * MaxAnswersFor {
 		rec, _ = Start(rec, StartRequest{
 			Daemon: protocol.DaemonID(fmt.Sprintf("d%03d", i)), Subscriptions: subs("*"), Epoch: epoch0,
-			Now: now.Add(time.Duration(i) * time.Minute), Connected: func(protocol.DaemonID) bool { return false },
+			Now: now.Add(time.Duration(i) * time.Minute),
 		})
 	}
 	require.Len(t, rec.Daemons, 1)
 	e := rec.Daemons["d191"]
 	require.Len(t, e.AnswersFor, MaxAnswersFor)
 	require.Equal(t, protocol.DaemonID("d190"), e.AnswersFor[MaxAnswersFor-1], "the newest stay")
-}
-
-func TestReapply(t *testing.T) {
-	t.Parallel()
-	own := func(epoch eventlog.Epoch, e Entry) unsaved {
-		return unsaved{epoch: epoch, entries: map[protocol.DaemonID]Entry{"d": e}}
-	}
-	rec := recordOf(map[protocol.DaemonID]Entry{"d": entryOf(5), "e": entryOf(7)})
-	for name, c := range map[string]struct {
-		own  unsaved
-		want map[protocol.DaemonID]uint64 // floors
-	}{
-		"nothing":                               {unsaved{}, map[protocol.DaemonID]uint64{"d": 5, "e": 7}},
-		"higher":                                {own(epoch0, entryOf(6)), map[protocol.DaemonID]uint64{"d": 6, "e": 7}},
-		"never lower":                           {own(epoch0, entryOf(3)), map[protocol.DaemonID]uint64{"d": 5, "e": 7}},
-		"newer epoch: replaces and resets":      {own(epoch1, entryOf(3)), map[protocol.DaemonID]uint64{"d": 3, "e": 0}},
-		"older epoch: ignored":                  {own("", entryOf(30)), map[protocol.DaemonID]uint64{"d": 5, "e": 7}},
-		"put back after a successor removed it": {unsaved{epoch0, map[protocol.DaemonID]Entry{"f": entryOf(4)}}, map[protocol.DaemonID]uint64{"d": 5, "e": 7, "f": 4}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			floors := map[protocol.DaemonID]uint64{}
-			for id, e := range c.own.reapply(rec, defaultLimits).Daemons {
-				floors[id] = e.Floor
-			}
-			require.Equal(t, c.want, floors)
-		})
-	}
-	require.Equal(t, uint64(5), rec.Daemons["d"].Floor, "input")
-}
-
-func TestUnsavedEpochs(t *testing.T) {
-	t.Parallel()
-	var u unsaved
-	u.add(epoch0, "d", entryOf(30), defaultLimits)
-	u.add(epoch0, "d", entryOf(20), defaultLimits)
-	require.Equal(t, uint64(30), u.entries["d"].Floor, "never lower")
-	u.add(epoch1, "d", entryOf(2), defaultLimits)
-	require.Equal(t, uint64(2), u.entries["d"].Floor, "a newer epoch replaces")
-	u.add(epoch0, "d", entryOf(50), defaultLimits)
-	u.addAll(unsaved{epoch0, map[protocol.DaemonID]Entry{"e": entryOf(9)}}, defaultLimits)
-	require.Equal(t, uint64(2), u.entries["d"].Floor, "an older one is ignored")
-	require.NotContains(t, u.entries, protocol.DaemonID("e"))
 }

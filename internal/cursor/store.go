@@ -19,9 +19,6 @@ import (
 )
 
 const (
-	// saveInterval is how often remembered entries are written: what an edge
-	// that crashes forgets costs duplicates, not events.
-	saveInterval = time.Second
 	// writeTimeout bounds one write.
 	writeTimeout = 5 * time.Second
 	// maxWriting bounds the writes under way at once.
@@ -31,24 +28,39 @@ const (
 // Store keeps the records of all orchestrators in JetStream, one KV bucket for
 // each partition. Several nodes may write the same record: each write names
 // the revision that it was made from, and whoever was too late reads again and
-// repeats its own part. All methods may be called at the same time.
+// repeats its own part. It holds of an orchestrator only what a Writer that has
+// begun may need, and what is not written yet. All methods may be called at the
+// same time.
 type Store struct {
 	js      jetstream.JetStream
+	peers   Peers
 	logger  *slog.Logger
 	metrics *metrics
 	now     func() time.Time
 	find    func(event.Token) event.Partition
 
 	partitions []*partition
+	schedule   *schedule
+	outage     outage
 	writing    chan struct{} // a place for each write under way
 }
 
+// Peers are the edges that write the same records.
+type Peers struct {
+	// Self is this edge's name, as entries have it.
+	Self string
+	// Tell hints to another edge that the record of an orchestrator says
+	// something else of connections there than before. It returns at once; a
+	// hint that is lost is made up for by that edge's next write.
+	Tell func(edge string, token event.Token)
+}
+
 // NewStore returns a store on the buckets that log has opened. It starts
-// nothing: entries are written while Run runs.
-func NewStore(log *eventlog.Log, js jetstream.JetStream, logger *slog.Logger, reg prometheus.Registerer) *Store {
+// nothing: what Writers report is written while Run runs.
+func NewStore(log *eventlog.Log, js jetstream.JetStream, peers Peers, logger *slog.Logger, reg prometheus.Registerer) *Store {
 	s := &Store{
-		js: js, logger: logger.With("component", "cursor"), now: time.Now, find: log.Partition,
-		writing: make(chan struct{}, maxWriting),
+		js: js, peers: peers, logger: logger.With("component", "cursor"), now: time.Now, find: log.Partition,
+		schedule: newSchedule(), writing: make(chan struct{}, maxWriting),
 	}
 	s.metrics = newMetrics(reg, func() float64 { return float64(s.dirty()) })
 	for p := range log.Config().Partitions {
@@ -65,79 +77,119 @@ func NewStore(log *eventlog.Log, js jetstream.JetStream, logger *slog.Logger, re
 
 func (s *Store) partition(token event.Token) *partition { return s.partitions[s.find(token)] }
 
-// Begin reads the orchestrator's record (together with other callers), applies
-// what this node has saved and not yet written, lets decide change it (see
-// Start), and writes the result. If another node wrote in between, all of that
-// is repeated: decide may be called several times and must depend on nothing
-// but its argument. The record that holds is returned.
-//
-// While NATS does not answer, Begin tries again until ctx ends; its error then
-// wraps that of ctx and what went wrong. A write may have been stored though
-// Begin failed: the next Begin then finds the entry. An unchanged record is
-// returned as read, from a replica that may lag.
-func (s *Store) Begin(ctx context.Context, token event.Token, decide func(Record) (next Record, changed bool)) (Record, error) {
-	start := time.Now()
+// Update lets decide change an orchestrator's record beside any connection, as
+// Writer.Begin does. An unchanged record is as read, from a replica that may lag,
+// with what this node has yet to write. Nothing of it is kept.
+func (s *Store) Update(ctx context.Context, token event.Token, decide func(Record) (next Record, changed bool)) error {
+	if err := s.update(ctx, token, decide, func(*key) {}); err != nil {
+		return fmt.Errorf("update the cursors of %s: %w", token, err)
+	}
+	return nil
+}
+
+// update calls done when the record that decide has returned is stored or
+// unchanged.
+func (s *Store) update(ctx context.Context, token event.Token, decide func(Record) (Record, bool), done func(*key)) error {
 	p := s.partition(token)
 	k, err := p.acquire(ctx, token)
 	if err != nil {
-		return Record{}, fmt.Errorf("begin from the cursors of %s: %w", token, err)
+		return err
 	}
 	defer p.release(token, k)
-	p.keep(k)
 	var wait backoff
 	for {
 		k.known = false
-		var rec Record
-		rec, err = s.decide(ctx, p, token, k, decide)
-		if err == nil {
-			s.metrics.began(start)
-			return rec, nil
-		}
-		if isFinal(err) {
-			break
+		if err = s.attempt(ctx, p, token, k, decide, done); err == nil || isFinal(err) {
+			return err
 		}
 		if end := wait.sleep(ctx, isConflict(err)); end != nil {
-			err = errors.Join(end, err)
-			break
+			s.schedule.add(token) // what others here have to write
+			return errors.Join(end, err)
 		}
 	}
-	return Record{}, fmt.Errorf("begin from the cursors of %s: %w", token, err)
 }
 
-// decide is one attempt of Begin.
-func (s *Store) decide(ctx context.Context, p *partition, token event.Token, k *key, decide func(Record) (Record, bool)) (Record, error) {
+// attempt reads the record, puts on it what is yet to be written, lets decide
+// change it, writes it, and tells whom it concerns. The caller holds busy.
+func (s *Store) attempt(ctx context.Context, p *partition, token event.Token, k *key, decide func(Record) (Record, bool), done func(*key)) error {
 	read, err := s.load(ctx, p, token, k)
 	if err != nil {
-		return Record{}, err
+		return err
 	}
-	own := p.take(k)
-	base := own.reapply(read, defaultLimits)
-	next, changed := decide(base)
+	own := p.collect(k)
+	next, changed := decide(own.applyTo(read, defaultLimits))
 	if !changed {
-		p.putBack(k, own)
-		return base, nil
+		p.putBack(token, k, own)
+		done(k)
+		return nil
 	}
-	if err := s.write(ctx, p, token, k, next); err != nil {
-		p.putBack(k, own)
-		return Record{}, err
+	if worthWriting(read, next) {
+		if err := s.write(ctx, p, token, k, next); err != nil {
+			p.putBack(token, k, own)
+			return err
+		}
 	}
-	p.stored(token, k)
-	return next, nil
+	done(k)
+	if more := p.stored(token, k); more {
+		s.schedule.add(token)
+	}
+	s.tell(p, token, k, read, next)
+	return nil
 }
 
-// Save remembers where a daemon stands and returns at once; it is written
-// within a second while Run runs, or by Flush. It never lowers a floor of the
-// same epoch, here or in the store. An entry of a newer epoch than the
-// orchestrator's replaces, one of an older epoch is ignored. Entry.Written is
-// set here. The entry's slices must not be modified afterwards.
-func (s *Store) Save(token event.Token, epoch eventlog.Epoch, daemon protocol.DaemonID, e Entry) {
-	e.Written = written(s.now())
-	s.partition(token).save(token, epoch, daemon, e)
+// tell tells connections here and edges elsewhere what a record that is stored
+// says of them. The caller holds busy.
+func (s *Store) tell(p *partition, token event.Token, k *key, before, rec Record) {
+	for _, edge := range before.Disturbed(rec) {
+		if edge != s.peers.Self {
+			s.peers.Tell(edge, token)
+		}
+	}
+	s.hear(p, k, rec)
 }
 
-// Forget lets go of what is kept of an orchestrator that has no connection
-// here any more; what is unsaved is still written first.
-func (s *Store) Forget(token event.Token) { s.partition(token).forget(token) }
+// Reload reads the orchestrator's record again and tells its connections here
+// what it says of them, as after a hint. One that was taken over is put back.
+func (s *Store) Reload(ctx context.Context, token event.Token) error {
+	p := s.partition(token)
+	if !p.isKept(token) {
+		return nil
+	}
+	missing, err := s.reload(ctx, p, token)
+	if err == nil && missing {
+		err = s.flush(ctx, token)
+	}
+	if err != nil {
+		return fmt.Errorf("reload the cursors of %s: %w", token, err)
+	}
+	return nil
+}
+
+func (s *Store) reload(ctx context.Context, p *partition, token event.Token) (missing bool, err error) {
+	k, err := p.acquire(ctx, token)
+	if err != nil {
+		return false, err
+	}
+	defer p.release(token, k)
+	k.known = false
+	rec, err := s.load(ctx, p, token, k)
+	if err != nil {
+		return false, err
+	}
+	return s.hear(p, k, rec), nil
+}
+
+// hear tells the connections here what a stored record says of them, and reports
+// whether one has to be put back. The caller holds busy.
+func (s *Store) hear(p *partition, k *key, rec Record) (missing bool) {
+	for _, w := range p.writersOf(k) {
+		if w.hear(rec) {
+			missing = true
+			w.SaveSoon()
+		}
+	}
+	return missing
+}
 
 func (s *Store) dirty() int {
 	n := 0
@@ -160,8 +212,9 @@ func (s *Store) load(ctx context.Context, p *partition, token event.Token, k *ke
 	if errors.Is(err, ErrMalformed) {
 		s.metrics.malformed.Inc()
 		s.logger.Error("cursors cannot be read, daemons start from the oldest event", "orchestrator", token, "error", err)
-		return unreadable(s.now()), nil
+		rec, err = unreadable(s.now()), nil
 	}
+	rec.Revision = k.revision
 	return rec, err
 }
 

@@ -27,8 +27,15 @@ const (
 	orch     = event.Token("orchestrator")
 )
 
-// openStore returns the store of one more node on the server.
-func openStore(t *testing.T, s *testserver.NATSServer, partitions int) *Store {
+// node is the store of an edge. What it tells other edges goes to them at once
+// where they are known to one another.
+type node struct {
+	*Store
+	told atomic.Int64
+}
+
+// openStore returns the store of one more edge on the server, with this name.
+func openStore(t *testing.T, s *testserver.NATSServer, partitions int, name string, others ...*node) *node {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), waitTime)
 	defer cancel()
@@ -37,14 +44,24 @@ func openStore(t *testing.T, s *testserver.NATSServer, partitions int) *Store {
 	js, logger, reg := s.JetStream(), slog.New(slog.DiscardHandler), prometheus.NewPedanticRegistry()
 	log, err := eventlog.Open(ctx, js, cfg, logger, reg)
 	require.NoError(t, err)
-	store := NewStore(log, js, logger, reg)
+	n := &node{}
+	n.Store = NewStore(log, js, Peers{Self: name, Tell: func(edge string, token event.Token) {
+		n.told.Add(1)
+		for _, other := range others {
+			if other.peers.Self == edge {
+				if err := other.Reload(context.WithoutCancel(t.Context()), token); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+	}}, logger, reg)
 	_, err = reg.Gather()
 	require.NoError(t, err)
-	return store
+	return n
 }
 
 // run runs the store until the test ends.
-func run(t *testing.T, s *Store) {
+func run(t *testing.T, s *node) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -55,38 +72,113 @@ func run(t *testing.T, s *Store) {
 	})
 }
 
-// starting returns what decides for a daemon; connected may be nil.
-func starting(daemon protocol.DaemonID, change ...func(*StartRequest)) func(Record) (Record, bool) {
-	req := StartRequest{
-		Daemon: daemon, Subscriptions: subs("*"), Epoch: epoch0, Now: time.Now(),
-		Connected: func(protocol.DaemonID) bool { return true },
-	}
-	for _, f := range change {
-		f(&req)
-	}
-	return func(rec Record) (Record, bool) {
-		next, _ := Start(rec, req)
-		return next, true
-	}
+// seat is a connection of a daemon at an edge.
+type seat struct {
+	*Writer
+	request StartRequest
+
+	mu         sync.Mutex
+	at         Progress
+	running    bool
+	speaksFor  []protocol.DaemonID
+	superseded bool
 }
 
-func begin(t *testing.T, s *Store, token event.Token, decide func(Record) (Record, bool)) Record {
+func newSeat(s *node, token event.Token, daemon protocol.DaemonID, change ...func(*StartRequest)) *seat {
+	c := &seat{request: StartRequest{
+		Daemon: daemon, Edge: s.peers.Self, Subscriptions: subs("*"), Epoch: epoch0, Now: time.Now(),
+		Alive: func(string) bool { return true },
+	}}
+	for _, f := range change {
+		f(&c.request)
+	}
+	c.Writer = s.Writer(token, daemon, c)
+	return c
+}
+
+// begin decides where the connection starts.
+func (c *seat) begin(ctx context.Context) (Decision, error) {
+	d, _, err := c.Begin(ctx, func(rec Record) (Record, Decision, bool) {
+		next, d := Start(rec, c.request)
+		return next, d, true
+	})
+	if err == nil {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.at, c.running, c.speaksFor = Progress{Epoch: c.request.Epoch, Entry: d.Entry}, true, d.Entry.AnswersFor
+	}
+	return d, err
+}
+
+// connect is a connection that has begun.
+func connect(t *testing.T, s *node, token event.Token, daemon protocol.DaemonID, change ...func(*StartRequest)) *seat {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), waitTime)
 	defer cancel()
-	rec, err := s.Begin(ctx, token, decide)
+	c := newSeat(s, token, daemon, change...)
+	_, err := c.begin(ctx)
 	require.NoError(t, err)
-	return rec
+	return c
 }
 
-// stored reads the record as another node would.
-func stored(t *testing.T, s *Store, token event.Token) Record {
+// moves reports that the daemon stands elsewhere.
+func (c *seat) moves(floor uint64, change ...func(*Progress)) {
+	c.mu.Lock()
+	c.at.Entry.Floor, c.at.Entry.Written = floor, time.Now()
+	for _, f := range change {
+		f(&c.at)
+	}
+	c.mu.Unlock()
+	c.SaveSoon()
+}
+
+func (c *seat) leaves() {
+	progress, running := c.Progress()
+	c.End(progress, running)
+}
+
+func (c *seat) Progress() (Progress, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	at := c.at
+	c.at.Acked, c.at.Passed = nil, nil
+	return at, c.running
+}
+
+func (c *seat) AnswersFor(ids []protocol.DaemonID) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.speaksFor, c.at.Entry.AnswersFor = ids, ids
+}
+
+func (c *seat) Superseded() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.superseded = true
+}
+
+func (c *seat) isSuperseded() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.superseded
+}
+
+func (c *seat) names() []protocol.DaemonID {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.speaksFor
+}
+
+// stored reads the record as an edge that knows nothing.
+func stored(t *testing.T, s *node, token event.Token) Record {
 	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), waitTime)
+	defer cancel()
 	rec := Record{}
-	begin(t, s, token, func(read Record) (Record, bool) {
+	require.NoError(t, s.Update(ctx, token, func(read Record) (Record, bool) {
 		rec = read
 		return read, false
-	})
+	}))
 	return rec
 }
 
@@ -98,34 +190,47 @@ func floors(rec Record) map[protocol.DaemonID]uint64 {
 	return m
 }
 
-func writes(s *Store, st status) float64 {
+func writes(s *node, st status) float64 {
 	return testutil.ToFloat64(s.metrics.writes.Of(st))
 }
 
-func TestStoreSavesWithinASecondOrAtOnce(t *testing.T) {
+func (n *node) keys() (count int) {
+	for _, p := range n.partitions {
+		p.mu.Lock()
+		count += len(p.keys)
+		p.mu.Unlock()
+	}
+	return count
+}
+
+func TestStoreWritesWithinASecondOrAtOnce(t *testing.T) {
 	t.Parallel()
 	server := testserver.NATS(t)
-	a, b := openStore(t, server, 2), openStore(t, server, 2)
-	require.Equal(t, map[protocol.DaemonID]uint64{"d": 0}, floors(begin(t, a, orch, starting("d"))))
+	a, b := openStore(t, server, 2, "a"), openStore(t, server, 2, "b")
+	d, other := connect(t, a, orch, "d"), connect(t, a, "other", "d")
+	require.Equal(t, map[protocol.DaemonID]uint64{"d": 0}, floors(stored(t, b, orch)))
 	for floor := range uint64(50) {
-		a.Save(orch, epoch0, "d", Entry{Floor: floor})
-		a.Save("other", epoch0, "d", Entry{Floor: floor})
+		d.moves(floor)
+		other.moves(floor)
 	}
 	require.Equal(t, 2, a.dirty())
 	require.Equal(t, map[protocol.DaemonID]uint64{"d": 0}, floors(stored(t, b, orch)))
-	require.Equal(t, map[protocol.DaemonID]uint64{"d": 49}, floors(stored(t, a, orch)), "what is saved here counts here")
+	require.Equal(t, map[protocol.DaemonID]uint64{"d": 49}, floors(stored(t, a, orch)), "what is reported here counts here")
 
-	require.NoError(t, a.Flush(t.Context(), orch))
+	require.NoError(t, a.flush(t.Context(), orch))
 	require.Equal(t, map[protocol.DaemonID]uint64{"d": 49}, floors(stored(t, b, orch)))
-	require.InDelta(t, 2, writes(a, statusOK), 0, "many saves, one write")
+	require.InDelta(t, 3, writes(a, statusOK), 0, "many reports, one write")
 	run(t, a)
 	require.Eventually(t, func() bool { return a.dirty() == 0 }, waitTime, tick)
 	require.Equal(t, map[protocol.DaemonID]uint64{"d": 49}, floors(stored(t, b, "other")))
 
-	a.Save(orch, epoch0, "d", Entry{Floor: 7})
-	require.NoError(t, a.Flush(t.Context(), orch))
-	require.Equal(t, uint64(49), stored(t, b, orch).Daemons["d"].Floor, "never lower")
-	require.NoError(t, a.Flush(t.Context(), "unknown"))
+	d.moves(50)
+	d.leaves()
+	require.Eventually(t, func() bool { return stored(t, b, orch).Daemons["d"].Edge == "" }, waitTime, tick)
+	require.Equal(t, map[protocol.DaemonID]uint64{"d": 50}, floors(stored(t, b, orch)))
+	d.moves(60)
+	require.NoError(t, a.FlushAll(t.Context()))
+	require.Equal(t, map[protocol.DaemonID]uint64{"d": 50}, floors(stored(t, b, orch)), "after the last word nothing counts")
 }
 
 // TestStoresKeepEachOthersEntries: two edges hold daemons of one orchestrator
@@ -135,16 +240,16 @@ func TestStoresKeepEachOthersEntries(t *testing.T) {
 	t.Parallel()
 	const rounds = 100
 	server := testserver.NATS(t)
-	stores := []*Store{openStore(t, server, 1), openStore(t, server, 1)}
+	stores := []*node{openStore(t, server, 1, "a"), openStore(t, server, 1, "b")}
 	var wait sync.WaitGroup
 	for i, s := range stores {
 		for d := range 2 {
-			id := protocol.DaemonID(fmt.Sprintf("d%d%d", i, d))
+			c := newSeat(s, orch, protocol.DaemonID(fmt.Sprintf("d%d%d", i, d)))
 			wait.Go(func() {
-				_, err := s.Begin(t.Context(), orch, starting(id))
+				_, err := c.begin(t.Context())
 				for floor := uint64(1); floor <= rounds && err == nil; floor++ {
-					s.Save(orch, epoch0, id, Entry{Floor: floor, Settled: []Range{{rounds + 2, rounds + 2 + floor}}})
-					err = s.Flush(t.Context(), orch)
+					c.moves(floor, func(p *Progress) { p.Entry.Settled = []Range{{rounds + 2, rounds + 2 + floor}} })
+					err = s.flush(t.Context(), orch)
 				}
 				if err != nil {
 					t.Error(err)
@@ -166,23 +271,23 @@ func TestStoresKeepEachOthersEntries(t *testing.T) {
 func TestTakeoverIsAtomic(t *testing.T) {
 	t.Parallel()
 	server := testserver.NATS(t)
-	stores := []*Store{openStore(t, server, 1), openStore(t, server, 1)}
-	stores[0].Save(orch, epoch0, "old", Entry{Floor: 7, Subscriptions: subs("a.*"), AnswersFor: ids("older"), Left: true})
-	require.NoError(t, stores[0].Flush(t.Context(), orch))
+	stores := []*node{openStore(t, server, 1, "a"), openStore(t, server, 1, "b")}
+	old := connect(t, stores[0], orch, "old")
+	old.moves(7)
+	old.leaves()
+	require.NoError(t, stores[0].FlushAll(t.Context()))
 	var (
 		wait       sync.WaitGroup
 		successors atomic.Int64
 	)
 	for i := range 12 {
+		c := newSeat(stores[i%2], orch, protocol.DaemonID(fmt.Sprintf("new%d", i)))
 		wait.Go(func() {
-			id := protocol.DaemonID(fmt.Sprintf("new%d", i))
-			rec, err := stores[i%2].Begin(t.Context(), orch, starting(id, func(r *StartRequest) {
-				r.Connected = func(id protocol.DaemonID) bool { return id != "old" }
-			}))
-			if err != nil || rec.Daemons[id].Floor != 7 {
-				t.Errorf("%s starts at %d: %v", id, rec.Daemons[id].Floor, err)
+			d, err := c.begin(t.Context())
+			if err != nil || d.Entry.Floor != 7 {
+				t.Errorf("%s starts at %d: %v", c.daemon, d.Entry.Floor, err)
 			}
-			if len(rec.Daemons[id].AnswersFor) > 0 {
+			if len(d.Entry.AnswersFor) > 0 {
 				successors.Add(1)
 			}
 		})
@@ -192,62 +297,238 @@ func TestTakeoverIsAtomic(t *testing.T) {
 	rec := stored(t, stores[0], orch)
 	require.Len(t, rec.Daemons, 12)
 	require.NotContains(t, rec.Daemons, protocol.DaemonID("old"))
+}
 
-	// The directory was wrong: the old daemon lives and saves.
-	stores[0].Save(orch, epoch0, "old", Entry{Floor: 9})
-	require.NoError(t, stores[0].Flush(t.Context(), orch))
-	require.Equal(t, uint64(9), stored(t, stores[1], orch).Daemons["old"].Floor)
+// TestSupersededWriter keeps invariant 1: what an older connection of a daemon
+// writes after a newer one has begun settles nothing but what was acknowledged
+// on it. The newer one may want what the older one has passed over.
+func TestSupersededWriter(t *testing.T) {
+	t.Parallel()
+	server := testserver.NATS(t)
+	a := openStore(t, server, 1, "a")
+	b := openStore(t, server, 1, "b", a)
+	older := connect(t, a, orch, "d")
+	newer := connect(t, b, orch, "d")
+	require.True(t, older.isSuperseded(), "it is told, on whichever edge it is")
+	older.moves(40, func(p *Progress) { p.Acked = []Range{{3, 4}} })
+	require.NoError(t, a.FlushAll(t.Context()))
+	rec := stored(t, b, orch)
+	require.Equal(t, uint64(0), rec.Daemons["d"].Floor)
+	require.Equal(t, []Range{{3, 4}}, rec.Daemons["d"].Settled)
+	older.leaves()
+	require.NoError(t, a.FlushAll(t.Context()))
+	require.Equal(t, "b", stored(t, b, orch).Daemons["d"].Edge)
+	newer.moves(2)
+	require.NoError(t, b.FlushAll(t.Context()))
+	require.Equal(t, uint64(4), stored(t, b, orch).Daemons["d"].Floor, "with what was acknowledged on the older one")
+
+	again := connect(t, b, orch, "d")
+	require.True(t, newer.isSuperseded(), "also on the same edge")
+	require.False(t, again.isSuperseded())
+}
+
+// TestReturn: whoever was taken over gets its name back with its start, and the
+// other learns of it at once.
+func TestReturn(t *testing.T) {
+	t.Parallel()
+	server := testserver.NATS(t)
+	a := openStore(t, server, 1, "a")
+	b := openStore(t, server, 1, "b", a)
+	d := connect(t, b, orch, "d")
+	d.leaves()
+	require.NoError(t, b.FlushAll(t.Context()))
+	newcomer := connect(t, a, orch, "new")
+	require.Equal(t, ids("d"), newcomer.names())
+	connect(t, b, orch, "d")
+	require.Empty(t, newcomer.names())
+	require.Equal(t, int64(1), b.told.Load())
+	newcomer.moves(9)
+	require.NoError(t, a.FlushAll(t.Context()))
+	require.Empty(t, stored(t, b, orch).Daemons["new"].AnswersFor, "its writes do not bring the name back")
+}
+
+// TestTakenOverWhileItLives: the directory of a newcomer's edge did not show the
+// daemon's. The daemon hears of it and is put back; if the hint is lost, its next
+// write does it.
+func TestTakenOverWhileItLives(t *testing.T) {
+	t.Parallel()
+	blind := func(r *StartRequest) { r.Alive = func(string) bool { return false } }
+	for name, hinted := range map[string]bool{"hint": true, "lost": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := testserver.NATS(t)
+			a := openStore(t, server, 1, "a")
+			others := []*node{a}
+			if !hinted {
+				others = nil
+			}
+			b := openStore(t, server, 1, "b", others...)
+			d := connect(t, a, orch, "d")
+			newcomer := connect(t, b, orch, "new", blind)
+			require.Equal(t, ids("d"), newcomer.names())
+			if !hinted {
+				require.NotContains(t, stored(t, b, orch).Daemons, protocol.DaemonID("d"))
+				d.moves(3)
+				require.NoError(t, a.FlushAll(t.Context()))
+			}
+			rec := stored(t, b, orch)
+			require.Contains(t, rec.Daemons, protocol.DaemonID("d"))
+			require.Empty(t, rec.Daemons["new"].AnswersFor)
+			require.NoError(t, b.Reload(t.Context(), orch))
+			require.Empty(t, newcomer.names())
+		})
+	}
+}
+
+// TestStartOfAConnectionThatHasEnded: it decides nothing, and nothing of it
+// stays, neither here nor in the record.
+func TestStartOfAConnectionThatHasEnded(t *testing.T) {
+	t.Parallel()
+	server := testserver.NATS(t)
+	s := openStore(t, server, 1, "a")
+	before := newSeat(s, orch, "d")
+	before.leaves()
+	_, err := before.begin(t.Context())
+	require.ErrorIs(t, err, ErrEnded)
+	require.Empty(t, stored(t, s, orch).Daemons)
+
+	during := newSeat(s, orch, "d")
+	decided := make(chan bool, 1)
+	for range maxWriting {
+		s.writing <- struct{}{} // no write comes through
+	}
+	began := make(chan error, 1)
+	go func() {
+		_, _, err := during.Begin(context.Background(), func(rec Record) (Record, Decision, bool) {
+			next, d := Start(rec, during.request)
+			decided <- true
+			return next, d, true
+		})
+		began <- err
+	}()
+	<-decided
+	require.Eventually(t, func() bool {
+		p := during.partition
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return len(during.attempts) > 0
+	}, waitTime, tick)
+	during.leaves()
+	for range maxWriting {
+		<-s.writing
+	}
+	require.ErrorIs(t, <-began, ErrEnded)
+	require.NoError(t, s.FlushAll(t.Context()))
+	require.Contains(t, stored(t, s, orch).Daemons, protocol.DaemonID("d"))
+	require.Equal(t, "", stored(t, s, orch).Daemons["d"].Edge, "it has left")
+	require.Zero(t, s.keys())
+
+	refused := newSeat(s, orch, "d")
+	_, did, err := refused.Begin(t.Context(), func(rec Record) (Record, Decision, bool) { return rec, Decision{}, false })
+	require.NoError(t, err)
+	require.False(t, did)
+	require.Zero(t, s.keys())
+	refused.leaves()
+	require.NoError(t, s.Reload(t.Context(), orch))
+	require.Zero(t, s.keys())
+}
+
+// A start whose answer was lost may be stored; when its connection has ended
+// meanwhile, the entry says so all the same.
+func TestStartThatMayBeStored(t *testing.T) {
+	t.Parallel()
+	server := testserver.NATS(t)
+	s := openStore(t, server, 1, "a")
+	c := newSeat(s, orch, "d")
+	ctx, cancel := context.WithCancel(t.Context())
+	_, _, err := c.Begin(ctx, func(rec Record) (Record, Decision, bool) {
+		next, d := Start(rec, c.request)
+		data, err := next.Encode()
+		if err != nil {
+			t.Error(err)
+		}
+		put(t, s, orch, string(data)) // as if by this very write
+		cancel()
+		return next, d, true
+	})
+	require.ErrorIs(t, err, context.Canceled)
+	require.Equal(t, "a", stored(t, s, orch).Daemons["d"].Edge)
+	c.leaves()
+	require.NoError(t, s.FlushAll(t.Context()))
+	require.Equal(t, "", stored(t, s, orch).Daemons["d"].Edge)
+	require.Zero(t, s.keys())
 }
 
 func TestStoreOutlivesNATS(t *testing.T) {
 	t.Parallel()
 	server := testserver.NATS(t)
-	a, b := openStore(t, server, 2), openStore(t, server, 2)
-	begin(t, a, orch, starting("d"))
+	a, b := openStore(t, server, 2, "a"), openStore(t, server, 2, "b")
+	d := connect(t, a, orch, "d")
+	var many []*seat
+	for i := range 200 {
+		many = append(many, connect(t, a, event.Token(fmt.Sprintf("t%d", i)), "d"))
+	}
+	written := writes(a, statusOK)
 	server.Shutdown()
 
-	a.Save(orch, epoch0, "d", Entry{Floor: 5})
-	require.Error(t, a.Flush(t.Context(), orch))
+	d.moves(5)
+	require.Error(t, a.flush(t.Context(), orch))
 	run(t, a)
 	failedReads := a.metrics.reads.Of(statusError)
 	require.Eventually(t, func() bool { return testutil.ToFloat64(failedReads) > 1 }, waitTime, tick, "Run goes on trying")
 	require.InDelta(t, 1, writes(a, statusError), 0, "after a failed write the store is read first")
-	a.Save(orch, epoch0, "d", Entry{Floor: 6, Settled: []Range{{9, 9}}})
+	d.moves(6, func(p *Progress) { p.Entry.Settled = []Range{{9, 9}} })
 	require.Equal(t, 1, a.dirty())
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
 	require.ErrorIs(t, a.FlushAll(ended), context.Canceled)
-	_, err := b.Begin(ended, orch, starting("x"))
+	_, err := newSeat(b, orch, "x").begin(ended)
 	require.ErrorIs(t, err, context.Canceled)
+	for _, c := range many {
+		c.leaves()
+	}
+	require.Equal(t, 201, a.dirty(), "last words are kept, and each once")
 
-	began := make(chan Record, 1)
+	began := make(chan Decision, 1)
 	go func() {
-		rec, err := a.Begin(context.Background(), "waiting", starting("w"))
+		d, err := newSeat(a, "waiting", "w").begin(context.Background())
 		if err != nil {
 			t.Error(err)
 		}
-		began <- rec
+		began <- d
 	}()
 	server.Start()
-	require.Contains(t, (<-began).Daemons, protocol.DaemonID("w"), "Begin waits for NATS")
+	require.Positive(t, (<-began).Entry.Generation, "Begin waits for NATS")
 	require.Eventually(t, func() bool { return a.dirty() == 0 }, waitTime, tick)
 	rec := stored(t, b, orch)
 	require.Equal(t, uint64(6), rec.Daemons["d"].Floor)
 	require.Equal(t, []Range{{9, 9}}, rec.Daemons["d"].Settled)
+	require.Empty(t, stored(t, b, "t0").Daemons["d"].Edge)
+	require.GreaterOrEqual(t, writes(a, statusOK), written+202)
+}
 
-	// In the middle of writing.
-	const tokens = 200
+// The last flush in the middle of a restart waits for what is under way, and
+// writes all of it.
+func TestFlushAllOutlivesARestart(t *testing.T) {
+	t.Parallel()
+	server := testserver.NATS(t)
+	s := openStore(t, server, 2, "a")
+	run(t, s)
+	var seats []*seat
+	for i := range 200 {
+		seats = append(seats, connect(t, s, event.Token(fmt.Sprintf("t%d", i)), "d"))
+	}
 	for round := range uint64(2) {
-		for i := range tokens {
-			a.Save(event.Token(fmt.Sprintf("t%d", i)), epoch0, "d", Entry{Floor: round + 1})
+		for _, c := range seats {
+			c.moves(round + 1)
 		}
 		flushed := make(chan error, 1)
-		go func() { flushed <- a.FlushAll(context.Background()) }()
+		go func() { flushed <- s.FlushAll(context.Background()) }()
 		server.Restart()
 		require.NoError(t, <-flushed)
 	}
-	for i := range tokens {
-		require.Equal(t, uint64(2), stored(t, b, event.Token(fmt.Sprintf("t%d", i))).Daemons["d"].Floor)
+	for _, c := range seats {
+		require.Equal(t, uint64(2), stored(t, s, c.token).Daemons["d"].Floor)
 	}
 }
 
@@ -255,15 +536,14 @@ func TestStoreOutlivesNATS(t *testing.T) {
 // many requests as they fill.
 func TestManyBeginsAreFewRequests(t *testing.T) {
 	t.Parallel()
-	s := openStore(t, testserver.NATS(t), 1)
+	s := openStore(t, testserver.NATS(t), 1, "a")
 	s.partitions[0].reads.delay = waitTime // the batches fill
 	var wait sync.WaitGroup
 	for i := range 2 * gatherMax {
+		c := newSeat(s, event.Token(fmt.Sprintf("o%d", i)), "d")
 		wait.Go(func() {
-			token := event.Token(fmt.Sprintf("o%d", i))
-			rec, err := s.Begin(t.Context(), token, starting("d"))
-			if err != nil || len(rec.Daemons) != 1 {
-				t.Errorf("%s: %v, %v", token, rec, err)
+			if _, err := c.begin(t.Context()); err != nil {
+				t.Error(err)
 			}
 		})
 	}
@@ -272,7 +552,26 @@ func TestManyBeginsAreFewRequests(t *testing.T) {
 	require.InDelta(t, 2*gatherMax, writes(s, statusOK), 0)
 }
 
-func put(t *testing.T, s *Store, token event.Token, text string) {
+// Each orchestrator has its own moment of the second: what is reported at once
+// is not written at once, and nothing waits for longer.
+func TestWritesAreSpreadOverTheSecond(t *testing.T) {
+	t.Parallel()
+	s := newSchedule()
+	const tokens = 10_000
+	for i := range tokens {
+		s.add(event.Token(fmt.Sprint(i)))
+		s.add(event.Token(fmt.Sprint(i)))
+	}
+	total := 0
+	for moment := range moments {
+		due := s.take(moment)
+		require.InDelta(t, tokens/moments, len(due), 50)
+		total += len(due)
+	}
+	require.Equal(t, tokens, total)
+}
+
+func put(t *testing.T, s *node, token event.Token, text string) {
 	t.Helper()
 	_, err := s.js.Publish(t.Context(), s.partition(token).subject(token), []byte(text))
 	require.NoError(t, err)
@@ -281,21 +580,19 @@ func put(t *testing.T, s *Store, token event.Token, text string) {
 func TestStoreEpochs(t *testing.T) {
 	t.Parallel()
 	server := testserver.NATS(t)
-	a, b := openStore(t, server, 1), openStore(t, server, 1)
-	begin(t, a, orch, starting("d"))
-	begin(t, b, orch, starting("e"))
-	flush := func(s *Store, epoch eventlog.Epoch, id protocol.DaemonID, floor uint64) Record {
-		s.Save(orch, epoch, id, Entry{Floor: floor})
-		require.NoError(t, s.Flush(t.Context(), orch))
-		require.Zero(t, s.dirty())
+	a, b := openStore(t, server, 1, "a"), openStore(t, server, 1, "b")
+	d, e := connect(t, a, orch, "d"), connect(t, b, orch, "e")
+	flush := func(c *seat, epoch eventlog.Epoch, floor uint64) Record {
+		c.moves(floor, func(p *Progress) { p.Epoch = epoch })
+		require.NoError(t, c.store.FlushAll(t.Context()))
 		return stored(t, a, orch)
 	}
-	flush(a, epoch0, "d", 30)
-	rec := flush(b, epoch1, "e", 2)
+	flush(d, epoch0, 30)
+	rec := flush(e, epoch1, 2)
 	require.Equal(t, epoch1, rec.Epoch)
 	require.Equal(t, map[protocol.DaemonID]uint64{"d": 0, "e": 2}, floors(rec), "a newer epoch replaces")
 	require.Equal(t, subs("*"), rec.Daemons["d"].Subscriptions)
-	rec = flush(a, epoch0, "d", 40)
+	rec = flush(d, epoch0, 40)
 	require.Equal(t, map[protocol.DaemonID]uint64{"d": 0, "e": 2}, floors(rec), "an older one is ignored")
 }
 
@@ -303,70 +600,73 @@ func TestStoreEpochs(t *testing.T) {
 // passed by (invariant 1).
 func TestUnreadableRecords(t *testing.T) {
 	t.Parallel()
-	s := openStore(t, testserver.NATS(t), 1)
+	s := openStore(t, testserver.NATS(t), 1, "a")
 	put(t, s, orch, "nonsense")
-	rec := begin(t, s, orch, starting("d", func(r *StartRequest) { r.Subscriptions = subs("a.*") }))
-	require.Equal(t, map[protocol.DaemonID]uint64{"d": 0, Remainder: 0}, floors(rec))
-	s.Save(orch, epoch0, "d", Entry{Floor: 90})
-	require.NoError(t, s.Flush(t.Context(), orch))
-	rec = begin(t, s, orch, starting("e"))
-	require.Equal(t, map[protocol.DaemonID]uint64{"d": 90, "e": 0}, floors(rec))
+	d := connect(t, s, orch, "d", func(r *StartRequest) { r.Subscriptions = subs("a.*") })
+	require.Equal(t, map[protocol.DaemonID]uint64{"d": 0, Remainder: 0}, floors(stored(t, s, orch)))
+	d.moves(90)
+	require.NoError(t, s.FlushAll(t.Context()))
+	connect(t, s, orch, "e")
+	require.Equal(t, map[protocol.DaemonID]uint64{"d": 90, "e": 0}, floors(stored(t, s, orch)))
 	require.InDelta(t, 1, testutil.ToFloat64(s.metrics.malformed), 0)
 
+	newer := connect(t, s, "newer", "d")
 	put(t, s, "newer", `{"v":2}`)
-	_, err := s.Begin(t.Context(), "newer", starting("d"))
+	_, err := newSeat(s, "newer", "d").begin(t.Context())
 	require.ErrorIs(t, err, ErrVersion)
-	s.Save("newer", epoch0, "d", Entry{Floor: 1})
-	require.ErrorIs(t, s.Flush(t.Context(), "newer"), ErrVersion)
+	newer.moves(1)
+	require.ErrorIs(t, s.flush(t.Context(), "newer"), ErrVersion)
 
 	kv, err := s.js.KeyValue(t.Context(), eventlog.CursorBucket(0))
 	require.NoError(t, err)
 	require.NoError(t, kv.Delete(t.Context(), string(orch)))
-	require.Equal(t, map[protocol.DaemonID]uint64{"f": 0}, floors(begin(t, s, orch, starting("f"))), "deleted")
+	connect(t, s, orch, "f")
+	require.Equal(t, uint64(0), stored(t, s, orch).Daemons["f"].Floor, "deleted")
 	entry, err := kv.Get(t.Context(), string(orch))
 	require.NoError(t, err)
 	require.Equal(t, jetstream.KeyValuePut, entry.Operation(), "what is stored is a KV entry")
 }
 
-func TestStoreForgets(t *testing.T) {
+func TestStoreKeepsNothingOfWhoHasLeft(t *testing.T) {
 	t.Parallel()
-	s := openStore(t, testserver.NATS(t), 1)
-	begin(t, s, orch, starting("d"))
-	s.Save(orch, epoch0, "d", Entry{Floor: 5})
-	s.Forget(orch)
-	s.Forget("unknown")
-	require.Len(t, s.partitions[0].keys, 1, "not before it is written")
+	s := openStore(t, testserver.NATS(t), 1, "a")
+	d, e := connect(t, s, orch, "d"), connect(t, s, orch, "e")
+	d.moves(5)
+	d.leaves()
+	require.Equal(t, 1, s.keys(), "not before it is written")
 	require.NoError(t, s.FlushAll(t.Context()))
-	require.Empty(t, s.partitions[0].keys)
+	require.Equal(t, 1, s.keys(), "nor while another is there")
+	e.leaves()
+	require.NoError(t, s.FlushAll(t.Context()))
+	require.Zero(t, s.keys())
 	require.Equal(t, uint64(5), stored(t, s, orch).Daemons["d"].Floor)
-	s.Forget(orch)
-	require.Empty(t, s.partitions[0].keys)
+	require.NoError(t, s.flush(t.Context(), "unknown"))
+	require.Zero(t, s.keys())
 }
 
 func TestStoreRefreshesIdleEntries(t *testing.T) {
 	t.Parallel()
-	s := openStore(t, testserver.NATS(t), 1)
-	at := now
-	s.now = func() time.Time { return at }
-	for i, want := range []float64{1, 1, 1, 2} {
-		s.Save(orch, epoch0, "d", Entry{Floor: 5, Subscriptions: subs("*")})
-		require.NoError(t, s.Flush(t.Context(), orch))
-		require.InDelta(t, want, writes(s, statusOK), 0, "save %d", i)
-		at = at.Add(refreshAfter/2 - time.Minute)
+	s := openStore(t, testserver.NATS(t), 1, "a")
+	d := connect(t, s, orch, "d")
+	at := time.Now()
+	for i, want := range []float64{1, 1, 2, 2} {
+		d.moves(0, func(p *Progress) { p.Entry.Written = at })
+		require.NoError(t, s.FlushAll(t.Context()))
+		require.InDelta(t, want, writes(s, statusOK), 0, "report %d", i)
+		at = at.Add(refreshAfter/2 + time.Minute)
 	}
 }
 
-// TestResumeOverridesWhatIsRemembered: what this node remembered of the
+// TestResumeOverridesWhatIsRemembered: what this edge has yet to write of the
 // daemon's former connection does not lift the floor that Start has lowered.
 func TestResumeOverridesWhatIsRemembered(t *testing.T) {
 	t.Parallel()
-	s := openStore(t, testserver.NATS(t), 1)
-	begin(t, s, orch, starting("d"))
-	s.Save(orch, epoch0, "d", Entry{Floor: 50})
-	rec := begin(t, s, orch, starting("d", func(r *StartRequest) { r.Resume, r.HasResume = 20, true }))
-	require.Equal(t, uint64(20), rec.Daemons["d"].Floor)
+	s := openStore(t, testserver.NATS(t), 1, "a")
+	connect(t, s, orch, "d").moves(50)
+	d := connect(t, s, orch, "d", func(r *StartRequest) { r.Resume, r.HasResume = 20, true })
+	require.Equal(t, uint64(20), stored(t, s, orch).Daemons["d"].Floor)
 	require.Zero(t, s.dirty())
-	s.Save(orch, epoch0, "d", Entry{Floor: 21})
-	require.NoError(t, s.Flush(t.Context(), orch))
+	d.moves(21)
+	require.NoError(t, s.FlushAll(t.Context()))
 	require.Equal(t, uint64(21), stored(t, s, orch).Daemons["d"].Floor)
 }

@@ -13,4 +13,8 @@ func AckSubject(edge event.Token) string { return subject(edge, "ack") }
 // connections lives.
 func ProbeSubject(edge event.Token) string { return subject(edge, "probe") }
 
+// CursorSubject is where an edge is told by another that the cursors of an
+// orchestrator say something else of its connections than before.
+func CursorSubject(edge event.Token) string { return subject(edge, "cursor") }
+
 func subject(edge event.Token, what string) string { return "daemon.edge." + string(edge) + "." + what }

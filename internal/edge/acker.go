@@ -51,7 +51,7 @@ type acker struct {
 	directory holders
 	log       *eventlog.Log
 	cursors   *cursor.Store
-	connected func(event.Token) func(protocol.DaemonID) bool // which daemons the directory shows
+	alive     func() func(edge string) bool // which edges the directory shows
 	metrics   *metrics
 }
 
@@ -134,16 +134,13 @@ func (a *acker) settle(ctx context.Context, v httpevents.Viewer, ids []string) (
 		return 0, fmt.Errorf("settle acks: the epoch of partition %d has changed meanwhile", p)
 	}
 	req := cursor.StartRequest{
-		Daemon: v.Daemon, Connected: a.connected(v.Orchestrator), Epoch: epoch,
+		Daemon: v.Daemon, Alive: a.alive(), Epoch: epoch,
 		Now: time.Now(), MaxAge: a.log.Config().EventRetention,
 	}
-	_, err = a.cursors.Begin(ctx, v.Orchestrator, func(rec cursor.Record) (next cursor.Record, changed bool) {
+	err = a.cursors.Update(ctx, v.Orchestrator, func(rec cursor.Record) (next cursor.Record, changed bool) {
 		next, settled = cursor.Settle(rec, req, found)
 		return next, settled > 0
 	})
-	if len(a.hub.connections(v.Orchestrator)) == 0 {
-		a.cursors.Forget(v.Orchestrator)
-	}
 	return settled, err
 }
 

@@ -218,7 +218,7 @@ func (a *admission) holds(token event.Token, id protocol.SessionID) bool {
 func (a *admission) enforce(token event.Token) {
 	replaced, over := surplus(a.directory.Holdings(token), a.limit)
 	for _, h := range replaced {
-		a.end(h, terminatedTakeover, "replaced by a newer connection of this daemon")
+		a.end(h, terminatedTakeover, replacedReason)
 	}
 	for _, h := range over {
 		a.end(h, terminatedLimit, "over the orchestrator's connection limit")
@@ -229,14 +229,28 @@ func (a *admission) end(h ring.Holding, why terminated, reason string) {
 	if h.Edge != a.directory.Self().Name {
 		return
 	}
-	c := a.hub.find(h.Orchestrator, h.Session)
-	if c == nil {
-		return
+	if c := a.hub.find(h.Orchestrator, h.Session); c != nil {
+		a.terminate(c, why, reason)
 	}
+}
+
+func (a *admission) terminate(c *connection, why terminated, reason string) {
 	a.metrics.terminations.Of(why).Inc()
-	a.logger.Info("connection ended for another's sake", "orchestrator", h.Orchestrator, "daemon", h.Daemon,
-		"session", h.Session, "address", c.addr, "reason", string(why))
+	a.logger.Info("connection ended for another's sake", "orchestrator", c.token, "daemon", c.daemon,
+		"session", c.id, "address", c.addr, "reason", string(why))
 	c.end(protocol.CloseSessionTerminated, reason)
+}
+
+const replacedReason = "replaced by a newer connection of this daemon"
+
+// superseded ends a connection of which the cursor says that a newer one of the
+// daemon has begun, wherever that is and whatever the directory shows.
+func (a *admission) superseded(c *connection) { a.terminate(c, terminatedTakeover, replacedReason) }
+
+// replaced reports whether the directory shows a newer connection of the daemon.
+func (a *admission) replaced(c *connection) bool {
+	_, newest := others(a.directory.Holdings(c.token), c.daemon)
+	return newest != nil && newest.Session != c.id
 }
 
 // ClaimsAdded implements ring.Watcher.

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/neolith/daemon-gateway/internal/cursor"
 	"github.com/neolith/daemon-gateway/internal/edge/conversation"
 	"github.com/neolith/daemon-gateway/internal/edge/session"
 	"github.com/neolith/daemon-gateway/internal/edge/socket"
@@ -58,11 +59,11 @@ type connection struct {
 	session    *session.Session // nil before admission and after the end
 	state      connectionState
 	admittedAt time.Time
-	toldAt     time.Time // when the daemon was told to go for the sake of balance
-	attachFrom time.Time // when the first Begin was asked for
-	wakeAt     time.Time // what the alarm is set to; it may ring earlier
-	dirty      bool      // the cursor entry waits to be saved
-	saved      time.Time // when the entry was handed over last
+	toldAt     time.Time      // when the daemon was told to go for the sake of balance
+	attachFrom time.Time      // when the first Begin was asked for
+	wakeAt     time.Time      // what the alarm is set to; it may ring earlier
+	cursor     *cursor.Writer // with the session
+	reported   time.Time      // when the cursor was told last
 	record     *record
 
 	// For the reader's goroutine, which carries them out without the lock.
@@ -96,17 +97,20 @@ func (c *connection) detach(ending socket.Ending) {
 	c.mu.Lock()
 	admitted := c.session != nil
 	c.record.ended(ending, time.Now())
-	if admitted && c.talk.Broke(protocol.CloseCode(ending.Code), ending.ByPeer) {
-		c.session.Broke()
+	if admitted {
+		if c.talk.Broke(protocol.CloseCode(ending.Code), ending.ByPeer) {
+			c.session.Broke()
+		}
+		c.cursor.End(c.progressLocked())
 	}
-	c.saveLocked(true)
 	c.session = nil
 	c.talk.End(protocol.CloseNormal, "")
 	c.svc.metrics.moved(c.state, "")
 	c.mu.Unlock()
 	if admitted {
 		c.svc.admission.release(c)
-		c.svc.log.detached(c, c.svc.hub.remove(c))
+		c.svc.log.detached(c)
+		c.svc.hub.remove(c)
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 func (c *connection) begin(limits *conversation.Limits) {
 	c.converse(func(talk *conversation.Conversation, now time.Time) {
 		c.session = session.New(c.svc.cfg.session(c.token, c.daemon, c.partition))
+		c.cursor = c.svc.log.cursors.Writer(c.token, c.daemon, c)
 		c.admittedAt = now
 		c.record.admitted(c.orchestrator, c.daemon, now)
 		talk.Admitted(limits, c.session, now)

@@ -94,7 +94,7 @@ func (c *connection) deliverLocked(effects []session.Effect, now time.Time) (wit
 		case session.DeadLetter:
 			log.deadLetter(c, e, c.session.Epoch())
 		case session.Save:
-			c.saveSoonLocked()
+			c.cursor.SaveSoon()
 		case session.RefreshEpoch:
 			log.refreshEpoch(c.partition)
 		case session.Filtered:
@@ -108,13 +108,11 @@ func (c *connection) deliverLocked(effects []session.Effect, now time.Time) (wit
 }
 
 // withholdLocked settles events that match a subscription to "*" and that the
-// token's scopes do not allow: as if sent and acknowledged, but not sent. c.mu
-// is held.
+// token's scopes do not allow. c.mu is held.
 func (c *connection) withholdLocked(sends []session.Send, now time.Time) {
 	for _, s := range sends {
 		c.svc.metrics.event(outcomeWithheld, "filtered", 1)
-		c.session.Written(s.Run, s.Position.Sequence, now)
-		c.session.Ack([]string{s.Event.ID}, now)
+		c.session.Withhold(s.Run, s.Position.Sequence, now)
 	}
 }
 
@@ -144,33 +142,4 @@ func (c *connection) wakeLocked() {
 		c.wakeAt = wake
 		c.svc.wheel.Set(c.alarm, wake)
 	}
-}
-
-func (c *connection) saveSoonLocked() {
-	if !c.dirty {
-		c.dirty = true
-		c.svc.log.saveSoon(c)
-	}
-}
-
-// save hands the cursor entry to the store, if it has changed.
-func (c *connection) save() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.dirty {
-		c.dirty = false
-		c.saveLocked(false)
-	}
-}
-
-// saveLocked hands the cursor entry to the store; left says that the connection
-// has ended. c.mu is held.
-func (c *connection) saveLocked(left bool) {
-	if c.session == nil || !c.session.Running() {
-		return
-	}
-	c.saved = time.Now()
-	entry := c.session.Entry(c.saved)
-	entry.Left = left
-	c.svc.log.cursors.Save(c.token, c.session.Epoch(), c.daemon, entry)
 }

@@ -24,9 +24,7 @@ func (c *connection) hint(epoch eventlog.Epoch, sequence uint64) {
 func (c *connection) started(run uint32, epoch eventlog.Epoch, d cursor.Decision) {
 	c.input(func(s *session.Session, now time.Time) {
 		s.Started(run, epoch, d.Entry, d.Resumed, now)
-		// What was subscribed to while the start was being written is not in
-		// the entry yet.
-		c.saveSoonLocked()
+		c.reported = now
 	})
 }
 
@@ -73,18 +71,53 @@ func (c *connection) epochChanged(epoch eventlog.Epoch) {
 	c.input(func(s *session.Session, now time.Time) { s.EpochChanged(epoch, now) })
 }
 
-// saveAtLeast is how often an entry is saved though nothing has changed: one
-// that is never written again would be taken for that of a daemon long gone.
-const saveAtLeast = 6 * time.Hour
+const (
+	// reportAtLeast is how often an entry is written though nothing has changed:
+	// one that is never written again would be taken for that of a daemon long
+	// gone.
+	reportAtLeast = 6 * time.Hour
+	// reportPassed is how long what was passed over, and what waits for its ack,
+	// stays unreported if nothing else has to be: after a crash it is read again.
+	reportPassed = 10 * time.Minute
+)
 
 // check is the net.
 func (c *connection) check() {
 	c.input(func(s *session.Session, now time.Time) {
 		s.Check(now)
-		if s.Running() && now.Sub(c.saved) > saveAtLeast {
-			c.saveSoonLocked()
+		age := now.Sub(c.reported)
+		if s.Running() && (age > reportAtLeast || age > reportPassed && s.Unreported() > 0) {
+			c.cursor.SaveSoon()
 		}
 	})
+}
+
+// Progress implements cursor.Reporter.
+func (c *connection) Progress() (cursor.Progress, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.progressLocked()
+}
+
+// progressLocked is what the cursor is to say. c.mu is held.
+func (c *connection) progressLocked() (cursor.Progress, bool) {
+	if c.session == nil || !c.session.Running() {
+		return cursor.Progress{}, false
+	}
+	c.reported = time.Now()
+	p := c.session.Progress(c.reported)
+	p.Entry.Edge = c.svc.log.self
+	return p, true
+}
+
+// AnswersFor implements cursor.Reporter.
+func (c *connection) AnswersFor(ids []protocol.DaemonID) {
+	c.input(func(s *session.Session, now time.Time) { s.AnswersFor(ids, now) })
+}
+
+// Superseded implements cursor.Reporter.
+func (c *connection) Superseded() {
+	c.svc.admission.superseded(c)
 }
 
 // acknowledge is an ack that did not come by this connection's socket.
@@ -118,14 +151,15 @@ func (c *connection) epoch() eventlog.Epoch {
 	return c.session.Epoch()
 }
 
-// subscriptions returns a copy of what the daemon has subscribed to.
-func (c *connection) subscriptions() []protocol.Subscription {
+// starting returns a copy of what the daemon has subscribed to, if the answer to
+// the Begin of this run is still awaited.
+func (c *connection) starting(run uint32) ([]protocol.Subscription, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.session == nil {
-		return nil
+	if c.session == nil || !c.session.Starting(run) {
+		return nil, false
 	}
-	return append([]protocol.Subscription(nil), c.session.Subscriptions()...)
+	return append([]protocol.Subscription(nil), c.session.Subscriptions()...), true
 }
 
 // unsettled returns how many events the session has in hand.

@@ -41,14 +41,14 @@ func (e *Edge) drain(ctx context.Context, n *running) error {
 		return e.directory.SetDraining(ctx, true)
 	})}
 	e.sendAway(ctx, n)
-	errs = append(errs, e.bounded(ctx, "write cursors", n.log.flush))
+	errs = append(errs, e.bounded(ctx, "write cursors", n.log.cursors.FlushAll))
 	if err := e.bounded(ctx, "leave the directory", e.directory.Leave); err != nil {
 		// Normal where the whole cluster stops; else they find out as of a node
 		// that dies.
 		e.logger.Info("left the gossip without telling everyone", "error", err)
 	}
 	e.closeAll(ctx)
-	errs = append(errs, e.bounded(ctx, "write cursors", n.log.flush), e.bounded(ctx, "write the history", e.flushHistory))
+	errs = append(errs, e.bounded(ctx, "write cursors", n.log.cursors.FlushAll), e.bounded(ctx, "write the history", e.flushHistory))
 	e.stopRunning(n)
 	if err := errors.Join(errs...); err != nil {
 		// Not worth a failed exit: what was not written costs duplicates.
@@ -114,4 +114,5 @@ func (e *Edge) stopRunning(n *running) {
 	}
 	n.stopLog()
 	n.log.close()
+	n.reloads.hints.close()
 }

@@ -22,6 +22,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -41,7 +42,6 @@ import (
 	"github.com/neolith/daemon-gateway/internal/neolith/history"
 	"github.com/neolith/daemon-gateway/internal/ring"
 	"github.com/neolith/daemon-gateway/pkg/event"
-	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
 
 // Edge is one node that daemons connect to. Run is called once; the other
@@ -268,20 +268,23 @@ func (e *Edge) work(ctx, partCtx context.Context) error {
 type running struct {
 	parts       *lifecycle.Group // of the log side
 	log         *logSide
+	reloads     *reloader
 	stopLog     context.CancelFunc
 	unsubscribe []func() // from NATS
 }
 
 // start wires what needs the log. It is long because it is straight.
 func (e *Edge) start(partCtx context.Context, log *eventlog.Log) (*running, error) {
-	cursors := cursor.NewStore(log, e.nats.JS, e.base, e.registry)
+	self := e.directory.Self().Name
 	ctx, stop := context.WithCancel(partCtx)
 	n := &running{parts: lifecycle.NewGroup(ctx), stopLog: stop}
-	n.log = newLogSide(n.parts.Context(), log, cursors, e.hub, e.logger, e.connected)
+	n.reloads = newReloader(n.parts.Context(), self, e.nats.NC, e.logger)
+	cursors := cursor.NewStore(log, e.nats.JS, cursor.Peers{Self: self, Tell: n.reloads.tell}, e.base, e.registry)
+	n.reloads.cursors = cursors
+	n.log = newLogSide(n.parts.Context(), self, log, cursors, e.hub, e.logger, e.alive)
 
 	n.parts.Go("epochs", log.Run)
 	n.parts.Go("cursors", cursors.Run)
-	n.parts.Go("saver", n.log.runSaver)
 	n.parts.Go("net", func(ctx context.Context) error { return n.log.runNet(ctx, e.cfg.Delivery.NetInterval) })
 	n.parts.Go("reconnects", func(ctx context.Context) error { return n.log.runReconnects(ctx, e.reconnected) })
 
@@ -294,8 +297,7 @@ func (e *Edge) start(partCtx context.Context, log *eventlog.Log) (*running, erro
 	alone := &isolation{connected: e.nats.Up, members: e.directory, door: e.door, logger: e.logger}
 	n.parts.Go("isolation", alone.Run)
 
-	self := e.directory.Self().Name
-	acks := &acker{hub: e.hub, directory: e.directory, log: log, cursors: cursors, connected: e.connected, metrics: e.metrics}
+	acks := &acker{hub: e.hub, directory: e.directory, log: log, cursors: cursors, alive: e.alive, metrics: e.metrics}
 	acks.peers = peers[ackRequest, ackAnswer]{
 		self: self, nc: e.nats.NC, subject: delivery.AckSubject, answer: acks.give, logger: e.logger,
 	}
@@ -305,6 +307,7 @@ func (e *Edge) start(partCtx context.Context, log *eventlog.Log) (*running, erro
 		},
 		func() (func(), error) { return e.prober.peers.serve(n.parts.Context()) },
 		func() (func(), error) { return acks.peers.serve(n.parts.Context()) },
+		func() (func(), error) { return n.reloads.peers.serve(n.parts.Context()) },
 	} {
 		unsubscribe, err := listen()
 		if err != nil {
@@ -326,13 +329,16 @@ func (e *Edge) start(partCtx context.Context, log *eventlog.Log) (*running, erro
 	return n, nil
 }
 
-// connected returns what the directory shows of an orchestrator's daemons.
-func (e *Edge) connected(token event.Token) func(protocol.DaemonID) bool {
-	shown := make(map[protocol.DaemonID]bool)
-	for _, h := range e.directory.Holdings(token) {
-		shown[h.Daemon] = true
+// alive returns which edges the directory shows, or nil while it is not known to
+// be complete.
+func (e *Edge) alive() func(edge string) bool {
+	if !e.directory.Settled() {
+		return nil
 	}
-	return func(id protocol.DaemonID) bool { return shown[id] }
+	edges := e.directory.Members(ring.TierEdge)
+	return func(edge string) bool {
+		return slices.ContainsFunc(edges, func(m ring.Member) bool { return m.Name == edge })
+	}
 }
 
 func (e *Edge) serveHTTP(ctx context.Context) error {

@@ -38,7 +38,7 @@ func (g *gatherer) add(token event.Token, q question) {
 	g.waiting[token] = append(g.waiting[token], q)
 	if !g.asking {
 		g.asking = true
-		g.pool.submit(g.run)
+		g.pool.submit(g, g.run)
 	}
 }
 

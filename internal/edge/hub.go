@@ -93,21 +93,19 @@ func (h *hub) add(c *connection) *conversation.Limits {
 	return o.limits
 }
 
-// remove takes a connection out, and reports whether it was the last of its
-// orchestrator.
-func (h *hub) remove(c *connection) (last bool) {
+// remove takes a connection out.
+func (h *hub) remove(c *connection) {
 	s := h.shard(c.token)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	o := s.orchestrators[c.token]
 	if o == nil {
-		return true
+		return
 	}
 	if i := slices.Index(o.connections, c); i >= 0 {
 		o.connections = slices.Concat(o.connections[:i], o.connections[i+1:])
 		h.count.Add(-1)
 	}
-	return len(o.connections) == 0
 }
 
 // limits returns what the orchestrator's requests by HTTP count against.

@@ -2,17 +2,16 @@ package edge
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"sync"
 	"time"
 
 	"github.com/neolith/daemon-gateway/internal/cursor"
 	"github.com/neolith/daemon-gateway/internal/edge/session"
 	"github.com/neolith/daemon-gateway/internal/eventlog"
 	"github.com/neolith/daemon-gateway/pkg/event"
-	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
 
 // Bounds of what an edge does at once. The log bounds its requests by itself;
@@ -21,43 +20,38 @@ const (
 	concurrentStarts      = 1024
 	concurrentReads       = 32
 	concurrentDeadLetters = 32
-	concurrentFlushes     = 128
+	concurrentReloads     = 32
 
-	startTimeout = 15 * time.Second
-	flushTimeout = 10 * time.Second
-	saveInterval = 500 * time.Millisecond
+	startTimeout  = 15 * time.Second
+	reloadTimeout = 10 * time.Second
 )
 
 // logSide does for connections what needs the log or the cursors. None of its
 // methods blocks; answers come to the connection as inputs.
 type logSide struct {
+	self    string // this edge, as the directory has it
 	log     *eventlog.Log
 	cursors *cursor.Store
 	hub     *hub
 	logger  *slog.Logger
-	// connected reports which daemons of an orchestrator the directory shows.
-	connected func(event.Token) func(protocol.DaemonID) bool
+	// alive returns which edges the directory shows; nil: nothing is known yet.
+	alive func() func(edge string) bool
 
 	gatherers   []*gatherer
 	starts      *pool
 	asks        *pool
 	reads       *pool
 	deadLetters *pool
-	flushes     *pool
 	epochs      *epochKeeper
-
-	mu    sync.Mutex
-	dirty []*connection // whose cursor entry is to be saved
 }
 
-func newLogSide(ctx context.Context, log *eventlog.Log, cursors *cursor.Store, h *hub, logger *slog.Logger, connected func(event.Token) func(protocol.DaemonID) bool) *logSide {
+func newLogSide(ctx context.Context, self string, log *eventlog.Log, cursors *cursor.Store, h *hub, logger *slog.Logger, alive func() func(string) bool) *logSide {
 	l := &logSide{
-		log: log, cursors: cursors, hub: h, logger: logger, connected: connected,
+		self: self, log: log, cursors: cursors, hub: h, logger: logger, alive: alive,
 		starts:      newPool(ctx, concurrentStarts),
 		asks:        newPool(ctx, log.Config().Partitions),
 		reads:       newPool(ctx, concurrentReads),
 		deadLetters: newPool(ctx, concurrentDeadLetters),
-		flushes:     newPool(ctx, concurrentFlushes),
 		epochs:      newEpochKeeper(log),
 	}
 	for p := range event.Partition(log.Config().Partitions) {
@@ -69,8 +63,15 @@ func newLogSide(ctx context.Context, log *eventlog.Log, cursors *cursor.Store, h
 
 // close returns when nothing runs any more; the context has ended before.
 func (l *logSide) close() {
-	for _, p := range []*pool{l.starts, l.asks, l.reads, l.deadLetters, l.flushes} {
+	for _, p := range []*pool{l.starts, l.asks, l.reads, l.deadLetters} {
 		p.close()
+	}
+}
+
+// detached drops what waits of a connection that has ended.
+func (l *logSide) detached(c *connection) {
+	for _, p := range []*pool{l.starts, l.reads, l.deadLetters} {
+		p.forget(c)
 	}
 }
 
@@ -78,35 +79,36 @@ func (l *logSide) close() {
 // start is put off while the daemon has not subscribed to all that it, or its
 // predecessor, wanted.
 func (l *logSide) start(c *connection, run uint32, patient bool) {
-	l.starts.submit(func(ctx context.Context) {
+	l.starts.submit(c, func(ctx context.Context) {
 		ctx, cancel := context.WithTimeout(ctx, startTimeout)
 		defer cancel()
 		epoch := l.log.Epoch(c.partition)
-		req := cursor.StartRequest{
-			Daemon: c.daemon, Subscriptions: c.subscriptions(), Connected: l.connected(c.token),
-			Epoch: epoch, Now: time.Now(), MaxAge: l.log.Config().EventRetention,
-		}
-		req.Resume, req.HasResume = l.resume(ctx, c, epoch)
-		var decision cursor.Decision
-		var incomplete bool
-		_, err := l.cursors.Begin(ctx, c.token, func(rec cursor.Record) (cursor.Record, bool) {
-			if incomplete = patient && cursor.Incomplete(rec, req); incomplete {
-				return rec, false
+		resume, resumes := l.resume(ctx, c, epoch)
+		decision, decided, err := c.cursor.Begin(ctx, func(rec cursor.Record) (cursor.Record, cursor.Decision, bool) {
+			subscriptions, starting := c.starting(run)
+			if !starting || c.svc.admission.replaced(c) {
+				return rec, cursor.Decision{}, false
+			}
+			req := cursor.StartRequest{
+				Daemon: c.daemon, Edge: l.self, Subscriptions: subscriptions, Alive: l.alive(),
+				Resume: resume, HasResume: resumes, Epoch: epoch, Now: time.Now(), MaxAge: l.log.Config().EventRetention,
+			}
+			if patient && cursor.Incomplete(rec, req) {
+				return rec, cursor.Decision{}, false
 			}
 			next, d := cursor.Start(rec, req)
-			decision = d
-			return next, true
+			return next, d, true
 		})
-		if err != nil {
+		switch {
+		case errors.Is(err, cursor.ErrEnded):
+		case err != nil:
 			l.logger.Warn("start of a connection not decided, trying again", "orchestrator", c.token, "daemon", c.daemon, "session", c.id, "error", err)
 			c.startFailed(run)
-			return
-		}
-		if incomplete {
+		case !decided:
 			c.startFailed(run)
-			return
+		default:
+			c.started(run, epoch, decision)
 		}
-		c.started(run, epoch, decision)
 	})
 }
 
@@ -130,7 +132,7 @@ func (l *logSide) askLast(c *connection, run uint32) {
 
 // read reads the orchestrator's events (Read).
 func (l *logSide) read(c *connection, r session.Read) {
-	l.reads.submit(func(ctx context.Context) {
+	l.reads.submit(c, func(ctx context.Context) {
 		page, err := l.log.Read(ctx, c.partition, c.token, r.From, r.MaxEvents, r.MaxBytes)
 		if uint64(len(page.Messages))+page.Remaining >= uint64(c.svc.cfg.Log.EventsPerOrchestrator) {
 			c.svc.metrics.evictions.Inc()
@@ -141,7 +143,7 @@ func (l *logSide) read(c *connection, r session.Read) {
 
 // deadLetter stores an event that the daemon never acknowledged (DeadLetter).
 func (l *logSide) deadLetter(c *connection, d session.DeadLetter, epoch eventlog.Epoch) {
-	l.deadLetters.submit(func(ctx context.Context) {
+	l.deadLetters.submit(c, func(ctx context.Context) {
 		ctx, cancel := context.WithTimeout(ctx, startTimeout)
 		defer cancel()
 		err := l.storeDeadLetter(ctx, c, d, epoch)
@@ -168,69 +170,15 @@ func (l *logSide) storeDeadLetter(ctx context.Context, c *connection, d session.
 // settledElsewhere reports whether the cursor of another daemon has settled
 // the event.
 func (l *logSide) settledElsewhere(ctx context.Context, c *connection, sequence uint64, epoch eventlog.Epoch) (bool, error) {
-	rec, err := l.cursors.Begin(ctx, c.token, func(rec cursor.Record) (cursor.Record, bool) { return rec, false })
-	if err != nil || rec.Epoch != epoch {
-		return false, err
-	}
-	for id, entry := range rec.Daemons {
-		if id != c.daemon && entry.Settles(sequence) {
-			return true, nil
+	elsewhere := false
+	err := l.cursors.Update(ctx, c.token, func(rec cursor.Record) (cursor.Record, bool) {
+		elsewhere = false
+		for id, entry := range rec.Daemons {
+			elsewhere = elsewhere || rec.Epoch == epoch && id != c.daemon && entry.Settles(sequence)
 		}
-	}
-	return false, nil
-}
-
-// saveSoon remembers that the connection's cursor entry has changed (Save).
-func (l *logSide) saveSoon(c *connection) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.dirty = append(l.dirty, c)
-}
-
-// runSaver hands changed cursor entries to the store, which writes them within
-// a second.
-func (l *logSide) runSaver(ctx context.Context) error {
-	ticker := time.NewTicker(saveInterval)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-ticker.C:
-			l.saveAll()
-		}
-	}
-}
-
-func (l *logSide) saveAll() {
-	l.mu.Lock()
-	dirty := l.dirty
-	l.dirty = nil
-	l.mu.Unlock()
-	for _, c := range dirty {
-		c.save()
-	}
-}
-
-// detached writes the cursor of a connection that has ended, at once, so that
-// the daemon continues exactly there on another edge.
-func (l *logSide) detached(c *connection, last bool) {
-	l.flushes.submit(func(ctx context.Context) {
-		ctx, cancel := context.WithTimeout(ctx, flushTimeout)
-		defer cancel()
-		if err := l.cursors.Flush(ctx, c.token); err != nil {
-			l.logger.Warn("cursor of an ended connection not written yet", "orchestrator", c.token, "daemon", c.daemon, "session", c.id, "error", err)
-		}
-		if last {
-			l.cursors.Forget(c.token)
-		}
+		return rec, false
 	})
-}
-
-// flush writes all cursors, of living connections too.
-func (l *logSide) flush(ctx context.Context) error {
-	l.saveAll()
-	return l.cursors.FlushAll(ctx)
+	return elsewhere, err
 }
 
 // runNet asks the log for every connection whether it has missed anything: a
@@ -284,7 +232,7 @@ func (l *logSide) runReconnects(ctx context.Context, reconnected <-chan struct{}
 
 // refreshEpoch asks the leader for the epoch of a partition (RefreshEpoch).
 func (l *logSide) refreshEpoch(p event.Partition) {
-	l.asks.submit(func(ctx context.Context) { l.epochs.refresh(ctx, p, l.epochConfirmed) })
+	l.asks.submit(p, func(ctx context.Context) { l.epochs.refresh(ctx, p, l.epochConfirmed) })
 }
 
 // epochConfirmed is for sessions that run in another epoch than the leader's,

@@ -52,7 +52,7 @@ func (p *peers[Question, Answer]) serve(ctx context.Context) (stop func(), err e
 	answers := newPool(ctx, concurrentAnswers)
 	subject := p.subject(event.TokenOf(p.self))
 	sub, err := p.nc.Subscribe(subject, func(m *nats.Msg) {
-		answers.submit(func(ctx context.Context) { p.respond(ctx, m) })
+		answers.submit(m, func(ctx context.Context) { p.respond(ctx, m) })
 	})
 	if err != nil {
 		cancel()

@@ -37,7 +37,7 @@ func (s *Session) ackInWindow(id string, now time.Time) int {
 	acked := 0
 	for i := 0; i < len(s.window.items); {
 		if p := s.window.items[i].pending; p != nil && p.event.ID == id {
-			s.settle(i, now)
+			s.acknowledge(i, now)
 			acked++
 			i = 0
 			continue

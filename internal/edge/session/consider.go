@@ -7,6 +7,7 @@ import (
 	"github.com/neolith/daemon-gateway/internal/cursor"
 	"github.com/neolith/daemon-gateway/internal/eventlog"
 	"github.com/neolith/daemon-gateway/pkg/event"
+	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
 
 // fits reports whether an event of size bytes may be considered now, and
@@ -39,15 +40,15 @@ func (s *Session) hasRoom(size int) bool {
 // (invariant 2), and only if they fit.
 func (s *Session) consider(c *Candidate) {
 	m := &c.message
+	after := s.complete
 	s.complete = m.Sequence
+	s.considered++
 	if why := s.judge(c); why != "" {
-		s.window.pass(m.Sequence)
-		s.emit(Filtered{Why: why})
-		s.dirty = true
+		s.passOver(c, after, why)
 		return
 	}
 	ev, body := c.keep()
-	p := &pending{event: ev, body: body, stored: m.Stored}
+	p := &pending{event: ev, body: body, stored: m.Stored, after: after}
 	repeat := m.Sequence <= s.sent
 	if s.sends.Sequence == m.Sequence {
 		p.vain = s.sends.Count
@@ -60,6 +61,32 @@ func (s *Session) consider(c *Candidate) {
 		return
 	}
 	s.send(m.Sequence, p, repeat)
+}
+
+// passOver settles an event without sending it. Nobody need know that after a
+// crash, but for what was acknowledged.
+func (s *Session) passOver(c *Candidate, after uint64, why FilterReason) {
+	s.window.pass(c.message.Sequence)
+	s.emit(Filtered{Why: why})
+	switch why {
+	case FilteredAcknowledged:
+		s.acked = cursor.AddAcked(s.acked, cursor.Range{First: after + 1, Last: c.message.Sequence})
+		s.dirty = true
+	case FilteredAddressee, FilteredSubscription:
+		// It may name a daemon that has yet to come (invariant 1).
+		if ev, err := c.parse(); err == nil && ev.DaemonID != "" && ev.DaemonID != s.cfg.Daemon {
+			if s.passed == nil {
+				s.passed = make(map[protocol.DaemonID]uint64)
+			}
+			cursor.NotePassed(s.passed, ev.DaemonID, c.message.Sequence)
+		}
+	}
+}
+
+// names reports whether the event is addressed to this daemon, or to one that
+// it answers for.
+func (s *Session) names(ev event.Event) bool {
+	return ev.DaemonID == s.cfg.Daemon || slices.Contains(s.answersFor, ev.DaemonID)
 }
 
 // judge says why the event is not to be sent, if it is not.
@@ -76,7 +103,9 @@ func (s *Session) judge(c *Candidate) FilterReason {
 		return FilteredInvalid
 	case event.TokenOf(ev.OrchestratorID) != s.cfg.Orchestrator:
 		return FilteredInvalid // stored under another's subject (invariant 5)
-	case ev.DaemonID != "" && ev.DaemonID != s.cfg.Daemon && !slices.Contains(s.answersFor, ev.DaemonID):
+	case c.message.Sequence <= s.unnamed && !s.names(ev):
+		return FilteredSettled
+	case ev.DaemonID != "" && !s.names(ev):
 		return FilteredAddressee
 	case !s.wants(ev):
 		return FilteredSubscription
@@ -124,11 +153,25 @@ func (s *Session) Written(run uint32, sequence uint64, now time.Time) {
 	if i == 0 {
 		s.restartAckClock(now)
 	}
+	// That an event was sent which needs an ack need not be known after a crash:
+	// it is sent again in any case.
 	if !p.event.RequiresAck {
 		s.settle(i, now)
+		s.dirty = true
 	}
-	s.dirty = true
 	s.pump(now)
+}
+
+// Withhold settles the event of a Send that may not be sent. Another connection
+// of the daemon may have it.
+func (s *Session) Withhold(run uint32, sequence uint64, now time.Time) {
+	if run != s.run {
+		return
+	}
+	if i, ok := s.window.find(sequence); ok {
+		s.settle(i, now)
+		s.pump(now)
+	}
 }
 
 func (s *Session) settle(i int, now time.Time) {
@@ -158,9 +201,40 @@ func (s *Session) DeadLettered(run uint32, sequence uint64, stored bool, now tim
 		s.window.items[i].pending.deadLetterAt = now.Add(deadLetterRetry)
 		return
 	}
-	s.settle(i, now)
+	s.acknowledge(i, now)
 	s.dirty = true
 	s.pump(now)
+}
+
+// acknowledge settles the event at index i for whatever connection of the daemon
+// may follow: that it was acknowledged, or stands in the dead letters, does not
+// depend on what this one wants.
+func (s *Session) acknowledge(i int, now time.Time) {
+	it := s.window.items[i]
+	s.acked = cursor.AddAcked(s.acked, cursor.Range{First: it.pending.after + 1, Last: it.last})
+	s.settle(i, now)
+}
+
+// AnswersFor tells for whom the daemon speaks from now on. What names another
+// is that one's matter.
+func (s *Session) AnswersFor(ids []protocol.DaemonID, now time.Time) {
+	s.answersFor = ids
+	s.settleWhere(FilteredAddressee, now, func(ev event.Event) bool { return ev.DaemonID != "" && !s.names(ev) })
+	s.dirty = true
+	s.pump(now)
+}
+
+// settleWhere settles events of the window that are not to be sent any more.
+func (s *Session) settleWhere(why FilterReason, now time.Time, is func(event.Event) bool) {
+	for i := 0; i < len(s.window.items); {
+		if p := s.window.items[i].pending; p != nil && is(p.event) {
+			s.settle(i, now)
+			s.emit(Filtered{Why: why})
+			i = 0
+			continue
+		}
+		i++
+	}
 }
 
 // Floor is the cursor: everything up to here is settled (invariant 3).
@@ -171,12 +245,15 @@ func (s *Session) Floor() uint64 {
 	return s.complete
 }
 
-// Entry is what the cursor of this daemon should say now, in Epoch. It means
-// something only while Running.
-func (s *Session) Entry(now time.Time) cursor.Entry {
+// Progress is what the cursor of this daemon should say now, and what has
+// happened since the last call. It means something only while Running.
+func (s *Session) Progress(now time.Time) cursor.Progress {
 	e := cursor.Entry{
-		Floor: s.Floor(), Settled: s.window.settled(), Sends: s.sends, Sent: s.sent, Written: now,
+		Generation: s.generation, Floor: s.Floor(), Settled: s.window.settled(), Sends: s.sends, Sent: s.sent, Written: now,
 		Subscriptions: slices.Clone(s.subscriptions), AnswersFor: s.answersFor,
+	}
+	if s.unnamed > e.Floor {
+		e.Unnamed = s.unnamed
 	}
 	for _, r := range s.known {
 		if r.First > s.complete {
@@ -189,8 +266,13 @@ func (s *Session) Entry(now time.Time) cursor.Entry {
 	} else if e.Sends.Sequence <= e.Floor {
 		e.Sends = cursor.Sends{}
 	}
-	return e
+	p := cursor.Progress{Epoch: s.epoch, Entry: e, Acked: s.acked, Passed: s.passed}
+	s.acked, s.passed, s.considered = nil, nil, 0
+	return p
 }
 
-// Epoch is the epoch in which Entry's sequences mean something.
+// Unreported returns how many events were considered since the last Progress.
+func (s *Session) Unreported() int { return s.considered }
+
+// Epoch is the epoch in which Progress's sequences mean something.
 func (s *Session) Epoch() eventlog.Epoch { return s.epoch }

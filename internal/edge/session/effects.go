@@ -66,7 +66,7 @@ type DeadLetter struct {
 	Tries    int // in vain
 }
 
-// Save says that Entry has changed and is to be written soon.
+// Save says that Progress has something that a crash should not forget.
 type Save struct{}
 
 // RefreshEpoch says that a router spoke of another epoch than this session's:

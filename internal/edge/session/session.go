@@ -81,6 +81,7 @@ type Session struct {
 	cfg           Config
 	subscriptions []protocol.Subscription
 	answersFor    []protocol.DaemonID
+	generation    uint64 // of the start, see cursor.Entry
 
 	phase   phase
 	startAt time.Time // gathering: when the start is decided; starting: when it is tried again (zero: under way)
@@ -109,6 +110,13 @@ type Session struct {
 	known  []cursor.Range // settled before this connection, above the floor
 	sends  cursor.Sends   // vain tries of the oldest unsettled event before this connection
 	sent   uint64         // the highest sequence ever written to this daemon
+	// unnamed: up to here, only what names this daemon is unsettled.
+	unnamed uint64
+
+	// For the next Progress.
+	acked      []cursor.Range               // settled by an ack or a dead letter
+	passed     map[protocol.DaemonID]uint64 // named by events that were passed over
+	considered int                          // events
 
 	returning bool     // the daemon may have events in hand that were not considered yet
 	early     []string // acknowledged meanwhile, oldest first
@@ -122,7 +130,7 @@ type Session struct {
 	ackClock time.Time // when the oldest unsettled event was written, or a sign of its progress came
 	blocked  int       // bytes of the event that last did not fit; 0: none
 
-	dirty   bool // Entry has changed since the last Save
+	dirty   bool // there is something that a crash should not forget
 	effects []Effect
 }
 
@@ -152,6 +160,11 @@ func (s *Session) Subscriptions() []protocol.Subscription { return s.subscriptio
 // Running reports whether the start has been decided.
 func (s *Session) Running() bool { return s.phase == phaseRunning }
 
+// Starting reports whether the answer to the Begin of this run is awaited.
+func (s *Session) Starting(run uint32) bool {
+	return s.phase == phaseStarting && s.startAt.IsZero() && run == s.run
+}
+
 // Live reports whether all that is known to be in the log has been considered.
 func (s *Session) Live() bool {
 	return s.phase == phaseRunning && s.announced && s.complete >= s.target
@@ -175,7 +188,7 @@ func (s *Session) Started(run uint32, epoch eventlog.Epoch, entry cursor.Entry, 
 	}
 	s.phase, s.startAt, s.retries = phaseRunning, time.Time{}, 0
 	s.epoch, s.resumed = epoch, resumed
-	s.answersFor = entry.AnswersFor
+	s.answersFor, s.generation, s.unnamed = entry.AnswersFor, entry.Generation, entry.Unnamed
 	s.complete, s.target, s.cause = entry.Floor, entry.Floor, CauseAttach
 	s.known, s.sends, s.sent = entry.Settled, entry.Sends, entry.Sent
 	s.suspectOldest()
@@ -202,6 +215,7 @@ func (s *Session) EpochChanged(epoch eventlog.Epoch, now time.Time) {
 		s.epoch = epoch
 		s.complete, s.target, s.sent, s.cause = 0, 0, 0, CauseEpoch
 		s.known, s.sends, s.window = nil, cursor.Sends{}, window{}
+		s.unnamed, s.acked, s.passed = 0, nil, nil
 		s.returning = true
 		s.suspectOldest()
 		s.asking, s.reading, s.askNext, s.blocked = false, false, false, 0

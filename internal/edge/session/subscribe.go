@@ -4,6 +4,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/neolith/daemon-gateway/pkg/event"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
 
@@ -29,6 +30,7 @@ func (s *Session) Subscribe(added []protocol.Subscription, now time.Time) {
 		if !s.startAt.IsZero() { // waiting to try again, maybe for just this
 			s.startAt = now.Add(subscribeSettle)
 		}
+		s.dirty = true // the start under way may not know of it
 	case phaseRunning:
 		s.dirty = true
 	}
@@ -64,15 +66,7 @@ func (s *Session) Unsubscribe(patterns []protocol.Pattern, now time.Time) {
 	if s.phase != phaseRunning {
 		return
 	}
-	for i := 0; i < len(s.window.items); {
-		if p := s.window.items[i].pending; p != nil && !s.wants(p.event) {
-			s.settle(i, now)
-			s.emit(Filtered{Why: FilteredSubscription})
-			i = 0
-			continue
-		}
-		i++
-	}
+	s.settleWhere(FilteredSubscription, now, func(ev event.Event) bool { return !s.wants(ev) })
 	s.dirty = true
 	s.pump(now)
 }

@@ -148,5 +148,6 @@ func (s *Session) InProgress(ids []string, now time.Time) int {
 func (s *Session) forgive(p *pending) {
 	if p.vain > 0 && slices.Contains(s.survived, p.event.ID) {
 		p.vain--
+		s.dirty = true
 	}
 }

@@ -76,7 +76,7 @@ func (b *bench) lives(d time.Duration) {
 // breaks ends the connection without a word, and returns what is saved then.
 func (b *bench) breaks() cursor.Entry {
 	b.s.Broke()
-	return b.s.Entry(b.now)
+	return b.s.Progress(b.now).Entry
 }
 
 // buried has the dead letter stored that the session asks for, if it does.
@@ -99,7 +99,7 @@ func TestGracefulEndsAreNotHeldAgainstAnEvent(t *testing.T) {
 	for range 20 {
 		b := log.attach(t, patient(), entry)
 		require.Equal(t, []uint64{11, 12, 13}, b.hand)
-		entry = b.s.Entry(b.now)
+		entry = b.s.Progress(b.now).Entry
 		require.Equal(t, cursor.Sends{Sequence: 11}, entry.Sends)
 	}
 }
@@ -186,7 +186,7 @@ func TestAnEventThatCrashesItsDaemonGoesAlone(t *testing.T) {
 							given = append(given, q)
 							b.hand = slices.DeleteFunc(b.hand, func(other uint64) bool { return other == q })
 							log.serve(b)
-							entry = b.s.Entry(b.now)
+							entry = b.s.Progress(b.now).Entry
 							continue
 						}
 						crash := slices.Contains(b.hand, culprit)
@@ -203,7 +203,7 @@ func TestAnEventThatCrashesItsDaemonGoesAlone(t *testing.T) {
 							break
 						}
 						log.serve(b)
-						entry = b.s.Entry(b.now)
+						entry = b.s.Progress(b.now).Entry
 					}
 				}
 				require.Equal(t, []uint64{culprit}, given)
@@ -224,7 +224,7 @@ func TestCarefulDeliveryFollowsFromTheCursor(t *testing.T) {
 	b.lives(29 * time.Second)
 	require.Equal(t, []uint64{11}, b.hand)
 
-	moved := log.attach(t, patient(), b.s.Entry(b.now))
+	moved := log.attach(t, patient(), b.s.Progress(b.now).Entry)
 	require.Equal(t, []uint64{11}, moved.hand, "a graceful move changes nothing")
 
 	moved.ack("e11")
@@ -233,7 +233,7 @@ func TestCarefulDeliveryFollowsFromTheCursor(t *testing.T) {
 	moved.ack("e12", "e13")
 	log.serve(moved)
 	require.Equal(t, []uint64{11, 12, 13, 14, 15, 16, 17}, moved.hand)
-	require.Equal(t, cursor.Sends{Sequence: 14}, moved.s.Entry(moved.now).Sends)
+	require.Equal(t, cursor.Sends{Sequence: 14}, moved.s.Progress(moved.now).Entry.Sends)
 }
 
 func TestCarefulDeliveryEndsWhereTheDoubtedEventIsGone(t *testing.T) {
@@ -295,7 +295,7 @@ func TestTheLastTriesOfAnEventAreAlone(t *testing.T) {
 	}
 	b.write()
 	require.Equal(t, cursor.Sends{Sequence: 11, Count: 4}, b.breaks().Sends)
-	b = shelfOf(2).attach(t, patient(), b.s.Entry(b.now))
+	b = shelfOf(2).attach(t, patient(), b.s.Progress(b.now).Entry)
 	require.Equal(t, []uint64{11}, b.hand)
 	require.Equal(t, cursor.Sends{Sequence: 11, Count: 5}, b.breaks().Sends)
 }
@@ -310,7 +310,7 @@ func TestWorkInProgressIsWaitedFor(t *testing.T) {
 	}
 	require.Equal(t, []uint64{11, 12}, b.hand)
 	require.Empty(t, b.sent)
-	require.Equal(t, cursor.Sends{Sequence: 11}, b.s.Entry(b.now).Sends)
+	require.Equal(t, cursor.Sends{Sequence: 11}, b.s.Progress(b.now).Entry.Sends)
 	b.ack("e11")
 	b.lives(30 * time.Second)
 	require.Empty(t, b.sent, "the next one has what is left of its time")
@@ -376,12 +376,12 @@ func TestASilentDaemonIsNotJudged(t *testing.T) {
 	b.lives(20 * time.Second)
 	b.after(time.Hour)
 	require.Empty(t, b.sent)
-	require.Equal(t, cursor.Sends{Sequence: 11}, b.s.Entry(b.now).Sends)
+	require.Equal(t, cursor.Sends{Sequence: 11}, b.s.Progress(b.now).Entry.Sends)
 
 	b.s.Heard(b.now) // it has woken up, and gets its time again
 	b.after(29 * time.Second)
 	require.Empty(t, b.sent)
 	b.after(time.Second)
 	require.Equal(t, []uint64{11}, b.sequences())
-	require.Equal(t, cursor.Sends{Sequence: 11, Count: 1}, b.s.Entry(b.now).Sends)
+	require.Equal(t, cursor.Sends{Sequence: 11, Count: 1}, b.s.Progress(b.now).Entry.Sends)
 }

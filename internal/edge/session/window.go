@@ -30,8 +30,9 @@ type pending struct {
 	event   event.Event
 	body    []byte
 	stored  time.Time
-	vain    int  // tries in vain, over connections
-	written bool // the last Send has been answered by Written
+	after   uint64 // the orchestrator has no other event between this and it
+	vain    int    // tries in vain, over connections
+	written bool   // the last Send has been answered by Written
 	// deadLetterAt is when the event is dead-lettered again after a failure;
 	// dead says that it is on its way there.
 	dead         bool

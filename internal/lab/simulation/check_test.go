@@ -85,7 +85,7 @@ func (w *world) checkRecord(token event.Token, record cursor.Record) {
 // the event.
 func (w *world) owes(d *daemon, s stored) bool {
 	return s.must && s.Token == d.token && slices.Contains(s.wanting, d) && d.wants(s.event.Type) &&
-		(s.event.DaemonID == "" || s.event.DaemonID == d.id)
+		(s.event.DaemonID == "" || s.event.DaemonID == d.id) && !w.ackedBy[ackedBy{d.id, s.event.ID}]
 }
 
 // inherit records what a daemon finds settled where it starts.

@@ -3,6 +3,7 @@ package simulation
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/neolith/daemon-gateway/internal/edge/session"
 	"github.com/neolith/daemon-gateway/pkg/event"
@@ -62,6 +63,20 @@ func (w *world) subscribe(d *daemon) {
 	w.carryOut(d.conn)
 }
 
+// hasten lets most daemons begin at once, so that they have time to do something.
+func (w *world) hasten(d *daemon) {
+	if w.chance(.3) {
+		return
+	}
+	w.subscribe(d)
+	w.pass(60 * time.Millisecond)
+	for range 4 {
+		if d.conn != nil {
+			w.work(d.conn)
+		}
+	}
+}
+
 // hear takes frames from the wire, in order.
 func (w *world) hear(d *daemon) {
 	c := d.conn
@@ -91,6 +106,7 @@ func (w *world) ack(d *daemon) {
 	d.received = slices.Delete(d.received, i, i+1)
 	w.stats.acked++
 	w.acked[s.Event.ID] = true
+	w.ackedBy[ackedBy{d.id, s.Event.ID}] = true
 	// The id is what counts: a frame from before a rollback acknowledges the
 	// same event under whatever sequence it has now.
 	for _, in := range w.log.stored {

@@ -1,6 +1,7 @@
 package simulation
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -21,15 +22,16 @@ type edge struct {
 	dirty map[cursorKey]saved
 }
 
+// cursorKey names the connection that writes an entry.
 type cursorKey struct {
-	token  event.Token
-	daemon protocol.DaemonID
+	token      event.Token
+	daemon     protocol.DaemonID
+	generation uint64
 }
 
 type saved struct {
-	epoch eventlog.Epoch
-	entry cursor.Entry
-	acked []uint64 // sequences acknowledged and thus settled in entry
+	progress cursor.Progress
+	acked    []uint64 // sequences acknowledged, in the progress's epoch
 }
 
 // conn is one connection: the session and the socket.
@@ -48,6 +50,9 @@ type conn struct {
 	ackedBy   []uint64 // acknowledged on this connection, in epoch
 	began     int      // the step in which the session was started
 	latestRun uint32   // of the newest question, for the mistake that ignores it
+
+	generation uint64 // of its start
+	names      []protocol.DaemonID
 }
 
 func (w *world) startEdge() {
@@ -94,7 +99,7 @@ func (w *world) carryOut(c *conn) {
 			w.checkSend(c, e)
 			c.queue = append(c.queue, e)
 		case session.Save:
-			w.save(c, false)
+			w.save(c, c.edge.name)
 		case session.RefreshEpoch:
 			c.later(func() { w.learnEpoch(c.edge) })
 		}
@@ -125,20 +130,24 @@ func (w *world) begin(c *conn, e session.Begin) {
 		c.s.StartFailed(e.Run, w.now)
 		return
 	}
-	at := w.records[c.daemon.token]
-	if at.record.Epoch.Newer(c.edge.epoch) {
+	at := w.record(c.daemon.token)
+	if at.Epoch.Newer(c.edge.epoch) {
 		w.learnEpoch(c.edge)
 	}
-	record, d := w.decide(at.record, cursor.StartRequest{
-		Daemon: c.id, Subscriptions: c.s.Subscriptions(), Epoch: c.edge.epoch, Now: w.now,
-		Connected: func(id protocol.DaemonID) bool { return w.connectedView[id] },
+	if !c.s.Starting(e.Run) || !slices.Contains(c.edge.conns, c) {
+		return // decides nothing any more
+	}
+	record, d := w.decide(at, cursor.StartRequest{
+		Daemon: c.id, Edge: c.edge.name, Subscriptions: c.s.Subscriptions(), Epoch: c.edge.epoch, Now: w.now,
+		Alive: func(edge string) bool { return w.edgesView[edge] || edge == c.edge.name },
 	})
+	c.generation, c.names = d.Entry.Generation, d.Entry.AnswersFor
 	c.daemon.started, c.began = true, w.stats.steps
 	w.forgetFlushed(d.TookOver)
 	w.inherit(c.id, c.edge.epoch, d.Entry)
-	w.write(c.daemon.token, record)
 	c.epoch, c.highest, c.ackedBy = c.edge.epoch, 0, nil
 	c.s.Started(e.Run, c.edge.epoch, d.Entry, d.Resumed, w.now)
+	w.write(c.edge, c.daemon.token, record)
 }
 
 func (w *world) answerLast(c *conn, e session.AskLast) {
@@ -192,58 +201,95 @@ func (w *world) learnEpoch(e *edge) {
 	}
 }
 
-func (w *world) save(c *conn, left bool) {
+// save remembers what the session reports; an empty edge makes it the last word.
+func (w *world) save(c *conn, edge string) {
 	if !c.s.Running() {
 		return
 	}
-	entry := c.s.Entry(w.now)
-	entry.Left = left
+	progress := c.s.Progress(w.now)
+	progress.Entry.Edge = edge
 	var acked []uint64
 	for _, q := range c.ackedBy {
-		if entry.Settles(q) {
+		if progress.Entry.Settles(q) {
 			acked = append(acked, q)
 		}
 	}
-	w.distortEntry(c, &entry)
-	key := cursorKey{c.daemon.token, c.id}
-	if have, ok := c.edge.dirty[key]; ok && have.epoch == c.s.Epoch() && w.mistake != newestEntryWins {
-		entry = cursor.Merge(have.entry, entry)
-		acked = append(acked, have.acked...)
+	w.distortEntry(c, &progress.Entry)
+	key := cursorKey{c.daemon.token, c.id, c.generation}
+	if have, ok := c.edge.dirty[key]; ok {
+		progress = have.progress.Then(progress)
+		if have.progress.Epoch == progress.Epoch {
+			acked = append(acked, have.acked...)
+		}
 	}
-	c.edge.dirty[key] = saved{c.s.Epoch(), entry, acked}
+	c.edge.dirty[key] = saved{progress, acked}
 }
 
-// flush writes one of the entries that an edge remembers.
+// flush writes one of the reports that an edge remembers.
 func (w *world) flush(e *edge, key cursorKey) {
 	own, ok := e.dirty[key]
 	if !ok {
 		return
 	}
 	delete(e.dirty, key)
-	record := w.records[key.token].record
-	if record.Epoch.Newer(own.epoch) {
-		return
+	record := w.record(key.token)
+	next := record.Apply(key.daemon, own.progress)
+	if entry, ok := next.Daemons[key.daemon]; ok && w.mistake == newestEntryWins {
+		next.Daemons = maps.Clone(next.Daemons)
+		own.progress.Entry.Generation = entry.Generation
+		next.Daemons[key.daemon] = own.progress.Entry
 	}
-	next := cursor.Record{Epoch: own.epoch, Daemons: map[protocol.DaemonID]cursor.Entry{}}
-	for id, entry := range record.Daemons {
-		if record.Epoch != own.epoch {
-			entry = cursor.Entry{Subscriptions: entry.Subscriptions, AnswersFor: entry.AnswersFor, Left: entry.Left, Written: entry.Written}
-		}
-		next.Daemons[id] = entry
+	if w.chance(.3) { // the answer will be lost, and it is written again
+		e.dirty[key] = own
 	}
-	if have, ok := next.Daemons[key.daemon]; ok && w.mistake != newestEntryWins {
-		own.entry = cursor.Merge(have, own.entry)
+	w.write(e, key.token, next)
+	if entry, ok := next.Daemons[key.daemon]; !ok || next.Epoch != own.progress.Epoch || entry.Generation != key.generation {
+		return // taken over, or superseded: then it is known of what is new alone
 	}
-	next.Daemons[key.daemon] = own.entry
-	w.write(key.token, next)
 	for _, q := range own.acked {
-		w.flushedAcks[flushedAck{key.daemon, own.epoch, q}] = w.stats.steps
+		w.flushedAcks[flushedAck{key.daemon, own.progress.Epoch, q}] = w.stats.steps
 	}
 }
 
-func (w *world) write(token event.Token, record cursor.Record) {
+// record is the stored one, as an edge reads it.
+func (w *world) record(token event.Token) cursor.Record {
+	at := w.records[token]
+	at.record.Revision = at.revision
+	return at.record
+}
+
+// write stores a record. The connections of the edge that wrote it learn of it,
+// and most of those elsewhere that it concerns.
+func (w *world) write(e *edge, token event.Token, record cursor.Record) {
+	before := w.record(token)
+	told := append(before.Disturbed(record), e.name)
 	w.records[token] = versioned{w.records[token].revision + 1, record}
 	w.checkRecord(token, record)
+	for _, name := range told {
+		if to := w.edge(name); to != nil && (to == e || w.chance(w.hints)) {
+			w.reload(to, token)
+		}
+	}
+}
+
+// reload tells the connections of an edge what the record says of them.
+func (w *world) reload(e *edge, token event.Token) {
+	for _, c := range slices.Clone(e.conns) {
+		if c.daemon.token != token || !c.s.Running() {
+			continue
+		}
+		entry, known := w.records[token].record.Daemons[c.id]
+		switch {
+		case !known:
+			w.save(c, e.name) // taken over while it lives: put back with the next write
+		case entry.Generation > c.generation:
+			w.end(c, true)
+		case !slices.Equal(entry.AnswersFor, c.names):
+			c.names = entry.AnswersFor
+			c.s.AnswersFor(entry.AnswersFor, w.now)
+			w.carryOut(c)
+		}
+	}
 }
 
 // put writes the socket: the frames reach the daemon later, or never.
@@ -269,13 +315,13 @@ func (w *world) tick(c *conn) {
 
 // end removes a connection; an orderly end flushes its cursor.
 func (w *world) end(c *conn, orderly bool) {
-	if orderly {
-		w.save(c, true)
-		w.flush(c.edge, cursorKey{c.daemon.token, c.id})
-	}
 	c.edge.conns = slices.DeleteFunc(c.edge.conns, func(x *conn) bool { return x == c })
 	if c.daemon.conn == c {
 		c.daemon.conn = nil
+	}
+	if orderly {
+		w.save(c, "")
+		w.flush(c.edge, cursorKey{c.daemon.token, c.id, c.generation})
 	}
 }
 
@@ -290,6 +336,6 @@ func (w *world) crashEdge(e *edge) {
 
 func (w *world) sortedDirty(e *edge) []cursorKey {
 	return slices.SortedFunc(maps.Keys(e.dirty), func(a, b cursorKey) int {
-		return slices.Compare([]string{string(a.token), string(a.daemon)}, []string{string(b.token), string(b.daemon)})
+		return cmp.Or(cmp.Compare(a.token, b.token), cmp.Compare(a.daemon, b.daemon), cmp.Compare(a.generation, b.generation))
 	})
 }

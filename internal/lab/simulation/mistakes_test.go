@@ -41,7 +41,8 @@ const (
 	deadLetterUnstored mistake = "a dead letter counts before it is stored"
 	// rangesForgotten: settled ranges above the floor are not kept.
 	rangesForgotten mistake = "settled ranges are not kept"
-	// newestEntryWins: the last writer of a cursor wins, not the higher floor.
+	// newestEntryWins: the last writer of a cursor wins, also where a newer
+	// connection of the daemon has begun.
 	newestEntryWins mistake = "the newest cursor entry wins"
 	// windowUnbounded: a session considers as much as comes.
 	windowUnbounded mistake = "the window has no bound"
@@ -75,7 +76,7 @@ var mistakes = []struct {
 	{floorIsComplete, []string{passed}},
 	{deadLetterUnstored, []string{lost, passed}},
 	{rangesForgotten, []string{resentAcked}},
-	{newestEntryWins, []string{resentAcked}},
+	{newestEntryWins, []string{resentAcked, passed}},
 	{windowUnbounded, []string{unbounded}},
 	{foreignSession, []string{foreign}},
 }

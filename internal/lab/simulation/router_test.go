@@ -111,7 +111,7 @@ func (w *world) takeLane(rt *router) {
 			rt.lane.DeadLettered(e.Message.Sequence, w.chance(.8))
 		}
 	}
-	if cp := (checkpoint{rt.epoch, rt.lane.Checkpoint(), rt.mark}); rt.epoch == w.log.announced && w.chance(.3) {
+	if cp := (checkpoint{rt.epoch, rt.lane.Checkpoint(), rt.mark}); slices.Contains(w.routers, rt) && rt.epoch == w.log.announced && w.chance(.3) {
 		w.checkpoint = cp
 	}
 }

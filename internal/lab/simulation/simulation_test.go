@@ -2,6 +2,7 @@ package simulation
 
 import (
 	"flag"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -40,6 +41,15 @@ func (w *world) step() {
 	rt, routing := pick(w, w.routers)
 	k := w.r.IntN(1000)
 	switch {
+	case w.temper == restless && w.chance(.03):
+		w.leave(d)
+	case w.temper == slow && w.chance(.06):
+		w.pass(20 * time.Second)
+	case w.temper == rolledBack && w.chance(.01):
+		w.rollBack()
+		for _, e := range w.edges {
+			w.learnEpoch(e)
+		}
 	case k < 120:
 		w.publish()
 	case k < 260:
@@ -59,6 +69,7 @@ func (w *world) step() {
 	case k < 530:
 		if d.conn == nil {
 			w.login(d)
+			w.hasten(d)
 		} else {
 			w.subscribe(d)
 		}
@@ -75,7 +86,7 @@ func (w *world) step() {
 	case k < 890:
 		w.ack(d)
 	case k < 920:
-		w.pass()
+		w.pass(pickOf(w, 20*time.Millisecond, 60*time.Millisecond, 100*time.Millisecond, time.Second, 20*time.Second))
 	default:
 		w.disturb(k, e, c, d)
 	}
@@ -121,9 +132,18 @@ func (w *world) disturb(k int, e *edge, c *conn, d *daemon) {
 	}
 }
 
+// leave ends a daemon's connection, or leaves it half-open.
+func (w *world) leave(d *daemon) {
+	if d.conn == nil || w.chance(.6) {
+		w.vanish(d)
+		return
+	}
+	w.end(d.conn, w.chance(.8))
+}
+
 // pass lets time go by, sometimes so much that acks are overdue.
-func (w *world) pass() {
-	w.now = w.now.Add(pickOf(w, 20*time.Millisecond, 60*time.Millisecond, 100*time.Millisecond, time.Second, 20*time.Second))
+func (w *world) pass(by time.Duration) {
+	w.now = w.now.Add(by)
 	for _, e := range w.edges {
 		for _, c := range slices.Clone(e.conns) {
 			w.tick(c)
@@ -134,7 +154,13 @@ func (w *world) pass() {
 // refreshView lets the directory learn some of what is connected, late.
 func (w *world) refreshView() {
 	live := map[protocol.DaemonID]bool{}
+	for _, name := range slices.Sorted(maps.Keys(w.edgesView)) {
+		if w.edge(name) == nil && w.chance(.7) {
+			delete(w.edgesView, name)
+		}
+	}
 	for _, e := range w.edges {
+		w.edgesView[e.name] = w.chance(.95)
 		for _, c := range e.conns {
 			live[c.id] = true
 		}

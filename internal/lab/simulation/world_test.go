@@ -25,6 +25,8 @@ type world struct {
 	r       *rand.Rand
 	now     time.Time
 	mistake mistake
+	temper  temper
+	hints   float64 // how many of those about cursors arrive
 
 	log           eventLog
 	tokens        []event.Token
@@ -37,17 +39,29 @@ type world struct {
 	names         int
 	sharedPos     uint64
 	acked         map[string]bool // event ids acknowledged by some daemon
+	ackedBy       map[ackedBy]bool
 	deadLettered  map[string]bool
 	flushedAcks   map[flushedAck]int // and the step in which they were flushed
 	settled       map[settledFor]bool
 	connectedView map[protocol.DaemonID]bool // the directory's, stale
+	edgesView     map[string]bool            // the same of edges
 
 	stats statistics
 	fault error
 }
 
+// temper is what happens often in a world.
+type temper uint8
+
+const (
+	even       temper = iota
+	restless          // daemons come and go
+	slow              // acks are overdue
+	rolledBack        // the log is rolled back
+)
+
 type versioned struct {
-	revision int
+	revision uint64
 	record   cursor.Record
 }
 
@@ -65,17 +79,24 @@ type flushedAck struct {
 	seq    uint64
 }
 
+// ackedBy is an event that a daemon has acknowledged, in whatever epoch.
+type ackedBy struct {
+	daemon protocol.DaemonID
+	event  string
+}
+
 type statistics struct{ steps, published, sent, acked, repeats, catchUps, deadLetters, crashes, rollbacks int }
 
 func newWorld(seed uint64, m mistake) *world {
 	w := &world{
 		r: rand.New(rand.NewPCG(seed, 7)), now: time.Unix(1_000_000, 0), mistake: m,
-		records: map[event.Token]versioned{}, acked: map[string]bool{}, deadLettered: map[string]bool{},
-		flushedAcks: map[flushedAck]int{}, settled: map[settledFor]bool{}, connectedView: map[protocol.DaemonID]bool{},
+		records: map[event.Token]versioned{}, acked: map[string]bool{}, ackedBy: map[ackedBy]bool{}, deadLettered: map[string]bool{},
+		flushedAcks: map[flushedAck]int{}, settled: map[settledFor]bool{}, connectedView: map[protocol.DaemonID]bool{}, edgesView: map[string]bool{},
 	}
+	w.temper, w.hints = pickOf(w, even, restless, slow, rolledBack), pickOf(w, 0, .7, 1)
 	w.log.epoch = eventlog.NewEpoch(time.Unix(1, 0), 0)
 	w.log.announced = w.log.epoch
-	for i := range 3 {
+	for i := range pickOf(w, 1, 1, 2, 3) {
 		w.tokens = append(w.tokens, event.Token(fmt.Sprintf("o%d", i)))
 	}
 	for i := range w.tokens {

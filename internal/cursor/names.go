@@ -1,0 +1,125 @@
+package cursor
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/neolith/daemon-gateway/pkg/protocol"
+)
+
+// Awaited says since when events have waited for a daemon never seen.
+type Awaited struct {
+	// From is the lowest sequence of an event that names it and was passed over.
+	From uint64
+	// Written is when that was noted last.
+	Written time.Time
+}
+
+// Anybody is the key of the note that stands for all those that found no place:
+// whoever is new may be the one that is awaited.
+const Anybody protocol.DaemonID = ""
+
+// await notes that an event at from names the id and was passed over.
+func (rec Record) await(id protocol.DaemonID, from uint64, now time.Time, lim limits) {
+	rec.noteAwaited(id, Awaited{from, written(now)})
+	for len(rec.Awaited) > lim.awaited {
+		rest := slices.DeleteFunc(slices.Sorted(maps.Keys(rec.Awaited)), func(id protocol.DaemonID) bool { return id == Anybody })
+		oldest := slices.MinFunc(rest, func(a, b protocol.DaemonID) int {
+			return rec.Awaited[a].Written.Compare(rec.Awaited[b].Written)
+		})
+		rec.noteAwaited(Anybody, rec.Awaited[oldest])
+		delete(rec.Awaited, oldest)
+	}
+}
+
+func (rec Record) noteAwaited(id protocol.DaemonID, a Awaited) {
+	if have, ok := rec.Awaited[id]; ok {
+		a.From = min(a.From, have.From)
+		if have.Written.After(a.Written) {
+			a.Written = have.Written
+		}
+	}
+	rec.Awaited[id] = a
+}
+
+// answerFor makes the entry look for what has waited for these ids, and removes
+// the notes but that for Anybody. What waits may lie within what others have
+// settled.
+func (rec Record) answerFor(e *Entry, ids ...protocol.DaemonID) {
+	for _, id := range ids {
+		if a, ok := rec.Awaited[id]; ok {
+			e.lookBack(a.From - 1)
+		}
+		if id != Anybody {
+			delete(rec.Awaited, id)
+		}
+	}
+}
+
+// reachDown lowers the floor for what names the daemon, to that of one that it
+// takes over.
+func (e *Entry) reachDown(floor uint64) {
+	if floor < e.Floor {
+		e.Unnamed = max(e.Unnamed, e.Floor)
+		e.Floor = floor
+	}
+}
+
+// lookBack leaves nothing above the sequence settled of what names the daemon.
+func (e *Entry) lookBack(to uint64) {
+	e.reachDown(to)
+	kept, _ := slices.BinarySearchFunc(e.Settled, to, func(r Range, to uint64) int {
+		if r.First <= to {
+			return -1
+		}
+		return 1
+	})
+	e.Settled = slices.Clone(e.Settled[:kept])
+	if n := len(e.Settled); n > 0 {
+		e.Settled[n-1].Last = min(e.Settled[n-1].Last, to)
+	}
+	if len(e.Settled) == 0 {
+		e.Settled = nil
+	}
+}
+
+// takeNames makes nobody answer for these ids any more.
+func (rec Record) takeNames(ids ...protocol.DaemonID) {
+	for of, e := range rec.Daemons {
+		if slices.ContainsFunc(e.AnswersFor, func(id protocol.DaemonID) bool { return slices.Contains(ids, id) }) {
+			e.AnswersFor = slices.DeleteFunc(slices.Clone(e.AnswersFor), func(id protocol.DaemonID) bool { return slices.Contains(ids, id) })
+			rec.Daemons[of] = e
+		}
+	}
+}
+
+// holder returns who answers for the id, if anybody does.
+func (rec Record) holder(id protocol.DaemonID) (protocol.DaemonID, bool) {
+	if _, ok := rec.Daemons[id]; ok {
+		return id, true
+	}
+	for of, e := range rec.Daemons {
+		if slices.Contains(e.AnswersFor, id) {
+			return of, true
+		}
+	}
+	return "", false
+}
+
+// Disturbed returns the edges that hold connections of which next says
+// something else than rec: that they were superseded, taken over, or answer for
+// others than before.
+func (rec Record) Disturbed(next Record) []string {
+	var edges []string
+	for id, e := range rec.Daemons {
+		n, ok := next.Daemons[id]
+		if e.Edge == "" || e.Edge == UnknownEdge || slices.Contains(edges, e.Edge) {
+			continue
+		}
+		if !ok || n.Generation != e.Generation || !slices.Equal(n.AnswersFor, e.AnswersFor) {
+			edges = append(edges, e.Edge)
+		}
+	}
+	return edges
+}

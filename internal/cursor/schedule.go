@@ -1,0 +1,80 @@
+package cursor
+
+import (
+	"hash/maphash"
+	"sync"
+	"time"
+
+	"github.com/neolith/daemon-gateway/pkg/event"
+)
+
+const (
+	// saveInterval is how long at most what is to be written waits: what an edge
+	// that crashes forgets costs duplicates, not events.
+	saveInterval = time.Second
+	// moments are how many a second is divided into.
+	moments = 128
+)
+
+// schedule says when records are written. Each orchestrator has its own moment
+// of the second, so the writes are spread evenly however the acks come, and
+// none waits for longer than the second. Its methods may be called at the same
+// time.
+type schedule struct {
+	seed maphash.Seed
+	wake chan struct{} // there is something in a hurry
+
+	mu      sync.Mutex
+	due     [moments]map[event.Token]struct{}
+	hurried map[event.Token]struct{}
+}
+
+func newSchedule() *schedule {
+	s := &schedule{seed: maphash.MakeSeed(), wake: make(chan struct{}, 1), hurried: make(map[event.Token]struct{})}
+	for i := range s.due {
+		s.due[i] = make(map[event.Token]struct{})
+	}
+	return s
+}
+
+func (s *schedule) add(token event.Token) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.due[maphash.Comparable(s.seed, token)%moments][token] = struct{}{}
+}
+
+// hurry lets the record be written at once.
+func (s *schedule) hurry(token event.Token) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.hurried[token] = struct{}{}
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// take returns what is due at a moment.
+func (s *schedule) take(moment int) []event.Token {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return drain(s.due[moment%moments])
+}
+
+func (s *schedule) takeHurried() []event.Token {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return drain(s.hurried)
+}
+
+func drain(set map[event.Token]struct{}) []event.Token {
+	if len(set) == 0 {
+		return nil
+	}
+	tokens := make([]event.Token, 0, len(set))
+	for token := range set {
+		tokens = append(tokens, token)
+	}
+	clear(set)
+	return tokens
+}

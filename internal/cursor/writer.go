@@ -1,0 +1,187 @@
+package cursor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/neolith/daemon-gateway/pkg/event"
+	"github.com/neolith/daemon-gateway/pkg/protocol"
+)
+
+// Reporter is a connection whose daemon's cursor a Writer keeps. Its methods
+// are called while nobody else reads or writes the orchestrator's record here,
+// and without any other lock of the store.
+type Reporter interface {
+	// Progress returns where the daemon stands; it hands over what has happened
+	// since the last call. false: the connection is not being delivered to.
+	Progress() (Progress, bool)
+	// AnswersFor tells for whom the daemon speaks from now on.
+	AnswersFor(ids []protocol.DaemonID)
+	// Superseded tells that a newer connection of the daemon has begun.
+	Superseded()
+}
+
+// Writer writes the entry of one daemon for one connection, from its start to
+// its end. What it holds of an orchestrator's record goes with it. Its methods
+// may be called at the same time.
+type Writer struct {
+	store     *Store
+	partition *partition
+	token     event.Token
+	daemon    protocol.DaemonID
+	reporter  Reporter
+
+	// Guarded by partition.mu.
+	generation uint64   // 0: not begun
+	attempts   []uint64 // generations of starts that may have been stored
+	names      []protocol.DaemonID
+	dirty      bool
+	ended      bool
+	superseded bool
+}
+
+// ErrEnded is what Begin returns when the connection has ended: nothing was
+// decided, or it was taken back.
+var ErrEnded = errors.New("the connection has ended")
+
+// Writer returns what writes the cursor of a daemon for a connection. End is to
+// be called when that ends.
+func (s *Store) Writer(token event.Token, daemon protocol.DaemonID, reporter Reporter) *Writer {
+	return &Writer{store: s, partition: s.partition(token), token: token, daemon: daemon, reporter: reporter}
+}
+
+// Begin reads the orchestrator's record (together with other callers), puts on
+// it what this node has yet to write, lets decide say where the connection
+// starts (see Start), and writes the result. If another node wrote in between,
+// all of that is repeated: decide may be called several times and must depend on
+// nothing but its argument and on whether the connection still has a say. If
+// decide refuses, nothing is written and Begin reports false.
+//
+// While NATS does not answer, Begin tries again until ctx ends; its error then
+// wraps that of ctx and what went wrong. A connection that has ended decides
+// nothing, and if it ends while its start is being written, the entry says so as
+// soon as it can be written.
+func (w *Writer) Begin(ctx context.Context, decide func(Record) (Record, Decision, bool)) (d Decision, decided bool, err error) {
+	start := time.Now()
+	err = w.store.update(ctx, w.token, func(rec Record) (Record, bool) {
+		if decided = !w.hasEnded(); !decided {
+			return rec, false
+		}
+		var next Record
+		if next, d, decided = decide(rec); decided {
+			decided = w.attempt(d.Entry.Generation)
+		}
+		return next, decided
+	}, func(k *key) {
+		if decided {
+			w.begun(k, d.Entry)
+		}
+	})
+	switch {
+	case err != nil:
+		return Decision{}, false, fmt.Errorf("begin from the cursors of %s: %w", w.token, err)
+	case w.hasEnded():
+		return Decision{}, false, ErrEnded
+	case decided:
+		w.store.metrics.began(start)
+	}
+	return d, decided, nil
+}
+
+func (w *Writer) hasEnded() bool {
+	w.partition.mu.Lock()
+	defer w.partition.mu.Unlock()
+	return w.ended
+}
+
+// attempt notes that a start of this generation may be stored from now on,
+// whatever is heard of it; false: the connection has ended.
+func (w *Writer) attempt(generation uint64) bool {
+	w.partition.mu.Lock()
+	defer w.partition.mu.Unlock()
+	w.attempts = append(w.attempts, generation)
+	return !w.ended
+}
+
+// begun takes the connection among those of the key, whose busy the caller
+// holds, unless it has ended.
+func (w *Writer) begun(k *key, e Entry) {
+	w.partition.mu.Lock()
+	defer w.partition.mu.Unlock()
+	if w.ended {
+		return // End has seen the attempt
+	}
+	w.generation, w.names, w.attempts, w.superseded = e.Generation, e.AnswersFor, nil, false
+	if !slices.Contains(k.writers, w) {
+		k.writers = append(k.writers, w)
+	}
+}
+
+// SaveSoon says that Progress has something new. It is asked, and the answer
+// written, within a second.
+func (w *Writer) SaveSoon() {
+	w.partition.mu.Lock()
+	defer w.partition.mu.Unlock()
+	if w.dirty || w.ended || w.generation == 0 {
+		return
+	}
+	w.dirty = true
+	w.partition.dirty[w.token] = struct{}{}
+	w.store.schedule.add(w.token)
+}
+
+// End is the connection's last word, which is written at once; false: it was
+// not being delivered to.
+func (w *Writer) End(last Progress, running bool) {
+	p := w.partition
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if w.ended {
+		return
+	}
+	w.ended = true
+	k := p.keyLocked(w.token)
+	k.writers = slices.DeleteFunc(k.writers, func(x *Writer) bool { return x == w })
+	for _, generation := range w.attempts {
+		k.unsaved.add(writer{w.daemon, generation}, Progress{Entry: Entry{Generation: generation}, Abandoned: true})
+	}
+	if running {
+		last.Entry.Edge = ""
+		k.unsaved.add(writer{w.daemon, last.Entry.Generation}, last)
+	} else if w.generation != 0 {
+		k.unsaved.add(writer{w.daemon, w.generation}, Progress{Entry: Entry{Generation: w.generation}, Abandoned: true})
+	}
+	if len(k.unsaved) > 0 {
+		p.dirty[w.token] = struct{}{}
+		w.store.schedule.hurry(w.token)
+	}
+	p.tidyLocked(w.token, k)
+}
+
+// hear tells the connection what a record says of it, and reports whether it
+// has to be put back.
+func (w *Writer) hear(rec Record) (missing bool) {
+	e, known := rec.Daemons[w.daemon]
+	p := w.partition
+	p.mu.Lock()
+	superseded := known && e.Generation > w.generation && !w.superseded && !w.ended
+	renamed := known && e.Generation == w.generation && !slices.Equal(e.AnswersFor, w.names) && !w.ended
+	if superseded {
+		w.superseded = true
+	}
+	if renamed {
+		w.names = e.AnswersFor
+	}
+	missing = !known && !w.ended
+	p.mu.Unlock()
+	if superseded {
+		w.reporter.Superseded()
+	}
+	if renamed {
+		w.reporter.AnswersFor(e.AnswersFor)
+	}
+	return missing
+}

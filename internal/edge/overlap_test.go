@@ -1,0 +1,190 @@
+package edge
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/neolith/daemon-gateway/internal/cursor"
+	"github.com/neolith/daemon-gateway/internal/eventlog"
+	"github.com/neolith/daemon-gateway/internal/lab/testserver"
+	"github.com/neolith/daemon-gateway/pkg/event"
+	"github.com/neolith/daemon-gateway/pkg/protocol"
+)
+
+// Connections of one orchestrator that overlap, on edges that do not see each
+// other or do: what one passes over is never lost to another (invariant 1).
+
+const tick = 5 * time.Millisecond
+
+// alone makes an edge that no other sees, as in a gossip split.
+func alone(cfg *Config) { cfg.Ring.GossipJoin = nil }
+
+func mention(e *event.Event) { e.Type = "vp.mentioned" }
+
+func to(daemon protocol.DaemonID) func(*event.Event) {
+	return func(e *event.Event) { e.DaemonID = daemon }
+}
+
+// record is the stored cursors of an orchestrator.
+func (c *cluster) record(orchestrator string) cursor.Record {
+	c.t.Helper()
+	token := event.TokenOf(orchestrator)
+	kv, err := c.nats.JetStream().KeyValue(c.t.Context(), eventlog.CursorBucket(c.log.Partition(token)))
+	require.NoError(c.t, err)
+	entry, err := kv.Get(c.t.Context(), string(token))
+	require.NoError(c.t, err)
+	rec, err := cursor.Decode(entry.Value())
+	require.NoError(c.t, err)
+	return rec
+}
+
+// written waits until nothing is left to be written.
+func (n *node) written() {
+	n.t.Helper()
+	n.eventuallyMetric("gateway_cursor_dirty", "0")
+}
+
+// A daemon comes back on another edge wanting more, while its old socket is
+// half-open there. The old connection goes on passing over what only the new
+// one wants; its last words settled that for the new one.
+func TestAnOlderConnectionSettlesNothingForANewerOne(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	first, second := c.edge(), c.edge(alone)
+	older := first.attach("orch", "daemon", `["message.*"]`)
+	newer := second.attach("orch", "daemon", everything)
+	e := c.publish("orch", mention)
+	c.forward(first, e, 0)
+	require.NoError(t, older.conn.CloseNow())
+	require.Eventually(t, func() bool { return first.door.count() == 0 }, testserver.Patience, tick)
+	first.written()
+	require.NoError(t, newer.conn.CloseNow())
+	require.Eventually(t, func() bool { return second.door.count() == 0 }, testserver.Patience, tick)
+	second.written()
+	second.attach("orch", "daemon", everything).expectEvents(e)
+}
+
+// No directory tells the old connection's edge, but the cursor does.
+func TestANewerConnectionEndsAnOlderOneThatNoEdgeSees(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	first, second := c.edge(), c.edge(alone)
+	older := first.attach("orch", "daemon", everything)
+	second.attach("orch", "daemon", everything)
+	older.expectClose(protocol.CloseSessionTerminated)
+}
+
+// A start that waited until its connection had ended wrote an entry without
+// subscriptions, which anybody might take over.
+func TestAStartAfterTheEndOfItsConnectionDecidesNothing(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	n := c.edge()
+	d := n.attach("orch", "daemon", everything)
+	d.leave(n)
+	n.written()
+	before := c.record("orch")
+
+	log := n.door.services.Load().log
+	release := make(chan struct{})
+	for range concurrentStarts {
+		log.starts.submit(t, func(context.Context) { <-release })
+	}
+	d = n.login("orch", "daemon")
+	d.send("subscribe", `{"eventTypes":["*"]}`)
+	waiting := func() int {
+		log.starts.mu.Lock()
+		defer log.starts.mu.Unlock()
+		return len(log.starts.waiting)
+	}
+	require.Eventually(t, func() bool { return waiting() == 1 }, testserver.Patience, tick)
+	d.leave(n)
+	close(release)
+	require.Zero(t, waiting(), "nothing of it stays")
+	after := n.attach("other", "daemon", everything) // behind it
+	require.Equal(t, before, c.record("orch"))
+	after.leave(n)
+}
+
+// Neolith makes a new daemon id at every login and addresses it, maybe before
+// its first subscribe. Another daemon that lives meanwhile passes that over.
+func TestWhatNamesADaemonNeverSeenWaitsForIt(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	n := c.edge()
+	lives := n.attach("orch", "lives", everything)
+	forAll := c.publish("orch")
+	c.forward(n, forAll, 0)
+	lives.expectEvents(forAll)
+	early := c.publish("orch", to("new"))
+	c.forward(n, early, forAll.sequence)
+	later := c.publish("orch")
+	c.forward(n, later, early.sequence)
+	lives.expectEvents(later)
+	n.eventuallyMetric(`gateway_edge_events_total{outcome="acked"}`, "2")
+	n.written()
+
+	login := n.attach("orch", "new", everything)
+	next := c.publish("orch")
+	c.hint(n, next)
+	login.expectEvents(early, next) // and nothing of what the other had settled
+}
+
+// A daemon that was away for a moment is taken over by a newcomer. Back again, it
+// is the only one that what names it is sent to.
+func TestWhoReturnsGetsItsNameBack(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	first, second := c.edge(), c.edge()
+	first.attach("orch", "daemon", everything).leave(first)
+	first.written()
+	newcomer := second.attach("orch", "newcomer", everything)
+	require.Equal(t, []protocol.DaemonID{"daemon"}, c.record("orch").Daemons["newcomer"].AnswersFor)
+	back := first.attach("orch", "daemon", everything)
+	require.Empty(t, c.record("orch").Daemons["newcomer"].AnswersFor)
+	c.onlyTo(first, back, second, newcomer)
+}
+
+// Edges that do not see each other: the newcomer's takes the daemon for gone.
+// The daemon's hears of it, and puts it back.
+func TestADaemonThatLivesIsNotTakenOverForLong(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	first, second := c.edge(), c.edge(alone)
+	d := first.attach("orch", "daemon", everything)
+	newcomer := second.attach("orch", "newcomer", everything)
+	require.Eventually(t, func() bool {
+		rec := c.record("orch")
+		_, there := rec.Daemons["daemon"]
+		return there && len(rec.Daemons["newcomer"].AnswersFor) == 0
+	}, testserver.Patience, tick)
+	c.onlyTo(first, d, second, newcomer)
+}
+
+// onlyTo requires that what names the daemon is sent to it, and not to the other,
+// as soon as that one's edge has heard.
+func (c *cluster) onlyTo(n *node, d *client, elsewhere *node, other *client) {
+	c.t.Helper()
+	answersForNobody := func() bool {
+		for _, x := range elsewhere.hub.connections(event.TokenOf("orch")) {
+			x.mu.Lock()
+			p := x.session.Progress(x.admittedAt)
+			x.mu.Unlock()
+			if len(p.Entry.AnswersFor) > 0 {
+				return false
+			}
+		}
+		return true
+	}
+	require.Eventually(c.t, answersForNobody, testserver.Patience, tick)
+	addressed, forAll := c.publish("orch", to("daemon")), c.publish("orch")
+	for _, at := range []*node{n, elsewhere} {
+		c.forward(at, addressed, 0)
+		c.forward(at, forAll, addressed.sequence)
+	}
+	d.expectEvents(addressed, forAll)
+	other.expectEvents(forAll)
+}
