@@ -32,7 +32,7 @@ ENV PATH=/
 # Numeric, so that Kubernetes can see that it is not root.
 USER 65532:65532
 # Daemons, gossip, administration.
-EXPOSE 8080 7946 7946/udp 9090
+EXPOSE 8080 8081 7946 7946/udp 9090
 CMD ["/edge", "--help"]
 
 ARG VERSION=devel
