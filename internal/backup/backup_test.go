@@ -66,10 +66,15 @@ func (g *gateway) configOf(stream string) jetstream.StreamConfig {
 	return s.CachedInfo().Config
 }
 
-// publish stores an event and returns where.
+// publish publishes an event until the log has it, and returns where.
 func (g *gateway) publish(orchestrator event.Token, id string) uint64 {
 	g.t.Helper()
-	ack, err := g.log.Publish(g.t.Context(), orchestrator, id, []byte(`{}`))
+	var ack eventlog.Ack
+	var err error
+	require.Eventually(g.t, func() bool {
+		ack, err = g.log.Publish(g.t.Context(), orchestrator, id, []byte(`{}`))
+		return !eventlog.Retryable(err)
+	}, testserver.Patience, time.Millisecond)
 	require.NoError(g.t, err)
 	return ack.Sequence
 }

@@ -54,11 +54,7 @@ func (c *cluster) answer(call canary.Call) stored {
 	require.NoError(c.t, err)
 	e, err := event.Parse(body, event.DefaultMaxBytes)
 	require.NoError(c.t, err)
-	s := stored{id: e.ID, body: body, token: event.TokenOf(e.OrchestratorID)}
-	ack, err := c.log.Publish(c.t.Context(), s.token, e.ID, body)
-	require.NoError(c.t, err)
-	s.p, s.sequence = ack.Partition, ack.Sequence
-	return s
+	return c.store(event.TokenOf(e.OrchestratorID), e.ID, body)
 }
 
 func TestCanaryThatComesBackIsMeasured(t *testing.T) {

@@ -266,11 +266,21 @@ func (c *cluster) publish(orchestrator string, change ...func(*event.Event)) sto
 	}
 	body, err := e.MarshalJSON() // json.Marshal would compact the payload
 	require.NoError(c.t, err)
-	s := stored{id: e.ID, body: body, token: event.TokenOf(orchestrator)}
-	ack, err := c.log.Publish(c.t.Context(), s.token, e.ID, body)
+	return c.store(event.TokenOf(orchestrator), e.ID, body)
+}
+
+// store publishes an event until the log has it, as its publishers do: a slow
+// machine may take longer than the log's limits.
+func (c *cluster) store(token event.Token, id string, body []byte) stored {
+	c.t.Helper()
+	var ack eventlog.Ack
+	var err error
+	require.Eventually(c.t, func() bool {
+		ack, err = c.log.Publish(c.t.Context(), token, id, body)
+		return !eventlog.Retryable(err)
+	}, testserver.Patience, time.Millisecond)
 	require.NoError(c.t, err)
-	s.p, s.sequence = ack.Partition, ack.Sequence
-	return s
+	return stored{id: id, body: body, token: token, p: ack.Partition, sequence: ack.Sequence}
 }
 
 // forward does what a router does with an event: it claims that the orchestrator
