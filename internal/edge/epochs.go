@@ -3,6 +3,7 @@ package edge
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/neolith/daemon-gateway/internal/eventlog"
@@ -20,6 +21,8 @@ type epochKeeper struct {
 }
 
 type partitionState struct {
+	wanted atomic.Bool // a question is on its way
+
 	mu    sync.Mutex // held during the question, so that there is one at a time
 	asked time.Time
 	state eventlog.State
@@ -29,10 +32,15 @@ func newEpochKeeper(log *eventlog.Log) *epochKeeper {
 	return &epochKeeper{log: log, partitions: make([]partitionState, log.Config().Partitions)}
 }
 
+// want reports whether the caller is to call refresh, because nobody is about to:
+// each event of an epoch that an edge does not know asks for one.
+func (k *epochKeeper) want(p event.Partition) bool { return !k.partitions[p].wanted.Swap(true) }
+
 // refresh asks the leader, unless that was done a moment ago, and reports the
 // epoch.
 func (k *epochKeeper) refresh(ctx context.Context, p event.Partition, report func(event.Partition, eventlog.Epoch)) {
 	ps := &k.partitions[p]
+	ps.wanted.Store(false)
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
 	if time.Since(ps.asked) < refreshInterval {

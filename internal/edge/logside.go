@@ -232,7 +232,9 @@ func (l *logSide) runReconnects(ctx context.Context, reconnected <-chan struct{}
 
 // refreshEpoch asks the leader for the epoch of a partition (RefreshEpoch).
 func (l *logSide) refreshEpoch(p event.Partition) {
-	l.asks.submit(p, func(ctx context.Context) { l.epochs.refresh(ctx, p, l.epochConfirmed) })
+	if l.epochs.want(p) {
+		l.asks.submit(p, func(ctx context.Context) { l.epochs.refresh(ctx, p, l.epochConfirmed) })
+	}
 }
 
 // epochConfirmed is for sessions that run in another epoch than the leader's,
