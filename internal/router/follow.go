@@ -68,7 +68,16 @@ func (r *run) followOnce(ctx context.Context) error {
 	defer cancel(nil)
 	r.beginConsumer(cancel)
 	defer r.beginConsumer(nil)
+	verified := false
 	err := r.log.Follow(ctx, r.partition, r.fed.Load()+1, func(m eventlog.Message) error {
+		// The consumer may have been long in the making, and the stream another one
+		// by then.
+		if !verified {
+			if err := r.verify(ctx); err != nil {
+				return err
+			}
+			verified = true
+		}
 		select {
 		case r.events <- m:
 			r.noteFed(m)

@@ -55,8 +55,8 @@ func (r *run) seen() eventlog.Mark {
 // has been following. It raises the epoch of one that was rolled back: sequences
 // will be used again, and positions mean nothing any more.
 //
-// It comes before each consumer, for the first message that is fed takes the
-// place of the one by which a rollback is found out.
+// It comes before each consumer, and again before the first message of one is
+// fed, which takes the place of the one by which a rollback is found out.
 func (r *run) verify(ctx context.Context) error {
 	r.verifying.Lock()
 	defer r.verifying.Unlock()

@@ -2,6 +2,7 @@ package router
 
 import (
 	"context"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -90,6 +91,52 @@ func TestRouterThatStartsWaitsForALeaderThatIsNotUpToDate(t *testing.T) {
 	require.Negative(t, log.behind.Load())
 	require.Zero(t, testutil.ToFloat64(routing.metrics.epochs))
 	require.Equal(t, c.log.Epoch(second.id), second.current.Load().epoch)
+}
+
+// replaced is a log whose stream is another one by the time that a consumer is
+// made on it.
+type replaced struct {
+	*eventlog.Log
+	replace func()
+}
+
+func (l replaced) Follow(ctx context.Context, p event.Partition, from uint64, handle func(eventlog.Message) error, options ...eventlog.FollowOption) error {
+	if from > 1 {
+		l.replace()
+	}
+	return l.Log.Follow(ctx, p, from, handle, options...)
+}
+
+// Regression: all of JetStream was lost while a router's consumer was being made.
+// Bridges filled the new stream beyond the router's position, which went on there:
+// daemons were sent what came last before what came first.
+func TestConsumerOnAStreamThatWasReplacedFeedsNothing(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, testserver.NATS(t))
+	p := c.log.Partition("alpha")
+	js := c.server.JetStream()
+	replace := sync.OnceFunc(func() {
+		old, err := js.Stream(t.Context(), event.StreamName(p))
+		require.NoError(t, err)
+		require.NoError(t, js.DeleteStream(t.Context(), event.StreamName(p)))
+		_, err = js.CreateStream(t.Context(), old.CachedInfo().Config)
+		require.NoError(t, err)
+		for range 10 {
+			c.publish("alpha")
+		}
+	})
+	routing := c.routing(func(r *routing) {
+		r.log = replaced{c.log, replace}
+		r.timing.watchdog = patience // nothing else finds it out
+	})
+	c.publish("alpha")
+	sequence := c.publish("alpha")
+	r := newRun(routing, p, c.log.Epoch(p), sequence)
+	page, err := c.log.Read(t.Context(), p, "alpha", sequence, 1, 1<<20)
+	require.NoError(t, err)
+	r.noteFed(page.Messages[0])
+	require.ErrorIs(t, r.do(t.Context(), t.Context()), errEpochChanged)
+	require.Equal(t, sequence, r.fed.Load())
 }
 
 // setBack is how a partition comes to be one that was there before.
