@@ -31,11 +31,12 @@ const (
 // where they are known to one another.
 type node struct {
 	*Store
+	log  *eventlog.Log
 	told atomic.Int64
 }
 
 // openStore returns the store of one more edge on the server, with this name.
-func openStore(t *testing.T, s *testserver.NATSServer, partitions int, name string, others ...*node) *node {
+func openStore(t testing.TB, s *testserver.NATSServer, partitions int, name string, others ...*node) *node {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), waitTime)
 	defer cancel()
@@ -44,7 +45,7 @@ func openStore(t *testing.T, s *testserver.NATSServer, partitions int, name stri
 	js, logger, reg := s.JetStream(), slog.New(slog.DiscardHandler), prometheus.NewPedanticRegistry()
 	log, err := eventlog.Open(ctx, js, cfg, logger, reg)
 	require.NoError(t, err)
-	n := &node{}
+	n := &node{log: log}
 	n.Store = NewStore(log, js, Peers{Self: name, Tell: func(edge string, token event.Token) {
 		n.told.Add(1)
 		for _, other := range others {
@@ -61,7 +62,7 @@ func openStore(t *testing.T, s *testserver.NATSServer, partitions int, name stri
 }
 
 // run runs the store until the test ends.
-func run(t *testing.T, s *node) {
+func run(t testing.TB, s *node) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -111,7 +112,7 @@ func (c *seat) begin(ctx context.Context) (Decision, error) {
 }
 
 // connect is a connection that has begun.
-func connect(t *testing.T, s *node, token event.Token, daemon protocol.DaemonID, change ...func(*StartRequest)) *seat {
+func connect(t testing.TB, s *node, token event.Token, daemon protocol.DaemonID, change ...func(*StartRequest)) *seat {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), waitTime)
 	defer cancel()
