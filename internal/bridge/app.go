@@ -89,6 +89,7 @@ func New(cfg Config, logger *slog.Logger) (*App, error) {
 		return nil, errors.Join(err, a.Close())
 	}
 	a.pump = newPump(a.inbox, a.whose, a.book, a.nats.Up, int(cfg.Log.MaxEventBytes), a.metrics, a.logger)
+	a.pump.partitions = cfg.Log.Partitions
 	a.source = a.newSource()
 	a.beats = beats.New(a.nats.NC, a.redis, a.base, a.registry)
 	watchLink(a.registry, a.link)

@@ -145,7 +145,7 @@ func (j job) letter() eventlog.DeadLetter {
 func (j job) lane(number uint64) string {
 	switch j.kind {
 	case publishing:
-		return "o/" + string(event.TokenOf(j.event.OrchestratorID))
+		return publishLane + string(event.TokenOf(j.event.OrchestratorID))
 	case addressing:
 		return addressLane + string(j.event.OrchestratorID)
 	case keeping:
@@ -156,6 +156,9 @@ func (j job) lane(number uint64) string {
 		return fmt.Sprintf("x/%d", number)
 	}
 }
+
+// publishLane begins the names of the lanes of events that go into the log.
+const publishLane = "o/"
 
 // addressLane begins the names of the lanes in which events wait to be given
 // their orchestrator. They are free of the window: PostgreSQL may take its time,

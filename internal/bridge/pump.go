@@ -56,8 +56,10 @@ type pump struct {
 	book      *addressBook
 	connected func() bool
 	maxBytes  int // of one event
-	metrics   *metrics
-	logger    *slog.Logger
+	// partitions of the log; 1 until it is set, before run.
+	partitions int
+	metrics    *metrics
+	logger     *slog.Logger
 
 	results   chan func()   // has room for all that is under way, so nobody waits to hand in
 	submitted chan job      // those that are requests
@@ -69,7 +71,7 @@ type pump struct {
 	faults    rate.Sometimes
 
 	// owned by run
-	window    publishWindow
+	windows   map[int]*publishWindow    // of partitions
 	sequencer *sequencer.Sequencer[job] // what was heard
 	requests  *sequencer.Sequencer[job] // what somebody waits for, who bounds it
 	daemons   daemonCache
@@ -82,22 +84,23 @@ type pump struct {
 
 // newPump returns a pump between the inbox and a log that need not be open yet.
 func newPump(in *inbox, find lookup, book *addressBook, connected func() bool, maxEventBytes int, m *metrics, logger *slog.Logger) *pump {
-	return &pump{
-		inbox: in, lookup: find, book: book, connected: connected, maxBytes: maxEventBytes, metrics: m, logger: logger,
+	p := &pump{
+		inbox: in, lookup: find, book: book, connected: connected, maxBytes: maxEventBytes, partitions: 1, metrics: m, logger: logger,
 		results:   make(chan func(), 2*window+maxAsking),
 		submitted: make(chan job), ended: make(chan struct{}),
-		window:  publishWindow{size: window},
+		windows: map[int]*publishWindow{},
 		passing: map[protocol.OrchestratorID]int{},
 		drops:   newDropLog(m, logger),
 		rejects: rate.Sometimes{First: 5, Interval: 10 * time.Second},
 		faults:  rate.Sometimes{First: 1, Interval: 10 * time.Second},
-		sequencer: sequencer.New[job](sequencer.Config{
-			Window: window, MaxWaiting: in.maxEvents, MaxBytes: in.maxBytes, Delay: workBackoff.delay, Free: isAddressLane,
-		}),
-		requests: sequencer.New[job](sequencer.Config{
-			Window: window, MaxWaiting: math.MaxInt, MaxBytes: math.MaxInt, Delay: workBackoff.delay, Free: isAddressLane,
-		}),
 	}
+	bounds := sequencer.Config{
+		Window: window, MaxWaiting: in.maxEvents, MaxBytes: in.maxBytes, Delay: workBackoff.delay, Free: isAddressLane, Group: p.groupOf,
+	}
+	p.sequencer = sequencer.New[job](bounds)
+	bounds.MaxWaiting, bounds.MaxBytes = math.MaxInt, math.MaxInt
+	p.requests = sequencer.New[job](bounds)
+	return p
 }
 
 // run works until the inbox is closed and all that was in it is settled, or
@@ -264,9 +267,7 @@ func (p *pump) publish(ctx context.Context, t ticket) {
 }
 
 func (p *pump) published(t ticket, ack eventlog.Ack, err error) {
-	p.window.answered(time.Now(), err)
-	p.sequencer.SetWindow(int(p.window.size))
-	p.requests.SetWindow(int(p.window.size))
+	p.answered(event.TokenOf(t.Value().event.OrchestratorID), err)
 	switch {
 	case t.Value().event.OrchestratorID.Reserved():
 		// One that comes late says nothing, so it is never tried again.

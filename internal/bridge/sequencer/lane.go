@@ -17,7 +17,7 @@ type laneState int
 
 const (
 	idle         laneState = iota // just created, or forgotten
-	isReady                       // stands in Sequencer.ready
+	isReady                       // stands in its group's ready, or in Sequencer.freeReady
 	inFlight                      // one message is being worked on
 	waitsForTime                  // stands in Sequencer.delayed
 )
@@ -25,11 +25,17 @@ const (
 // lane is the messages of one orchestrator that wait, in order.
 type lane[T any] struct {
 	name        string
-	free        bool
+	group       *group[T] // nil: it is free of the window
 	state       laneState
 	failures    int
 	due         time.Time
 	front, back *item[T]
+}
+
+// group is lanes with a window that is theirs together.
+type group[T any] struct {
+	window, inFlight int
+	ready            []*lane[T]
 }
 
 func (l *lane[T]) pushBack(it *item[T]) {

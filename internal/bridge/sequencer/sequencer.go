@@ -15,6 +15,9 @@
 //	                                └── delay ──Retry─┤
 //	                        tail of another lane ◀─Move
 //
+// Lanes that share what they wait for, such as a partition of the log, are a group.
+// Groups take turns, and one whose window is small leaves room to the others.
+//
 // Messages of a free lane take no place in the window, because what is done
 // with them is only asking, many at once: however long the answers take, they
 // hold up no other lane. They count as waiting until they are answered for.
@@ -27,7 +30,7 @@ import (
 
 // Config bounds a Sequencer. Every number must be at least 1.
 type Config struct {
-	// Window is how many messages may be worked on at once at first.
+	// Window is how many messages may be worked on at once.
 	Window int
 	// MaxWaiting is how many messages may wait; those in the window come on top.
 	MaxWaiting int
@@ -35,6 +38,9 @@ type Config struct {
 	MaxBytes int
 	// Free tells by its name which lane is free of the window; nil: none is.
 	Free func(lane string) bool
+	// Group tells by its name to which group a lane belongs that is not free; nil:
+	// there is one. Each group may have a smaller window of its own: SetWindow.
+	Group func(lane string) int
 	// Delay is how long the lane's head waits after its n-th failure in a row (from 1).
 	Delay func(failures int) time.Duration
 }
@@ -47,7 +53,9 @@ type Sequencer[T any] struct {
 	waiting  list[T]
 	bytes    int
 	inFlight int // in the window
-	ready    []*lane[T]
+	groups   map[int]*group[T]
+	turns    []*group[T] // all groups
+	turn     int         // whose lanes come next
 	delayed  delayed[T]
 	// Of free lanes: those that are ready, and what is in flight.
 	freeReady []*lane[T]
@@ -57,7 +65,7 @@ type Sequencer[T any] struct {
 
 // New returns an empty Sequencer.
 func New[T any](cfg Config) *Sequencer[T] {
-	return &Sequencer[T]{cfg: cfg, lanes: map[string]*lane[T]{}}
+	return &Sequencer[T]{cfg: cfg, lanes: map[string]*lane[T]{}, groups: map[int]*group[T]{}}
 }
 
 // Ticket stands for one message in flight. It is used once.
@@ -81,9 +89,12 @@ func (s *Sequencer[T]) Waiting() int { return s.waiting.len }
 // InFlight returns how many messages are in the window.
 func (s *Sequencer[T]) InFlight() int { return s.inFlight }
 
-// SetWindow changes how many messages may be worked on at once; what is in flight
-// stays there.
-func (s *Sequencer[T]) SetWindow(n int) { s.cfg.Window = n }
+// InFlightOf returns how many messages of a group are in the window.
+func (s *Sequencer[T]) InFlightOf(id int) int { return s.group(id).inFlight }
+
+// SetWindow changes how many messages of a group may be worked on at once; what
+// is in flight stays there.
+func (s *Sequencer[T]) SetWindow(id, n int) { s.group(id).window = n }
 
 // Add appends a message of size bytes to its lane. What had to be dropped to
 // stay within the bounds is returned: the oldest messages that wait, or the
@@ -116,11 +127,19 @@ func (s *Sequencer[T]) Next(now time.Time) (Ticket[T], bool) {
 	if s.inFlight >= s.cfg.Window {
 		return Ticket[T]{}, false
 	}
-	t, ok := s.next(&s.ready)
-	if ok {
-		s.inFlight++
+	for range s.turns {
+		g := s.turns[s.turn%len(s.turns)]
+		s.turn++
+		if g.inFlight >= g.window {
+			continue
+		}
+		if t, ok := s.next(&g.ready); ok {
+			s.inFlight++
+			g.inFlight++
+			return t, true
+		}
 	}
-	return t, ok
+	return Ticket[T]{}, false
 }
 
 // next takes the head of the first lane that is ready.
@@ -192,7 +211,7 @@ func (s *Sequencer[T]) Drain() []T {
 func (s *Sequencer[T]) append(laneName string, it *item[T]) {
 	l := s.lanes[laneName]
 	if l == nil {
-		l = &lane[T]{name: laneName, state: idle, free: s.cfg.Free != nil && s.cfg.Free(laneName)}
+		l = s.newLane(laneName)
 		s.lanes[laneName] = l
 	}
 	it.lane = l
@@ -204,19 +223,42 @@ func (s *Sequencer[T]) append(laneName string, it *item[T]) {
 	}
 }
 
+func (s *Sequencer[T]) newLane(name string) *lane[T] {
+	l := &lane[T]{name: name, state: idle}
+	switch {
+	case s.cfg.Free != nil && s.cfg.Free(name):
+	case s.cfg.Group == nil:
+		l.group = s.group(0)
+	default:
+		l.group = s.group(s.cfg.Group(name))
+	}
+	return l
+}
+
+func (s *Sequencer[T]) group(id int) *group[T] {
+	g := s.groups[id]
+	if g == nil {
+		g = &group[T]{window: s.cfg.Window}
+		s.groups[id] = g
+		s.turns = append(s.turns, g)
+	}
+	return g
+}
+
 func (s *Sequencer[T]) makeReady(l *lane[T]) {
 	l.state = isReady
-	if l.free {
+	if l.group == nil {
 		s.freeReady = append(s.freeReady, l)
 	} else {
-		s.ready = append(s.ready, l)
+		l.group.ready = append(l.group.ready, l)
 	}
 }
 
 // land gives back what a message in flight took.
 func (s *Sequencer[T]) land(t Ticket[T]) {
-	if !t.lane.free {
+	if g := t.lane.group; g != nil {
 		s.inFlight--
+		g.inFlight--
 		return
 	}
 	s.freeCount--
