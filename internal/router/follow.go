@@ -120,7 +120,7 @@ func (r *run) resetConsumer(cause error) {
 }
 
 // moveTries is how often an event is published to its own partition, each within
-// 2 s, before the dead letters have it.
+// 2 s, before the dead letters may have it.
 const moveTries = 3
 
 // storeLetters stores what the lane refused, one after the other.
@@ -157,11 +157,12 @@ func (r *run) store(ctx context.Context, letter lane.DeadLetter) error {
 // moveHome stores an event that stands in another partition than its
 // orchestrator's where it belongs, and reports whether it did. The log keeps one
 // of each id, so that a router that comes to it again does no harm. What it
-// cannot move is for the dead letters: it must not hold up the partition.
+// cannot move is for the dead letters: it must not hold up the partition. What comes
+// behind waits meanwhile, so that events move in order.
 func (r *run) moveHome(ctx context.Context, m eventlog.Message, id string) bool {
 	var err error
-	for try := 0; try < moveTries; try++ {
-		if _, err = r.log.Publish(ctx, m.Token, id, m.Body); !eventlog.Retryable(err) {
+	for try := 1; ; try++ {
+		if _, err = r.log.Publish(ctx, m.Token, id, m.Body); !r.movesAgain(ctx, try, err) {
 			break
 		}
 	}
@@ -175,6 +176,20 @@ func (r *run) moveHome(ctx context.Context, m eventlog.Message, id string) bool 
 			"orchestrator", string(m.Token), "event", id)
 	})
 	return true
+}
+
+// movesAgain reports whether to try an event once more. A partition that does not
+// answer gets a leader in some seconds, mostly, and is waited for as long as there
+// is room for what else is refused.
+func (r *run) movesAgain(ctx context.Context, try int, err error) bool {
+	if !eventlog.Retryable(err) || try < moveTries {
+		return eventlog.Retryable(err)
+	}
+	if try == moveTries && errors.Is(err, eventlog.ErrUnavailable) {
+		r.logger.Warn("event in another partition than its orchestrator's waits: that one does not answer", "error", err)
+	}
+	return errors.Is(err, eventlog.ErrUnavailable) && r.refused.Load() < lane.MaxRefused/2 &&
+		lifecycle.Sleep(ctx, r.timing.retry)
 }
 
 // keep saves the checkpoint and renews the sentinel.

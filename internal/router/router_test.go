@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"strings"
 	"testing"
@@ -336,6 +337,51 @@ func TestEventThatCannotBeBroughtHomeGoesToTheDeadLetters(t *testing.T) {
 	m, err := letters.GetLastMsgForSubject(t.Context(), eventlog.DeadLetterSubject(event.ReasonWrongPartition, token))
 	require.NoError(t, err)
 	require.Contains(t, string(m.Data), "its publisher assumes another number of partitions")
+}
+
+// leaderlessHome is a log whose partitions have no leader for a while.
+type leaderlessHome struct {
+	source
+	tries, away int
+	letters     int
+}
+
+func (l *leaderlessHome) Publish(context.Context, event.Token, string, []byte) (eventlog.Ack, error) {
+	if l.tries++; l.tries <= l.away {
+		return eventlog.Ack{}, eventlog.ErrUnavailable
+	}
+	return eventlog.Ack{}, nil
+}
+
+func (l *leaderlessHome) DeadLetter(context.Context, eventlog.DeadLetter) error {
+	l.letters++
+	return nil
+}
+
+// An election takes longer than a few tries, and is no reason to give an event up
+// while there is room for what waits.
+func TestEventWhoseHomeHasNoLeaderIsBroughtThereLater(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		refused int64
+		letters int
+	}{
+		"few wait":  {0, 0},
+		"many wait": {lane.MaxRefused, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			home := &leaderlessHome{away: 3 * moveTries}
+			routing := &routing{log: home, metrics: newMetrics(prometheus.NewRegistry()), logger: slog.New(slog.DiscardHandler)}
+			r := newRun(routing, 0, "1", 0)
+			r.refused.Store(tt.refused)
+			require.NoError(t, r.store(t.Context(), lane.DeadLetter{
+				Message: eventlog.Message{Token: "alpha", Sequence: 1},
+				Invalid: &event.InvalidError{Reason: event.ReasonWrongPartition},
+			}))
+			require.Equal(t, tt.letters, home.letters)
+		})
+	}
 }
 
 // What is refused waits for the dead letters, up to a bound, and is neither
