@@ -16,8 +16,8 @@ import (
 // lazy daemons stay, and acknowledge some events late, or at the repeat, or never.
 const lazy = "lazy"
 
-// habits are those of the orchestrators in turn: number i has habit i%4.
-var habits = []string{traffic.Steady, traffic.Restless, traffic.Renaming, lazy}
+// habits are those of the orchestrators in turn: number i has habit i%5.
+var habits = []string{traffic.Steady, traffic.Restless, traffic.Renaming, lazy, traffic.Fickle}
 
 // stay is how long daemons that come and go are there, about.
 const stay = 30 * time.Second
@@ -65,6 +65,8 @@ func (c *chaos) habit(i, j int, seed uint64) traffic.Habit {
 	switch name := habits[i%len(habits)]; name {
 	case traffic.Restless, traffic.Renaming:
 		return traffic.Wandering(name, c.Random(uint64(partSeats+10*i+j)), stay)
+	case traffic.Fickle:
+		return traffic.Changing(c.Random(uint64(partSeats+10*i+j)), stay/2, protocol.Subscribe{EventTypes: []protocol.Pattern{"call.*"}})
 	case lazy:
 		return traffic.Habit{Name: lazy, Handle: func(_ context.Context, s *traffic.Seat, e protocol.Event) error { return c.beLazy(s, e, seed) }}
 	default:

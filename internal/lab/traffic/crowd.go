@@ -19,11 +19,12 @@ type Crowd struct {
 	urls   []string
 	secret settings.Secret
 
-	calm    context.CancelFunc // nil while nobody comes and goes
-	moving  sync.WaitGroup
-	mu      sync.Mutex
-	seats   []*Seat
-	refused []string
+	calm     context.CancelFunc // nil while nobody comes and goes
+	moving   sync.WaitGroup
+	mu       sync.Mutex
+	seats    []*Seat
+	deserted []*Daemon
+	refused  []string
 }
 
 // NewCrowd returns a crowd of nobody, whose daemons connect to some URLs with
@@ -147,6 +148,18 @@ func (c *Crowd) Calm() {
 func (c *Crowd) Close() {
 	c.Calm()
 	c.Leave(c.Seats()...)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, d := range c.deserted {
+		_ = d.Stop() // whatever became of it meanwhile
+	}
+	c.deserted = nil
+}
+
+func (c *Crowd) desert(d *Daemon) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.deserted = append(c.deserted, d)
 }
 
 // Refused returns which daemons the gateway had sent away for good when they

@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -79,10 +80,11 @@ type Daemon struct {
 	first      sync.Once
 	subscribed chan struct{} // closed at the first subscribed
 
-	mu      sync.Mutex
-	conn    ledger.ConnID
-	open    bool     // conn is a connection
-	network net.Conn // the newest
+	mu       sync.Mutex
+	conn     ledger.ConnID
+	open     bool     // conn is a connection
+	network  *network // the newest
+	deserted bool
 }
 
 // StartDaemon starts a daemon that connects, and connects again, until Stop or
@@ -163,16 +165,43 @@ func (d *Daemon) Cut() {
 	}
 }
 
-func (d *Daemon) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+// Desert has the daemon's machine vanish: its edge sees a connection on which
+// nothing comes and whatever is sent is taken, until Stop. What the daemon still
+// does, nobody hears of.
+func (d *Daemon) Desert() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.deserted = true
+	if d.network != nil {
+		d.network.freeze()
+	}
+	d.closedLocked()
+}
+
+var errDeserted = errors.New("the daemon's machine has vanished")
+
+func (d *Daemon) dial(ctx context.Context, kind, addr string) (net.Conn, error) {
 	dialer := net.Dialer{LocalAddr: d.profile.From}
-	conn, err := dialer.DialContext(ctx, network, addr)
+	conn, err := dialer.DialContext(ctx, kind, addr)
 	if err != nil {
 		return nil, err
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.network = conn
-	return conn, nil
+	if d.deserted {
+		_ = conn.Close()
+		return nil, errDeserted
+	}
+	d.network = newNetwork(conn)
+	return d.network, nil
+}
+
+// closedLocked: d.mu is held.
+func (d *Daemon) closedLocked() {
+	if d.open {
+		d.ledger.Closed(d.conn)
+		d.open = false
+	}
 }
 
 func (d *Daemon) stateChanged(s client.StateChange) {
@@ -181,6 +210,9 @@ func (d *Daemon) stateChanged(s client.StateChange) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.deserted {
+		return
+	}
 	switch s.State {
 	case client.StateConnecting:
 		d.conn = d.ledger.Connected(ledger.Connection{
@@ -192,10 +224,7 @@ func (d *Daemon) stateChanged(s client.StateChange) {
 		d.ledger.Subscribed(d.conn)
 		d.first.Do(func() { close(d.subscribed) })
 	case client.StateDisconnected, client.StateStopped:
-		if d.open {
-			d.ledger.Closed(d.conn)
-			d.open = false
-		}
+		d.closedLocked()
 	}
 }
 
@@ -206,9 +235,10 @@ func (d *Daemon) frame(f client.Frame) {
 		d.profile.OnFrame(f)
 	}
 	d.mu.Lock()
-	conn := d.conn
+	conn, deserted := d.conn, d.deserted
 	d.mu.Unlock()
 	switch {
+	case deserted:
 	case !f.Sent && f.Type == protocol.TypeEvent:
 		m, err := protocol.ParseServerMessage(f.Data)
 		e, ok := m.Payload.(*protocol.Event)

@@ -27,6 +27,9 @@ const (
 	Restless = "restless"
 	// Renaming ones come back under new ids where they had left.
 	Renaming = "renaming"
+	// Fickle ones come back under their ids and want something else, often while
+	// their last connection is half-open.
+	Fickle = "fickle"
 )
 
 // Wandering is the habit, of the name given, of daemons that leave or are cut
@@ -63,4 +66,33 @@ func wander(ctx context.Context, s *Seat, random *rand.Rand, stay time.Duration)
 // upTo draws whole milliseconds.
 func upTo(d time.Duration, random *rand.Rand) time.Duration {
 	return time.Duration(random.Int64N(d.Milliseconds())) * time.Millisecond
+}
+
+// Changing is the habit of fickle daemons: after about stay at most they leave, or
+// their machine vanishes, and soon come back, to any edge, and want only some of
+// what they want otherwise, or all of that again.
+func Changing(random *rand.Rand, stay time.Duration, some protocol.Subscribe) Habit {
+	return Habit{Name: Fickle, Move: func(ctx context.Context, s *Seat) {
+		all, next := s.Profile.Subscribes, []protocol.Subscribe{some}
+		for {
+			Wait(ctx, stay/10+upTo(stay, random))
+			if ctx.Err() != nil {
+				return
+			}
+			if random.IntN(3) == 0 {
+				s.Leave()
+			} else {
+				s.Desert()
+			}
+			s.Profile.Subscribes = next
+			if next = all; random.IntN(2) == 0 {
+				next = []protocol.Subscribe{some}
+			}
+			s.Turn(random.IntN(len(s.crowd.urls)))
+			Wait(ctx, upTo(away, random)/4)
+			if err := s.Enter(); err != nil {
+				panic(err) // a configuration that was good before
+			}
+		}
+	}}
 }

@@ -69,6 +69,19 @@ func (s *Seat) Leave() {
 	}
 }
 
+// Desert has the machine of the daemon vanish, if one is there. Its edge keeps the
+// connection until it finds out; the daemon ends with the crowd.
+func (s *Seat) Desert() {
+	s.mu.Lock()
+	d := s.daemon
+	s.daemon = nil
+	s.mu.Unlock()
+	if d != nil {
+		d.Desert()
+		s.crowd.desert(d)
+	}
+}
+
 // Cut ends the daemon's network connection, if there is one, without a word.
 func (s *Seat) Cut() {
 	if d := s.Daemon(); d != nil {
