@@ -68,14 +68,18 @@ func upTo(d time.Duration, random *rand.Rand) time.Duration {
 	return time.Duration(random.Int64N(d.Milliseconds())) * time.Millisecond
 }
 
-// Changing is the habit of fickle daemons: after about stay at most they leave, or
-// their machine vanishes, and soon come back, to any edge, and want only some of
-// what they want otherwise, or all of that again.
+// Changing is the habit of fickle daemons: after about stay at most, or almost at
+// once, they leave, or their machine vanishes, and soon come back, to any edge, and
+// want only some of what they want otherwise, or all of that again.
 func Changing(random *rand.Rand, stay time.Duration, some protocol.Subscribe) Habit {
 	return Habit{Name: Fickle, Move: func(ctx context.Context, s *Seat) {
 		all, next := s.Profile.Subscribes, []protocol.Subscribe{some}
 		for {
-			Wait(ctx, stay/10+upTo(stay, random))
+			there := stay/10 + upTo(stay, random)
+			if random.IntN(2) == 0 {
+				there = upTo(300*time.Millisecond, random)
+			}
+			Wait(ctx, there)
 			if ctx.Err() != nil {
 				return
 			}
