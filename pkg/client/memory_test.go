@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,14 +18,25 @@ import (
 
 // worker counts what its handler is called with, in the bubble's time.
 type worker struct {
-	handled []string
-	takes   time.Duration
-	result  func(id string, times int) error
+	takes  time.Duration
+	result func(id string, times int) error
+
+	mu  sync.Mutex
+	ids []string
+}
+
+// handled returns the ids that the handler was called with.
+func (w *worker) handled() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.ids)
 }
 
 func (w *worker) handle(_ context.Context, e protocol.Event) error {
-	w.handled = append(w.handled, e.EventID)
-	times := len(slices.DeleteFunc(slices.Clone(w.handled), func(id string) bool { return id != e.EventID }))
+	w.mu.Lock()
+	w.ids = append(w.ids, e.EventID)
+	w.mu.Unlock()
+	times := len(slices.DeleteFunc(w.handled(), func(id string) bool { return id != e.EventID }))
 	time.Sleep(w.takes)
 	if w.result == nil {
 		return nil
@@ -57,7 +69,7 @@ func TestARepeatOfWhatIsInHandIsNotHandledAgain(t *testing.T) {
 			acked = append(acked, nextOf[protocol.Ack](p).EventIDs...)
 		}
 		require.Equal(t, []string{"running", "queued", "new"}, acked)
-		require.Equal(t, []string{"running", "queued", "new"}, w.handled)
+		require.Equal(t, []string{"running", "queued", "new"}, w.handled())
 	})
 }
 
@@ -75,7 +87,7 @@ func TestARepeatOfWhatIsDoneIsAcknowledgedAgainWithoutHandling(t *testing.T) {
 		unacked.RequiresAck = false
 		p.send(unacked, unacked, sampleEvent("last"))
 		require.Equal(t, []string{"last"}, nextOf[protocol.Ack](p).EventIDs)
-		require.Equal(t, []string{"e", "no-ack", "last"}, w.handled)
+		require.Equal(t, []string{"e", "no-ack", "last"}, w.handled())
 	})
 }
 
@@ -95,7 +107,7 @@ func TestWhatTheHandlerFailedAtIsHandledWhenItComesAgain(t *testing.T) {
 			synctest.Wait()
 		}
 		require.Equal(t, []string{"e"}, nextOf[protocol.Ack](p).EventIDs)
-		require.Len(t, w.handled, 3)
+		require.Len(t, w.handled(), 3)
 	})
 }
 
@@ -111,7 +123,7 @@ func TestWhatIsAcknowledgedLaterIsInHandUntilThen(t *testing.T) {
 		require.Equal(t, []string{"e"}, nextOf[protocol.Ack](p).EventIDs)
 		p.send(sampleEvent("e"))
 		require.Equal(t, []string{"e"}, nextOf[protocol.Ack](p).EventIDs)
-		require.Equal(t, []string{"e"}, w.handled)
+		require.Equal(t, []string{"e"}, w.handled())
 	})
 }
 
@@ -128,8 +140,8 @@ func TestTheMemoryIsBounded(t *testing.T) {
 		synctest.Wait()
 		p.send(sampleEvent("e1"), sampleEvent("e0"))
 		synctest.Wait()
-		require.Equal(t, most+2, len(w.handled))
-		require.Equal(t, "e0", w.handled[most+1])
+		require.Equal(t, most+2, len(w.handled()))
+		require.Equal(t, "e0", w.handled()[most+1])
 	})
 }
 
@@ -174,7 +186,7 @@ func TestHeartbeatsNameWhatWaitsBehindWorkThatNeedsNoAck(t *testing.T) {
 		d.state(client.StateDisconnected)
 		p = g.authenticated()
 		require.Equal(t, []string{"first"}, nextOf[protocol.Heartbeat](p).InProgress)
-		for len(w.handled) < 3 {
+		for len(w.handled()) < 3 {
 			p.send(protocol.HeartbeatAck{})
 			nextOf[protocol.Heartbeat](p)
 		}
