@@ -31,6 +31,7 @@ func Scenario() lab.Scenario {
 type options struct {
 	duration, settle, calm time.Duration
 	daemons, rate, routers int
+	fickle                 bool
 }
 
 func scenario(flags *flag.FlagSet) lab.Run {
@@ -41,6 +42,7 @@ func scenario(flags *flag.FlagSet) lab.Run {
 	flags.IntVar(&o.daemons, "daemons", 200, "daemons, two for each orchestrator")
 	flags.IntVar(&o.rate, "rate", 150, "events published a second, half on Redis and half on JetStream")
 	flags.IntVar(&o.routers, "routers", 2, "routers")
+	flags.BoolVar(&o.fickle, "fickle", true, "some daemons want something else each time they come back, while their last connection is half-open")
 	kinds := lab.Select(flags, "faults", "faults", allKinds(), func(k kind) (name, what string) { return k.name, "" })
 	return func(ctx context.Context, w *lab.World) error {
 		c := &chaos{World: w, options: o}

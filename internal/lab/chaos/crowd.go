@@ -16,8 +16,14 @@ import (
 // lazy daemons stay, and acknowledge some events late, or at the repeat, or never.
 const lazy = "lazy"
 
-// habits are those of the orchestrators in turn: number i has habit i%5.
-var habits = []string{traffic.Steady, traffic.Restless, traffic.Renaming, lazy, traffic.Fickle}
+// habits are those of the orchestrators in turn: number i has the i-th.
+func (o options) habits() []string {
+	all := []string{traffic.Steady, traffic.Restless, traffic.Renaming, lazy}
+	if o.fickle {
+		all = append(all, traffic.Fickle)
+	}
+	return all
+}
 
 // stay is how long daemons that come and go are there, about.
 const stay = 30 * time.Second
@@ -42,7 +48,7 @@ var subscribes = [][]protocol.Subscribe{
 
 // layOut makes the seats.
 func (c *chaos) layOut() {
-	random := c.Random(partLayout)
+	random, habits := c.Random(partLayout), c.options.habits()
 	for i, left := 0, c.options.daemons; left > 0; i++ {
 		id := protocol.OrchestratorID(fmt.Sprintf("vp_%d", i))
 		var seats []*traffic.Seat
@@ -62,6 +68,7 @@ func (c *chaos) layOut() {
 }
 
 func (c *chaos) habit(i, j int, seed uint64) traffic.Habit {
+	habits := c.options.habits()
 	switch name := habits[i%len(habits)]; name {
 	case traffic.Restless, traffic.Renaming:
 		return traffic.Wandering(name, c.Random(uint64(partSeats+10*i+j)), stay)

@@ -33,7 +33,7 @@ func (c *chaos) publish() {
 			break
 		}
 		// Orchestrators of every habit are on both ways, hence not i%2.
-		way := traffic.Way(i / len(habits) % 2)
+		way := traffic.Way(i / len(c.options.habits()) % 2)
 		random := c.Random(uint64(partAuthors + i))
 		c.Feed.Start(traffic.Author{Way: way, Every: time.Second * authors / time.Duration(c.options.rate), Next: func(time.Time) event.Event {
 			return c.next(c.orchestrators[i+authors*random.IntN(own)], random)

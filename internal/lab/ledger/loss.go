@@ -68,17 +68,20 @@ func (j *judge) seatsByOrchestrator() map[protocol.OrchestratorID][]*seat {
 }
 
 // wants reports whether the seat is meant by an event: every connection that may
-// have been sent it has subscribed to such events. A daemon may want something
-// else from one connection to the next, and what it does not want is settled. What
-// is addressed to a daemon is meant for the seat that it ever took.
+// have considered it has subscribed to such events. A daemon may want something
+// else from one connection to the next, and what it does not want is settled. A
+// connection considers events until the start of a later one, however long ago the
+// daemon took it for closed, and maybe without the daemon's having heard that it
+// is subscribed. What is addressed to a daemon is meant for the seat that it ever
+// took.
 func (s *seat) wants(p *publication) bool {
-	since := slices.DeleteFunc(slices.Clone(s.conns), func(c *connection) bool {
-		return c.subscribed == 0 || c.closed > 0 && c.closed < p.at
-	})
-	if len(since) == 0 {
-		since = s.conns[len(s.conns)-1:]
+	first := 0
+	for i, c := range s.conns {
+		if c.subscribed > 0 && c.subscribed < p.at {
+			first = i
+		}
 	}
-	unwanted := slices.ContainsFunc(since, func(c *connection) bool { return !c.wants(p.event) })
+	unwanted := slices.ContainsFunc(s.conns[first:], func(c *connection) bool { return !c.wants(p.event) })
 	return !unwanted && (p.event.DaemonID == "" || s.had(p.event.DaemonID))
 }
 

@@ -24,7 +24,8 @@ func TestADaemonIsOwedWhatItWantsAllTheTime(t *testing.T) {
 		{"wanted by both", []protocol.Pattern{"call.*"}, []protocol.Pattern{"call.*", "vp.*"}, false, true},
 		{"wanted by the later one alone", []protocol.Pattern{"vp.*"}, []protocol.Pattern{"call.*"}, false, false},
 		{"not wanted any more", []protocol.Pattern{"call.*"}, []protocol.Pattern{"vp.*"}, false, false},
-		{"published meanwhile, and wanted since", []protocol.Pattern{"vp.*"}, []protocol.Pattern{"call.*"}, true, true},
+		{"published meanwhile, and wanted by both", []protocol.Pattern{"call.*"}, []protocol.Pattern{"call.*", "vp.*"}, true, true},
+		{"published meanwhile, when the edge may not know yet that the earlier one has gone", []protocol.Pattern{"vp.*"}, []protocol.Pattern{"call.*"}, true, false},
 		{"published meanwhile, and not wanted any more", []protocol.Pattern{"call.*"}, []protocol.Pattern{"vp.*"}, true, false},
 	} {
 		l := ledger.New()
