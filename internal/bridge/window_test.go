@@ -137,7 +137,9 @@ func TestAPartitionWithoutLeaderSlowsNoOther(t *testing.T) {
 		}}
 		p, left := newLoadedPump(partitions), make(chan int)
 		go func() { left <- p.run(t.Context(), log) }()
-		sent := 0 // to the others
+		sent := 0                             // to the others
+		second := time.NewTicker(time.Second) // of the bubble
+		defer second.Stop()
 		for i := range seconds * perSecond {
 			name := fmt.Sprintf("vp%d", i%orchestrators)
 			if !away(event.Token(name)) {
@@ -147,7 +149,7 @@ func TestAPartitionWithoutLeaderSlowsNoOther(t *testing.T) {
 			if i%perSecond != perSecond-1 {
 				continue
 			}
-			time.Sleep(time.Second) // of the bubble
+			<-second.C
 			require.Less(t, sent-log.count(), perSecond, "after %d s", i/perSecond)
 		}
 		p.inbox.close()

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/neolith/daemon-gateway/internal/lab/testserver"
+	"github.com/neolith/daemon-gateway/internal/lifecycle"
 	"github.com/neolith/daemon-gateway/pkg/event"
 )
 
@@ -55,7 +56,7 @@ func benchmarkSave(b *testing.B, orchestrators, rate int, saves bool) {
 		publishing.Go(func() {
 			for i := next.Add(1) - 1; i < int64(b.N); i = next.Add(1) - 1 {
 				due := start.Add(time.Duration(i) * time.Second / time.Duration(rate))
-				time.Sleep(time.Until(due))
+				lifecycle.Sleep(b.Context(), time.Until(due))
 				c := seats[i%int64(orchestrators)]
 				if _, err := s.log.Publish(b.Context(), c.token, fmt.Sprintf("%d-%d", i, rand.Uint64()), make([]byte, 420)); err != nil {
 					b.Error(err)

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/neolith/daemon-gateway/internal/lifecycle"
 	"github.com/neolith/daemon-gateway/internal/ring"
 )
 
@@ -38,16 +39,8 @@ type isolation struct {
 
 // Run looks every second until ctx ends.
 func (i *isolation) Run(ctx context.Context) error {
-	ticker := time.NewTicker(isolationPoll)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case now := <-ticker.C:
-			i.look(ctx, now)
-		}
-	}
+	lifecycle.Every(ctx, isolationPoll, func(now time.Time) { i.look(ctx, now) })
+	return nil
 }
 
 func (i *isolation) look(ctx context.Context, now time.Time) {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/neolith/daemon-gateway/internal/auth"
+	"github.com/neolith/daemon-gateway/internal/lifecycle"
 	"github.com/neolith/daemon-gateway/internal/neolith/identity"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
@@ -137,16 +138,8 @@ func (r *registrar) countUnconfirmed() int {
 // Run looks up again those who were admitted on their token alone, as soon as
 // PostgreSQL answers, until ctx ends.
 func (r *registrar) Run(ctx context.Context) error {
-	ticker := time.NewTicker(recheckInterval)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case now := <-ticker.C:
-			r.recheck(ctx, now)
-		}
-	}
+	lifecycle.Every(ctx, recheckInterval, func(now time.Time) { r.recheck(ctx, now) })
+	return nil
 }
 
 func (r *registrar) recheck(ctx context.Context, now time.Time) {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/neolith/daemon-gateway/internal/edge/balance"
+	"github.com/neolith/daemon-gateway/internal/lifecycle"
 	"github.com/neolith/daemon-gateway/internal/ring"
 )
 
@@ -58,16 +59,8 @@ func newShedder(cfg BalanceConfig, l loads, connections func() []*connection, m 
 
 // Run looks at the balance every second until ctx ends.
 func (s *shedder) Run(ctx context.Context) error {
-	ticker := time.NewTicker(shedInterval)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case now := <-ticker.C:
-			s.look(now)
-		}
-	}
+	lifecycle.Every(ctx, shedInterval, func(now time.Time) { s.look(now) })
+	return nil
 }
 
 func (s *shedder) look(now time.Time) {

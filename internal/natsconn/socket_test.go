@@ -34,15 +34,19 @@ func TestSocketOfAServerThatSpeaksIsKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ours, servers := net.Pipe()
 		s := watch(ours)
+		ping := time.NewTicker(pingInterval)
+		defer ping.Stop()
 		for range 100 {
-			time.Sleep(pingInterval)
+			<-ping.C
 			go func() { _, _ = servers.Write([]byte("PONG")) }()
 			_, err := s.Read(make([]byte, 10))
 			require.NoError(t, err)
 		}
 		require.NoError(t, s.Close())
 		require.False(t, s.givenUp.Load())
-		time.Sleep(time.Minute)
+		for range 2 * giveUpLooks {
+			<-ping.C
+		}
 		require.False(t, s.givenUp.Load(), "nobody watches a closed socket")
 		_ = servers.Close()
 	})

@@ -32,12 +32,16 @@ func (w *worker) handled() []string {
 	return slices.Clone(w.ids)
 }
 
-func (w *worker) handle(_ context.Context, e protocol.Event) error {
+func (w *worker) handle(ctx context.Context, e protocol.Event) error {
 	w.mu.Lock()
 	w.ids = append(w.ids, e.EventID)
 	w.mu.Unlock()
 	times := len(slices.DeleteFunc(w.handled(), func(id string) bool { return id != e.EventID }))
-	time.Sleep(w.takes)
+	select {
+	case <-time.After(w.takes):
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	if w.result == nil {
 		return nil
 	}

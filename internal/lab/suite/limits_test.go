@@ -43,7 +43,6 @@ var meant = map[string]string{
 	"internal/lab/e2e/harness_test.go newWorld": "20 minutes, for a whole test",
 	"internal/lab/e2e/harness_test.go within":   "the pause before it asks again",
 
-	"internal/cursor/save_bench_test.go benchmarkSave":         "it measures, and judges nothing",
 	"internal/eventlog/storage_bench_test.go BenchmarkStorage": "it measures, and judges nothing",
 }
 
