@@ -71,7 +71,11 @@ func Open(ctx context.Context, js jetstream.JetStream, cfg Config, logger *slog.
 			return nil, err
 		}
 		opts.progress(err.Error())
-		l.logger.Warn("event log not ready, trying again", "delay", delay, "error", err)
+		level := slog.LevelWarn
+		if errors.Is(err, errBeingSized) {
+			level = slog.LevelInfo
+		}
+		l.logger.Log(ctx, level, "event log not ready, trying again", "delay", delay, "error", err)
 		lifecycle.Sleep(ctx, delay)
 	}
 	return nil, errors.Join(fmt.Errorf("open the event log: %w", ctx.Err()), err)

@@ -32,6 +32,9 @@ const (
 	minPartitionBytes = 32 << 20
 )
 
+// errBeingSized is no failure: the next try finds the decision.
+var errBeingSized = fmt.Errorf("%w: another node does so", ErrUnavailable)
+
 // partitionBytes returns how large each partition may get.
 func (l *Log) partitionBytes(ctx context.Context, wanted int64, manage bool) (int64, error) {
 	have, _, err := l.recordedBytes(ctx)
@@ -117,7 +120,7 @@ func (l *Log) markOf(ctx context.Context, entry jetstream.KeyValueEntry) (uint64
 	if time.Since(entry.Created()) > sizingAge {
 		_ = l.cluster.Delete(ctx, sizingKey, jetstream.LastRevision(entry.Revision())) // whoever fails tries again
 	}
-	return 0, fmt.Errorf("%w: another node does so", ErrUnavailable)
+	return 0, errBeingSized
 }
 
 // bytesThatFit returns wanted, or less where there is no room for it: what the
