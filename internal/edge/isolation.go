@@ -32,9 +32,9 @@ type isolation struct {
 	door   *door
 	logger *slog.Logger
 
-	since time.Time // when NATS was lost
-	told  bool      // the others, by the directory
-	again time.Time // when those who are here then are asked to go as well
+	since  time.Time // when NATS was lost
+	toldAt time.Time // when the others were told so; zero: they have not been
+	again  time.Time // when those who are here then are asked to go as well
 }
 
 // Run looks every second until ctx ends.
@@ -50,22 +50,22 @@ func (i *isolation) look(ctx context.Context, now time.Time) {
 	case i.connected():
 		i.since, i.again = time.Time{}, time.Time{}
 		i.door.isolated.Store(false)
-		i.tell(ctx, false)
+		if !i.toldAt.IsZero() {
+			i.toldAt = time.Time{}
+			i.tell(ctx, false)
+		}
 	case i.since.IsZero():
 		i.since = now
-	case now.Sub(i.since) >= lossPatience+alonePatience:
-		i.leave(now)
-	case now.Sub(i.since) >= lossPatience:
+	case i.toldAt.IsZero() && now.Sub(i.since) >= lossPatience:
+		i.toldAt = now
 		i.tell(ctx, true)
+	case !i.toldAt.IsZero() && now.Sub(i.toldAt) >= alonePatience:
+		i.leave(now)
 	}
 }
 
 // tell says in the directory whether this edge can be of use.
 func (i *isolation) tell(ctx context.Context, lost bool) {
-	if i.told == lost {
-		return
-	}
-	i.told = lost
 	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
 	defer cancel()
 	if err := i.members.SetDraining(ctx, lost); err != nil {

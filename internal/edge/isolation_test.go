@@ -63,6 +63,24 @@ func TestAnEdgeThatAloneHasLostNATSSendsItsDaemonsElsewhere(t *testing.T) {
 	require.Equal(t, http.StatusSwitchingProtocols, dial())
 }
 
+// An edge that stood still for long has heard nothing meanwhile of who else has
+// lost NATS.
+func TestAnEdgeThatStoodStillGivesOthersTimeToSaySo(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	n, other := c.edge(), c.edge()
+	other.draining(n, false)
+	n.draining(other, false)
+	i, _ := isolated(n)
+	now := time.Now()
+	i.look(t.Context(), now)
+	i.look(t.Context(), now.Add(time.Hour))
+	require.False(t, n.door.isolated.Load())
+	other.draining(n, true)
+	i.look(t.Context(), now.Add(time.Hour+alonePatience))
+	require.True(t, n.door.isolated.Load())
+}
+
 // Where no edge has NATS, moving helps nobody.
 func TestEdgesThatHaveAllLostNATSKeepTheirDaemons(t *testing.T) {
 	t.Parallel()
