@@ -11,7 +11,7 @@ BUILDINFO := github.com/neolith/daemon-gateway/internal/buildinfo
 # one command has compiled, the others find in the cache.
 export CGO_ENABLED := 0
 
-.PHONY: help build run test test-long repeat chaos chaos-short recovery dr-drill hostile soak lint bench docs images manifests check-deploy verify-cluster clean
+.PHONY: help build run test race test-long repeat chaos chaos-short recovery dr-drill hostile soak lint bench docs images manifests check-deploy verify-cluster clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,9 +22,13 @@ build: ## build the programs into bin/: edge, router, publisher-bridge, devclust
 run: build ## run all three tiers here, with demo daemons; ARGS="--edges 3" adds flags
 	@exec bin/devcluster --demo $(ARGS)
 
-test: ## run all tests with the race detector against real servers; ARGS="./internal/ring -run X" runs some
+test: ## run all tests against real servers; ARGS="./internal/ring -run X" runs some
 	@scripts/test-prerequisites
 	go run ./scripts/suite $(ARGS)
+
+race: ## the same with the race detector, as CI does
+	@scripts/test-prerequisites compiler
+	go run ./scripts/suite -race $(ARGS)
 
 test-long: ## let the tests that explore at random explore for long; ARGS="./internal/cursor" names some
 	go run ./scripts/suite -long $(ARGS)

@@ -37,6 +37,7 @@ func run(ctx context.Context) (passed bool, err error) {
 	each := flag.Bool("each", false, "repeat each package by itself")
 	busy := flag.Int("busy", 0, "processes that compute beside the tests without pause")
 	long := flag.Bool("long", false, "run the tests that explore at random, and let them explore for long")
+	race := flag.Bool("race", false, "look for data races, which takes twice the time and a C compiler")
 	path := flag.String("log", os.DevNull, "file for what repeated runs say")
 	flag.Parse()
 	packages, flags := split(flag.Args())
@@ -48,7 +49,13 @@ func run(ctx context.Context) (passed bool, err error) {
 			return false, err
 		}
 	}
+	if *race {
+		flags = append(flags, "-race")
+	}
 	if *times == 1 && *busy == 0 && !*each {
+		if packages, err = suite.LongestFirst(ctx, packages); err != nil {
+			return false, err
+		}
 		report, err := suite.Run(ctx, os.Stdout, slices.Contains(flags, "-v"), append(flags, packages...)...)
 		if report == nil {
 			return false, err

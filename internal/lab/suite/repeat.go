@@ -127,28 +127,3 @@ func computeBeside(n int) (stop func(), err error) {
 	}
 	return stop, nil
 }
-
-// Tested returns the packages among some that have tests.
-func Tested(ctx context.Context, packages []string) ([]string, error) {
-	return list(ctx, `{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}{{end}}`, packages)
-}
-
-// Exploring returns the packages among some whose tests explore at random.
-func Exploring(ctx context.Context, packages []string) ([]string, error) {
-	const names = `{{$name := .ImportPath}}{{range .TestImports}}{{if eq . "` + module + `internal/lab/budget"}}{{$name}}{{end}}{{end}}`
-	return list(ctx, names, packages)
-}
-
-func list(ctx context.Context, names string, packages []string) ([]string, error) {
-	list := exec.CommandContext(ctx, "go", append([]string{"list", "-f", names}, packages...)...)
-	list.Stderr = os.Stderr
-	listed, err := list.Output()
-	if err != nil {
-		return nil, fmt.Errorf("list the packages: %w", err)
-	}
-	var found []string
-	for name := range strings.FieldsSeq(string(listed)) {
-		found = append(found, "./"+strings.TrimPrefix(name, module))
-	}
-	return found, nil
-}

@@ -21,26 +21,37 @@ import (
 // are told to.
 const interruptPatience = 30 * time.Second
 
-// flags are those of every run: the race detector, and a limit that ends a hang
-// but never judges how fast a machine is. make lint vets, once for all. Long
-// explorations go without the race detector, which makes them ten times as long:
-// what they explore has no goroutines, and a short one is made with it.
-func flags() (arguments []string, cgo string) {
+// atOnce is how many packages are compiled or tested at once: more than two
+// processors, because the tests wait for servers half of their time.
+const atOnce = "-p=3"
+
+// flags are those of every run: a limit that ends a hang but never judges how
+// fast a machine is, and no vet, which make lint runs once for all.
+func flags() []string {
+	timeout := "-timeout=60m"
 	if os.Getenv(budget.Long) != "" {
-		return []string{"test", "-json", "-vet=off", "-timeout=4h"}, "0"
+		timeout = "-timeout=4h"
 	}
-	return []string{"test", "-json", "-vet=off", "-timeout=60m", "-race"}, "1"
+	return []string{"test", "-json", "-vet=off", atOnce, timeout}
+}
+
+// cgo is the environment for go test with these arguments: the race detector
+// needs cgo, and everything else is compiled without.
+func cgo(arguments []string) string {
+	if slices.Contains(arguments, "-race") {
+		return "CGO_ENABLED=1"
+	}
+	return "CGO_ENABLED=0"
 }
 
 // Run runs go test with the arguments and returns what came of it. It writes a
 // line for each package, the output of what fails, and with verbose all output.
 // An error means that the tests could not be run or read, not that one failed.
 func Run(ctx context.Context, out io.Writer, verbose bool, arguments ...string) (*Report, error) {
-	common, cgo := flags()
-	test := exec.CommandContext(ctx, "go", slices.Concat(common, arguments)...)
+	test := exec.CommandContext(ctx, "go", slices.Concat(flags(), arguments)...)
 	// A test ends what it began. Without this each program under the race detector
 	// waits a second at its end for goroutines that go on.
-	test.Env = slices.Concat([]string{"GORACE=atexit_sleep_ms=0"}, os.Environ(), []string{"CGO_ENABLED=" + cgo})
+	test.Env = slices.Concat([]string{"GORACE=atexit_sleep_ms=0"}, os.Environ(), []string{cgo(arguments)})
 	test.Cancel = func() error { return test.Process.Signal(os.Interrupt) }
 	test.WaitDelay = interruptPatience
 	test.Stderr = out

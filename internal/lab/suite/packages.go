@@ -1,0 +1,68 @@
+package suite
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+)
+
+// longest are the packages whose tests take over half a minute, the longest
+// first. The table at a run's end says when that has changed.
+var longest = []string{
+	"internal/lab/e2e",
+	"internal/edge",
+	"internal/bridge",
+	"internal/eventlog",
+	"internal/router",
+	"internal/devcluster",
+	"internal/neolith/history",
+	"internal/lab/simulation",
+}
+
+// LongestFirst returns the packages among some that have tests, so that go test
+// begins with those that take longest: what starts late must not be what all
+// others are waited with.
+func LongestFirst(ctx context.Context, packages []string) ([]string, error) {
+	tested, err := Tested(ctx, packages)
+	if err != nil {
+		return nil, err
+	}
+	slices.SortStableFunc(tested, func(a, b string) int { return place(a) - place(b) })
+	return tested, nil
+}
+
+// place is where a package stands among the longest, or after them.
+func place(name string) int {
+	if n := slices.Index(longest, strings.TrimPrefix(name, "./")); n >= 0 {
+		return n
+	}
+	return len(longest)
+}
+
+// Tested returns the packages among some that have tests.
+func Tested(ctx context.Context, packages []string) ([]string, error) {
+	return list(ctx, `{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}{{end}}`, packages)
+}
+
+// Exploring returns the packages among some whose tests explore at random.
+func Exploring(ctx context.Context, packages []string) ([]string, error) {
+	const names = `{{$name := .ImportPath}}{{range .TestImports}}{{if eq . "` + module + `internal/lab/budget"}}{{$name}}{{end}}{{end}}`
+	return list(ctx, names, packages)
+}
+
+func list(ctx context.Context, names string, packages []string) ([]string, error) {
+	list := exec.CommandContext(ctx, "go", append([]string{"list", "-f", names}, packages...)...)
+	list.Stderr = os.Stderr
+	listed, err := list.Output()
+	if err != nil {
+		return nil, fmt.Errorf("list the packages: %w", err)
+	}
+	var found []string
+	for name := range strings.FieldsSeq(string(listed)) {
+		found = append(found, "./"+strings.TrimPrefix(name, module))
+	}
+	return found, nil
+}
