@@ -33,7 +33,7 @@ race: ## the same with the race detector, as CI does
 test-long: ## let the tests that explore at random explore for long; ARGS="./internal/cursor" names some
 	go run ./scripts/suite -long $(ARGS)
 
-repeat: ## run tests again and again beside busy loops; ARGS="-times 10 -busy 2 -each" and what test takes
+repeat: ## run tests again and again, disturbed; ARGS="-times 10 -busy 2 -stutter -each" and what test takes
 	@scripts/test-prerequisites
 	go run ./scripts/suite -times 3 $(ARGS)
 

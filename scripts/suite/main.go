@@ -5,10 +5,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"flag"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"os"
 	"os/signal"
 	"slices"
@@ -21,6 +23,7 @@ import (
 
 func main() {
 	suite.ComputeIfAsked()
+	suite.StutterIfAsked()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	passed, err := run(ctx)
@@ -36,6 +39,8 @@ func run(ctx context.Context) (passed bool, err error) {
 	times := flag.Int("times", 1, "run the tests so often, and tell no more than how each run went")
 	each := flag.Bool("each", false, "repeat each package by itself")
 	busy := flag.Int("busy", 0, "processes that compute beside the tests without pause")
+	stutter := flag.Bool("stutter", false, "have the tests stand still at random moments, with the servers that they have started")
+	seed := flag.Uint64("seed", 0, "draw these moments again; 0: new ones")
 	long := flag.Bool("long", false, "run the tests that explore at random, and let them explore for long")
 	race := flag.Bool("race", false, "look for data races, which takes twice the time and a C compiler")
 	path := flag.String("log", os.DevNull, "file for what repeated runs say")
@@ -52,7 +57,7 @@ func run(ctx context.Context) (passed bool, err error) {
 	if *race {
 		flags = append(flags, "-race")
 	}
-	if *times == 1 && *busy == 0 && !*each {
+	if *times == 1 && *busy == 0 && !*each && !*stutter {
 		if packages, err = suite.LongestFirst(ctx, packages); err != nil {
 			return false, err
 		}
@@ -69,6 +74,10 @@ func run(ctx context.Context) (passed bool, err error) {
 	}
 	defer func() { _ = log.Close() }()
 	r := suite.Repetition{Packages: [][]string{packages}, Flags: flags, Times: *times, Busy: *busy}
+	if *stutter {
+		r.Stutter = cmp.Or(*seed, rand.Uint64N(1<<20)+1)
+		fmt.Println("the tests stutter from seed", r.Stutter)
+	}
 	if *each {
 		tested, err := suite.Tested(ctx, packages)
 		if err != nil {

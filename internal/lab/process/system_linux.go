@@ -37,6 +37,10 @@ func children(id int) (ids []int) {
 // traced (t) or dead.
 func standsStill(id int) bool { return len(bytes.Trim(threads(id), "TtZX")) == 0 }
 
+// isPaused reports whether a process has been stopped, or is about to be: some of
+// its threads may not have got to the signal.
+func isPaused(id int) bool { return bytes.ContainsRune(threads(id), 'T') }
+
 // isDead reports whether a process is gone, or waits for nothing but to be
 // reaped.
 func isDead(id int) bool { return len(bytes.Trim(threads(id), "ZX")) == 0 }

@@ -28,6 +28,9 @@ func children(id int) (ids []int) {
 // standsStill reports whether a process does not run: it is stopped (T) or dead.
 func standsStill(id int) bool { return strings.Trim(state(id), "TZ") == "" }
 
+// isPaused reports whether a process has been stopped.
+func isPaused(id int) bool { return state(id) == "T" }
+
 // isDead reports whether a process is gone, or waits for nothing but to be
 // reaped.
 func isDead(id int) bool { return strings.Trim(state(id), "Z") == "" }

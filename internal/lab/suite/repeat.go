@@ -18,6 +18,9 @@ type Repetition struct {
 	Flags    []string   // of go test
 	Times    int
 	Busy     int // how many processes compute beside it without pause
+	// Stutter is what the halts of the first run's test binaries are drawn from,
+	// and one more for each further run; 0: they run without.
+	Stutter uint64
 }
 
 // tally is what came of the runs of one line of Repetition.Packages.
@@ -39,7 +42,15 @@ func (r Repetition) Repeat(ctx context.Context, out, log io.Writer) (bool, error
 	for _, packages := range r.Packages {
 		t := tally{name: strings.Join(packages, " ")}
 		for n := range r.Times {
-			report, err := Run(ctx, log, false, slices.Concat([]string{"-count=1"}, r.Flags, packages)...)
+			flags := []string{"-count=1"}
+			if r.Stutter != 0 {
+				exec, err := stutterFlag(r.Stutter + uint64(n))
+				if err != nil {
+					return false, err
+				}
+				flags = append(flags, exec)
+			}
+			report, err := Run(ctx, log, false, slices.Concat(flags, r.Flags, packages)...)
 			if err != nil {
 				return false, err
 			}
@@ -68,7 +79,7 @@ func (r Repetition) Repeat(ctx context.Context, out, log io.Writer) (bool, error
 // table is a table in Markdown.
 func (r Repetition) table(tallies []tally) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "\n%d processors, %d busy loops beside the tests\n\n", runtime.NumCPU(), r.Busy)
+	fmt.Fprintf(&b, "\n%d processors, %d busy loops beside the tests%s\n\n", runtime.NumCPU(), r.Busy, r.stutters())
 	b.WriteString("| tests | passed | took |\n|---|---|---|\n")
 	for _, t := range tallies {
 		var took []string
@@ -78,6 +89,13 @@ func (r Repetition) table(tallies []tally) string {
 		fmt.Fprintf(&b, "| `%s` | %d of %d | %s |\n", t.name, t.passed, r.Times, strings.Join(took, ", "))
 	}
 	return b.String()
+}
+
+func (r Repetition) stutters() string {
+	if r.Stutter == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", which stutter from seed %d", r.Stutter)
 }
 
 // busyVariable tells this program, started again, that it is to be busy.

@@ -11,6 +11,7 @@ import (
 
 func TestMain(m *testing.M) {
 	ComputeIfAsked()
+	StutterIfAsked()
 	os.Exit(m.Run())
 }
 

@@ -1,0 +1,33 @@
+package process
+
+import "syscall"
+
+// Stall has a process stand still, and what it has started, that one's
+// processes in turn, and so on for some generations, as on a machine that has no
+// time for them, until resume is called. Whoever stands still already is left as
+// it is, now and by resume.
+func Stall(id, generations int) (resume func()) {
+	stalled := stall(id, generations)
+	return func() {
+		// The eldest last: as long as it stands still it pauses none of the others,
+		// whom this would let go on.
+		for i := len(stalled) - 1; i >= 0; i-- {
+			_ = syscall.Kill(stalled[i], syscall.SIGCONT)
+		}
+	}
+}
+
+// stall returns what stood not still already, parents before their children.
+func stall(id, generations int) (ids []int) {
+	if isPaused(id) {
+		return nil
+	}
+	stand(id)
+	ids = []int{id}
+	if generations > 0 {
+		for _, child := range children(id) {
+			ids = append(ids, stall(child, generations-1)...)
+		}
+	}
+	return ids
+}
