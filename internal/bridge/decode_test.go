@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -133,17 +134,19 @@ func TestInboxDropsTheOldest(t *testing.T) {
 		require.Equal(t, tt.dropped, in.push(heard{body: []byte(tt.body)}), "push %d", i)
 	}
 	into := make([]heard, 5)
-	n, open := in.take(into)
+	var held atomic.Int64
+	n, open := in.take(into, &held)
 	require.Equal(t, 1, n, "one message is always held, however large")
 	require.True(t, open)
 	in.push(heard{})
 	in.push(heard{})
 	in.close()
-	n, open = in.take(into[:1])
+	n, open = in.take(into[:1], &held)
 	require.Equal(t, 1, n)
 	require.True(t, open, "something is left")
 	<-in.signal
-	n, open = in.take(into[:1])
+	n, open = in.take(into[:1], &held)
 	require.Equal(t, 1, n)
 	require.False(t, open)
+	require.Equal(t, 3, in.lenWith(&held), "what is taken out is held elsewhere, and at no time nowhere")
 }

@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"sync"
+	"sync/atomic"
 )
 
 // heard is one message as Redis delivered it.
@@ -43,15 +44,17 @@ func (b *inbox) push(h heard) (dropped int) {
 	return dropped
 }
 
-// take moves up to len(into) messages out, oldest first. open is false once the
-// inbox is closed and this call has emptied it.
-func (b *inbox) take(into []heard) (n int, open bool) {
+// take moves up to len(into) messages out, oldest first, and adds them to those
+// that are held elsewhere. open is false once the inbox is closed and this call
+// has emptied it.
+func (b *inbox) take(into []heard, held *atomic.Int64) (n int, open bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for n < len(into) && len(b.items) > 0 {
 		into[n] = b.popLocked()
 		n++
 	}
+	held.Add(int64(n))
 	if len(b.items) > 0 {
 		b.wake()
 	}
@@ -70,6 +73,14 @@ func (b *inbox) len() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return len(b.items)
+}
+
+// lenWith returns how many messages are here or held elsewhere. None is left out
+// on its way.
+func (b *inbox) lenWith(held *atomic.Int64) int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.items) + int(held.Load())
 }
 
 // popLocked removes the oldest message; b.mu is held.

@@ -129,12 +129,12 @@ func (p *pump) run(ctx context.Context, s store) (left int) {
 
 // depth is how many messages are held, here and in the inbox. It may be called
 // from any goroutine.
-func (p *pump) depth() int { return int(p.held.Load()) + p.inbox.len() }
+func (p *pump) depth() int { return p.inbox.lenWith(&p.held) }
 
 // takeIn moves a batch from the inbox into the sequencer; false once there will
 // be no more.
 func (p *pump) takeIn() (open bool) {
-	n, open := p.inbox.take(p.batch[:])
+	n, open := p.inbox.take(p.batch[:], &p.held)
 	for i := range n {
 		h := p.batch[i]
 		p.batch[i] = heard{}
