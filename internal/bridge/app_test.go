@@ -101,6 +101,7 @@ gateway_redis_up 0
 
 	s.redis.Start()
 	a.ready()
+	eventually(t, func() bool { return a.gaps() > 0 }, "the gap is counted")
 	require.NoError(t, testutil.GatherAndCompare(a.registry, strings.NewReader(`
 # HELP gateway_bridge_connected Whether the subscription on Redis is complete.
 # TYPE gateway_bridge_connected gauge
@@ -234,9 +235,10 @@ func TestFullBufferDropsTheOldest(t *testing.T) {
 		publish(t, client, "daemon:events", eventJSON("vp", n))
 	}
 	eventually(t, func() bool { return testutil.ToFloat64(a.metrics.dropped) == 150 }, "150 are dropped")
-	_, waits := a.readyz()
-	require.Equal(t, "50 of 50 messages held", waits["buffer"])
-	require.Contains(t, waits, "nats")
+	eventually(t, func() bool {
+		_, waits := a.readyz()
+		return waits["buffer"] == "50 of 50 messages held" && waits["nats"] != ""
+	}, "readiness tells")
 	s.nats.Start()
 	a.ready()
 	a.settled(200)
@@ -247,6 +249,7 @@ func TestStopPublishesWhatIsHeld(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	cfg := s.config()
+	cfg.ShutdownTimeout = patience
 	a := s.start(cfg).ready()
 	s.nats.Shutdown()
 	client := s.publisher()

@@ -208,7 +208,7 @@ func TestCrashAfterThePublish(t *testing.T) {
 	a := s.start(s.config()).ready()
 	client := s.publisher()
 	push(t, client, "vp", eventsOf("vp", 0, 5)...)
-	dying := redis.NewClient(&redis.Options{Addr: s.redis.Addr()})
+	dying := s.redis.Client()
 	crash := newFaultyStore()
 	crash.fail = func(int, event.Token, string) error {
 		_ = dying.Close() // nothing more reaches Redis from this process
@@ -231,10 +231,9 @@ func TestCrashAfterThePublish(t *testing.T) {
 func TestListThatCannotBeShortened(t *testing.T) {
 	t.Parallel()
 	server := testserver.Redis(t)
-	admin := clientOf(t, server)
+	admin := server.Client()
 	require.NoError(t, admin.Do(t.Context(), "ACL", "SETUSER", "bridge", "on", ">pw", "+@all", "~*", "-lrem").Err())
-	client := redis.NewClient(&redis.Options{Addr: server.Addr(), Username: "bridge", Password: "pw"})
-	t.Cleanup(func() { _ = client.Close() })
+	client := server.Client(func(o *redis.Options) { o.Username, o.Password = "bridge", "pw" })
 	push(t, admin, "vp", eventsOf("vp", 0, 3)...)
 	log := newFaultyStore()
 	d := drainerOf(t, client, log)
@@ -251,7 +250,7 @@ func TestListThatCannotBeShortened(t *testing.T) {
 // TestElementThatTheLogRefusesLeavesTheList: nothing behind it must wait for it.
 func TestElementThatTheLogRefusesLeavesTheList(t *testing.T) {
 	t.Parallel()
-	client := clientOf(t, testserver.Redis(t))
+	client := testserver.Redis(t).Client()
 	push(t, client, "vp", eventJSON("vp", 0))
 	log := newFaultyStore()
 	log.fail = func(int, event.Token, string) error { return eventlog.ErrTooLarge }
@@ -266,7 +265,7 @@ func TestElementThatTheLogRefusesLeavesTheList(t *testing.T) {
 // An error that nobody knows says nothing of the element, which stays.
 func TestElementStaysWhereNobodyKnowsWhatIsWrong(t *testing.T) {
 	t.Parallel()
-	client := clientOf(t, testserver.Redis(t))
+	client := testserver.Redis(t).Client()
 	push(t, client, "vp", eventJSON("vp", 0))
 	unknown := errors.New("no such thing")
 	log := newFaultyStore()
@@ -279,7 +278,7 @@ func TestElementStaysWhereNobodyKnowsWhatIsWrong(t *testing.T) {
 // TestElementStaysWhileNothingTakesIt: neither the log nor the dead letters.
 func TestElementStaysWhileNothingTakesIt(t *testing.T) {
 	t.Parallel()
-	client := clientOf(t, testserver.Redis(t))
+	client := testserver.Redis(t).Client()
 	push(t, client, "vp", eventJSON("vp", 0), "not JSON")
 	log := newFaultyStore()
 	log.fail = func(int, event.Token, string) error { return eventlog.ErrLogFull }
@@ -295,7 +294,7 @@ func TestElementStaysWhileNothingTakesIt(t *testing.T) {
 // TestStopInTheMiddleOfAList: what is in the log leaves the list all the same.
 func TestStopInTheMiddleOfAList(t *testing.T) {
 	t.Parallel()
-	client := clientOf(t, testserver.Redis(t))
+	client := testserver.Redis(t).Client()
 	push(t, client, "vp", eventsOf("vp", 0, 10)...)
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()

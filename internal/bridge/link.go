@@ -75,15 +75,15 @@ func (l *link) heard(now time.Time, message bool) {
 	}
 }
 
-// dialing stops the clock of quietFor: making a connection has limits of its
-// own, and may take as many of them as there are servers to ask.
+// dialing has silence begin anew: making a connection has limits of its own, and
+// may take as many of them as there are servers to ask.
 func (l *link) dialing() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.lastHeard = time.Time{}
 }
 
-// dialed starts the clock of quietFor, if nothing has been heard already.
+// dialed says that an answer can be heard from now on, if none has been already.
 func (l *link) dialed(now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -92,14 +92,30 @@ func (l *link) dialed(now time.Time) {
 	}
 }
 
-// quietFor returns how long Redis has said nothing at all.
-func (l *link) quietFor(now time.Time) time.Duration {
+// heardAt returns when Redis last said anything; zero while a connection is
+// being made.
+func (l *link) heardAt() time.Time {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.lastHeard.IsZero() {
-		return 0
+	return l.lastHeard
+}
+
+// silence counts looks in a row since which Redis has said nothing. Looks are
+// counted and not time: a process that stood still has not listened either, and
+// what was said meanwhile is not to be thrown away.
+type silence struct {
+	link  *link
+	heard time.Time
+	looks int
+}
+
+func (s *silence) look() int {
+	heard := s.link.heardAt()
+	if s.looks++; heard.IsZero() || !heard.Equal(s.heard) {
+		s.looks = 0
 	}
-	return now.Sub(l.lastHeard)
+	s.heard = heard
+	return s.looks
 }
 
 // silent reports, once for each spell of silence, that the subscription is up

@@ -14,21 +14,29 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/neolith/daemon-gateway/internal/canary"
+	"github.com/neolith/daemon-gateway/internal/lifecycle"
 )
 
 // timing is how patient the source is; a struct so that tests need not be.
 type timing struct {
-	ping   time.Duration // between two pings
-	dead   time.Duration // nothing heard for so long: the connection is dead
-	grace  time.Duration // for the answer to unsubscribe, at the end
+	look   time.Duration // between two looks at what has been heard
+	ping   int           // looks between two pings
+	dead   int           // looks that have heard nothing: the connection is dead
 	silent time.Duration // connected but without a message: worth a word
 	retry  backoff       // between two attempts to connect
 }
 
+// Once everything is to end, the answer to unsubscribe is waited for until
+// lastLooks looks in a row have heard nothing.
+const (
+	lastLook  = 100 * time.Millisecond
+	lastLooks = 10
+)
+
 var defaultTiming = timing{
-	ping:   5 * time.Second,
-	dead:   12 * time.Second,
-	grace:  time.Second,
+	look:   time.Second,
+	ping:   5,
+	dead:   12,
 	silent: 5 * time.Minute,
 	// What is published between the return of Redis and the next attempt is lost.
 	retry: backoff{first: 100 * time.Millisecond, most: time.Second},
@@ -238,29 +246,29 @@ func isReply(err error) bool {
 // watch pings, closes a connection that is dead, and ends the subscription when
 // ctx ends. It returns when hard has ended.
 func (s *source) watch(ctx, hard context.Context, cancel context.CancelCauseFunc, sub *redis.PubSub) {
-	ticker := time.NewTicker(s.timing.ping)
-	defer ticker.Stop()
-	for {
+	quiet := silence{link: s.link}
+	for looks := 1; ; looks++ {
 		select {
 		case <-hard.Done():
 			return
 		case <-ctx.Done():
 			s.unsubscribe(hard, cancel, sub)
 			return
-		case <-ticker.C:
+		case <-time.After(s.timing.look):
 		}
-		now := time.Now()
-		if s.link.quietFor(now) > s.timing.dead {
+		if quiet.look() >= s.timing.dead {
 			cancel(errDead)
 			_ = sub.Close()
 			return
 		}
-		if s.link.silent(now, s.timing.silent) {
+		if s.link.silent(time.Now(), s.timing.silent) {
 			s.logger.Warn("subscribed on Redis, but nothing is published there; check REDIS_CHANNELS and REDIS_PATTERNS",
 				"for", s.timing.silent, "channels", s.channels, "patterns", s.patterns)
 		}
-		// A failed ping is noticed by the receive loop.
-		_ = sub.Ping(hard)
+		if looks%s.timing.ping == 0 {
+			// A failed ping is noticed by the receive loop.
+			_ = sub.Ping(hard)
+		}
 	}
 }
 
@@ -272,10 +280,10 @@ func (s *source) unsubscribe(hard context.Context, cancel context.CancelCauseFun
 		if len(s.patterns) > 0 {
 			_ = sub.PUnsubscribe(hard)
 		}
-		select {
-		case <-hard.Done(): // receive loop has seen the confirmation
-			return
-		case <-time.After(s.timing.grace):
+		for quiet := (silence{link: s.link}); quiet.look() < lastLooks; {
+			if !lifecycle.Sleep(hard, lastLook) {
+				return // the receive loop has seen the confirmation
+			}
 		}
 	}
 	cancel(context.Canceled)

@@ -15,16 +15,15 @@ import (
 
 func TestCluster(t *testing.T) {
 	t.Parallel()
-	addr := testserver.Redis(t, "--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(testserver.Port(t))).Addr()
-	node := redis.NewClient(&redis.Options{Addr: addr})
-	t.Cleanup(func() { _ = node.Close() })
+	server := testserver.Redis(t, "--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(testserver.Port(t)))
+	node := server.Client()
 	require.NoError(t, node.ClusterAddSlotsRange(t.Context(), 0, 16383).Err())
 	eventually(t, func() bool {
 		return node.Set(t.Context(), "daemon:session:d1", `{"orchestratorId":"vp"}`, 0).Err() == nil
 	}, "the cluster is up")
 
 	cfg := redisConfig("redis://127.0.0.1:1") // its host is not used
-	cfg.RedisAddrs = []string{addr}
+	cfg.RedisAddrs = []string{server.Addr()}
 	cfg.RedisPatterns = []string{"daemon:*:events"}
 	l := listen(t, cfg, func(*timing) {})
 	require.IsType(t, &redis.ClusterClient{}, l.client)

@@ -37,13 +37,11 @@ const (
 	// interval is how long heartbeats are gathered.
 	interval = 250 * time.Millisecond
 	// maxBatch is how many heartbeats one pipeline writes.
-	maxBatch = 500
-	// batchTimeout is for one pipeline.
+	maxBatch     = 500
 	batchTimeout = 5 * time.Second
-	// lastWrite bounds what is done at the end.
-	lastWrite  = 2 * time.Second
-	retryFirst = 500 * time.Millisecond
-	retryMost  = 5 * time.Second
+	lastWrite    = 2 * time.Second
+	retryFirst   = 500 * time.Millisecond
+	retryMost    = 5 * time.Second
 )
 
 type entry = latest.Entry[protocol.SessionID, *beat]
@@ -59,6 +57,9 @@ type Writer struct {
 	waiting *latest.Queue[protocol.SessionID, *beat]
 	problem atomic.Pointer[string] // why the last attempt failed; nil if it did not
 
+	batchTimeout time.Duration // for one pipeline
+	lastWrite    time.Duration // for what is done at the end
+
 	// Owned by Run.
 	failures int // in a row
 	retryAt  time.Time
@@ -70,6 +71,8 @@ func New(conn *nats.Conn, client redis.UniversalClient, logger *slog.Logger, reg
 		conn: conn, redis: client, logger: logger.With("component", "health"),
 		faults:  rate.Sometimes{First: 1, Interval: time.Minute},
 		waiting: latest.New[protocol.SessionID, *beat](maxWaitingBytes),
+
+		batchTimeout: batchTimeout, lastWrite: lastWrite,
 	}
 	w.metrics = newMetrics(reg, w.waiting.Len)
 	return w
@@ -96,7 +99,7 @@ func (w *Writer) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			_ = sub.Unsubscribe() // the connection may be gone
-			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWrite)
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.lastWrite)
 			defer cancel()
 			w.writeAll(last)
 			return nil

@@ -45,24 +45,20 @@ func newSite(t testing.TB) *site {
 	t.Helper()
 	s := &site{t: t, nats: testserver.NATS(t), redis: testserver.Redis(t)}
 	s.edge = s.connect()
-	s.neolith = redis.NewClient(&redis.Options{Addr: s.redis.Addr()})
-	t.Cleanup(func() { _ = s.neolith.Close() })
+	s.neolith = s.redis.Client()
 	return s
 }
 
 func (s *site) connect() *nats.Conn {
 	s.t.Helper()
-	conn, err := nats.Connect(s.nats.ClientURL())
-	require.NoError(s.t, err)
-	s.t.Cleanup(conn.Close)
-	return conn
+	return testserver.Connect(s.t, s.nats.ClientURL())
 }
 
-// client returns a client as bridges have it.
+// client returns a client as bridges have it, with more time.
 func (s *site) client(change ...func(*redis.UniversalOptions)) redis.UniversalClient {
 	options := &redis.UniversalOptions{
 		Addrs: []string{s.redis.Addr()}, Protocol: 2, DialerRetries: 1, MaxRetries: -1,
-		DialTimeout: time.Second, ReadTimeout: time.Second, WriteTimeout: time.Second, ContextTimeoutEnabled: true,
+		DialTimeout: patience, ReadTimeout: patience, WriteTimeout: patience, ContextTimeoutEnabled: true,
 	}
 	for _, f := range change {
 		f(options)
@@ -85,6 +81,7 @@ func (s *site) bridge(client redis.UniversalClient) *bridge {
 	conn := s.connect()
 	b := &bridge{t: s.t, reg: prometheus.NewPedanticRegistry()}
 	b.Writer = New(conn, client, slog.New(slog.DiscardHandler), b.reg)
+	b.batchTimeout, b.lastWrite = patience, patience
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- b.Run(ctx) }()
@@ -240,8 +237,7 @@ func TestSentinelsAreAskedForTheMaster(t *testing.T) {
 	b := s.bridge(s.client(func(o *redis.UniversalOptions) {
 		o.Addrs, o.MasterName = sentinel.Addrs(), testserver.SentinelMaster
 	}))
-	master := redis.NewClient(&redis.Options{Addr: sentinel.Nodes[0].Addr()})
-	t.Cleanup(func() { _ = master.Close() })
+	master := sentinel.Nodes[0].Client()
 	s.say(someBeat("vp"))
 	b.await(written, 1)
 	require.EqualValues(t, 1, master.Exists(t.Context(), "daemon:heartbeat:vp").Val())

@@ -17,7 +17,7 @@ const (
 // settled. An error says why the rest is to be tried again later; it is put
 // behind what has not been tried.
 func (w *Writer) writeBatch(ctx context.Context, batch []*entry) (settled int, err error) {
-	ctx, cancel := context.WithTimeout(ctx, batchTimeout)
+	ctx, cancel := context.WithTimeout(ctx, w.batchTimeout)
 	defer cancel()
 	wanted, settled, err := w.stillWanted(ctx, batch)
 	if len(wanted) == 0 {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"testing"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/neolith/daemon-gateway/internal/lab/process"
 )
 
@@ -42,6 +44,18 @@ func (r *RedisServer) Addr() string { return r.server.Addr }
 
 // URL is the redis:// URL of the server.
 func (r *RedisServer) URL() string { return r.server.URL() }
+
+// Client returns a client that waits for answers as long as the test does, and
+// sends nothing twice. It ends with the test; change may alter its options first.
+func (r *RedisServer) Client(change ...func(*redis.Options)) *redis.Client {
+	options := &redis.Options{Addr: r.Addr(), MaxRetries: -1, DialTimeout: Patience, ReadTimeout: Patience, WriteTimeout: Patience}
+	for _, f := range change {
+		f(options)
+	}
+	client := redis.NewClient(options)
+	r.t.Cleanup(func() { _ = client.Close() })
+	return client
+}
 
 // Start starts the server again after Kill, empty, on the same port.
 func (r *RedisServer) Start() {

@@ -83,10 +83,14 @@ func (s *RedisSentinel) Addrs() []string {
 // run.
 func (s *RedisSentinel) Master(sentinel *RedisServer) *RedisServer {
 	s.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
+	defer cancel()
 	var addr []string
-	err := sentinel.ask(func(ctx context.Context, c *redis.SentinelClient) (err error) {
-		addr, err = c.GetMasterAddrByName(ctx, SentinelMaster).Result()
-		return err
+	err := sentinel.server.Await(ctx, func() error {
+		return sentinel.ask(func(ctx context.Context, c *redis.SentinelClient) (err error) {
+			addr, err = c.GetMasterAddrByName(ctx, SentinelMaster).Result()
+			return err
+		})
 	})
 	for _, node := range s.Nodes {
 		if err == nil && net.JoinHostPort(addr[0], addr[1]) == node.Addr() {

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
 	"github.com/neolith/daemon-gateway/internal/lab/testserver"
@@ -32,8 +31,7 @@ func TestNATSKeepsPortAndDataOverRestart(t *testing.T) {
 func TestRedisStopsAndStartsOnItsPort(t *testing.T) {
 	t.Parallel()
 	r := testserver.Redis(t)
-	client := redis.NewClient(&redis.Options{Addr: r.Addr(), MaxRetries: -1})
-	t.Cleanup(func() { _ = client.Close() })
+	client := r.Client()
 	require.NoError(t, client.Ping(context.Background()).Err())
 	r.Kill()
 	require.Error(t, client.Ping(context.Background()).Err())
