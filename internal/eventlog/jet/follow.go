@@ -186,34 +186,50 @@ func (f *follower) remove() {
 
 // pull handles what one pull request brings, until it has ended.
 func (f *follower) pull(ctx context.Context) (FollowCause, error) {
-	silence := time.NewTimer(f.what.Silence)
-	defer silence.Stop()
+	look := time.NewTimer(f.what.Silence)
+	defer look.Stop()
 	for received := 0; received < f.what.Batch; {
-		// The handler's time is not the server's silence.
-		silence.Reset(f.what.Silence)
-		select {
-		case <-ctx.Done():
-			return causeSilent, fmt.Errorf("%w: %w", ErrUnavailable, context.Cause(ctx))
-		case <-silence.C:
-			return causeSilent, fmt.Errorf("%w: no heartbeat within %v", ErrUnavailable, f.what.Silence)
-		case msg := <-f.messages:
-			if msg.Reply == "" {
-				ended, err := pullStatus(msg)
-				if err != nil {
-					return causeEnded, err
-				}
-				if ended {
-					return "", nil
-				}
-				continue
+		msg, err := f.next(ctx, look)
+		if err != nil {
+			return causeSilent, fmt.Errorf("%w: %w", ErrUnavailable, err)
+		}
+		if msg.Reply == "" {
+			ended, err := pullStatus(msg)
+			if err != nil {
+				return causeEnded, err
 			}
-			received++
-			if cause, err := f.take(msg); err != nil {
-				return cause, err
+			if ended {
+				return "", nil
 			}
+			continue
+		}
+		received++
+		if cause, err := f.take(msg); err != nil {
+			return cause, err
 		}
 	}
 	return "", nil
+}
+
+// silentLooks looks without a word from the server are its silence. Looks are
+// counted and not time: a process that stood still has not listened either. Nor
+// is the handler's time the server's silence.
+const silentLooks = 5
+
+// next waits for what the server says next. look is the caller's, to be used
+// again and again.
+func (f *follower) next(ctx context.Context, look *time.Timer) (*nats.Msg, error) {
+	for range silentLooks {
+		look.Reset(f.what.Silence / silentLooks)
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-look.C:
+		case msg := <-f.messages:
+			return msg, nil
+		}
+	}
+	return nil, fmt.Errorf("no heartbeat within %v", f.what.Silence)
 }
 
 // take hands a message over, after checking that none is missing before it:
