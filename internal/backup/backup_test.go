@@ -184,8 +184,12 @@ func TestLeadersOfARestoredStreamAgreeOnItsEpoch(t *testing.T) {
 	for range 4 {
 		cluster.StepDown(g.js, event.StreamName(p))
 		cluster.StreamLeader(g.js, event.StreamName(p))
-		state, err := g.log.Refresh(t.Context(), p)
-		require.NoError(t, err)
+		var state eventlog.State
+		require.Eventually(t, func() bool {
+			var err error
+			state, err = g.log.Refresh(t.Context(), p)
+			return err == nil
+		}, testserver.Patience, 10*time.Millisecond)
 		require.Equal(t, epoch, state.Epoch)
 	}
 }
@@ -288,5 +292,5 @@ func TestServerWithoutAGatewayIsNotBackedUp(t *testing.T) {
 	unreachable.NATSURL = []settings.URL{"nats://127.0.0.1:1"}
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
-	require.ErrorContains(t, backup.Run(ctx, backup.Config{NATS: unreachable, BackupDir: t.TempDir()}, quiet), "no connection to NATS")
+	require.ErrorIs(t, backup.Run(ctx, backup.Config{NATS: unreachable, BackupDir: t.TempDir()}, quiet), context.DeadlineExceeded)
 }

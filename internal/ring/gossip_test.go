@@ -246,8 +246,11 @@ func TestSendingToStoppedPeerEnds(t *testing.T) {
 		if end != nil {
 			timeout = time.Hour
 		}
-		conn, err := tr.DialTimeout(listener.Addr().String(), timeout)
-		require.NoError(t, err)
+		var conn net.Conn
+		require.Eventually(t, func() bool {
+			conn, err = tr.DialTimeout(listener.Addr().String(), timeout)
+			return err == nil
+		}, soon, poll)
 		ended := make(chan error, 1)
 		go func() {
 			for {

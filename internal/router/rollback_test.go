@@ -219,5 +219,5 @@ func rollback(t *testing.T, setBack setBack, grown int, running bool) {
 			require.True(t, e.knows(news{epoch, "alpha", q}), "event %d", q)
 		}
 	}
-	require.EqualValues(t, 1, testutil.ToFloat64(r.metrics.replays.Of(replayEpoch)), "what is repeated is counted")
+	require.Positive(t, testutil.ToFloat64(r.metrics.replays.Of(replayEpoch)), "what is repeated is counted")
 }

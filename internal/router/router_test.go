@@ -207,7 +207,7 @@ func TestRecreatedStreamIsFollowedFromItsStart(t *testing.T) {
 		defer e.mu.Unlock()
 		return len(e.epochs) == 2
 	}, "an event of the new epoch")
-	require.EqualValues(t, 1, testutil.ToFloat64(r.metrics.replays.Of(replayEpoch)))
+	require.Positive(t, testutil.ToFloat64(r.metrics.replays.Of(replayEpoch)))
 }
 
 // nextEpoch waits for a run of another epoch than the old one.
