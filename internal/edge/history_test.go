@@ -67,9 +67,11 @@ func TestTheHistoryTellsWhatBecameOfASession(t *testing.T) {
 	first, second := c.publish("vp/1"), c.publish("vp/1")
 	c.forward(n, first, 0)
 	c.forward(n, second, first.sequence)
-	d.expect(protocol.TypeEvent)
-	d.expect(protocol.TypeEvent)
-	require.Equal(t, true, d.expect(protocol.TypeEvent).Payload["redelivered"])
+	for seen, repeated := map[string]bool{}, false; len(seen) < 2 || !repeated; {
+		e := d.expect(protocol.TypeEvent)
+		seen[e.text("eventId")] = true
+		repeated = repeated || e.Payload["redelivered"] == true
+	}
 	d.send("ack", fmt.Sprintf(`{"eventIds":[%q,%q]}`, first.id, second.id))
 	n.eventuallyMetric(`gateway_edge_events_total{outcome="acked"}`, "2")
 	require.NoError(t, d.conn.Close(websocket.StatusCode(4000), "had enough"))
@@ -116,7 +118,9 @@ func TestNoDaemonWaitsForTheHistory(t *testing.T) {
 	database := testserver.OwnPostgres(t)
 	database.NeolithTables(t)
 	database.AddOrchestrators(t, testserver.Orchestrator{ID: "vp", User: "user"})
-	n := c.edge(withDatabase(database.Database))
+	n := c.edge(withDatabase(database.Database), func(cfg *Config) {
+		cfg.Sockets.WSMaxConnectionsPerVP = 100 // "before" makes room for nobody, however late the others' ends are noticed
+	})
 	conn := database.Connect(t)
 	n.attach("vp", "before", everything)
 	require.Eventually(t, func() bool {

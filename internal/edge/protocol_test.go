@@ -196,12 +196,25 @@ func TestMissedHeartbeats(t *testing.T) {
 func TestATokenThatExpires(t *testing.T) {
 	t.Parallel()
 	n := newCluster(t).edge()
-	soon := func(g *auth.Grant) { g.ExpiresAt = time.Now().Add(3 * time.Second) }
-	// It does not wait for the notice: five seconds are none too many.
-	extended := n.login("orch", "extended", soon)
-	extended.send("auth", authPayload(t, "orch", "extended"))
-	extended.expect(protocol.TypeAuthSuccess)
-	left := n.login("orch", "left", soon)
+	// Both log in with a token that lives so long, and one shows another before
+	// that is over; false if it was over before.
+	logIn := func(life time.Duration) (extended, left *client, ok bool) {
+		soon := func(g *auth.Grant) { g.ExpiresAt = time.Now().Add(life) }
+		extended, left = n.dial(), n.dial()
+		extended.send("auth", authPayload(t, "orch", "extended", soon))
+		extended.send("auth", authPayload(t, "orch", "extended"))
+		left.send("auth", authPayload(t, "orch", "left", soon))
+		for _, d := range []*client{extended, extended, left} {
+			if m, err := d.read(); err != nil || m.Type != protocol.TypeAuthSuccess {
+				return nil, nil, false
+			}
+		}
+		return extended, left, true
+	}
+	var extended, left *client
+	for life, ok := 3*time.Second, false; !ok; life *= 2 {
+		extended, left, ok = logIn(life)
+	}
 	left.expect(protocol.TypeTokenExpiring)
 	require.Equal(t, string(protocol.AuthTokenExpired), left.expect(protocol.TypeAuthError).text("code"))
 	left.expectClose(protocol.CloseTokenExpired)

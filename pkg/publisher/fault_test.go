@@ -60,7 +60,8 @@ func TestEventWhoseAnswerIsLostOrLateIsRepeatedAndStoredOnce(t *testing.T) {
 			s := testserver.NATS(t)
 			stream := partition(t, s.JetStream(), func(*jetstream.StreamConfig) {})
 			network := testserver.NATSProxy(t, s)
-			nc, err := nats.Connect(network.URL(), nats.MaxReconnects(-1), nats.ReconnectWait(10*time.Millisecond), nats.ReconnectBufSize(-1))
+			nc, err := nats.Connect(network.URL(), nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1),
+				nats.ReconnectWait(10*time.Millisecond), nats.ReconnectBufSize(-1))
 			require.NoError(t, err)
 			t.Cleanup(nc.Close)
 			js, err := jetstream.New(nc)
@@ -68,6 +69,7 @@ func TestEventWhoseAnswerIsLostOrLateIsRepeatedAndStoredOnce(t *testing.T) {
 			p, err := publisher.New(js, publisher.Config{Partitions: 1})
 			require.NoError(t, err)
 
+			require.Eventually(t, nc.IsConnected, patience, time.Millisecond)
 			network.HoldAnswers()
 			stored := func() bool { return messages(t, stream) == 1 }
 			failed := make(chan error, 1)

@@ -100,7 +100,7 @@ func (t *trial) conduct(ctx context.Context, listen net.Listener, out io.Writer)
 	if err := t.enter(); err != nil {
 		return err
 	}
-	control := &http.Server{Handler: t.handler(), ReadHeaderTimeout: time.Second}
+	control := &http.Server{Handler: t.handler(), ReadHeaderTimeout: 10 * time.Second}
 	var tasks sync.WaitGroup
 	tasks.Go(func() { _ = control.Serve(listen) })
 	tasks.Go(func() { t.publish(running) })

@@ -35,6 +35,7 @@ func target(t *testing.T) Config {
 		require.NoError(t, <-ended)
 	})
 	tried := settings.Default[Config]()
+	tried.Timeout = testserver.Patience
 	tried.EdgeURL, tried.DaemonJWTSecret = settings.URL(cluster.EdgeURLs()[0]), secret
 	tried.Redis.RedisURL = settings.URL(cluster.RedisURL())
 	tried.NATSURL, tried.LogURL = settings.URL(cluster.NATSURL()), settings.URL(cluster.NATSURL())
@@ -71,7 +72,6 @@ func TestTheErrorSaysHowFarItWent(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			cfg := works
-			cfg.Timeout = testserver.Patience
 			tt.change(&cfg)
 			ctx, cancel := context.WithCancelCause(t.Context())
 			defer cancel(nil)

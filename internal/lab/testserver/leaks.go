@@ -9,10 +9,10 @@ import (
 	"go.uber.org/goleak"
 )
 
-// leakPatience is longer than what a server or a gossip member leaves behind
+// leakPatience is far more than what a server or a gossip member leaves behind
 // takes to end: memberlist waits for none of its probes and streams, and these
 // have deadlines of up to 5 s.
-const leakPatience = 8 * time.Second
+const leakPatience = time.Minute
 
 // Main is a TestMain that fails the package on leaked goroutines, and ends the
 // PostgreSQL server that its tests have shared.

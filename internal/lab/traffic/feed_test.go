@@ -3,6 +3,7 @@ package traffic
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -28,8 +29,7 @@ type feeding struct {
 func newFeeding(t *testing.T) feeding {
 	t.Helper()
 	f := feeding{nats: testserver.NATS(t), ledger: ledger.New()}
-	f.redis = redis.NewClient(&redis.Options{Addr: testserver.Redis(t).Addr()})
-	t.Cleanup(func() { _ = f.redis.Close() })
+	f.redis = testserver.Redis(t).Client()
 	log, err := OpenLog(f.nats.ClientURL())
 	require.NoError(t, err)
 	t.Cleanup(log.Close)
@@ -37,7 +37,7 @@ func newFeeding(t *testing.T) feeding {
 	require.NoError(t, err)
 	f.Feed, err = NewFeed(f.ledger, Entrance{Redis: f.redis, JetStream: log.JetStream(), Partitions: 1})
 	require.NoError(t, err)
-	f.Timeout, f.Retry = 200*time.Millisecond, 10*time.Millisecond
+	f.Timeout, f.Retry = testserver.Patience, 10*time.Millisecond
 	t.Cleanup(f.Stop)
 	return f
 }
@@ -68,6 +68,7 @@ func TestWhatNoBridgeHasHeardIsNotTaken(t *testing.T) {
 func TestAnEventIsPublishedUntilTheLogHasIt(t *testing.T) {
 	t.Parallel()
 	f := newFeeding(t)
+	f.Timeout = 200 * time.Millisecond // what is too short is repeated
 	f.nats.Shutdown()
 	published := make(chan error, 1)
 	go func() { published <- f.Publish(context.Background(), IntoLog, numbered(1)) }()
@@ -90,19 +91,17 @@ func TestWhatTheLogRefusesIsNotRepeated(t *testing.T) {
 func TestAuthorsFinishWhatTheyHaveBegun(t *testing.T) {
 	t.Parallel()
 	f := newFeeding(t)
-	begun := make(chan struct{}, 1000)
+	var begun atomic.Int64
 	author := func(first int) Author {
 		n := first
 		return Author{Way: IntoLog, Every: time.Millisecond, Next: func(time.Time) event.Event {
 			n++
-			begun <- struct{}{}
+			begun.Add(1)
 			return numbered(n)
 		}}
 	}
 	f.Start(author(0), author(10_000))
-	for range 20 {
-		<-begun
-	}
+	require.Eventually(t, func() bool { return begun.Load() >= 20 }, testserver.Patience, time.Millisecond)
 	require.NoError(t, f.Finish(t.Context()))
 	all := f.Since(time.Time{})
 	for _, p := range all {
@@ -111,9 +110,7 @@ func TestAuthorsFinishWhatTheyHaveBegun(t *testing.T) {
 
 	f.nats.Shutdown()
 	f.Start(author(20_000))
-	for len(f.Since(time.Time{})) == len(all) {
-		<-begun
-	}
+	require.Eventually(t, func() bool { return len(f.Since(time.Time{})) > len(all) }, testserver.Patience, time.Millisecond)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	require.ErrorContains(t, f.Finish(ctx), "have not ended")

@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
@@ -104,9 +103,7 @@ func (s *stage) writer(name string, grace time.Duration) *writer {
 	require.NoError(s.t, err)
 	s.t.Cleanup(func() { _ = db.Close(context.Background()) })
 	s.run(db.Run)
-	conn, err := nats.Connect(s.nats.ClientURL(), nats.MaxReconnects(-1))
-	require.NoError(s.t, err)
-	s.t.Cleanup(conn.Close)
+	conn := testserver.Connect(s.t, s.nats.ClientURL())
 	d := s.member(ring.TierRouter, name)
 	w := &writer{Writer: New(Config{PresenceGrace: grace}, db, conn, d, partitions, name, logger, prometheus.NewRegistry())}
 	d.Watch(w)
@@ -122,9 +119,7 @@ func (s *stage) writer(name string, grace time.Duration) *writer {
 // beat sends what a daemon says, once the writer hears.
 func (s *stage) beat(orchestrator protocol.OrchestratorID, status protocol.Status) {
 	s.t.Helper()
-	conn, err := nats.Connect(s.nats.ClientURL())
-	require.NoError(s.t, err)
-	defer conn.Close()
+	conn := testserver.Connect(s.t, s.nats.ClientURL())
 	body, err := json.Marshal([]heartbeat.Beat{{Orchestrator: orchestrator, Daemon: "daemon", Session: "s", Status: status, ReceivedAt: time.Now()}})
 	require.NoError(s.t, err)
 	require.NoError(s.t, conn.Publish(heartbeat.Subject(event.PartitionOf(event.TokenOf(orchestrator), partitions)), body))
