@@ -45,6 +45,21 @@ func TokenOf[ID ~string](id ID) Token {
 	return Token(b.String())
 }
 
+// encodes reports, without allocating, whether t is TokenOf(id).
+func (t Token) encodes(id []byte) bool {
+	for _, c := range id {
+		switch {
+		case isTokenByte(c) && t != "" && t[0] == c:
+			t = t[1:]
+		case !isTokenByte(c) && len(t) >= 3 && t[0] == '=' && t[1] == upperHex[c>>4] && t[2] == upperHex[c&15]:
+			t = t[3:]
+		default:
+			return false
+		}
+	}
+	return t == ""
+}
+
 // Reserved reports whether the token is of a reserved orchestrator
 // (protocol.OrchestratorID.Reserved); the prefix is written alike in both.
 func (t Token) Reserved() bool { return protocol.OrchestratorID(t).Reserved() }
