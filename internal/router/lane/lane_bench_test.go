@@ -19,6 +19,17 @@ func TestRoutingAnEventNobodyHoldsDoesNotAllocate(t *testing.T) {
 	}))
 }
 
+func TestCheckingAValidEventDoesNotAllocate(t *testing.T) {
+	check := CheckEvent(event.DefaultMaxBytes, event.PartitionOf("a", 16), 16)
+	m := message(11, "a")
+	m.Body = []byte(`{"id":"e","type":"message.received","orchestratorId":"a","payload":{"text":"hello"},"requiresAck":true}`)
+	require.Zero(t, testing.AllocsPerRun(100, func() {
+		if err := check(m); err != nil {
+			t.Error(err)
+		}
+	}))
+}
+
 func BenchmarkEvent(b *testing.B) {
 	f := newFixture(func(c *Config) { c.Inflight = 1 << 30 })
 	tokens := make([]event.Token, 10_000)
