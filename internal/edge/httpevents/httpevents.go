@@ -151,7 +151,7 @@ type Viewer struct {
 // own orchestrator (invariant 5), addressed to all daemons or to its own, and
 // allowed by its scopes.
 func (v Viewer) Sees(body []byte) (event.Event, bool) {
-	ev, err := event.Parse(body, v.MaxEventBytes)
+	ev, err := event.ParseInPlace(body, v.MaxEventBytes)
 	visible := err == nil && event.TokenOf(ev.OrchestratorID) == v.Orchestrator &&
 		(ev.DaemonID == "" || ev.DaemonID == v.Daemon) && v.Scopes.AllowsEvent(ev.Type)
 	return ev, visible

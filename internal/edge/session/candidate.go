@@ -25,7 +25,7 @@ func NewCandidate(m eventlog.Message) *Candidate { return &Candidate{message: m}
 func (c *Candidate) parse() (event.Event, error) {
 	if !c.parsed {
 		c.parsed = true
-		c.event, c.invalid = event.Parse(c.message.Body, len(c.message.Body))
+		c.event, c.invalid = event.ParseInPlace(c.message.Body, len(c.message.Body))
 	}
 	return c.event, c.invalid
 }
@@ -42,7 +42,7 @@ func (c *Candidate) keep() (event.Event, []byte) {
 	return c.event, c.message.Body
 }
 
-// sharing returns payload as the part of body that it is a copy of.
+// sharing returns payload as the part of body that is equal to it.
 func sharing(body, payload []byte) []byte {
 	if i := bytes.Index(body, payload); i >= 0 {
 		return body[i : i+len(payload) : i+len(payload)]
