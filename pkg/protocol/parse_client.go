@@ -34,6 +34,14 @@ type ClientMessage struct {
 // clients' languages differ: any common form of ISO 8601 is accepted, with or
 // without a fraction, seconds and zone. Optional fields may be null.
 func ParseClientMessage(data []byte) (ClientMessage, *Fault) {
+	if m, ok := scanAck(data); ok {
+		return m, nil
+	}
+	return parseClientMessage(data)
+}
+
+// parseClientMessage says what any message means and what is wrong with it.
+func parseClientMessage(data []byte) (ClientMessage, *Fault) {
 	if !utf8.Valid(data) {
 		return ClientMessage{}, &Fault{Code: InvalidMessage, Message: "the frame is not valid UTF-8", Close: CloseInvalidUTF8}
 	}
