@@ -45,7 +45,7 @@ const (
 
 // decode says what is to be done with a message.
 func decode(h heard, maxBytes int) job {
-	e, err := event.Parse(h.body, maxBytes)
+	e, err := event.ParseInPlace(h.body, maxBytes)
 	if err != nil {
 		return buryInvalid(h.body, err)
 	}
@@ -63,7 +63,7 @@ func decode(h heard, maxBytes int) job {
 // Neolith's HTTP route names lists after the orchestrator, and its events are
 // right; the message router names them after the daemon.
 func decodeListed(name string, body []byte, maxBytes int) job {
-	e, err := event.Parse(body, maxBytes)
+	e, err := event.ParseInPlace(body, maxBytes)
 	if err != nil {
 		return buryInvalid(body, err)
 	}
@@ -96,7 +96,7 @@ func readdress(e event.Event, orchestrator protocol.OrchestratorID, body []byte,
 	fixed, err := e.MarshalJSON()
 	if err == nil {
 		// Whatever reads the log must find the event as good as we say it is.
-		e, err = event.Parse(fixed, maxBytes)
+		e, err = event.ParseInPlace(fixed, maxBytes)
 	}
 	if err != nil {
 		return buryInvalid(body, err)

@@ -230,7 +230,7 @@ func (r *releaser) move(ctx context.Context, token event.Token, from uint64, fil
 // publish stores an event under its orchestrator, or in the dead letters where
 // it is not what a bridge has put there.
 func (r *releaser) publish(ctx context.Context, given, orchestrator protocol.OrchestratorID, m eventlog.Message) error {
-	e, err := event.Parse(m.Body, r.pump.maxBytes)
+	e, err := event.ParseInPlace(m.Body, r.pump.maxBytes)
 	var j job
 	switch {
 	case err != nil:

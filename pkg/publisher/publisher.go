@@ -101,7 +101,7 @@ func (p *Publisher) Publish(ctx context.Context, e event.Event) (Ack, error) {
 // PublishJSON is Publish for an event that is JSON already. It is stored byte
 // for byte.
 func (p *Publisher) PublishJSON(ctx context.Context, body []byte) (Ack, error) {
-	e, err := event.Parse(body, p.maxEventBytes)
+	e, err := event.ParseInPlace(body, p.maxEventBytes)
 	if err != nil {
 		return Ack{}, err
 	}

@@ -92,7 +92,7 @@ func (*passedOver) UnmarshalJSON([]byte) error { return nil }
 
 // read validates one event; a result that is set is its answer.
 func read(text []byte, maxBytes int) submitted {
-	e, err := event.Parse(text, maxBytes)
+	e, err := event.ParseInPlace(text, maxBytes)
 	if err == nil && e.OrchestratorID.Reserved() {
 		err = &event.InvalidError{Reason: event.ReasonInvalidField, Field: "orchestratorId", Detail: "the id is the gateway's own", Event: e}
 	}
