@@ -208,9 +208,11 @@ func TestManyThatComeAtOnceAreLookedUpTogether(t *testing.T) {
 	c := newCluster(t)
 	db := neolith(t)
 	const daemons = 300
-	for i := range daemons {
-		db.AddOrchestrators(t, testserver.Orchestrator{ID: fmt.Sprintf("many-%d", i), User: fmt.Sprintf("many-user-%d", i)})
+	many := make([]testserver.Orchestrator, daemons)
+	for i := range many {
+		many[i] = testserver.Orchestrator{ID: fmt.Sprintf("many-%d", i), User: fmt.Sprintf("many-user-%d", i)}
 	}
+	db.AddOrchestrators(t, many...)
 	n := c.edge(onDatabase(db.URL()), func(cfg *Config) { cfg.Listen.RateConnectsPerIP = 1000 })
 	waiting := make([]*client, daemons)
 	for i := range waiting {

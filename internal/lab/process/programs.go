@@ -10,15 +10,24 @@ import (
 	"sync"
 )
 
-// GoBuild runs go build as make build does, so that nothing is compiled twice.
+// GoBuild runs go build as make build does, so that nothing is compiled twice, but
+// leaves out of the programs what only debuggers read, which takes a third of the
+// time for linking.
 func GoBuild(ctx context.Context, output string, arguments ...string) error {
-	args := append([]string{"build", "-o", output}, arguments...)
+	args := append([]string{"build", "-ldflags=-s -w", "-o", output}, arguments...)
 	build := exec.CommandContext(ctx, "go", args...)
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("go %s: %w\n%s", strings.Join(args, " "), err, out)
 	}
 	return nil
+}
+
+// Kept is where what takes long to make is kept on this machine, for whoever needs
+// it next.
+func Kept() (dir string, err error) {
+	dir = filepath.Join(os.TempDir(), "daemon-gateway-test")
+	return dir, os.MkdirAll(dir, 0o755)
 }
 
 const natsModule = "github.com/nats-io/nats-server/v2"
@@ -35,7 +44,11 @@ func NATSProgram(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("find the version of %s: %w", natsModule, err)
 	}
-	program := filepath.Join(os.TempDir(), "daemon-gateway-test", "nats-server-"+strings.TrimSpace(string(version)))
+	dir, err := Kept()
+	if err != nil {
+		return "", err
+	}
+	program := filepath.Join(dir, "nats-server-"+strings.TrimSpace(string(version)))
 	if _, err := os.Stat(program); err == nil {
 		return program, nil
 	}

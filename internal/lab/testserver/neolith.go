@@ -2,7 +2,6 @@ package testserver
 
 import (
 	"context"
-	"errors"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -41,12 +40,11 @@ func (d *Database) insert(orchestrators []Orchestrator) error {
 		}
 		ids, users, organizations = append(ids, o.ID), append(users, o.User), append(organizations, o.Organization)
 	}
-	return errors.Join(
-		d.execute(`insert into organizations (id, name, slug) select distinct o, o, o from unnest($1::text[]) o on conflict do nothing`, organizations),
-		d.execute(`insert into users (id, email, is_vp) select distinct u, u, true from unnest($1::text[]) u on conflict do nothing`, users),
-		d.execute(`insert into vps (id, discipline, role, user_id, organization_id)
-			select i, 'engineering', 'developer', u, o from unnest($1::text[], $2::text[], $3::text[]) as given (i, u, o)`, ids, users, organizations),
-	)
+	return d.execute(`with
+		new_organizations as (insert into organizations (id, name, slug) select distinct o, o, o from unnest($3::text[]) o on conflict do nothing),
+		new_users as (insert into users (id, email, is_vp) select distinct u, u, true from unnest($2::text[]) u on conflict do nothing)
+		insert into vps (id, discipline, role, user_id, organization_id)
+		select i, 'engineering', 'developer', u, o from unnest($1::text[], $2::text[], $3::text[]) as given (i, u, o)`, ids, users, organizations)
 }
 
 // Execute runs SQL on the database; without arguments it may be several

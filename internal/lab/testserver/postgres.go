@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -66,7 +67,8 @@ func Postgres(t testing.TB) *Database {
 	return &Database{url: cluster.url(name)}
 }
 
-// OwnPostgres starts a server for this test alone, with one fresh database.
+// OwnPostgres starts a server for this test alone, which may stop and pause it, with
+// one fresh database. It costs much more than Postgres.
 func OwnPostgres(t testing.TB) *PostgresServer {
 	t.Helper()
 	cluster, err := newPostgresCluster()
@@ -74,11 +76,7 @@ func OwnPostgres(t testing.TB) *PostgresServer {
 		t.Fatal(err)
 	}
 	t.Cleanup(cluster.remove)
-	name, err := cluster.createDatabase()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &PostgresServer{Database: &Database{url: cluster.url(name)}, t: t, cluster: cluster}
+	return &PostgresServer{Database: &Database{url: cluster.url(maintenanceDatabase)}, t: t, cluster: cluster}
 }
 
 // Start starts the server again after Stop, on the same port and data.
@@ -156,6 +154,9 @@ type postgresCluster struct {
 // trusted: there is no password.
 const postgresUser = "gateway"
 
+// maintenanceDatabase is there from the beginning.
+const maintenanceDatabase = "postgres"
+
 func newPostgresCluster() (*postgresCluster, error) {
 	install, err := findPostgres()
 	if err != nil {
@@ -199,21 +200,34 @@ func (c *postgresCluster) config() process.Config {
 
 func (c *postgresCluster) data() string { return filepath.Join(c.dir, "data") }
 
+// initialize makes the data directory. What initdb makes is always the same and
+// takes a second of a processor, so it is kept for the next server.
 func (c *postgresCluster) initialize() error {
 	if err := c.install.own(c.dir); err != nil {
 		return err
 	}
-	cmd := c.install.command("initdb", "--pgdata", c.data(), "--username", postgresUser, "--auth", "trust",
-		"--encoding", "UTF8", "--locale", "C", "--no-sync", "--no-instructions")
+	kept, err := c.install.kept()
+	if err != nil {
+		return err
+	}
+	found, err := kept.unpack(c.dir)
+	if found || err != nil {
+		return err
+	}
+	cmd := c.install.command("initdb", slices.Concat(initdbArguments, []string{"--pgdata", c.data()})...)
 	cmd.Dir = c.dir
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("initdb: %w: %s", err, out)
 	}
-	return nil
+	return kept.pack(c.dir)
+}
+
+var initdbArguments = []string{
+	"--username", postgresUser, "--auth", "trust", "--encoding", "UTF8", "--locale", "C", "--no-sync", "--no-instructions",
 }
 
 func (c *postgresCluster) start() error {
-	return start(c.process, answers(c.url("postgres")))
+	return start(c.process, answers(c.url(maintenanceDatabase)))
 }
 
 // stop has the server and its sessions end at once, as in a crash, but for what
@@ -250,7 +264,7 @@ func (c *postgresCluster) createDatabase() (name string, err error) {
 }
 
 func (c *postgresCluster) execute(sql string) error {
-	return withConnection(c.url("postgres"), func(ctx context.Context, conn *pgx.Conn) error {
+	return withConnection(c.url(maintenanceDatabase), func(ctx context.Context, conn *pgx.Conn) error {
 		_, err := conn.Exec(ctx, sql)
 		return err
 	})

@@ -20,19 +20,20 @@ const oldestPostgres = 15
 // they refuse to run as root.
 type postgresInstall struct {
 	bin        string
+	version    string              // as the server says it
 	credential *syscall.Credential // nil for our own
 }
 
 func findPostgres() (postgresInstall, error) {
 	var found []string
 	for _, bin := range postgresPlaces() {
-		version, err := postgresVersion(bin)
+		said, version, err := postgresVersion(bin)
 		if err != nil {
 			continue
 		}
 		if version >= oldestPostgres {
 			credential, err := unprivileged()
-			return postgresInstall{bin: bin, credential: credential}, err
+			return postgresInstall{bin: bin, version: said, credential: credential}, err
 		}
 		found = append(found, fmt.Sprintf("%s (version %d)", bin, version))
 	}
@@ -66,15 +67,15 @@ func versionInPath(bin string) int {
 	return version
 }
 
-// postgresVersion returns the major version, from "postgres (PostgreSQL) 15.4".
-func postgresVersion(bin string) (int, error) {
+// postgresVersion returns what the server says, "postgres (PostgreSQL) 15.4", and the
+// major version.
+func postgresVersion(bin string) (said string, major int, err error) {
 	out, err := exec.Command(filepath.Join(bin, "postgres"), "--version").Output()
 	if err != nil {
-		return 0, err
+		return "", 0, err
 	}
-	var major int
 	_, err = fmt.Sscanf(string(out), "postgres (PostgreSQL) %d", &major)
-	return major, err
+	return string(out), major, err
 }
 
 // unprivileged returns whom the server has to run as where we are root.
@@ -111,8 +112,14 @@ func (i postgresInstall) own(dir string) error {
 // developer's must not reach them.
 func (i postgresInstall) environ() []string { return []string{"PATH=" + os.Getenv("PATH"), "LC_ALL=C"} }
 
+// command is one of PostgreSQL's programs.
 func (i postgresInstall) command(program string, args ...string) *exec.Cmd {
-	cmd := exec.Command(filepath.Join(i.bin, program), args...)
+	return i.anyCommand(filepath.Join(i.bin, program), args...)
+}
+
+// anyCommand runs as the user that the server runs as.
+func (i postgresInstall) anyCommand(program string, args ...string) *exec.Cmd {
+	cmd := exec.Command(program, args...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: i.credential}
 	cmd.Env = i.environ()
 	return cmd
