@@ -133,6 +133,28 @@ func TestWhatNamesADaemonNeverSeenWaitsForIt(t *testing.T) {
 	login.expectEvents(early, next) // and nothing of what the other had settled
 }
 
+// A successor that is sent what names its predecessor may not want it any more:
+// then it waits for that one.
+func TestWhatASuccessorDeclinesWaitsForItsDaemon(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	n := c.edge()
+	n.attach("orch", "daemon", everything).leave(n)
+	n.written()
+	successor := n.attach("orch", "successor", everything)
+	declined := c.publish("orch", mention, to("daemon"))
+	c.forward(n, declined, 0)
+	require.Equal(t, declined.id, successor.expect(protocol.TypeEvent).text("eventId"))
+	successor.send("subscribe", `{"eventTypes":["message.*"]}`)
+	successor.send("unsubscribe", `{"eventTypes":`+everything+`}`)
+	next := c.publish("orch")
+	c.forward(n, next, declined.sequence)
+	successor.expectEvents(next)
+	n.eventuallyMetric(`gateway_edge_events_total{outcome="acked"}`, "1")
+	n.written()
+	n.attach("orch", "daemon", everything).expectEvents(declined)
+}
+
 // A daemon that was away for a moment is taken over by a newcomer. Back again, it
 // is the only one that what names it is sent to.
 func TestWhoReturnsGetsItsNameBack(t *testing.T) {

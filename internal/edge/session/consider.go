@@ -73,14 +73,22 @@ func (s *Session) passOver(c *Candidate, after uint64, why FilterReason) {
 		s.acked = cursor.AddAcked(s.acked, cursor.Range{First: after + 1, Last: c.message.Sequence})
 		s.dirty = true
 	case FilteredAddressee, FilteredSubscription:
-		// It may name a daemon that has yet to come (invariant 1).
-		if ev, err := c.parse(); err == nil && ev.DaemonID != "" && ev.DaemonID != s.cfg.Daemon {
-			if s.passed == nil {
-				s.passed = make(map[protocol.DaemonID]uint64)
-			}
-			cursor.NotePassed(s.passed, ev.DaemonID, c.message.Sequence)
+		if ev, err := c.parse(); err == nil {
+			s.notePassed(ev, c.message.Sequence)
 		}
 	}
+}
+
+// notePassed notes whom an event names that is not to be sent: it may be a daemon
+// that has yet to come (invariant 1).
+func (s *Session) notePassed(ev event.Event, sequence uint64) {
+	if ev.DaemonID == "" || ev.DaemonID == s.cfg.Daemon {
+		return
+	}
+	if s.passed == nil {
+		s.passed = make(map[protocol.DaemonID]uint64)
+	}
+	cursor.NotePassed(s.passed, ev.DaemonID, sequence)
 }
 
 // names reports whether the event is addressed to this daemon, or to one that
@@ -169,9 +177,16 @@ func (s *Session) Withhold(run uint32, sequence uint64, now time.Time) {
 		return
 	}
 	if i, ok := s.window.find(sequence); ok {
-		s.settle(i, now)
+		s.decline(i, now)
 		s.pump(now)
 	}
+}
+
+// decline settles an event of the window that is not to be sent, or not again.
+func (s *Session) decline(i int, now time.Time) {
+	it := s.window.items[i]
+	s.notePassed(it.pending.event, it.first)
+	s.settle(i, now)
 }
 
 func (s *Session) settle(i int, now time.Time) {
@@ -228,7 +243,7 @@ func (s *Session) AnswersFor(ids []protocol.DaemonID, now time.Time) {
 func (s *Session) settleWhere(why FilterReason, now time.Time, is func(event.Event) bool) {
 	for i := 0; i < len(s.window.items); {
 		if p := s.window.items[i].pending; p != nil && is(p.event) {
-			s.settle(i, now)
+			s.decline(i, now)
 			s.emit(Filtered{Why: why})
 			i = 0
 			continue

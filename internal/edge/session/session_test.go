@@ -682,6 +682,28 @@ func TestUnsubscribeSettlesWhatNoLongerMatches(t *testing.T) {
 	require.Equal(t, []uint64{11, 12}, b.sequences())
 }
 
+// Invariant 1: what names another daemon, and was to be sent to this one in its
+// place, waits for that one if this one does not take it.
+func TestWhatNamesAnotherIsNotedWhereItIsDeclined(t *testing.T) {
+	t.Parallel()
+	for name, decline := range map[string]func(b *bench){
+		"unsubscribed":              func(b *bench) { b.s.Unsubscribe([]protocol.Pattern{"*"}, b.now) },
+		"withheld":                  func(b *bench) { b.s.Withhold(b.sent[0].Run, 11, b.now) },
+		"not answered for any more": func(b *bench) { b.s.AnswersFor(nil, b.now) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := started(t, config(), cursor.Entry{Floor: 10, AnswersFor: []protocol.DaemonID{"old"}})
+			b.answerLast(eventlog.Last{UpTo: 10})
+			b.forward(10, at(11, func(e *event.Event) { e.DaemonID = "old" }))
+			require.Equal(t, []uint64{11}, b.sequences())
+			decline(b)
+			require.Equal(t, uint64(11), b.s.Floor())
+			require.Equal(t, map[protocol.DaemonID]uint64{"old": 11}, b.s.Progress(b.now).Passed)
+		})
+	}
+}
+
 func TestNewEpochStartsFromTheOldestAndDropsAnswersOfTheOld(t *testing.T) {
 	t.Parallel()
 	b := live(t, config())
