@@ -210,7 +210,7 @@ func (s *Session) EpochChanged(epoch eventlog.Epoch, now time.Time) {
 	case s.phase == phaseStarting && s.startAt.IsZero():
 		s.run++
 		s.begin(now)
-	case s.phase == phaseRunning && epoch != s.epoch:
+	case s.phase == phaseRunning && epoch.Newer(s.epoch):
 		s.run++
 		s.epoch = epoch
 		s.complete, s.target, s.sent, s.cause = 0, 0, 0, CauseEpoch

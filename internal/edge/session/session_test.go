@@ -704,6 +704,14 @@ func TestWhatNamesAnotherIsNotedWhereItIsDeclined(t *testing.T) {
 	}
 }
 
+func TestAnEpochThatIsOverDoesNotComeBack(t *testing.T) {
+	t.Parallel()
+	b := live(t, config())
+	b.s.EpochChanged(later, b.now)
+	b.s.EpochChanged(epoch, b.now)
+	require.Equal(t, later, b.s.Epoch())
+}
+
 func TestNewEpochStartsFromTheOldestAndDropsAnswersOfTheOld(t *testing.T) {
 	t.Parallel()
 	b := live(t, config())
