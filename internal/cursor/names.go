@@ -57,18 +57,21 @@ func (rec Record) answerFor(e *Entry, ids ...protocol.DaemonID) {
 	}
 }
 
-// reachDown lowers the floor for what names the daemon, to that of one that it
-// takes over.
-func (e *Entry) reachDown(floor uint64) {
-	if floor < e.Floor {
-		e.Unnamed = max(e.Unnamed, e.Floor)
-		e.Floor = floor
+// lacks leaves nothing settled of what names the daemon that one which it takes
+// over has not settled.
+func (e *Entry) lacks(other Entry, lim limits) {
+	before := e.Floor
+	if e.Floor, e.Settled = intersect(*e, other, lim.ranges); e.Floor < before {
+		e.Unnamed = max(e.Unnamed, before)
 	}
 }
 
 // lookBack leaves nothing above the sequence settled of what names the daemon.
 func (e *Entry) lookBack(to uint64) {
-	e.reachDown(to)
+	if to < e.Floor {
+		e.Unnamed = max(e.Unnamed, e.Floor)
+		e.Floor = to
+	}
 	kept, _ := slices.BinarySearchFunc(e.Settled, to, func(r Range, to uint64) int {
 		if r.First <= to {
 			return -1

@@ -169,7 +169,7 @@ func takeOver(rec Record, entry Entry, req StartRequest, lim limits) (Entry, []p
 		}
 		switch {
 		case covered && (entry.Floor <= e.Floor || !req.HasResume):
-			entry.reachDown(e.Floor)
+			entry.lacks(e, lim)
 			removed = append(removed, id)
 			delete(rec.Daemons, id)
 		case req.forgotten(e):

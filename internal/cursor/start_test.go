@@ -127,6 +127,12 @@ var startCases = map[string]startCase{
 		connected: ids("f"),
 		want:      Entry{Floor: 3, Unnamed: 8, AnswersFor: ids("e")}, resumed: true, removed: ids("e"), left: ids("f"),
 	},
+	"is not settled by what another predecessor has settled above its floor": {
+		rec: recordOf(map[protocol.DaemonID]Entry{
+			"e": entryOf(3, func(e *Entry) { e.Unnamed, e.Settled = 20, []Range{{5, 5}, {25, 30}} }),
+			"f": entryOf(10, func(e *Entry) { e.Settled = []Range{{12, 15}, {25, 40}} })}),
+		want: Entry{Floor: 3, Settled: []Range{{5, 5}, {25, 30}}, Unnamed: 10, AnswersFor: ids("e", "f")}, resumed: true, removed: ids("e", "f"),
+	},
 	"is no matter to who is not its successor": {
 		rec: recordOf(map[protocol.DaemonID]Entry{
 			"e": entryOf(3, func(e *Entry) { e.Unnamed = 8 }), "f": entryOf(9)}),
