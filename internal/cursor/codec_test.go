@@ -89,7 +89,7 @@ func TestRecordsOfTheReleaseBeforeGenerations(t *testing.T) {
 	require.Nil(t, rec.Awaited)
 
 	rec.Revision = 50 // whatever the generations were before that release rewrote the record
-	_, d := Start(rec, StartRequest{Daemon: "there", Edge: "edge", Epoch: rec.Epoch, Now: now})
+	_, d := Start(rec, StartRequest{Daemon: "there", Edge: "edge", Epoch: rec.Epoch})
 	require.Equal(t, uint64(51), d.Entry.Generation)
 }
 

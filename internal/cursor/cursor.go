@@ -165,9 +165,11 @@ func (rec Record) at(epoch eventlog.Epoch) Record {
 
 // nextGeneration is higher than any that this orchestrator's daemons were ever
 // given, also where a release without generations has written in between: the
-// write that carries it is of a higher revision still.
-func (rec Record) nextGeneration() uint64 {
-	highest := rec.Revision
+// write that carries it is of a higher revision still. Where the bucket was lost,
+// or is an older one again, the time tells, in milliseconds: connections from
+// before write on.
+func (rec Record) nextGeneration(now time.Time) uint64 {
+	highest := max(rec.Revision, uint64(max(0, now.UnixMilli())))
 	for _, e := range rec.Daemons {
 		highest = max(highest, e.Generation)
 	}

@@ -96,7 +96,7 @@ func start(rec Record, req StartRequest, lim limits) (Record, Decision) {
 	next := rec.at(req.Epoch)
 	next.takeNames(req.Daemon)
 	d := Decision{Resumed: req.HasResume || rec.Epoch == req.Epoch && len(rec.Daemons) > 0}
-	common, generation := settledByAll(next, lim), next.nextGeneration()
+	common, generation := settledByAll(next, lim), next.nextGeneration(req.Now)
 	entry, known := next.Daemons[req.Daemon]
 	switch {
 	case !known:

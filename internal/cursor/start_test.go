@@ -248,7 +248,7 @@ func TestStart(t *testing.T) {
 			if c.mutate != nil {
 				c.mutate(&req)
 			}
-			c.want.Subscriptions, c.want.Written, c.want.Generation, c.want.Edge = subs("a.*"), now, 1, here
+			c.want.Subscriptions, c.want.Written, c.want.Generation, c.want.Edge = subs("a.*"), now, uint64(now.UnixMilli())+1, here
 
 			next, d := Start(c.rec, req)
 			require.Equal(t, c.want, d.Entry)

@@ -671,3 +671,22 @@ func TestResumeOverridesWhatIsRemembered(t *testing.T) {
 	require.NoError(t, s.FlushAll(t.Context()))
 	require.Equal(t, uint64(21), stored(t, s, orch).Daemons["d"].Floor)
 }
+
+// TestGenerationsRiseThoughTheirBucketIsLost: older connections write on, and a
+// newer one must not come after them.
+func TestGenerationsRiseThoughTheirBucketIsLost(t *testing.T) {
+	t.Parallel()
+	server := testserver.NATS(t)
+	a := openStore(t, server, 1, "a")
+	connect(t, a, orch, "d")
+	older := connect(t, a, orch, "d")
+	require.NoError(t, server.JetStream().DeleteKeyValue(t.Context(), eventlog.CursorBucket(0)))
+	b := openStore(t, server, 1, "b", a)
+	newer := connect(t, b, orch, "d")
+	older.moves(40)
+	require.NoError(t, a.FlushAll(t.Context()))
+	require.True(t, older.isSuperseded())
+	require.NoError(t, b.Reload(t.Context(), orch))
+	require.False(t, newer.isSuperseded())
+	require.Equal(t, map[protocol.DaemonID]uint64{"d": 0}, floors(stored(t, b, orch)))
+}
