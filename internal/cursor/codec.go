@@ -28,11 +28,12 @@ type wireRecord struct {
 	Epoch   eventlog.Epoch                  `json:"e"`
 	Daemons map[protocol.DaemonID]wireEntry `json:"d,omitempty"`
 	// Awaited holds From and Written, in milliseconds, of each.
-	Awaited map[protocol.DaemonID][2]int64 `json:"p,omitempty"`
+	Awaited  map[protocol.DaemonID][2]int64 `json:"p,omitempty"`
+	Presumed map[protocol.DaemonID]uint64   `json:"o,omitempty"`
 }
 
 // wireEntry is the JSON of an entry. The release before generations knows
-// neither g, h, u nor the record's p, and drops them where it rewrites a record:
+// neither g, h, u nor the record's p and o, and drops them where it rewrites a record:
 // an entry without g and h is one that it has written.
 type wireEntry struct {
 	Generation uint64 `json:"g,omitempty"`
@@ -54,7 +55,9 @@ type wireEntry struct {
 // Encode writes the record as JSON, the same text for equal records. Written
 // is kept to the millisecond.
 func (rec Record) Encode() ([]byte, error) {
-	w := wireRecord{Version: Version, Epoch: rec.Epoch, Daemons: make(map[protocol.DaemonID]wireEntry, len(rec.Daemons))}
+	w := wireRecord{
+		Version: Version, Epoch: rec.Epoch, Daemons: make(map[protocol.DaemonID]wireEntry, len(rec.Daemons)), Presumed: rec.Presumed,
+	}
 	for id, e := range rec.Daemons {
 		var settled []uint64
 		for _, r := range e.Settled {
@@ -105,7 +108,7 @@ func Decode(data []byte) (Record, error) {
 	case w.Version < 1:
 		return Record{}, fmt.Errorf("%w: version %d", ErrMalformed, w.Version)
 	}
-	rec := Record{Epoch: w.Epoch, Daemons: make(map[protocol.DaemonID]Entry, len(w.Daemons))}
+	rec := Record{Epoch: w.Epoch, Daemons: make(map[protocol.DaemonID]Entry, len(w.Daemons)), Presumed: w.Presumed}
 	for id, e := range w.Daemons {
 		if len(e.Settled)%2 != 0 {
 			return Record{}, fmt.Errorf("%w: a settled range without end", ErrMalformed)

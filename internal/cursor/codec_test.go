@@ -23,11 +23,12 @@ func TestEncode(t *testing.T) {
 		Remainder: {Written: now},
 	})
 	rec.Awaited = map[protocol.DaemonID]Awaited{"new": {7, now}}
+	rec.Presumed = map[protocol.DaemonID]uint64{"c": 3}
 	data, err := rec.Encode()
 	require.NoError(t, err)
 	require.Equal(t, `{"v":1,"e":"`+string(epoch0)+`","d":{"":{"f":0,"l":true,"w":1790000000000},`+
 		`"d":{"g":4,"h":"edge-1","f":9,"r":[11,12,20,20],"u":10,"s":[{"t":"a.*"},{"t":"b.x","c":["1"]}],"a":["c"],"q":10,"n":3,"x":20,"w":1790000000000},`+
-		`"old":{"f":0,"w":1790000000000}},"p":{"new":[7,1790000000000]}}`, string(data))
+		`"old":{"f":0,"w":1790000000000}},"p":{"new":[7,1790000000000]},"o":{"c":3}}`, string(data))
 	back, err := Decode(data)
 	require.NoError(t, err)
 	require.Equal(t, rec, back)

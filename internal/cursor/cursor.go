@@ -41,6 +41,9 @@ const (
 	// MaxSubscriptionBytes is about how many bytes of subscriptions an entry
 	// keeps; longer ones are replaced by wider ones, without channels.
 	MaxSubscriptionBytes = 8 << 10
+	// MaxPresumed is how many daemons a record keeps that were taken for gone. One
+	// that is forgotten and lives has to connect again.
+	MaxPresumed = 32
 	// MaxAwaited is how many ids a record keeps of daemons never seen for which
 	// events wait. The one written longest ago goes into Anybody.
 	MaxAwaited = 32
@@ -140,6 +143,10 @@ type Record struct {
 	// Awaited are ids without an entry and without anybody who answers for them,
 	// which events have named that some daemon has passed over.
 	Awaited map[protocol.DaemonID]Awaited
+	// Presumed are daemons that somebody answers for since they were taken for
+	// gone and had not left, with the generation of their last start, at most
+	// MaxPresumed. That connection, if it lives, gets the entry back.
+	Presumed map[protocol.DaemonID]uint64
 }
 
 // at returns a copy of the record that may be modified, for the given epoch.
@@ -149,8 +156,10 @@ func (rec Record) at(epoch eventlog.Epoch) Record {
 	next := Record{
 		Revision: rec.Revision, Epoch: epoch,
 		Daemons: make(map[protocol.DaemonID]Entry, len(rec.Daemons)+1), Awaited: make(map[protocol.DaemonID]Awaited),
+		Presumed: make(map[protocol.DaemonID]uint64),
 	}
 	maps.Copy(next.Daemons, rec.Daemons)
+	maps.Copy(next.Presumed, rec.Presumed)
 	if rec.Epoch == epoch {
 		maps.Copy(next.Awaited, rec.Awaited)
 		return next

@@ -17,7 +17,7 @@ func (rec Record) Moved(to eventlog.Epoch, last uint64) (Record, bool) {
 			return Record{}, false
 		}
 	}
-	return Record{Epoch: to, Daemons: rec.Daemons, Awaited: rec.Awaited}, true
+	return Record{Epoch: to, Daemons: rec.Daemons, Awaited: rec.Awaited, Presumed: rec.Presumed}, true
 }
 
 // reach is the highest sequence that the entry speaks of.

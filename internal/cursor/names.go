@@ -1,6 +1,7 @@
 package cursor
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"time"
@@ -85,6 +86,42 @@ func (e *Entry) lookBack(to uint64) {
 	if len(e.Settled) == 0 {
 		e.Settled = nil
 	}
+}
+
+// remove takes out the entry of a daemon that another one is to answer for.
+func (rec Record) remove(id protocol.DaemonID) {
+	if e := rec.Daemons[id]; e.Edge != "" && id != Remainder {
+		rec.Presumed[id] = e.Generation
+	}
+	delete(rec.Daemons, id)
+}
+
+// boundPresumed forgets those who are answered for no more, and who began
+// longest ago.
+func (rec Record) boundPresumed() {
+	maps.DeleteFunc(rec.Presumed, func(id protocol.DaemonID, _ uint64) bool {
+		of, ok := rec.holder(id)
+		return !ok || of == id
+	})
+	for len(rec.Presumed) > MaxPresumed {
+		delete(rec.Presumed, slices.MinFunc(slices.Sorted(maps.Keys(rec.Presumed)), func(a, b protocol.DaemonID) int {
+			return cmp.Compare(rec.Presumed[a], rec.Presumed[b])
+		}))
+	}
+}
+
+// Superseded reports whether a daemon has begun again since the start of one of
+// its connections. One that was taken over may live, if it had not left: but
+// then it is the connection that began last.
+func (rec Record) Superseded(daemon protocol.DaemonID, generation uint64) bool {
+	if e, known := rec.Daemons[daemon]; known {
+		return e.Generation > generation
+	}
+	if last, presumed := rec.Presumed[daemon]; presumed {
+		return last > generation
+	}
+	_, answeredFor := rec.holder(daemon)
+	return answeredFor
 }
 
 // takeNames makes nobody answer for these ids any more.

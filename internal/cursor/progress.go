@@ -76,7 +76,8 @@ func NotePassed(passed map[protocol.DaemonID]uint64, id protocol.DaemonID, seque
 //   - There is none: a successor took it over while the directory did not show
 //     that the daemon lives. It is put back, and answers for its names again;
 //     the successor goes on from at or below its floor. If the connection has
-//     ended meanwhile, the successor is right.
+//     ended meanwhile, or was not the newest (see Superseded), the successor is
+//     right.
 //   - It has no generation: a release without them wrote it, and the two are
 //     united as that release does.
 func (rec Record) Apply(daemon protocol.DaemonID, p Progress) Record {
@@ -101,7 +102,7 @@ func (rec Record) apply(daemon protocol.DaemonID, p Progress, lim limits) Record
 		stored.Edge = ""
 		next.Daemons[daemon] = stored
 		return next
-	case !known && own.Edge == "":
+	case !known && (own.Edge == "" || rec.Superseded(daemon, own.Generation)):
 		return rec
 	case !known:
 		next.putBack(daemon, own)
@@ -145,4 +146,5 @@ func (rec Record) putBack(daemon protocol.DaemonID, own Entry) {
 	rec.takeNames(append(slices.Clone(own.AnswersFor), daemon)...)
 	rec.Daemons[daemon] = own
 	delete(rec.Awaited, daemon)
+	delete(rec.Presumed, daemon)
 }

@@ -31,6 +31,8 @@ func TestApply(t *testing.T) {
 		want    entries // as stored, if nil
 		epoch   eventlog.Epoch
 		awaited map[protocol.DaemonID]uint64
+		// presumed are the daemons that were taken for gone when they were taken over.
+		presumed map[protocol.DaemonID]uint64
 	}{
 		"its own generation: what it says holds, but for its names": {
 			report: Progress{Entry: of(3, 6, here, settled(Range{8, 9}))},
@@ -65,12 +67,25 @@ func TestApply(t *testing.T) {
 		},
 		"taken over while it lives: put back, with its names": {
 			stored: entries{"e": of(9, 4, there, names("b", "c", "d")), "b": of(8, 3, here)},
-			report: Progress{Entry: of(3, 6, here, names("b", "c"))},
-			want:   entries{"d": of(3, 6, here, names("c")), "e": of(9, 4, there, names("b")), "b": of(8, 3, here)},
+			report: Progress{Entry: of(3, 6, here, names("b", "c"))}, presumed: map[protocol.DaemonID]uint64{"d": 3},
+			want: entries{"d": of(3, 6, here, names("c")), "e": of(9, 4, there, names("b")), "b": of(8, 3, here)},
 		},
 		"taken over, and gone since: the successor is right": {
 			stored: entries{"e": of(9, 4, there, names("d"))},
 			report: Progress{Entry: of(3, 6, "")},
+		},
+		"taken over after it was replaced: not put back": {
+			stored: entries{"e": of(9, 4, there, names("d"))},
+			report: Progress{Entry: of(3, 50, here)}, presumed: map[protocol.DaemonID]uint64{"d": 4},
+		},
+		"without an entry, and nobody answers for it, as after the bucket was lost: put back": {
+			stored: entries{"e": of(9, 4, there)},
+			report: Progress{Entry: of(3, 6, here)},
+			want:   entries{"d": of(3, 6, here), "e": of(9, 4, there)},
+		},
+		"taken over after it was replaced by one that left: not put back": {
+			stored: entries{"e": of(9, 4, there, names("d"))},
+			report: Progress{Entry: of(3, 50, here), Acked: []Range{{6, 6}}},
 		},
 		"abandoned: it has left": {
 			report: Progress{Entry: Entry{Generation: 3}, Abandoned: true},
@@ -118,6 +133,7 @@ func TestApply(t *testing.T) {
 				c.report.Epoch = epoch0
 			}
 			rec := recordOf(c.stored)
+			rec.Presumed = c.presumed
 			next := rec.Apply("d", c.report)
 			require.Equal(t, c.want, next.Daemons)
 			require.Equal(t, c.epoch, next.Epoch)
@@ -125,7 +141,7 @@ func TestApply(t *testing.T) {
 			for id, from := range c.awaited {
 				require.Equal(t, from, next.Awaited[id].From)
 			}
-			require.Equal(t, recordOf(c.stored), rec, "input")
+			require.Equal(t, c.stored, rec.Daemons, "input")
 			again := next.Apply("d", c.report)
 			require.Equal(t, next.Daemons, again.Daemons, "twice as once")
 		})

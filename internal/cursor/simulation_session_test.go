@@ -153,13 +153,13 @@ func (w *world) reload(s *simSession) {
 	e, known := w.record.Daemons[w.key(s.id)]
 	switch {
 	case !s.running:
+	case w.record.Superseded(w.key(s.id), s.start.Generation):
+		w.leave(s)
 	case !known && w.nested: // it will with its next save
 	case !known: // taken over while it lives
 		w.nested = true
 		defer func() { w.nested = false }()
 		w.apply(s, late{s.edge, writer{w.key(s.id), s.start.Generation}, w.progress(s, false)})
-	case e.Generation > s.start.Generation:
-		w.leave(s)
 	default:
 		s.names = e.AnswersFor
 		s.out = slices.DeleteFunc(s.out, func(q uint64) bool {
@@ -213,7 +213,7 @@ func (w *world) apply(s *simSession, l late) {
 		}
 	}
 	if maps.EqualFunc(next.Daemons, w.record.Daemons, func(a, b Entry) bool { return sameState(a, b) }) &&
-		maps.Equal(next.Awaited, w.record.Awaited) && next.Epoch == w.record.Epoch {
+		maps.Equal(next.Awaited, w.record.Awaited) && maps.Equal(next.Presumed, w.record.Presumed) && next.Epoch == w.record.Epoch {
 		return
 	}
 	w.write(l.edge, next)

@@ -95,6 +95,7 @@ func Incomplete(rec Record, req StartRequest) bool {
 func start(rec Record, req StartRequest, lim limits) (Record, Decision) {
 	next := rec.at(req.Epoch)
 	next.takeNames(req.Daemon)
+	delete(next.Presumed, req.Daemon)
 	d := Decision{Resumed: req.HasResume || rec.Epoch == req.Epoch && len(rec.Daemons) > 0}
 	common, generation := settledByAll(next, lim), next.nextGeneration(req.Now)
 	entry, known := next.Daemons[req.Daemon]
@@ -117,6 +118,7 @@ func start(rec Record, req StartRequest, lim limits) (Record, Decision) {
 	entry.Subscriptions, entry.Written = unite(lim, req.Subscriptions), written(req.Now)
 	next.Daemons[req.Daemon] = entry
 	next.bound(lim, req.gone, req.Daemon)
+	next.boundPresumed()
 	if now := settledByAll(next, lim); req.HasResume && now.Floor > common.Floor {
 		// What lies between was passed by nobody who has noted whom it names.
 		next.await(Anybody, common.Floor+1, req.Now, lim)
@@ -171,7 +173,7 @@ func takeOver(rec Record, entry Entry, req StartRequest, lim limits) (Entry, []p
 		case covered && (entry.Floor <= e.Floor || !req.HasResume):
 			entry.lacks(e, lim)
 			removed = append(removed, id)
-			delete(rec.Daemons, id)
+			rec.remove(id)
 		case req.forgotten(e):
 			delete(rec.Daemons, id)
 			if id != Remainder {
@@ -254,7 +256,7 @@ func (rec Record) bound(lim limits, gone func(Entry) bool, kept ...protocol.Daem
 // fold moves one entry into the Remainder.
 func (rec Record) fold(id protocol.DaemonID, lim limits) {
 	e := rec.Daemons[id]
-	delete(rec.Daemons, id)
+	rec.remove(id)
 	r, ok := rec.Daemons[Remainder]
 	if !ok {
 		r = Entry{Floor: e.Floor, Settled: e.Settled}

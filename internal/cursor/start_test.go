@@ -340,3 +340,37 @@ func TestAnswersForIsBounded(t *testing.T) {
 	require.Len(t, e.AnswersFor, MaxAnswersFor)
 	require.Equal(t, protocol.DaemonID("d190"), e.AnswersFor[MaxAnswersFor-1], "the newest stay")
 }
+
+// TestPresumedIsBounded: who is taken over and had not left may live, and is noted
+// with the generation of its last start; who had left is not.
+func TestPresumedIsBounded(t *testing.T) {
+	t.Parallel()
+	rec := recordOf(map[protocol.DaemonID]Entry{"left": of(1, 0, "")})
+	for i := range uint64(MaxEntries - 1) {
+		rec.Daemons[protocol.DaemonID(fmt.Sprintf("old%02d", i))] = of(100+i, 0, crashed)
+	}
+	start := func(id protocol.DaemonID) (d Decision) {
+		rec, d = Start(rec, StartRequest{Daemon: id, Edge: here, Subscriptions: subs("a.*"), Alive: alive, Epoch: epoch0, Now: now})
+		return d
+	}
+	start("new")
+	require.Len(t, rec.Presumed, MaxEntries-1)
+	require.Equal(t, uint64(100), rec.Presumed["old00"])
+	require.False(t, rec.Superseded("old00", 100))
+	require.True(t, rec.Superseded("old00", 99))
+	require.True(t, rec.Superseded("left", 1))
+	require.False(t, rec.Superseded("never seen", 1))
+
+	start("old00")
+	require.NotContains(t, rec.Presumed, protocol.DaemonID("old00"), "who returns is not taken for gone")
+	e := of(2000, 0, there)
+	for i := range uint64(2 * MaxPresumed) {
+		id := protocol.DaemonID(fmt.Sprintf("more%02d", i))
+		e.AnswersFor, rec.Presumed[id] = append(e.AnswersFor, id), 1000+i
+	}
+	rec.Daemons["e"] = e
+	start("newest")
+	require.Len(t, rec.Presumed, MaxPresumed)
+	require.Contains(t, rec.Presumed, protocol.DaemonID("more63"), "the newest stay")
+	require.True(t, rec.Superseded("more00", 1000), "who is forgotten has to connect again")
+}

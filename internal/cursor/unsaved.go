@@ -45,7 +45,7 @@ func (u unsaved) applyTo(rec Record, lim limits) Record {
 
 // worthWriting reports whether next says more than stored.
 func worthWriting(stored, next Record) bool {
-	if stored.Epoch != next.Epoch || len(stored.Daemons) != len(next.Daemons) || !maps.Equal(stored.Awaited, next.Awaited) {
+	if stored.Epoch != next.Epoch || len(stored.Daemons) != len(next.Daemons) || !maps.Equal(stored.Awaited, next.Awaited) || !maps.Equal(stored.Presumed, next.Presumed) {
 		return true
 	}
 	for id, e := range next.Daemons {

@@ -167,7 +167,8 @@ func (w *Writer) hear(rec Record) (missing bool) {
 	e, known := rec.Daemons[w.daemon]
 	p := w.partition
 	p.mu.Lock()
-	superseded := known && e.Generation > w.generation && !w.superseded && !w.ended
+	replaced := rec.Superseded(w.daemon, w.generation)
+	superseded := replaced && !w.superseded && !w.ended
 	renamed := known && e.Generation == w.generation && !slices.Equal(e.AnswersFor, w.names) && !w.ended
 	if superseded {
 		w.superseded = true
@@ -175,7 +176,7 @@ func (w *Writer) hear(rec Record) (missing bool) {
 	if renamed {
 		w.names = e.AnswersFor
 	}
-	missing = !known && !w.ended
+	missing = !known && !replaced && !w.ended
 	p.mu.Unlock()
 	if superseded {
 		w.reporter.Superseded()

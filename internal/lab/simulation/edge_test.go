@@ -280,10 +280,10 @@ func (w *world) reload(e *edge, token event.Token) {
 		}
 		entry, known := w.records[token].record.Daemons[c.id]
 		switch {
+		case w.records[token].record.Superseded(c.id, c.generation):
+			w.end(c, true)
 		case !known:
 			w.save(c, e.name) // taken over while it lives: put back with the next write
-		case entry.Generation > c.generation:
-			w.end(c, true)
 		case !slices.Equal(entry.AnswersFor, c.names):
 			c.names = entry.AnswersFor
 			c.s.AnswersFor(entry.AnswersFor, w.now)
