@@ -284,6 +284,7 @@ func (e *Edge) start(partCtx context.Context, log *eventlog.Log) (*running, erro
 	n.log = newLogSide(n.parts.Context(), self, log, cursors, e.hub, e.logger, e.alive)
 
 	n.parts.Go("epochs", log.Run)
+	n.parts.Go("audit", eventlog.NewAuditor(log).Run)
 	n.parts.Go("cursors", cursors.Run)
 	n.parts.Go("net", func(ctx context.Context) error { return n.log.runNet(ctx, e.cfg.Delivery.NetInterval) })
 	n.parts.Go("reconnects", func(ctx context.Context) error { return n.log.runReconnects(ctx, e.reconnected) })

@@ -23,9 +23,10 @@ const (
 	opInfo       operation = "info"
 	opCheckpoint operation = "checkpoint"
 	opUnresolved operation = "unresolved"
+	opAudit      operation = "audit"
 )
 
-var operations = []operation{opPublish, opDeadLetter, opLast, opRead, opInfo, opCheckpoint, opUnresolved}
+var operations = []operation{opPublish, opDeadLetter, opLast, opRead, opInfo, opCheckpoint, opUnresolved, opAudit}
 
 // status is the outcome of a request, as a metric label.
 type status string
@@ -60,6 +61,9 @@ type metrics struct {
 	deadletters metric.Counters[event.Reason]
 	epochs      prometheus.Counter
 	sentinels   prometheus.Counter
+	differences *prometheus.GaugeVec
+	vanished    prometheus.Counter
+	unreadable  prometheus.Counter
 	following   prometheus.Gauge
 	restarts    metric.Counters[jet.FollowCause]
 }
@@ -74,6 +78,12 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		epochs: metric.Counter(reg, "gateway_log_epoch_changes_total",
 			"Epochs of partitions that rose: a stream was created anew, restored or rolled back."),
 		sentinels: metric.Counter(reg, "gateway_log_sentinels_total", "Sentinel messages published."),
+		differences: metric.GaugeVec(reg, "gateway_log_replica_difference",
+			"Events of a partition that only one has of its leader and the replica that answers this node.", "partition"),
+		vanished: metric.Counter(reg, "gateway_log_vanished_events_total",
+			"Events that went from the middle of a partition other than by its limits."),
+		unreadable: metric.Counter(reg, "gateway_log_unreadable_reads_total",
+			"Reads in which a NATS server passed over events that it has and cannot read."),
 		following: metric.Gauge(reg, "gateway_log_followers", "Partitions that this node is following."),
 		restarts: metric.By(reg, "gateway_log_follow_failures_total",
 			"Consumers of a partition that ended and have to be started again.", "cause", jet.FollowCauses...),

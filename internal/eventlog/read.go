@@ -57,6 +57,10 @@ func (l *Log) read(ctx context.Context, p event.Partition, token event.Token, re
 	if err != nil {
 		return Page{}, err
 	}
+	if found.Unreadable {
+		l.metrics.unreadable.Inc()
+		l.logger.Error("a NATS server passes over events that it cannot read: a file of it is damaged", "partition", p, "orchestrator", string(token))
+	}
 	page := Page{Remaining: found.Remaining, Messages: make([]Message, len(found.Messages))}
 	for i, m := range found.Messages {
 		page.Messages[i] = Message{Token: token, Sequence: m.Sequence, Stored: m.Stored, Body: m.Data}

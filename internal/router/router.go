@@ -183,6 +183,7 @@ func (r *Router) route(ctx, base context.Context, group *lifecycle.Group) error 
 	}
 	log.OnEpoch(r.placement.epochChanged)
 	group.Go("event log", log.Run)
+	group.Go("audit", eventlog.NewAuditor(log).Run)
 	if !r.settle(starting) {
 		return nil
 	}

@@ -22,10 +22,17 @@ type Page struct {
 	// Remaining is how many more the answering replica had after the last of
 	// Messages.
 	Remaining uint64
+	// Unreadable: the replica counts messages that it passed over, and did so
+	// whenever it was asked. A bit of a file has flipped.
+	Unreadable bool
 }
 
+// readsToBelieve is how often a page must be short before it is believed: what is
+// stored just after the page has been put together is counted, too.
+const readsToBelieve = 3
+
 // Read asks any replica for messages of one subject.
-func (c *Client) Read(ctx context.Context, stream string, r ReadRequest) (Page, error) {
+func (c *Client) Read(ctx context.Context, stream string, r ReadRequest) (page Page, err error) {
 	release, err := acquire(ctx, c.reads)
 	if err != nil {
 		return Page{}, err
@@ -35,6 +42,30 @@ func (c *Client) Read(ctx context.Context, stream string, r ReadRequest) (Page, 
 	if r.From == 0 {
 		req.StartTime = &r.Since
 	}
-	answer, err := c.direct(ctx, stream, req)
-	return Page{Messages: answer.messages, Remaining: answer.pending}, err
+	for range readsToBelieve {
+		answer, err := c.direct(ctx, stream, req)
+		if err != nil {
+			return Page{}, err
+		}
+		page = Page{Messages: answer.messages, Remaining: answer.pending, Unreadable: answer.isShort(req)}
+		if !page.Unreadable {
+			break
+		}
+	}
+	return page, nil
+}
+
+// isShort reports whether the answer ends neither with the last message nor for
+// one of the limits of the request.
+func (a directAnswer) isShort(req directRequest) bool {
+	bytes := 0
+	for _, m := range a.messages {
+		bytes += len(m.Subject) + len(m.Data)
+		for key, values := range m.header { // more than the server counts
+			for _, value := range values {
+				bytes += len(key) + len(value) + len(": \r\n")
+			}
+		}
+	}
+	return a.pending > 0 && len(a.messages) < req.Batch && bytes < req.MaxBytes
 }

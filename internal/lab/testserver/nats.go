@@ -96,6 +96,9 @@ func (s *NATSServer) ClientURL() string {
 	return "nats://" + address(s.opts.Port)
 }
 
+// Data is the directory with all that the server keeps.
+func (s *NATSServer) Data() string { return s.opts.StoreDir }
+
 // JetStream connects to the server, for as long as the test runs.
 func (s *NATSServer) JetStream() jetstream.JetStream {
 	s.t.Helper()
