@@ -25,7 +25,7 @@ import (
 // withDatabase is the site's configuration with Neolith's database.
 func (s *site) withDatabase(db *testserver.Database) Config {
 	cfg := s.config()
-	cfg.Postgres.DatabaseURL = settings.URL(db.URL())
+	cfg.Postgres.DatabaseURL, cfg.Identity.QueryTimeout = settings.URL(db.URL()), patience
 	return cfg
 }
 
@@ -205,6 +205,7 @@ func TestWithoutPostgresTheRememberedGoOn(t *testing.T) {
 			const others = window + 100
 			neolith(t, server.Database, others+1)
 			cfg := s.withDatabase(server.Database)
+			cfg.Identity.QueryTimeout = 0 // the others wait once it is over
 			a := s.start(cfg).ready()
 			client := s.publisher()
 			publish(t, client, "daemon:events", eventsOf("user0", 0, 10)...)

@@ -15,7 +15,8 @@ const (
 	// closeReserve of SHUTDOWN_TIMEOUT is kept for what follows the daemons'
 	// leaving: cursors, gossip, closing.
 	closeReserve = closeTimeout + 2*time.Second
-	// stepTimeout bounds each of these.
+	// stepTimeout bounds each of these: what is said in the gossip, and what is
+	// written.
 	stepTimeout = 3 * time.Second
 )
 
@@ -37,18 +38,19 @@ func (e *Edge) drain(ctx context.Context, n *running) error {
 	defer cancel()
 	e.door.draining.Store(true)
 	e.logger.Info("draining", "connections", e.door.count())
-	errs := []error{e.bounded(ctx, "announce the drain", func(ctx context.Context) error {
+	errs := []error{bounded(ctx, stepTimeout, "announce the drain", func(ctx context.Context) error {
 		return e.directory.SetDraining(ctx, true)
 	})}
 	e.sendAway(ctx, n)
-	errs = append(errs, e.bounded(ctx, "write cursors", n.log.cursors.FlushAll))
-	if err := e.bounded(ctx, "leave the directory", e.directory.Leave); err != nil {
+	errs = append(errs, bounded(ctx, e.writeTimeout, "write cursors", n.log.cursors.FlushAll))
+	if err := bounded(ctx, stepTimeout, "leave the directory", e.directory.Leave); err != nil {
 		// Normal where the whole cluster stops; else they find out as of a node
 		// that dies.
 		e.logger.Info("left the gossip without telling everyone", "error", err)
 	}
 	e.closeAll(ctx)
-	errs = append(errs, e.bounded(ctx, "write cursors", n.log.cursors.FlushAll), e.bounded(ctx, "write the history", e.flushHistory))
+	errs = append(errs, bounded(ctx, e.writeTimeout, "write cursors", n.log.cursors.FlushAll),
+		bounded(ctx, e.writeTimeout, "write the history", e.flushHistory))
 	e.stopRunning(n)
 	if err := errors.Join(errs...); err != nil {
 		// Not worth a failed exit: what was not written costs duplicates.
@@ -59,8 +61,8 @@ func (e *Edge) drain(ctx context.Context, n *running) error {
 	return n.parts.Wait()
 }
 
-func (e *Edge) bounded(ctx context.Context, act string, step func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
+func bounded(ctx context.Context, limit time.Duration, act string, step func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	if err := step(ctx); err != nil {
 		return fmt.Errorf("%s: %w", act, err)

@@ -67,10 +67,13 @@ type Edge struct {
 	registrar *registrar        // nil where there is no database
 	history   *history.Recorder // nil where there is no database
 
-	canaryInterval time.Duration // between two calls; a field so that tests need not wait
-	reconnected    chan struct{} // NATS has come back
-	logState       atomic.Value  // string: what opening the log waits for; "" when it is open
-	undo           lifecycle.Stack
+	// Fields so that tests need not wait, and need not be quick.
+	canaryInterval time.Duration // between two calls
+	writeTimeout   time.Duration // for what a drain writes, each time
+
+	reconnected chan struct{} // NATS has come back
+	logState    atomic.Value  // string: what opening the log waits for; "" when it is open
+	undo        lifecycle.Stack
 }
 
 // New wires an edge and binds its addresses: daemons, admin and gossip. It
@@ -81,6 +84,7 @@ func New(cfg Config, logger *slog.Logger) (_ *Edge, err error) {
 	e := &Edge{
 		cfg: cfg, base: logger, logger: logger.With("component", "edge"),
 		registry: prometheus.NewRegistry(), reconnected: make(chan struct{}, 1), canaryInterval: canary.Interval,
+		writeTimeout: stepTimeout,
 	}
 	e.logState.Store("starting")
 	defer func() {

@@ -65,11 +65,12 @@ func testConfig(c *cluster) Config {
 	cfg.NATS.NATSURL = []settings.URL{settings.URL(c.nats.ClientURL())}
 	cfg.Log.Partitions = 2
 	cfg.Auth.DaemonJWTSecret = secret
-	cfg.Listen.DrainPeriod = 0
+	cfg.Listen.DrainPeriod, cfg.ShutdownTimeout = 0, testserver.Patience
 	cfg.Sockets.WSAuthTimeout = settings.Milliseconds(testserver.Patience)
 	cfg.Sockets.WSHeartbeatInterval = settings.Milliseconds(testserver.Patience)
 	cfg.Sockets.WSWriteTimeout = testserver.Patience
 	cfg.Delivery.AckTimeout = testserver.Patience
+	cfg.Database.Identity.QueryTimeout = testserver.Patience
 	return cfg
 }
 
@@ -100,6 +101,7 @@ func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 // runEdge runs e until the test ends, or stop is called.
 func runEdge(t testing.TB, e *Edge) (stop func()) {
 	t.Helper()
+	e.writeTimeout = testserver.Patience
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- e.Run(ctx) }()

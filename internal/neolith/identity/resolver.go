@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,18 +15,14 @@ import (
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
 
-const (
-	// maxWaiting bounds the ids that wait for an answer, at about 20 MB; for
-	// more PostgreSQL counts as unavailable.
-	maxWaiting = 100_000
-	// maxWait bounds what a lookup may take: a query that is under way when it
-	// comes, and its own.
-	maxWait = 2*queryTimeout + time.Second
-)
+// maxWaiting bounds the ids that wait for an answer, at about 20 MB; for more
+// PostgreSQL counts as unavailable.
+const maxWaiting = 100_000
 
 // Resolver answers from its cache, and asks PostgreSQL for what is not there.
 // Its methods may be called at the same time; Run once at most.
 type Resolver struct {
+	timeout time.Duration // of a query
 	db      *postgres.DB
 	logger  *slog.Logger
 	metrics *metrics
@@ -54,6 +51,7 @@ func New(cfg Config, db *postgres.DB, logger *slog.Logger, reg prometheus.Regist
 		return nil, fmt.Errorf("cache of identities: %w", err)
 	}
 	r := &Resolver{
+		timeout: cmp.Or(cfg.QueryTimeout, queryTimeout),
 		db:      db,
 		logger:  logger.With("component", "identity"),
 		wake:    make(chan struct{}, 1),
@@ -106,7 +104,8 @@ func (r *Resolver) ResolveMany(ctx context.Context, ids []protocol.OrchestratorI
 		}
 		return answers
 	}
-	ctx, cancel := context.WithTimeout(ctx, maxWait)
+	// A query that is under way, and their own.
+	ctx, cancel := context.WithTimeout(ctx, 2*r.timeout+time.Second)
 	defer cancel()
 	for _, l := range lookups {
 		answers[l.id] = r.await(ctx, l)

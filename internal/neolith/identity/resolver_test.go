@@ -29,8 +29,14 @@ type resolver struct {
 }
 
 // start returns a resolver that runs for as long as the test, with identities
-// that are believed for ttl.
+// that are believed for ttl. It waits for PostgreSQL for as long, too.
 func start(t testing.TB, url string, ttl time.Duration) resolver {
+	t.Helper()
+	return startWaiting(t, url, ttl, waitTime)
+}
+
+// startWaiting is start with a time for PostgreSQL to answer; 0: the usual one.
+func startWaiting(t testing.TB, url string, ttl, timeout time.Duration) resolver {
 	t.Helper()
 	discard, reg := slog.New(slog.DiscardHandler), prometheus.NewPedanticRegistry()
 	dbConfig := settings.Default[postgres.Config]()
@@ -38,7 +44,7 @@ func start(t testing.TB, url string, ttl time.Duration) resolver {
 	db, err := postgres.Open(dbConfig, "test", discard, reg)
 	require.NoError(t, err)
 	cfg := settings.Default[identity.Config]()
-	cfg.IdentityCacheTTL = ttl
+	cfg.IdentityCacheTTL, cfg.QueryTimeout = ttl, timeout
 	r, err := identity.New(cfg, db, discard, reg)
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -240,7 +246,7 @@ func TestWhilePostgresCannotBeAskedOldAnswersAreGoodEnough(t *testing.T) {
 			t.Parallel()
 			server := testserver.OwnPostgres(t)
 			neolith(t, server.Database)
-			r := start(t, server.URL(), never)
+			r := startWaiting(t, server.URL(), never, 0)
 			_, err := r.Resolve(t.Context(), "vp")
 			require.NoError(t, err)
 			_, err = r.Resolve(t.Context(), "nobody")

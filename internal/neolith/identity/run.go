@@ -82,7 +82,7 @@ func (r *Resolver) lookUp(ctx context.Context, batch []*lookup) {
 		ids[i], texts[i] = l.id, string(l.id)
 	}
 	asked := time.Now()
-	queryCtx, cancel := context.WithTimeout(ctx, queryTimeout)
+	queryCtx, cancel := context.WithTimeout(ctx, r.timeout)
 	rows, err := query(queryCtx, r.db, texts)
 	cancel()
 	r.metrics.queried(len(batch), time.Since(asked), err)

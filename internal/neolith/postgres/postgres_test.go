@@ -83,8 +83,7 @@ func TestADatabaseGetsTheGatewaysSchema(t *testing.T) {
 	server := testserver.Postgres(t)
 	db, reg := open(t, server.URL())
 	awaitMigrated(t, db)
-	ok, detail := db.Check()
-	require.True(t, ok, detail)
+	require.Eventually(t, func() bool { ok, _ := db.Check(); return ok }, waitTime, 10*time.Millisecond)
 	requireGauge(t, reg, "gateway_postgres_up", 1)
 	requireGauge(t, reg, "gateway_postgres_schema_ready", 1)
 	requireGauge(t, reg, "gateway_postgres_connections_limit", 10)
@@ -149,7 +148,7 @@ func TestWithoutTheRightToMigrateANodeSaysSoAndGoesOnTrying(t *testing.T) {
 		ok, detail := db.Check()
 		return !ok && containsAll(detail, "schema daemon_gateway", "permission denied")
 	}, waitTime, 10*time.Millisecond)
-	require.True(t, db.Up())
+	require.Eventually(t, db.Up, waitTime, 10*time.Millisecond)
 	server.Execute(t, "create schema daemon_gateway authorization app")
 	awaitMigrated(t, db)
 }
@@ -166,7 +165,7 @@ func TestANodeStartsWithoutPostgresAndCatchesUp(t *testing.T) {
 	requireGauge(t, reg, "gateway_postgres_up", 0)
 	server.Start()
 	awaitMigrated(t, db)
-	require.True(t, db.Up())
+	require.Eventually(t, db.Up, waitTime, 10*time.Millisecond)
 }
 
 func TestANodeNoticesThatPostgresHangsAndThatItIsBack(t *testing.T) {
