@@ -60,7 +60,7 @@ func (p *ports) take(port int) (bool, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.file == nil {
-		name := filepath.Join(os.TempDir(), fmt.Sprintf("daemon-gateway-ports-%d", os.Getuid()))
+		name := filepath.Join(common, fmt.Sprintf("daemon-gateway-ports-%d", os.Getuid()))
 		file, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o600)
 		if err != nil {
 			return false, err

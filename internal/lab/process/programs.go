@@ -23,10 +23,14 @@ func GoBuild(ctx context.Context, output string, arguments ...string) error {
 	return nil
 }
 
+// common is a directory that all programs of this machine share, whatever they are
+// told by TMPDIR.
+const common = "/tmp"
+
 // Kept is where what takes long to make is kept on this machine, for whoever needs
 // it next.
 func Kept() (dir string, err error) {
-	dir = filepath.Join(os.TempDir(), "daemon-gateway-test")
+	dir = filepath.Join(common, "daemon-gateway-test")
 	return dir, os.MkdirAll(dir, 0o755)
 }
 

@@ -5,6 +5,7 @@
 package suite
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -52,6 +53,11 @@ func Run(ctx context.Context, out io.Writer, verbose bool, arguments ...string) 
 	// A test ends what it began. Without this each program under the race detector
 	// waits a second at its end for goroutines that go on.
 	test.Env = slices.Concat([]string{"GORACE=atexit_sleep_ms=0"}, os.Environ(), []string{cgo(arguments)})
+	if memory, err := inMemory(); err == nil {
+		defer memory.leave()
+		// What go test itself builds is large and stays on disk.
+		test.Env = append(test.Env, "TMPDIR="+memory.Name(), "GOTMPDIR="+cmp.Or(os.Getenv("GOTMPDIR"), os.TempDir()))
+	}
 	test.Cancel = func() error { return test.Process.Signal(os.Interrupt) }
 	test.WaitDelay = interruptPatience
 	test.Stderr = out
