@@ -57,6 +57,7 @@ func bad(old, replacement string) []byte {
 }
 
 func TestBadEventsGoToTheDeadLettersAndGoodOnesGoOn(t *testing.T) {
+	t.Parallel()
 	w := startWorld(t)
 	p := w.populate(5)
 	w.enter(p.everybody()...)
@@ -83,6 +84,7 @@ func TestBadEventsGoToTheDeadLettersAndGoodOnesGoOn(t *testing.T) {
 
 // What a backend writes into the log itself is judged by the routers.
 func TestBadEventsInTheLogDoNotHoldUpTheirPartition(t *testing.T) {
+	t.Parallel()
 	w := startWorld(t)
 	p := w.populate(1)
 	w.enter(p.everybody()...)

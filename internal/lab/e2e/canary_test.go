@@ -11,6 +11,7 @@ import (
 // TestCanariesReachEveryEdge: the age and the latency of each edge move, and each
 // bridge has its part in it.
 func TestCanariesReachEveryEdge(t *testing.T) {
+	t.Parallel()
 	w := startWorld(t)
 	const received = "gateway_canary_last_received_timestamp_seconds"
 	before := map[*cluster.Node]float64{}

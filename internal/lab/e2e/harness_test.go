@@ -98,15 +98,23 @@ func (w *world) eventually(condition func() bool, message string, args ...any) {
 // within reports whether a condition came true in time. Unlike
 // require.Eventually it asks at once, and never twice at a time.
 func (w *world) within(condition func() bool) bool {
+	return w.repeat(condition, process.Pause)
+}
+
+// repeat does something until it has come true, after each time with a pause that
+// depends on how long it took, and reports whether it came true in time.
+func (w *world) repeat(do func() bool, pause func(took time.Duration) time.Duration) bool {
 	for {
-		asked := time.Now()
-		if condition() {
+		began := time.Now()
+		if do() {
 			return true
 		}
 		select {
-		case <-time.After(max(50*time.Millisecond, process.Pause(time.Since(asked)))):
+		case <-time.After(max(shortestPause, pause(time.Since(began)))):
 		case <-w.ctx.Done():
 			return false
 		}
 	}
 }
+
+const shortestPause = 50 * time.Millisecond

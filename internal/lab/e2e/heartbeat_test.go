@@ -19,6 +19,7 @@ import (
 // TestNeolithSeesWhatADaemonReports: in Redis, where its health page looks, and
 // in vps.status, also after Redis was away; and then the history has the session.
 func TestNeolithSeesWhatADaemonReports(t *testing.T) {
+	t.Parallel()
 	database := testserver.OwnPostgres(t)
 	database.NeolithTables(t)
 	database.AddOrchestrators(t, testserver.Orchestrator{ID: "vp", User: "user", Organization: "org"})

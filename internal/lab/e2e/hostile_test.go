@@ -53,7 +53,8 @@ func (s *siege) withstand(a attack.Attack, enough func() bool) (attack.Tally, fl
 	attacking.Go(func() { tally = a.Run(ctx, attack.Target{URL: s.edge.URL, Secret: cluster.Secret}) })
 	most := 0.0
 	rounds := 0
-	s.w.eventually(func() bool {
+	// No longer pauses than that: a round is work, and not a question.
+	withstood := s.w.repeat(func() bool {
 		rounds++
 		s.feed(a, rounds)
 		if s.made() < 4000 {
@@ -61,7 +62,8 @@ func (s *siege) withstand(a attack.Attack, enough func() bool) (attack.Tally, fl
 		}
 		most = max(most, inUse(s.w, s.edge))
 		return rounds >= minimumRounds && enough()
-	}, "%s: what was to come of it did not", a.Name)
+	}, func(time.Duration) time.Duration { return shortestPause })
+	require.True(s.w.t, withstood, "%s: what was to come of it did not", a.Name)
 	cancel()
 	attacking.Wait()
 	return tally, most

@@ -42,6 +42,7 @@ func (f *fleet) stored(ids []string) {
 // The gateway runs beside Neolith's own WebSocket server: first without a single
 // daemon, then with all, then with none again.
 func TestTheGatewayRunsInTheShadowTakesOverAndGivesBack(t *testing.T) {
+	t.Parallel()
 	const orchestrators = 10
 	database := testserver.OwnPostgres(t)
 	database.NeolithTables(t)

@@ -105,6 +105,7 @@ func (f *fleet) shown(status string, want int) {
 // TestNeolithOnlyNoticesThatItGotBetter is a day in the life of Neolith beside
 // the gateway, with its database and its Redis failing in turn.
 func TestNeolithOnlyNoticesThatItGotBetter(t *testing.T) {
+	t.Parallel()
 	const orchestrators = 30
 	database := testserver.OwnPostgres(t)
 	database.NeolithTables(t)

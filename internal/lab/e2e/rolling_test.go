@@ -161,6 +161,7 @@ func (l *lines) String() string { return strings.Join(*l, "; ") }
 // again, one after the other, while events flow. Daemons are asked to reconnect,
 // a few at a time, and see nothing else.
 func TestARollingRestartOfEverythingShowsDaemonsOnlyReconnects(t *testing.T) {
+	t.Parallel()
 	const drainPeriod = 2 * time.Second
 	w := startWorld(t, func(cfg *cluster.Config) {
 		cfg.NATS, cfg.Binaries = 3, from

@@ -145,6 +145,7 @@ func (p *population) roll(nodes []*cluster.Node) {
 }
 
 func TestEverySecretIsChangedWhileEventsFlow(t *testing.T) {
+	t.Parallel()
 	const oldJWT, newJWT = "the old secret of thirty-two bytes or more", "the new secret of thirty-two bytes or more"
 	key := func(letter string) string {
 		return base64.StdEncoding.EncodeToString([]byte(strings.Repeat(letter, 32)))

@@ -11,6 +11,7 @@ import (
 )
 
 func TestNodesWaitForTheirServersAndSaySo(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	// Not even the directory is complete: routers come last.
 	for _, n := range slices.Concat(w.Edges, w.Bridges, w.Routers) {

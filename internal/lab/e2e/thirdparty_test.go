@@ -47,6 +47,7 @@ const (
 )
 
 func TestThirdPartyClient(t *testing.T) {
+	t.Parallel()
 	python := pythonWithWebsockets(t)
 	w := startWorld(t, with(map[string]string{"WS_AUTH_TIMEOUT": "15000", "WS_MAX_CONNECTIONS_PER_VP": fmt.Sprint(connectionLimit)}))
 	lines := w.runPython(python)

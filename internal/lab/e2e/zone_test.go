@@ -14,20 +14,21 @@ import (
 // One node of each tier and a NATS server in each of three zones; one zone goes
 // dark. Redis is elsewhere: a failover of it is a gap that only Redis can close.
 func TestLosingAZoneLosesNothing(t *testing.T) {
+	t.Parallel()
 	w := startWorld(t, func(cfg *cluster.Config) {
 		cfg.NATS, cfg.Edges, cfg.Routers, cfg.Bridges = 3, 3, 3, 3
 		cfg.Settings = map[string]string{"STREAM_REPLICAS": "3", "EVENTS_PER_ORCHESTRATOR": "10000"}
 	})
-	p := w.populate(100)
+	p := w.populate(50)
 	w.enter(p.everybody()...)
 	p.load()
-	p.publish(1000)
+	p.publish(500)
 
 	zone := []*process.Process{w.NATS[2].Process, w.Edges[2].Process, w.Routers[2].Process, w.Bridges[2].Process}
 	for _, process := range zone {
 		process.Kill()
 	}
-	p.publish(2000)
+	p.publish(1000)
 	for _, n := range slices.Concat(w.Edges[:2], w.Routers[:2]) {
 		require.NoError(t, n.AwaitMetric(w.ctx, "gateway_directory_members", 4))
 		require.NoError(t, n.AwaitMetric(w.ctx, "gateway_directory_claims", float64(w.Crowd.Present())), "all daemons are with the others")
@@ -39,7 +40,7 @@ func TestLosingAZoneLosesNothing(t *testing.T) {
 		require.NoError(t, process.Start())
 	}
 	require.NoError(t, w.AwaitReady(w.ctx))
-	p.publish(1000)
+	p.publish(500)
 	p.settle(ledger.Promise{})
 	p.judge(ledger.Promise{})
 }

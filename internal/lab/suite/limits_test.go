@@ -41,7 +41,7 @@ var meant = map[string]string{
 
 	// The limit is longer.
 	"internal/lab/e2e/harness_test.go newWorld": "20 minutes, for a whole test",
-	"internal/lab/e2e/harness_test.go within":   "the pause before it asks again",
+	"internal/lab/e2e/harness_test.go repeat":   "the pause before it asks again",
 
 	"internal/eventlog/storage_bench_test.go BenchmarkStorage": "it measures, and judges nothing",
 }

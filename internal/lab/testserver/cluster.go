@@ -74,17 +74,32 @@ func (c *Cluster) start(ctx context.Context) error {
 	}
 	js := JetStream(c.t, c.URL())
 	var last error
-	for ctx.Err() == nil {
-		if last = tryReplicas(ctx, js, len(c.Nodes)); last == nil {
-			return nil
-		}
+	if !insist(ctx, func(ctx context.Context) bool {
+		last = tryReplicas(ctx, js, len(c.Nodes))
+		return last == nil
+	}) {
+		return fmt.Errorf("no stream with %d replicas: %w", len(c.Nodes), last)
 	}
-	return fmt.Errorf("no stream with %d replicas: %w", len(c.Nodes), last)
+	return nil
+}
+
+// insist asks until the answer is yes, and reports whether it came before ctx ended.
+// It leaves the servers time for other things.
+func insist(ctx context.Context, ask func(context.Context) bool) bool {
+	for ctx.Err() == nil {
+		asked := time.Now()
+		try, stop := context.WithTimeout(ctx, answerTimeout)
+		yes := ask(try)
+		stop()
+		if yes {
+			return true
+		}
+		time.Sleep(process.Pause(time.Since(asked)))
+	}
+	return false
 }
 
 func tryReplicas(ctx context.Context, js jetstream.JetStream, n int) error {
-	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
-	defer cancel()
 	_, err := js.CreateStream(ctx, jetstream.StreamConfig{Name: "TRY", Subjects: []string{"try"}, Replicas: n})
 	if err != nil {
 		return err
@@ -118,21 +133,22 @@ func (c *Cluster) StreamLeader(js jetstream.JetStream, stream string) *ClusterNo
 	c.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), Patience)
 	defer cancel()
-	for ctx.Err() == nil {
-		try, stop := context.WithTimeout(ctx, answerTimeout)
-		s, err := js.Stream(try, stream)
-		stop()
+	var leader *ClusterNode
+	if !insist(ctx, func(ctx context.Context) bool {
+		s, err := js.Stream(ctx, stream)
 		if err != nil || s.CachedInfo().Cluster == nil {
-			continue
+			return false
 		}
 		for _, node := range c.Nodes {
 			if node.Name() == s.CachedInfo().Cluster.Leader {
-				return node
+				leader = node
 			}
 		}
+		return leader != nil
+	}) {
+		c.t.Fatalf("stream %s has no leader after %v", stream, Patience)
 	}
-	c.t.Fatalf("stream %s has no leader after %v", stream, Patience)
-	return nil
+	return leader
 }
 
 // StepDown makes the leader of a stream give way to another node.
@@ -141,15 +157,12 @@ func (c *Cluster) StepDown(js jetstream.JetStream, stream string) {
 	ctx, cancel := context.WithTimeout(context.Background(), Patience)
 	defer cancel()
 	var err error
-	for ctx.Err() == nil { // between two leaders nobody can
-		try, stop := context.WithTimeout(ctx, answerTimeout)
-		err = snapshot.Request(try, js.Conn(), "$JS.API.STREAM.LEADER.STEPDOWN."+stream, nil, &struct{}{})
-		stop()
-		if err == nil {
-			return
-		}
+	if !insist(ctx, func(ctx context.Context) bool { // between two leaders nobody can
+		err = snapshot.Request(ctx, js.Conn(), "$JS.API.STREAM.LEADER.STEPDOWN."+stream, nil, &struct{}{})
+		return err == nil
+	}) {
+		c.t.Fatalf("the leader of stream %s does not step down: %v", stream, err)
 	}
-	c.t.Fatalf("the leader of stream %s does not step down: %v", stream, err)
 }
 
 // ClientURL is where clients connect to this node.
