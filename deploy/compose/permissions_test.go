@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -90,14 +91,6 @@ func (w *world) natsConfig(user string) natsconn.Config {
 	return natsconn.Config{NATSURL: []settings.URL{settings.URL(w.url(user))}}
 }
 
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer func() { require.NoError(t, l.Close()) }()
-	return l.Addr().String()
-}
-
 // run runs a tier until the test ends.
 func (w *world) run(program interface{ Run(context.Context) error }, err error) {
 	w.t.Helper()
@@ -115,7 +108,7 @@ func (w *world) run(program interface{ Run(context.Context) error }, err error) 
 func (w *world) start(tier string) {
 	w.t.Helper()
 	logger := slog.New(slog.NewTextHandler(w.told, nil))
-	gossip := freeAddress(w.t)
+	gossip := net.JoinHostPort("127.0.0.1", strconv.Itoa(testserver.Port(w.t)))
 	switch tier {
 	case "edge":
 		cfg := settings.Default[edge.Config]()

@@ -6,7 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
 	"github.com/neolith/daemon-gateway/internal/bridge"
@@ -26,27 +25,24 @@ func TestBridgesMayRemoveTheUnresolvedEventsThatTheyHavePublished(t *testing.T) 
 	cfg := settings.Default[bridge.Config]()
 	cfg.NodeName, cfg.NATS, cfg.Admin.AdminAddr = "bridge", w.natsConfig("bridge"), "127.0.0.1:0"
 	cfg.Redis.RedisURL, cfg.Postgres.DatabaseURL = settings.URL(w.redis.URL()), settings.URL(database.URL())
+	cfg.Identity.QueryTimeout = patience
 	w.start("router")
 	w.run(bridge.New(cfg, slog.New(slog.NewTextHandler(w.told, nil))))
 
 	operator, _ := w.client("operator")
-	client := redis.NewClient(&redis.Options{Addr: w.redis.Addr()})
-	t.Cleanup(func() { _ = client.Close() })
-	waiting := func() uint64 {
+	client := w.redis.Client()
+	wait := func(yes bool) bool { // false also where nobody can tell
 		stream, err := operator.Stream(t.Context(), eventlog.UnresolvedStream)
-		if err != nil {
-			return 0
-		}
-		return stream.CachedInfo().State.Msgs
+		return err == nil && (stream.CachedInfo().State.Msgs > 0) == yes
 	}
 	sent := 0
 	require.Eventually(t, func() bool { // until the bridge listens
 		sent++
 		text := fmt.Sprintf(`{"id":"%d","type":"a.b","orchestratorId":"user","payload":{}}`, sent)
-		return client.Publish(t.Context(), "daemon:events", text).Err() == nil && waiting() > 0
+		return client.Publish(t.Context(), "daemon:events", text).Err() == nil && wait(true)
 	}, patience, 50*time.Millisecond, w.told)
 	database.AddOrchestrators(t, testserver.Orchestrator{ID: "clx1", User: "user"})
-	require.Eventually(t, func() bool { return waiting() == 0 }, patience, 50*time.Millisecond, w.told)
+	require.Eventually(t, func() bool { return wait(false) }, patience, 50*time.Millisecond, w.told)
 	partition := event.PartitionOf("clx1", 16)
 	stream, err := operator.Stream(t.Context(), event.StreamName(partition))
 	require.NoError(t, err)
