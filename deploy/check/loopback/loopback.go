@@ -12,15 +12,18 @@ import (
 // Ports are taken from below the range that systems give to outgoing connections
 // (32768 on Linux, 49152 elsewhere), so that none of these takes one before the
 // program listens there, and from below those of internal/lab/process, whose tests
-// run at the same time.
+// run at the same time. Each test binary has a block of them to itself, and
+// listens on its first port for as long as it runs to keep the others away.
 const (
 	firstPort = 10000
 	lastPort  = 20000
+	blockSize = 500
 )
 
 var (
 	mu    sync.Mutex
-	given = map[int]bool{}
+	block net.Listener // nil before the first address
+	next  int
 )
 
 // Free returns an address, host:port, on which nobody listens, and returns none
@@ -28,19 +31,42 @@ var (
 func Free() (string, error) {
 	mu.Lock()
 	defer mu.Unlock()
+	if block == nil {
+		if err := takeBlock(); err != nil {
+			return "", err
+		}
+	}
+	for next++; next%blockSize != 0; next++ {
+		if at := address(next); isFree(at) {
+			return at, nil
+		}
+	}
+	return "", fmt.Errorf("no free port up to %d", next)
+}
+
+func takeBlock() (err error) {
 	const attempts = 1000
 	for range attempts {
-		port := firstPort + rand.IntN(lastPort-firstPort)
-		if given[port] {
-			continue
+		next = firstPort + rand.IntN((lastPort-firstPort)/blockSize)*blockSize
+		if block, err = net.Listen("tcp", address(next)); err == nil {
+			return nil
 		}
-		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
-		listener, err := net.Listen("tcp", address)
-		if err != nil {
-			continue
-		}
-		given[port] = true
-		return address, listener.Close()
 	}
-	return "", fmt.Errorf("no free port between %d and %d", firstPort, lastPort)
+	return fmt.Errorf("no free block of ports between %d and %d: %w", firstPort, lastPort, err)
+}
+
+func address(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
+
+// isFree looks at TCP and UDP, since gossip needs both.
+func isFree(address string) bool {
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		return false
+	}
+	_ = listener.Close()
+	packets, err := net.ListenPacket("udp", address)
+	if err != nil {
+		return false
+	}
+	return packets.Close() == nil
 }
