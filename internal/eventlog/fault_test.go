@@ -1,6 +1,8 @@
 package eventlog_test
 
 import (
+	"context"
+	"errors"
 	"strconv"
 	"strings"
 	"testing"
@@ -55,6 +57,80 @@ func TestPublishWhoseAnswerIsLostIsRepeatedAndStoredOnce(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, ack.Duplicate)
 	awaitEvents(t, direct, "o", 1)
+}
+
+// What is under way when the connection is lost does not wait for its time, and
+// each is told so once.
+func TestPublishesUnderWayEndWithTheConnection(t *testing.T) {
+	t.Parallel()
+	s, direct := setup(t)
+	network, l := proxied(t, s)
+	network.HoldAnswers()
+	const events = 100
+	failed := make(chan error, 2*events)
+	for i := range events {
+		l.PublishAsync(t.Context(), "o", strconv.Itoa(i), []byte("x"), func(_ eventlog.Ack, err error) { failed <- err })
+	}
+	awaitEvents(t, direct, "o", events)
+	network.Cut()
+	for range events {
+		require.ErrorIs(t, <-failed, eventlog.ErrUnavailable)
+	}
+	network.Heal()
+	for i := range events {
+		ack, err := stored(t, l, "o", strconv.Itoa(i), []byte("x"))
+		require.NoError(t, err)
+		require.True(t, ack.Duplicate)
+	}
+	require.Empty(t, failed, "an answer that came late is nobody's")
+}
+
+func TestPublishEndsWithTheCallersContext(t *testing.T) {
+	t.Parallel()
+	s, direct := setup(t)
+	network, l := proxied(t, s)
+	network.HoldAnswers()
+	ctx, cancel := context.WithCancel(t.Context())
+	failed := make(chan error, 1)
+	l.PublishAsync(ctx, "o", "e", []byte("x"), func(_ eventlog.Ack, err error) { failed <- err })
+	awaitEvents(t, direct, "o", 1)
+	cancel()
+	// On a slow machine its time may have been over before.
+	if err := <-failed; !errors.Is(err, eventlog.ErrUnavailable) {
+		require.ErrorIs(t, err, context.Canceled)
+	}
+	_, err := l.Publish(ctx, "o", "f", []byte("x"))
+	require.ErrorIs(t, err, context.Canceled)
+	network.Heal()
+	_, err = stored(t, l, "o", "g", []byte("x"))
+	require.NoError(t, err)
+	require.Len(t, read(t, direct, "o", 1, 100, 1<<20).Messages, 2, "what ends before it begins is not published")
+}
+
+// A partition without a leader is not there for a moment, and its events are
+// published again meanwhile.
+func TestPublishIsRepeatedWhileNobodyIsThereToStoreIt(t *testing.T) {
+	t.Parallel()
+	s, l := setup(t)
+	js := s.JetStream()
+	name := event.StreamName(l.Partition("o"))
+	stream, err := js.Stream(t.Context(), name)
+	require.NoError(t, err)
+	cfg := stream.CachedInfo().Config
+	// A slow machine may take longer to make a stream than a publish waits.
+	require.Eventually(t, func() bool {
+		require.NoError(t, js.DeleteStream(t.Context(), name))
+		outcome := make(chan error, 1)
+		l.PublishAsync(t.Context(), "o", "e", []byte("x"), func(_ eventlog.Ack, err error) { outcome <- err })
+		time.AfterFunc(time.Millisecond, func() { _, _ = js.CreateStream(t.Context(), cfg) })
+		err := <-outcome
+		require.Eventually(t, func() bool { _, err := js.Stream(t.Context(), name); return err == nil }, waitTime, time.Millisecond)
+		return err == nil
+	}, waitTime, time.Millisecond)
+
+	require.NoError(t, js.DeleteStream(t.Context(), name))
+	_, err = l.Publish(t.Context(), "o", "f", []byte("x"))
+	require.ErrorIs(t, err, eventlog.ErrUnavailable)
 }
 
 // Regression: a leader that leaves stores what it has taken and does not say so,

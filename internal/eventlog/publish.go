@@ -25,26 +25,36 @@ type Ack struct {
 // the same id within the duplicate window, it is stored once. Where the error
 // is ErrUnavailable, the event may have been stored or not.
 func (l *Log) Publish(ctx context.Context, orchestrator event.Token, eventID string, body []byte) (Ack, error) {
-	start := time.Now()
-	p := l.Partition(orchestrator)
-	ack, err := l.jet.Store(ctx, event.StreamName(p), &nats.Msg{
-		Subject: event.Subject(p, orchestrator),
-		Header:  nats.Header{jetstream.MsgIDHeader: {event.MessageID(orchestrator, eventID)}},
-		Data:    body,
-	})
-	l.metrics.observe(opPublish, start, err)
-	if err != nil {
-		return Ack{}, fmt.Errorf("publish to partition %d: %w", p, err)
+	type outcome struct {
+		ack Ack
+		err error
 	}
-	return Ack{Partition: p, Sequence: ack.Sequence, Duplicate: ack.Duplicate}, nil
+	outcomes := make(chan outcome, 1)
+	l.PublishAsync(ctx, orchestrator, eventID, body, func(ack Ack, err error) { outcomes <- outcome{ack, err} })
+	o := <-outcomes
+	return o.ack, o.err
 }
 
 // PublishAsync is Publish in the background: done is called exactly once, from
-// a goroutine of its own, at once or after some seconds at most. It never
-// blocks; how many are under way is for the caller to bound, and their order is
-// that of the calls only where the caller waits for one before the next.
+// another goroutine, at once or after some seconds at most, and must not block.
+// How many are under way is for the caller to bound, and their order is that of
+// the calls only where the caller waits for one before the next.
 func (l *Log) PublishAsync(ctx context.Context, orchestrator event.Token, eventID string, body []byte, done func(Ack, error)) {
-	go func() { done(l.Publish(ctx, orchestrator, eventID, body)) }()
+	start := time.Now()
+	p := l.Partition(orchestrator)
+	msg := &nats.Msg{
+		Subject: event.Subject(p, orchestrator),
+		Header:  nats.Header{jetstream.MsgIDHeader: {event.MessageID(orchestrator, eventID)}},
+		Data:    body,
+	}
+	l.jet.StoreAsync(ctx, event.StreamName(p), msg, func(ack *jetstream.PubAck, err error) {
+		l.metrics.observe(opPublish, start, err)
+		if err != nil {
+			done(Ack{}, fmt.Errorf("publish to partition %d: %w", p, err))
+			return
+		}
+		done(Ack{Partition: p, Sequence: ack.Sequence, Duplicate: ack.Duplicate}, nil)
+	})
 }
 
 // RenewSentinel publishes the sentinel of a partition: the one message that is

@@ -19,12 +19,7 @@ const firstAsk = 250 * time.Millisecond
 // unanswered, so that to wait for one answer would cost the whole of ctx, long
 // after the leader is there. f must do no harm when done twice.
 func Ask[T any](ctx context.Context, f func(context.Context) (T, error)) (T, error) {
-	return askFor(ctx, firstAsk, f)
-}
-
-// askFor is Ask with another patience for the first try.
-func askFor[T any](ctx context.Context, patience time.Duration, f func(context.Context) (T, error)) (T, error) {
-	for ; ; patience += patience / 2 {
+	for patience := firstAsk; ; patience += patience / 2 {
 		bounded, cancel := context.WithTimeout(ctx, patience)
 		answer, err := f(bounded)
 		unanswered := err != nil && bounded.Err() != nil && ctx.Err() == nil &&

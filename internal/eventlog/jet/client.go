@@ -36,10 +36,12 @@ type Client struct {
 
 	outages  *outages
 	absences *absences
+	storer   *storer
 }
 
 // New returns a client that lives as long as the connection of js.
 func New(js jetstream.JetStream, logger *slog.Logger) *Client {
+	storer := newStorer(js.Conn())
 	return &Client{
 		NC:       js.Conn(),
 		JS:       js,
@@ -47,8 +49,9 @@ func New(js jetstream.JetStream, logger *slog.Logger) *Client {
 		logger:   logger,
 		lasts:    make(chan struct{}, concurrentLast),
 		reads:    make(chan struct{}, concurrentReads),
-		outages:  watchOutages(js.Conn()),
+		outages:  watchOutages(js.Conn(), storer.lost),
 		absences: &absences{list: map[string]absence{}},
+		storer:   storer,
 	}
 }
 

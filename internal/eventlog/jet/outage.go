@@ -25,14 +25,16 @@ type outages struct {
 	end context.CancelCauseFunc
 }
 
-// watchOutages starts a goroutine that ends when nc is closed.
-func watchOutages(nc *nats.Conn) *outages {
+// watchOutages starts a goroutine that ends when nc is closed. It calls lost, too,
+// whenever the connection is.
+func watchOutages(nc *nats.Conn, lost func()) *outages {
 	o := &outages{}
 	o.ctx, o.end = context.WithCancelCause(context.Background())
 	changes := nc.StatusChanged(nats.RECONNECTING, nats.DISCONNECTED, nats.CLOSED)
 	go func() {
 		for status := range changes {
 			o.lost()
+			lost()
 			if status == nats.CLOSED {
 				return
 			}

@@ -2,6 +2,8 @@ package jet
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -12,7 +14,8 @@ const (
 	// storeTimeout is shorter than requestTimeout: a leader that stands still never
 	// answers, the next one does, and what is published again is stored once.
 	storeTimeout = 2 * time.Second
-	// firstStore is how long the first try may take, more than a disk does.
+	// firstStore is how long the first try may take, more than a disk does. Each
+	// further one may take half as long again.
 	firstStore = 500 * time.Millisecond
 	// electionPoll is how soon a stream that has no leader is tried again, and
 	// electionPolls how often, all within firstStore. A leader that leaves in order
@@ -20,18 +23,62 @@ const (
 	electionPoll, electionPolls = 25 * time.Millisecond, 16
 )
 
-// Store publishes a message into a stream and waits until it is stored. A leader
-// that leaves stores what it has taken and does not say so, while its successor
-// knows: the message is published again before the time is over. It must have
-// an id, or do no harm when stored twice.
+// Store is StoreAsync, and waits until the message is stored.
 func (c *Client) Store(ctx context.Context, stream string, msg *nats.Msg) (*jetstream.PubAck, error) {
-	var ack *jetstream.PubAck
-	err := c.Bounded(ctx, storeTimeout, func(ctx context.Context) (err error) {
-		ack, err = askFor(ctx, firstStore, func(ctx context.Context) (*jetstream.PubAck, error) {
-			return c.JS.PublishMsg(ctx, msg, jetstream.WithExpectStream(stream),
-				jetstream.WithRetryWait(electionPoll), jetstream.WithRetryAttempts(electionPolls))
-		})
-		return err
-	})
-	return ack, err
+	type outcome struct {
+		ack *jetstream.PubAck
+		err error
+	}
+	outcomes := make(chan outcome, 1)
+	c.StoreAsync(ctx, stream, msg, func(ack *jetstream.PubAck, err error) { outcomes <- outcome{ack, err} })
+	o := <-outcomes
+	return o.ack, o.err
+}
+
+// StoreAsync publishes a message into a stream. A leader that leaves stores what
+// it has taken and does not say so, while its successor knows: the message is
+// published again before the time is over. It must have an id, or do no harm when
+// stored twice, and is StoreAsync's to change.
+//
+// done is called exactly once, from another goroutine, and must not block. Where
+// the time is over or the connection lost, the error is ErrUnavailable; where the
+// caller's context ends, it is that context's.
+func (c *Client) StoreAsync(ctx context.Context, stream string, msg *nats.Msg, done func(*jetstream.PubAck, error)) {
+	if msg.Header == nil {
+		msg.Header = nats.Header{}
+	}
+	msg.Header[jetstream.ExpectedStreamHeader] = []string{stream}
+	now := time.Now()
+	tryEnds := now.Add(firstStore)
+	s := &storing{
+		ctx: ctx, msg: msg, done: done, until: now.Add(storeTimeout), patience: firstStore, tryEnds: tryEnds, again: tryEnds,
+	}
+	err := ctx.Err()
+	if err == nil {
+		err = c.storer.add(s)
+	}
+	if err != nil {
+		go done(nil, Classify(err))
+		return
+	}
+	c.storer.publish(s)
+}
+
+// pubAnswer is what a stream says to a publish.
+type pubAnswer struct {
+	*jetstream.PubAck
+	Error *jetstream.APIError `json:"error"`
+}
+
+func readPubAnswer(data []byte) (*jetstream.PubAck, error) {
+	var answer pubAnswer
+	switch err := json.Unmarshal(data, &answer); {
+	case err != nil:
+		return nil, fmt.Errorf("%w: %w", jetstream.ErrInvalidJSAck, err)
+	case answer.Error != nil:
+		return nil, answer.Error
+	case answer.PubAck == nil || answer.Stream == "":
+		return nil, jetstream.ErrInvalidJSAck
+	}
+	return answer.PubAck, nil
 }
