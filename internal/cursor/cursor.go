@@ -149,6 +149,19 @@ type Record struct {
 	Presumed map[protocol.DaemonID]uint64
 }
 
+// Highest is the highest sequence that the record speaks of: a log that does not
+// come as far is not the one that it was written for.
+func (rec Record) Highest() uint64 {
+	var highest uint64
+	for _, e := range rec.Daemons {
+		highest = max(highest, e.Floor, e.Sent)
+		if n := len(e.Settled); n > 0 {
+			highest = max(highest, e.Settled[n-1].Last)
+		}
+	}
+	return highest
+}
+
 // at returns a copy of the record that may be modified, for the given epoch.
 // Sequences of another epoch mean nothing: everyone starts from the oldest
 // retained event. Who wants what, and speaks for whom, still holds.

@@ -14,6 +14,10 @@ import (
 // partition: during a change of epoch every connection asks for one.
 const refreshInterval = time.Second
 
+// rollbackAfter is how long a partition's leaders must be behind a cursor before
+// the log counts as rolled back: one that was just elected may be for a moment.
+const rollbackAfter = 5 * time.Second
+
 // epochKeeper remembers what the leaders said last of their partitions.
 type epochKeeper struct {
 	log        *eventlog.Log
@@ -26,6 +30,8 @@ type partitionState struct {
 	mu    sync.Mutex // held during the question, so that there is one at a time
 	asked time.Time
 	state eventlog.State
+	ahead uint64    // the cursor that the log has not reached, 0: there is none
+	since time.Time // when that was seen first
 }
 
 func newEpochKeeper(log *eventlog.Log) *epochKeeper {
@@ -66,6 +72,37 @@ func (k *epochKeeper) reached(ctx context.Context, pos eventlog.Position) bool {
 // reachedLocked: ps.mu is held.
 func (ps *partitionState) reachedLocked(pos eventlog.Position) bool {
 	return ps.state.Epoch == pos.Epoch && pos.Sequence <= ps.state.Last
+}
+
+// covers reports whether the log has come as far as a cursor. One that it does not
+// reach for rollbackAfter was kept when the log was rolled back, which happens when
+// all servers lose power before they have synced: what is stored from now on would
+// be taken for what the cursor has settled. So a new epoch begins.
+func (k *epochKeeper) covers(ctx context.Context, cursor eventlog.Position) bool {
+	ps := &k.partitions[cursor.Partition]
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	if ps.reachedLocked(cursor) {
+		return true
+	}
+	if !k.askLocked(ctx, ps, cursor.Partition) || ps.state.Epoch != cursor.Epoch {
+		return false
+	}
+	if ps.state.Last >= ps.ahead {
+		ps.ahead = 0
+	}
+	switch {
+	case ps.reachedLocked(cursor):
+		return true
+	case ps.ahead == 0:
+		ps.ahead, ps.since = cursor.Sequence, time.Now()
+	case time.Since(ps.since) >= rollbackAfter:
+		// What the log says of it is enough: others may have found out as well.
+		if _, err := k.log.RaiseEpoch(ctx, cursor.Partition, cursor.Epoch); err == nil {
+			ps.ahead = 0
+		}
+	}
+	return false
 }
 
 // askLocked asks the leader. ps.mu is held.

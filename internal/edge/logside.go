@@ -89,6 +89,9 @@ func (l *logSide) start(c *connection, run uint32, patient bool) {
 			if !starting || c.svc.admission.replaced(c) {
 				return rec, cursor.Decision{}, false
 			}
+			if rec.Epoch == epoch && !l.epochs.covers(ctx, eventlog.Position{Partition: c.partition, Epoch: epoch, Sequence: rec.Highest()}) {
+				return rec, cursor.Decision{}, false
+			}
 			req := cursor.StartRequest{
 				Daemon: c.daemon, Edge: l.self, Subscriptions: subscriptions, Alive: l.alive(),
 				Resume: resume, HasResume: resumes, Epoch: epoch, Now: time.Now(), MaxAge: l.log.Config().EventRetention,
