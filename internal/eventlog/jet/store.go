@@ -2,8 +2,6 @@ package jet
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -62,23 +60,4 @@ func (c *Client) StoreAsync(ctx context.Context, stream string, msg *nats.Msg, d
 		return
 	}
 	c.storer.publish(s)
-}
-
-// pubAnswer is what a stream says to a publish.
-type pubAnswer struct {
-	*jetstream.PubAck
-	Error *jetstream.APIError `json:"error"`
-}
-
-func readPubAnswer(data []byte) (*jetstream.PubAck, error) {
-	var answer pubAnswer
-	switch err := json.Unmarshal(data, &answer); {
-	case err != nil:
-		return nil, fmt.Errorf("%w: %w", jetstream.ErrInvalidJSAck, err)
-	case answer.Error != nil:
-		return nil, answer.Error
-	case answer.PubAck == nil || answer.Stream == "":
-		return nil, jetstream.ErrInvalidJSAck
-	}
-	return answer.PubAck, nil
 }
