@@ -26,7 +26,7 @@ func (j *judge) judgeLoss(p *publication, seats []*seat) {
 		// those whose place it has taken.
 		has := j.has(s, p.event)
 		got = got || has
-		if !s.wants(p) {
+		if !j.wants(s, p) {
 			continue
 		}
 		wanted = true
@@ -72,17 +72,36 @@ func (j *judge) seatsByOrchestrator() map[protocol.OrchestratorID][]*seat {
 // else from one connection to the next, and what it does not want is settled. A
 // connection considers events until the start of a later one, however long ago the
 // daemon took it for closed, and maybe without the daemon's having heard that it
-// is subscribed. What is addressed to a daemon is meant for the seat that it ever
-// took.
-func (s *seat) wants(p *publication) bool {
+// is subscribed; one that got what comes behind the event has considered it for
+// good. What is addressed to a daemon is meant for the seat that it ever took.
+func (j *judge) wants(s *seat, p *publication) bool {
 	first := 0
 	for i, c := range s.conns {
 		if c.subscribed > 0 && c.subscribed < p.at {
 			first = i
 		}
 	}
-	unwanted := slices.ContainsFunc(s.conns[first:], func(c *connection) bool { return !c.wants(p.event) })
-	return !unwanted && (p.event.DaemonID == "" || s.had(p.event.DaemonID))
+	may := s.conns[first:]
+	unwanted := slices.IndexFunc(may, func(c *connection) bool { return !c.wants(p.event) })
+	if unwanted >= 0 && !slices.ContainsFunc(may[:unwanted], func(c *connection) bool { return j.skipped(c, p.event) }) {
+		return false
+	}
+	return p.event.DaemonID == "" || s.had(p.event.DaemonID)
+}
+
+// skipped reports whether a connection got something that stands behind an event
+// in the log and cannot have overtaken it, and not the event.
+func (j *judge) skipped(c *connection, e event.Event) bool {
+	at, known := j.stored[keyOf(e)]
+	behind := false
+	for _, r := range c.receipts {
+		if r.event.EventID == e.ID {
+			return false
+		}
+		other, stored := j.stored[key{c.Orchestrator, r.event.EventID}]
+		behind = behind || stored && other.Sequence > at.Sequence && r.event.Priority <= e.Priority
+	}
+	return known && behind
 }
 
 func (s *seat) had(id protocol.DaemonID) bool {

@@ -53,3 +53,44 @@ func TestADaemonIsOwedWhatItWantsAllTheTime(t *testing.T) {
 		require.Equal(t, test.lost, len(l.Outstanding(ledger.Promise{})) > 0, test.name)
 	}
 }
+
+// A daemon wants less again later. What an earlier connection skipped, which
+// wanted it, had been owed to it before.
+func TestWhatAConnectionSkipsIsLostWhateverTheNextOneWants(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		received []string // by the connection that wants it
+		priority int      // of the one behind
+		lost     bool
+	}{
+		"it got what stands behind":                      {[]string{"behind"}, 0, true},
+		"it got nothing":                                 {nil, 0, false},
+		"what it got may have overtaken":                 {[]string{"behind"}, 1, false},
+		"it got the event, and acknowledged only others": {[]string{"e", "behind"}, 0, false},
+	} {
+		l := ledger.New()
+		connect := func(pattern protocol.Pattern) ledger.ConnID {
+			id := l.Connected(ledger.Connection{
+				Seat: "s", Orchestrator: "A", Daemon: "d", Subscriptions: []protocol.Subscription{{Pattern: pattern}},
+			})
+			l.Subscribed(id)
+			return id
+		}
+		connect("vp.*")
+		all := connect("*")
+		for i, id := range []string{"e", "behind"} {
+			l.Published(event.Event{ID: id, Type: "call.started", OrchestratorID: "A", RequiresAck: id == "e", Payload: json.RawMessage(`{}`)})
+			l.Stored("A", id, ledger.Place{Sequence: uint64(i + 1)})
+		}
+		for _, id := range test.received {
+			priority := 0
+			if id == "behind" {
+				priority = test.priority
+			}
+			l.Received(all, protocol.Event{EventID: id, EventType: "call.started", Data: json.RawMessage(`{}`), Priority: priority})
+		}
+		l.Closed(all)
+		connect("vp.*")
+		require.Equal(t, test.lost, len(l.Outstanding(ledger.Promise{})) > 0, name)
+	}
+}

@@ -57,9 +57,7 @@ func wander(ctx context.Context, s *Seat, random *rand.Rand, stay time.Duration)
 		}
 		s.Turn(random.IntN(len(s.crowd.urls)))
 		Wait(ctx, upTo(away, random))
-		if err := s.Enter(); err != nil {
-			panic(err) // a configuration that was good before
-		}
+		enter(s)
 	}
 }
 
@@ -70,11 +68,13 @@ func upTo(d time.Duration, random *rand.Rand) time.Duration {
 
 // Changing is the habit of fickle daemons: after about stay at most, or almost at
 // once, they leave, or their machine vanishes, and soon come back, to any edge, and
-// want only some of what they want otherwise, or all of that again.
+// want only some of what they want otherwise, or all of that again. Some of those
+// that want more again after they have vanished do so at once, and vanish as soon
+// as they are subscribed (see glance).
 func Changing(random *rand.Rand, stay time.Duration, some protocol.Subscribe) Habit {
 	return Habit{Name: Fickle, Move: func(ctx context.Context, s *Seat) {
-		all, next := s.Profile.Subscribes, []protocol.Subscribe{some}
-		for {
+		all, less := s.Profile.Subscribes, []protocol.Subscribe{some}
+		for wantsAll, next := true, false; ; {
 			there := stay/10 + upTo(stay, random)
 			if random.IntN(2) == 0 {
 				there = upTo(300*time.Millisecond, random)
@@ -83,20 +83,55 @@ func Changing(random *rand.Rand, stay time.Duration, some protocol.Subscribe) Ha
 			if ctx.Err() != nil {
 				return
 			}
-			if random.IntN(3) == 0 {
-				s.Leave()
-			} else {
+			vanishes := random.IntN(3) > 0
+			if vanishes {
 				s.Desert()
+			} else {
+				s.Leave()
 			}
-			s.Profile.Subscribes = next
-			if next = all; random.IntN(2) == 0 {
-				next = []protocol.Subscribe{some}
+			more := next && !wantsAll
+			if wantsAll = next; wantsAll {
+				s.Profile.Subscribes = all
+			} else {
+				s.Profile.Subscribes = less
 			}
+			next = !wantsAll || random.IntN(2) == 0
 			s.Turn(random.IntN(len(s.crowd.urls)))
-			Wait(ctx, upTo(away, random)/4)
-			if err := s.Enter(); err != nil {
-				panic(err) // a configuration that was good before
+			if more && vanishes && random.IntN(3) > 0 {
+				glance(ctx, s, random)
+			} else {
+				Wait(ctx, upTo(away, random)/4)
 			}
+			enter(s)
 		}
 	}}
+}
+
+const (
+	// glanceAtMost is how long a daemon that only glances at its edge waits to be
+	// subscribed.
+	glanceAtMost = 5 * time.Second
+	// unseen is longer than an edge waits for the other side of a connection that
+	// it closes, after which it writes what became of that one.
+	unseen = 6 * time.Second
+)
+
+// glance has a daemon come, and vanish as soon as it is subscribed: nothing comes
+// to it, while the edge of the connection before, which wanted less, passes over
+// events until it has closed that one. When the daemon comes again, all of them are
+// to come to it.
+func glance(ctx context.Context, s *Seat, random *rand.Rand) {
+	enter(s)
+	bounded, cancel := context.WithTimeout(ctx, glanceAtMost)
+	defer cancel()
+	_ = s.AwaitSubscribed(bounded) // or it has come in vain
+	s.Desert()
+	s.Turn(random.IntN(len(s.crowd.urls)))
+	Wait(ctx, unseen+upTo(away, random))
+}
+
+func enter(s *Seat) {
+	if err := s.Enter(); err != nil {
+		panic(err) // a configuration that was good before
+	}
 }
