@@ -98,7 +98,7 @@ func TestLostMessagesAreRepaired(t *testing.T) {
 	require.Eventually(t, func() bool { return testutil.ToFloat64(r.metrics.snapshots.Of(snapshotRequested)) > 1 }, soon, poll)
 	losing.Store(false)
 	agree(t, []*node{a}, r)
-	require.GreaterOrEqual(t, testutil.ToFloat64(r.metrics.snapshots.Of(snapshotReceived)), 1.0)
+	require.Eventually(t, func() bool { return testutil.ToFloat64(r.metrics.snapshots.Of(snapshotReceived)) >= 1 }, soon, poll)
 }
 
 // Both sides of a partition forget the other, go on, and find together again by
