@@ -116,5 +116,4 @@ func (e *Edge) stopRunning(n *running) {
 	}
 	n.stopLog()
 	n.log.close()
-	n.reloads.hints.close()
 }

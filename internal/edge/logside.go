@@ -20,7 +20,6 @@ const (
 	concurrentStarts      = 1024
 	concurrentReads       = 32
 	concurrentDeadLetters = 32
-	concurrentReloads     = 32
 
 	startTimeout  = 15 * time.Second
 	reloadTimeout = 10 * time.Second

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/neolith/daemon-gateway/internal/cursor"
+	"github.com/neolith/daemon-gateway/internal/delivery"
 	"github.com/neolith/daemon-gateway/internal/eventlog"
 	"github.com/neolith/daemon-gateway/internal/lab/testserver"
 	"github.com/neolith/daemon-gateway/pkg/event"
@@ -75,6 +76,22 @@ func TestANewerConnectionEndsAnOlderOneThatNoEdgeSees(t *testing.T) {
 	older := first.attach("orch", "daemon", everything)
 	second.attach("orch", "daemon", everything)
 	older.expectClose(protocol.CloseSessionTerminated)
+}
+
+// Invariant 4: nobody waits for an edge that stands still, or takes the place of
+// hints to others meanwhile.
+func TestAHintAsksForNoAnswer(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	still, err := c.nc.SubscribeSync(delivery.CursorSubject(event.TokenOf("still")))
+	require.NoError(t, err)
+	require.NoError(t, c.nc.Flush())
+	r := newReloader("self", c.nc, quiet())
+	r.tell("still", "orch")
+	hint, err := still.NextMsg(testserver.Patience)
+	require.NoError(t, err)
+	require.JSONEq(t, `{"orchestrator":"orch"}`, string(hint.Data))
+	require.Empty(t, hint.Reply)
 }
 
 // A start that waited until its connection had ended wrote an entry without

@@ -15,8 +15,8 @@ import (
 // concurrentAnswers bounds the answers to other edges, of each kind.
 const concurrentAnswers = 256
 
-// peers asks edges a kind of question, and answers those of others: a NATS
-// request with JSON in both directions.
+// peers asks edges a kind of question, or tells them something, and answers those
+// of others: a NATS request, or a message, with JSON in both directions.
 type peers[Question, Answer any] struct {
 	self    string // the member name of this edge
 	nc      *nats.Conn
@@ -45,6 +45,16 @@ func (p *peers[Question, Answer]) ask(ctx context.Context, edge string, q Questi
 	return a, err
 }
 
+// tell says to another edge what it need not answer. So one that stands still
+// keeps nobody else from being told, and nothing waits for it here.
+func (p *peers[Question, Answer]) tell(edge string, q Question) error {
+	data, err := json.Marshal(q)
+	if err != nil {
+		return err
+	}
+	return p.nc.Publish(p.subject(event.TokenOf(edge)), data)
+}
+
 // serve answers other edges until stop is called, which hastens what is under
 // way by the end of its context.
 func (p *peers[Question, Answer]) serve(ctx context.Context) (stop func(), err error) {
@@ -70,7 +80,7 @@ func (p *peers[Question, Answer]) respond(ctx context.Context, m *nats.Msg) {
 	err := json.Unmarshal(m.Data, &q)
 	if err == nil {
 		var data []byte
-		if data, err = json.Marshal(p.answer(ctx, q)); err == nil {
+		if data, err = json.Marshal(p.answer(ctx, q)); err == nil && m.Reply != "" {
 			err = m.Respond(data)
 		}
 	}

@@ -25,25 +25,20 @@ type reloadAnswer struct{}
 type reloader struct {
 	peers   peers[reloadHint, reloadAnswer]
 	cursors *cursor.Store // set before anything is told or heard
-	hints   *pool
 	logger  *slog.Logger
 }
 
-func newReloader(ctx context.Context, self string, nc *nats.Conn, logger *slog.Logger) *reloader {
-	r := &reloader{hints: newPool(ctx, concurrentReloads), logger: logger}
+func newReloader(self string, nc *nats.Conn, logger *slog.Logger) *reloader {
+	r := &reloader{logger: logger}
 	r.peers = peers[reloadHint, reloadAnswer]{self: self, nc: nc, subject: delivery.CursorSubject, answer: r.reload, logger: logger}
 	return r
 }
 
 // tell hints to another edge, and returns at once.
 func (r *reloader) tell(edge string, token event.Token) {
-	r.hints.submit(token, func(ctx context.Context) {
-		ctx, cancel := context.WithTimeout(ctx, reloadTimeout)
-		defer cancel()
-		if _, err := r.peers.ask(ctx, edge, reloadHint{token}); err != nil {
-			r.logger.Debug("edge not told that cursors have changed", "edge", edge, "orchestrator", token, "error", err)
-		}
-	})
+	if err := r.peers.tell(edge, reloadHint{token}); err != nil {
+		r.logger.Debug("edge not told that cursors have changed", "edge", edge, "orchestrator", token, "error", err)
+	}
 }
 
 func (r *reloader) reload(ctx context.Context, h reloadHint) reloadAnswer {
