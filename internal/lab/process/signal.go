@@ -110,11 +110,11 @@ func killTree(id int) {
 }
 
 // stand stops a process and waits until all of it stands still: on a busy
-// machine its threads run on until one of them gets to the signal.
+// machine its threads run on until one of them gets to the signal. It is told
+// again and again: who has it go on after a Stall takes a signal back that it
+// has not got to.
 func stand(id int) {
-	if syscall.Kill(id, syscall.SIGSTOP) == nil {
-		await(func() bool { return standsStill(id) })
-	}
+	await(func() bool { return syscall.Kill(id, syscall.SIGSTOP) != nil || standsStill(id) })
 }
 
 // await waits for what the system is about to do.
