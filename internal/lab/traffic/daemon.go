@@ -84,6 +84,7 @@ type Daemon struct {
 	conn     ledger.ConnID
 	open     bool     // conn is a connection
 	network  *network // the newest
+	dialled  []*network
 	deserted bool
 }
 
@@ -172,8 +173,8 @@ func (d *Daemon) Desert() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.deserted = true
-	if d.network != nil {
-		d.network.freeze()
+	for _, n := range d.dialled { // one that was given up may be used yet
+		n.freeze()
 	}
 	d.closedLocked()
 }
@@ -193,6 +194,7 @@ func (d *Daemon) dial(ctx context.Context, kind, addr string) (net.Conn, error) 
 		return nil, errDeserted
 	}
 	d.network = newNetwork(conn)
+	d.dialled = append(d.dialled, d.network)
 	return d.network, nil
 }
 
