@@ -30,8 +30,8 @@ type partitionState struct {
 	mu    sync.Mutex // held during the question, so that there is one at a time
 	asked time.Time
 	state eventlog.State
-	ahead uint64    // the cursor that the log has not reached, 0: there is none
-	since time.Time // when that was seen first
+	ahead eventlog.Position // the cursor that the log has not reached; zero: there is none
+	since time.Time         // when that was seen first
 }
 
 func newEpochKeeper(log *eventlog.Log) *epochKeeper {
@@ -88,19 +88,14 @@ func (k *epochKeeper) covers(ctx context.Context, cursor eventlog.Position) bool
 	if !k.askLocked(ctx, ps, cursor.Partition) || ps.state.Epoch != cursor.Epoch {
 		return false
 	}
-	if ps.state.Last >= ps.ahead {
-		ps.ahead = 0
-	}
 	switch {
 	case ps.reachedLocked(cursor):
 		return true
-	case ps.ahead == 0:
-		ps.ahead, ps.since = cursor.Sequence, time.Now()
+	case ps.ahead.Epoch != cursor.Epoch:
+		ps.ahead, ps.since = cursor, time.Now()
 	case time.Since(ps.since) >= rollbackAfter:
-		// What the log says of it is enough: others may have found out as well.
-		if _, err := k.log.RaiseEpoch(ctx, cursor.Partition, cursor.Epoch); err == nil {
-			ps.ahead = 0
-		}
+		// Where this fails, the next start tries again.
+		_, _ = k.log.RaiseEpoch(ctx, cursor.Partition, cursor.Epoch)
 	}
 	return false
 }
@@ -112,5 +107,8 @@ func (k *epochKeeper) askLocked(ctx context.Context, ps *partitionState, p event
 		return false // counted by the log; asked again when it matters again
 	}
 	ps.asked, ps.state = time.Now(), state
+	if ps.reachedLocked(ps.ahead) {
+		ps.ahead = eventlog.Position{}
+	}
 	return true
 }

@@ -2,9 +2,11 @@ package edge
 
 import (
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/neolith/daemon-gateway/internal/eventlog"
 	"github.com/neolith/daemon-gateway/pkg/event"
 )
 
@@ -27,4 +29,40 @@ func TestCursorsThatOutliveTheirLogHideNothing(t *testing.T) {
 	d = c.edge().attach("orch", "daemon", everything)
 	require.LessOrEqual(t, next.sequence, kept.sequence+3, "where another event stood")
 	d.expectEvents(kept, next)
+}
+
+// A leader that is behind for a moment is given its time each anew, also in the
+// epoch that came of the one before.
+func TestEachLeaderThatIsBehindIsGivenTime(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	keeper := newEpochKeeper(c.log)
+	last := c.publish("orch")
+	ahead := func() eventlog.Position {
+		return eventlog.Position{Partition: last.p, Epoch: c.log.Epoch(last.p), Sequence: last.sequence + 2}
+	}
+	// long has the log behind the cursor for longer than any leader is.
+	long := func() {
+		require.False(t, keeper.covers(t.Context(), ahead()))
+		keeper.partitions[last.p].since = time.Now().Add(-time.Hour)
+	}
+
+	long()
+	epoch, err := c.log.RaiseEpoch(t.Context(), last.p, c.log.Epoch(last.p))
+	require.NoError(t, err)
+	require.False(t, keeper.covers(t.Context(), ahead()))
+	require.Equal(t, epoch, c.log.Epoch(last.p), "another epoch")
+
+	long()
+	reached := ahead()
+	for last.sequence < reached.Sequence {
+		last = c.publish("orch")
+	}
+	require.True(t, keeper.covers(t.Context(), reached))
+	require.False(t, keeper.covers(t.Context(), ahead()))
+	require.Equal(t, epoch, c.log.Epoch(last.p), "reached meanwhile")
+
+	long()
+	require.False(t, keeper.covers(t.Context(), ahead()))
+	require.True(t, c.log.Epoch(last.p).Newer(epoch), "and one that stays behind is not")
 }
