@@ -77,41 +77,72 @@ func (l *logSide) detached(c *connection) {
 // start decides where a connection starts, and writes it (Begin). A patient
 // start is put off while the daemon has not subscribed to all that it, or its
 // predecessor, wanted.
+//
+// One that comes after another edge's for the same daemon first shows that its
+// daemon is there: an edge that stood still may come to a connection that was
+// given up for that other one.
 func (l *logSide) start(c *connection, run uint32, patient bool) {
 	l.starts.submit(c, func(ctx context.Context) {
 		ctx, cancel := context.WithTimeout(ctx, startTimeout)
 		defer cancel()
-		epoch := l.log.Epoch(c.partition)
-		resume, resumes := l.resume(ctx, c, epoch)
-		decision, decided, err := c.cursor.Begin(ctx, func(rec cursor.Record) (cursor.Record, cursor.Decision, bool) {
-			subscriptions, starting := c.starting(run)
-			if !starting || c.svc.admission.replaced(c) {
-				return rec, cursor.Decision{}, false
-			}
-			if rec.Epoch == epoch && !l.epochs.covers(ctx, eventlog.Position{Partition: c.partition, Epoch: epoch, Sequence: rec.Highest()}) {
-				return rec, cursor.Decision{}, false
-			}
-			req := cursor.StartRequest{
-				Daemon: c.daemon, Edge: l.self, Subscriptions: subscriptions, Alive: l.alive(),
-				Resume: resume, HasResume: resumes, Epoch: epoch, Now: time.Now(), MaxAge: l.log.Config().EventRetention,
-			}
-			if patient && cursor.Incomplete(rec, req) {
-				return rec, cursor.Decision{}, false
-			}
-			next, d := cursor.Start(rec, req)
-			return next, d, true
-		})
-		switch {
-		case errors.Is(err, cursor.ErrEnded):
-		case err != nil:
-			l.logger.Warn("start of a connection not decided, trying again", "orchestrator", c.token, "daemon", c.daemon, "session", c.id, "error", err)
+		started := l.begin(ctx, c, run, patient, false)
+		if started == startContested && c.svc.admission.prober.probe(ctx, probeRequest{c.token, c.id}).Alive {
+			started = l.begin(ctx, c, run, patient, true)
+		}
+		if started != startDecided {
 			c.startFailed(run)
-		case !decided:
-			c.startFailed(run)
-		default:
-			c.started(run, epoch, decision)
 		}
 	})
+}
+
+// startOutcome is what came of a try to start a connection.
+type startOutcome int
+
+const (
+	startDecided   startOutcome = iota // or the connection has ended
+	startPutOff                        // to be tried again
+	startContested                     // another edge holds the daemon
+)
+
+// begin is one try of start. lives: the daemon has shown that it is there.
+func (l *logSide) begin(ctx context.Context, c *connection, run uint32, patient, lives bool) startOutcome {
+	epoch := l.log.Epoch(c.partition)
+	resume, resumes := l.resume(ctx, c, epoch)
+	outcome := startPutOff
+	decision, decided, err := c.cursor.Begin(ctx, func(rec cursor.Record) (cursor.Record, cursor.Decision, bool) {
+		outcome = startPutOff
+		subscriptions, starting := c.starting(run)
+		if !starting || c.svc.admission.replaced(c) {
+			return rec, cursor.Decision{}, false
+		}
+		if holder := rec.Daemons[c.daemon].Edge; !lives && holder != "" && holder != l.self {
+			outcome = startContested
+			return rec, cursor.Decision{}, false
+		}
+		if rec.Epoch == epoch && !l.epochs.covers(ctx, eventlog.Position{Partition: c.partition, Epoch: epoch, Sequence: rec.Highest()}) {
+			return rec, cursor.Decision{}, false
+		}
+		req := cursor.StartRequest{
+			Daemon: c.daemon, Edge: l.self, Subscriptions: subscriptions, Alive: l.alive(),
+			Resume: resume, HasResume: resumes, Epoch: epoch, Now: time.Now(), MaxAge: l.log.Config().EventRetention,
+		}
+		if patient && cursor.Incomplete(rec, req) {
+			return rec, cursor.Decision{}, false
+		}
+		next, d := cursor.Start(rec, req)
+		return next, d, true
+	})
+	switch {
+	case errors.Is(err, cursor.ErrEnded):
+		return startDecided
+	case err != nil:
+		l.logger.Warn("start of a connection not decided, trying again", "orchestrator", c.token, "daemon", c.daemon, "session", c.id, "error", err)
+		return startPutOff
+	case !decided:
+		return outcome
+	}
+	c.started(run, epoch, decision)
+	return startDecided
 }
 
 // resume returns the sequence after which the daemon asked to continue, if that

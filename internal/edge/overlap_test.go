@@ -68,6 +68,25 @@ func TestAnOlderConnectionSettlesNothingForANewerOne(t *testing.T) {
 	second.attach("orch", "daemon", everything).expectEvents(e)
 }
 
+// An edge stood still while a daemon connected to it, gave up, and connected to
+// another one wanting more. When it goes on, it comes to the connection that
+// nobody holds any more, which looks like the newest.
+func TestAConnectionThatWasGivenUpDoesNotReplaceALaterOne(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	late, other := c.edge(), c.edge(alone)
+	lives := other.attach("orch", "daemon", everything)
+	generation := c.record("orch").Daemons["daemon"].Generation
+	gone := late.login("orch", "daemon")
+	gone.send("subscribe", `{"eventTypes":["message.*"]}`) // and reads nothing any more, so that pings have no answer
+	require.Eventually(t, func() bool { return late.door.count() == 0 }, testserver.Patience, tick, "it is ended")
+	require.Equal(t, generation, c.record("orch").Daemons["daemon"].Generation)
+
+	e := c.publish("orch", mention)
+	c.forward(other, e, 0)
+	lives.expectEvents(e)
+}
+
 // No directory tells the old connection's edge, but the cursor does.
 func TestANewerConnectionEndsAnOlderOneThatNoEdgeSees(t *testing.T) {
 	t.Parallel()
