@@ -90,14 +90,15 @@ func TestAnEdgeThatIsTakenOutOfALoadBalancerWithoutHTTPStopsUnnoticed(t *testing
 	p.judge(ledger.Promise{})
 }
 
-// restartDraining stops an edge gracefully and starts it again. Each of its
-// daemons is asked to reconnect, and nobody else.
+// restartDraining stops an edge gracefully and starts it again once all daemons
+// are on the others. Each of its own is asked to reconnect, and nobody else.
 func (w *world) restartDraining(seen *manners, e *cluster.Node) {
 	w.t.Helper()
 	held := w.connections(e)
 	require.NotZero(w.t, held)
 	require.NoError(w.t, e.Stop(w.ctx), "it ends gracefully, with exit code 0")
 	require.Len(w.t, seen.take(), held)
+	w.awaitForgotten(e)
 	require.NoError(w.t, e.Start())
 	require.NoError(w.t, w.AwaitReady(w.ctx))
 }

@@ -15,7 +15,7 @@ import (
 
 // patience bounds a whole test. It ends what hangs, and is far more than anything
 // takes.
-const patience = 20 * time.Minute
+const patience = 10 * time.Minute
 
 const partitions = 16
 
