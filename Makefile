@@ -26,7 +26,7 @@ test: ## run all tests against real servers; ARGS="./internal/ring -run X" runs 
 	@scripts/test-prerequisites
 	go run ./scripts/suite $(ARGS)
 
-race: ## the same with the race detector, as CI does
+race: ## the same with the race detector, but for the tests of the built programs; CI runs both
 	@scripts/test-prerequisites compiler
 	go run ./scripts/suite -race $(ARGS)
 

@@ -56,6 +56,11 @@ func run(ctx context.Context) (passed bool, err error) {
 	}
 	if *race {
 		flags = append(flags, "-race")
+		if slices.Equal(packages, everything) {
+			if packages, err = suite.WithoutPrograms(ctx, packages); err != nil {
+				return false, err
+			}
+		}
 	}
 	if *times == 1 && *busy == 0 && !*each && !*stutter {
 		if packages, err = suite.LongestFirst(ctx, packages); err != nil {
@@ -91,6 +96,9 @@ func run(ctx context.Context) (passed bool, err error) {
 	return r.Repeat(ctx, os.Stdout, io.Writer(log))
 }
 
+// everything is what is run where nothing is named.
+var everything = []string{"./..."}
+
 // split tells packages from what comes after them, the flags of go test.
 func split(arguments []string) (packages, flags []string) {
 	n := slices.IndexFunc(arguments, func(a string) bool { return strings.HasPrefix(a, "-") })
@@ -99,7 +107,7 @@ func split(arguments []string) (packages, flags []string) {
 	}
 	packages, flags = arguments[:n], arguments[n:]
 	if len(packages) == 0 {
-		packages = []string{"./..."}
+		packages = everything
 	}
 	if len(flags) > 0 && flags[0] == "--" {
 		flags = flags[1:]

@@ -12,7 +12,7 @@ import (
 // longest are the packages whose tests take over half a minute, the longest
 // first. The table at a run's end says when that has changed.
 var longest = []string{
-	"internal/lab/e2e",
+	programs,
 	"internal/edge",
 	"internal/bridge",
 	"internal/eventlog",
@@ -20,6 +20,20 @@ var longest = []string{
 	"internal/devcluster",
 	"internal/neolith/history",
 	"internal/lab/simulation",
+}
+
+// programs is the package whose tests run the gateway's programs: the race
+// detector, which is in the tests alone, would see nothing of them.
+const programs = "internal/lab/e2e"
+
+// WithoutPrograms returns the packages among some that have tests in which the
+// race detector sees something of the gateway.
+func WithoutPrograms(ctx context.Context, packages []string) ([]string, error) {
+	tested, err := Tested(ctx, packages)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(tested, func(name string) bool { return name == "./"+programs }), nil
 }
 
 // LongestFirst returns the packages among some that have tests, so that go test
