@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/neolith/daemon-gateway/internal/eventlog"
@@ -55,29 +56,25 @@ type wireEntry struct {
 // Encode writes the record as JSON, the same text for equal records. Written
 // is kept to the millisecond.
 func (rec Record) Encode() ([]byte, error) {
+	if data, ok := rec.appendTo(make([]byte, 0, 1<<10)); ok {
+		return slices.Clone(data), nil // kept for as long as the connection
+	}
+	return rec.marshal()
+}
+
+// marshal is Encode without appendTo.
+func (rec Record) marshal() ([]byte, error) {
 	w := wireRecord{
 		Version: Version, Epoch: rec.Epoch, Daemons: make(map[protocol.DaemonID]wireEntry, len(rec.Daemons)), Presumed: rec.Presumed,
 	}
 	for id, e := range rec.Daemons {
-		var settled []uint64
-		for _, r := range e.Settled {
-			settled = append(settled, r.First, r.Last)
-		}
-		edge := e.Edge
-		if edge == UnknownEdge {
-			edge = ""
-		}
-		w.Daemons[id] = wireEntry{
-			Generation: e.Generation, Edge: edge, Floor: e.Floor, Settled: settled, Unnamed: e.Unnamed,
-			Subscriptions: e.Subscriptions, AnswersFor: e.AnswersFor,
-			SendsOf: e.Sends.Sequence, SendsCount: e.Sends.Count, Sent: e.Sent, Left: e.Edge == "", WrittenMillis: e.Written.UnixMilli(),
-		}
+		w.Daemons[id] = e.wire()
 	}
 	if len(rec.Awaited) > 0 {
 		w.Awaited = make(map[protocol.DaemonID][2]int64, len(rec.Awaited))
 	}
 	for id, a := range rec.Awaited {
-		w.Awaited[id] = [2]int64{int64(a.From), a.Written.UnixMilli()}
+		w.Awaited[id] = a.wire()
 	}
 	data, err := json.Marshal(w)
 	if err != nil {
@@ -92,6 +89,14 @@ func Decode(data []byte) (Record, error) {
 	if len(data) == 0 {
 		return Record{}, nil
 	}
+	if rec, ok := scan(data); ok {
+		return rec, nil
+	}
+	return unmarshal(data)
+}
+
+// unmarshal is Decode without scan.
+func unmarshal(data []byte) (Record, error) {
 	var w wireRecord
 	if err := json.Unmarshal(data, &w); err != nil {
 		var other struct {
@@ -119,9 +124,31 @@ func Decode(data []byte) (Record, error) {
 		if rec.Awaited == nil {
 			rec.Awaited = make(map[protocol.DaemonID]Awaited, len(w.Awaited))
 		}
-		rec.Awaited[id] = Awaited{uint64(max(1, a[0])), time.UnixMilli(a[1]).UTC()}
+		rec.Awaited[id] = awaited(a)
 	}
 	return rec, nil
+}
+
+func (e Entry) wire() wireEntry {
+	var settled []uint64
+	for _, r := range e.Settled {
+		settled = append(settled, r.First, r.Last)
+	}
+	edge := e.Edge
+	if edge == UnknownEdge {
+		edge = ""
+	}
+	return wireEntry{
+		Generation: e.Generation, Edge: edge, Floor: e.Floor, Settled: settled, Unnamed: e.Unnamed,
+		Subscriptions: e.Subscriptions, AnswersFor: e.AnswersFor,
+		SendsOf: e.Sends.Sequence, SendsCount: e.Sends.Count, Sent: e.Sent, Left: e.Edge == "", WrittenMillis: e.Written.UnixMilli(),
+	}
+}
+
+func (a Awaited) wire() [2]int64 { return [2]int64{int64(a.From), a.Written.UnixMilli()} }
+
+func awaited(wire [2]int64) Awaited {
+	return Awaited{uint64(max(1, wire[0])), time.UnixMilli(wire[1]).UTC()}
 }
 
 func (w wireEntry) entry() Entry {

@@ -5,7 +5,7 @@ import (
 	"encoding/json"
 	"unicode/utf8"
 
-	"github.com/neolith/daemon-gateway/pkg/internal/jsonscan"
+	"github.com/neolith/daemon-gateway/internal/jsonscan"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
 

@@ -3,7 +3,7 @@ package protocol
 import (
 	"unicode/utf8"
 
-	"github.com/neolith/daemon-gateway/pkg/internal/jsonscan"
+	"github.com/neolith/daemon-gateway/internal/jsonscan"
 )
 
 // scanAck reads an ack, the message that comes with every event, without a map

@@ -7,7 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/neolith/daemon-gateway/pkg/internal/jsonscan"
+	"github.com/neolith/daemon-gateway/internal/jsonscan"
 )
 
 // object reads an object; ok: without doubt.

@@ -1,6 +1,6 @@
 // Package jsonscan takes JSON apart in one pass over its bytes, without
-// allocating and without reflection. Events and acks go through it, which are
-// nearly all that the gateway reads.
+// allocating and without reflection. Events, acks and cursors go through it, which
+// are nearly all that the gateway reads.
 //
 // It is quick and not complete: what is rare it does not judge but doubts, and
 // its callers then ask encoding/json, which remains the one that says what is
@@ -106,6 +106,21 @@ func Text(value []byte) (text []byte, ok bool) {
 		return nil, false
 	}
 	return value[1 : len(value)-1], true
+}
+
+// Uint returns a value that is a number of at most 19 digits and nothing else.
+// ok is false for any other value.
+func Uint(value []byte) (n uint64, ok bool) {
+	if len(value) == 0 || len(value) > 19 { // what 64 bits hold, whatever the digits
+		return 0, false
+	}
+	for _, c := range value {
+		if !isDigit(c) {
+			return 0, false
+		}
+		n = 10*n + uint64(c-'0')
+	}
+	return n, true
 }
 
 func skipSpace(text []byte, i int) int {
