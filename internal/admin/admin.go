@@ -24,7 +24,7 @@ import (
 // Config is the part of a program's settings that belongs to its admin port.
 type Config struct {
 	AdminAddr   string `name:"admin-addr" help:"Address of health checks and metrics." default:":9090" group:"Operation"`
-	EnablePprof bool   `help:"Serve /debug/pprof/ on the admin address." group:"Operation"`
+	EnablePprof bool   `help:"Serve profiles (/debug/pprof/) on the admin address." group:"Operation"`
 }
 
 // Validate reports an address that cannot be listened on.

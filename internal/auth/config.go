@@ -12,7 +12,7 @@ import (
 
 // Config says which tokens are accepted.
 type Config struct {
-	DaemonJWTSecret         settings.Secret   `name:"daemon-jwt-secret" help:"Secret that daemons' access tokens are signed with (HS256); at least 32 bytes." group:"Authentication"`
+	DaemonJWTSecret         settings.Secret   `name:"daemon-jwt-secret" help:"Secret that daemons' access tokens are signed with (HS256); at least 32 bytes. An edge does not start without it." group:"Authentication"`
 	DaemonJWTSecretPrevious []settings.Secret `name:"daemon-jwt-secret-previous" help:"Secrets whose tokens are still accepted while the secret is being changed." group:"Authentication"`
 	JWTIssuer               string            `name:"jwt-issuer" help:"Issuer (iss) that a token must name if it names one; empty: any." default:"neolith-platform" group:"Authentication"`
 	JWTAudience             string            `name:"jwt-audience" help:"Audience (aud) that a token must name if it names one; empty: any." default:"neolith-api" group:"Authentication"`

@@ -14,8 +14,8 @@ type Config struct {
 	Edges   int    `help:"Edges to run." default:"2" min:"1" max:"20" group:"Cluster"`
 	Routers int    `help:"Routers to run." default:"2" min:"1" max:"20" group:"Cluster"`
 	Bridges int    `help:"Publisher bridges to run." default:"2" min:"1" max:"20" group:"Cluster"`
-	Data    string `help:"Directory for the embedded NATS server's data and the made-up secret. A cluster started again on it continues." default:"data" group:"Cluster"`
-	Demo    bool   `help:"Run demo daemons and a demo publisher, and tell what happens. With DATABASE_URL their orchestrators demo-1, demo-2, … must exist." group:"Cluster"`
+	Data    string `help:"Directory for the embedded NATS server's data and the generated secret. A cluster started again on it continues." default:"data" group:"Cluster"`
+	Demo    bool   `help:"Run demo daemons and a demo publisher, and print what happens. With DATABASE_URL their orchestrators demo-1, demo-2, … must exist." group:"Cluster"`
 
 	Port      int `help:"Port of the first edge; the others follow. A port that is taken is replaced by a free one, here and below." default:"8080" min:"0" max:"65535" group:"Ports"`
 	AdminPort int `help:"Port of the first admin server; edges, routers and bridges follow one another." default:"9090" min:"0" max:"65535" group:"Ports"`
@@ -24,7 +24,7 @@ type Config struct {
 
 	NATSURL         []settings.URL  `name:"nats-url" help:"Use these NATS servers instead of the embedded one." group:"Servers"`
 	RedisURL        settings.URL    `name:"redis-url" help:"Use this Redis server instead of the embedded one." group:"Servers"`
-	DaemonJWTSecret settings.Secret `name:"daemon-jwt-secret" help:"Secret that access tokens are signed with; made up and kept in the data directory when not given." group:"Servers"`
+	DaemonJWTSecret settings.Secret `name:"daemon-jwt-secret" help:"Secret that access tokens are signed with; generated and kept in the data directory when not given." group:"Servers"`
 
 	Postgres postgres.Config `embed:""`
 

@@ -53,10 +53,10 @@ type ListenConfig struct {
 	TLSCertFile       string         `name:"tls-cert-file" help:"File with the certificate chain (PEM), read again when it changes; with TLS_KEY_FILE daemons connect by TLS." group:"Daemons"`
 	TLSKeyFile        string         `name:"tls-key-file" help:"File with the key of the certificate." group:"Daemons"`
 	WSPath            string         `name:"ws-path" help:"Path of the WebSocket; /api/daemon/ws works as well." default:"/daemon/ws" group:"Daemons"`
-	MaxConnections    int            `help:"Most connections of this edge; further ones get 503." default:"60000" min:"1" group:"Daemons"`
+	MaxConnections    int            `help:"Connections that this edge may hold at most; further ones get 503." default:"60000" min:"1" group:"Daemons"`
 	RateConnectsPerIP int            `name:"rate-connects-per-ip" help:"Connects a second of one IP address (IPv6: of one /64), ten times as many at once; further ones get 429." default:"20" min:"1" group:"Daemons"`
 	AllowedCIDRs      []netip.Prefix `name:"allowed-cidrs" help:"Address ranges that daemons may connect from; empty: all." group:"Daemons"`
-	TrustedProxies    []netip.Prefix `help:"Address ranges of load balancers whose X-Forwarded-For, and PROXY protocol (version 1 or 2) if they speak it, is believed." group:"Daemons"`
+	TrustedProxies    []netip.Prefix `help:"Address ranges of load balancers. Their X-Forwarded-For is believed, and the PROXY protocol (version 1 or 2) if they speak it." group:"Daemons"`
 	DrainPeriod       time.Duration  `help:"Time over which daemons are sent away in an orderly stop." default:"20s" min:"0s" group:"Daemons"`
 }
 
@@ -67,14 +67,14 @@ type SocketConfig struct {
 	WSMaxConnectionsPerVP int                   `name:"ws-max-connections-per-vp" help:"Connections of one orchestrator over the whole cluster." default:"5" min:"1" group:"Protocol"`
 	WSMaxMessageBytes     settings.ByteSize     `name:"ws-max-message-bytes" help:"Largest message of a daemon; a larger one disconnects it." default:"64KiB" min:"1KiB" max:"16MiB" group:"Protocol"`
 	WSWriteTimeout        time.Duration         `name:"ws-write-timeout" help:"How long a daemon may take nothing of what is sent to it before it is disconnected." default:"10s" min:"100ms" group:"Protocol"`
-	RateMessagesPerMinute int                   `help:"Messages a minute of one orchestrator on this edge; acks do not count, heartbeats count by themselves." default:"100" min:"1" group:"Protocol"`
+	RateMessagesPerMinute int                   `help:"Messages a minute of one orchestrator on this edge; acks do not count, heartbeats are counted apart." default:"100" min:"1" group:"Protocol"`
 	RateAcksPerMinute     int                   `help:"Acks a minute of one orchestrator on this edge; beyond that they are read more slowly." default:"6000" min:"1" group:"Protocol"`
 }
 
 // DeliveryConfig says how events are delivered.
 type DeliveryConfig struct {
 	AckTimeout    time.Duration `help:"How long an event waits without any acknowledgement of its daemon before it is sent again." default:"30s" min:"100ms" group:"Delivery"`
-	MaxDeliveries int           `help:"How often an event is tried in vain before it goes to the dead letters: it was sent and not acknowledged in time, or the connection broke meanwhile. One that ends gracefully does not count." default:"5" min:"1" group:"Delivery"`
+	MaxDeliveries int           `help:"How often an event is tried in vain before it goes to the dead letters. A try is in vain if the event was sent and not acknowledged in time, or if the connection broke meanwhile; a connection that ends gracefully does not count." default:"5" min:"1" group:"Delivery"`
 	WindowEvents  int           `help:"Unacknowledged events that a connection may have." default:"100" min:"1" max:"1000" group:"Delivery"`
 	NetInterval   time.Duration `help:"How often the log is asked whether a connected daemon has missed anything." default:"60s" min:"100ms" group:"Delivery"`
 }
@@ -84,7 +84,7 @@ type DeliveryConfig struct {
 type BalanceConfig struct {
 	BalanceRate    int           `help:"Connections a second that this edge sends away while it holds more than 10 % over the mean of all edges, until it is within 5 %; 0 switches that off." default:"20" min:"0" group:"Balance"`
 	BalanceMinimum int           `help:"Connections that this edge keeps in any case." default:"100" min:"1" group:"Balance"`
-	BalanceAfter   time.Duration `help:"How long the edges must have been the same, and a connection have been up, before it is sent away." default:"5m" min:"1s" group:"Balance"`
+	BalanceAfter   time.Duration `help:"How long the edges must have been the same, and a connection have been up, before that connection is sent away." default:"5m" min:"1s" group:"Balance"`
 }
 
 // windowBytes bounds the bodies of the unsettled events of a connection.

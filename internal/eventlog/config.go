@@ -14,7 +14,7 @@ type Config struct {
 	EventRetention        time.Duration     `default:"168h" min:"1s" group:"Event log" help:"How long an event waits for its daemons."`
 	EventsPerOrchestrator int64             `default:"1000" min:"1" group:"Event log" help:"Newest events kept for each orchestrator, acknowledged or not."`
 	MaxEventBytes         settings.ByteSize `default:"256KiB" min:"1KiB" group:"Event log" help:"Largest event, as published; larger ones go to the dead letters."`
-	LogMaxBytes           settings.ByteSize `default:"10GiB" min:"1MiB" group:"Event log" help:"Disk that one partition may use on each server that holds it; a full partition refuses events. NATS reserves it for each partition and for the dead letters; where that does not fit, all partitions are smaller."`
+	LogMaxBytes           settings.ByteSize `default:"10GiB" min:"1MiB" group:"Event log" help:"Disk that one partition may use on each server that holds it; a full partition refuses events. NATS reserves it for each partition, for the dead letters and, with DATABASE_URL, for events that wait for their addressee; where that does not fit, all partitions are smaller."`
 	DuplicateWindow       time.Duration     `default:"2m" min:"100ms" group:"Event log" help:"For how long an event published again is recognized; each event costs memory in NATS for that long."`
 	DeadletterRetention   time.Duration     `default:"720h" min:"1s" group:"Event log" help:"How long dead letters are kept."`
 }

@@ -23,7 +23,7 @@ type Config struct {
 	Presence        presence.Config `embed:""`
 	FetchBatch      int             `default:"256" min:"1" max:"10000" group:"Router" help:"Events of a partition that are held between the log and their batches; more costs memory, fewer throughput."`
 	ForwardTimeout  time.Duration   `default:"2s" min:"50ms" group:"Router" help:"How long an edge may take to confirm a batch; then it is sent once more, and nobody waits for that edge any longer."`
-	ForwardInflight int             `default:"16" min:"1" max:"1024" group:"Router" help:"Unconfirmed batches that an edge may have from one partition, each up to 512 KiB. What more there is for it waits for a batch, and beyond that is only hinted at, so that no other edge waits."`
+	ForwardInflight int             `default:"16" min:"1" max:"1024" group:"Router" help:"Unconfirmed batches that an edge may have from one partition, each up to 512 KiB. Further events for it wait for the next batch; of those that do not fit there it is only told that they exist, so that no other edge waits."`
 }
 
 // Program describes router with these settings, for its main function and for

@@ -27,7 +27,7 @@ import (
 
 // Config is the settings of the intake.
 type Config struct {
-	HTTPAddr    string `name:"http-addr" help:"Address at which events are taken over HTTP (POST /v1/events). TLS is the business of the proxy in front." default:":8081" group:"Event intake"`
+	HTTPAddr    string `name:"http-addr" help:"Address at which events are taken over HTTP (POST /v1/events). It speaks no TLS: the proxy in front does." default:":8081" group:"Event intake"`
 	APIKeysFile string `name:"api-keys-file" help:"File of the API keys that may publish over HTTP, a line for each: a name and the hexadecimal SHA-256 of the key. Read again when it changes. Unset: no intake." group:"Event intake"`
 }
 

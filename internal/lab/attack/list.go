@@ -10,7 +10,7 @@ func All() []Attack {
 		{Name: "acks-garbage", What: "acknowledges 1,000 events that it was not sent, without end", Clients: 10, client: acksGarbage},
 		{Name: "subscribes", What: "subscribes and unsubscribes without end", Clients: 10, client: subscribes},
 		{Name: "heartbeats", What: "heartbeats without end", Clients: 10, client: beatsWithoutEnd},
-		{Name: "nonsense", What: "messages that are none, without end", Clients: 10, client: nonsense},
+		{Name: "nonsense", What: "text that is no message, without end", Clients: 10, client: nonsense},
 		{Name: "nonsense-at-the-door", What: "the same without authenticating", Clients: 10, client: nonsenseAtTheDoor},
 		{Name: "pings", What: "pings without end", Clients: 10, client: pings},
 		{Name: "fragments", What: "a message of empty fragments without end", Clients: 10, client: fragments},

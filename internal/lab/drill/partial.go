@@ -101,7 +101,7 @@ func (d *drill) nothingLeft(ctx context.Context) error {
 	if err := traffic.Until(bounded, "the log takes events", func() (bool, error) { return d.takenSince(started) == len(habits)/2, nil }); err != nil {
 		return err
 	}
-	d.step(disaster, "the gateway has made its streams anew, and takes events")
+	d.step(disaster, "the gateway has created its streams again, and takes events")
 	taken := time.Now()
 	if err := d.wake(ctx); err != nil {
 		return err

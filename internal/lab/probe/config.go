@@ -17,7 +17,7 @@ import (
 // Config says which gateway is tried, as whom, and how much.
 type Config struct {
 	settings.Logging
-	EdgeURL         settings.URL    `help:"WebSocket of the edges or of the load balancer before them, ws:// or wss:// with path." default:"ws://127.0.0.1:8080/daemon/ws" group:"Probe"`
+	EdgeURL         settings.URL    `help:"WebSocket of the edges or of the load balancer in front of them, ws:// or wss:// with path." default:"ws://127.0.0.1:8080/daemon/ws" group:"Probe"`
 	DaemonJWTSecret settings.Secret `name:"daemon-jwt-secret" help:"Secret that the probe's access token is signed with, the edges' own." required:"" group:"Probe"`
 	Orchestrator    string          `help:"Orchestrator that the probe is a daemon of. Its other daemons see the event if they subscribe to it." default:"gateway-probe" group:"Probe"`
 	Timeout         time.Duration   `help:"How long the event may take, from the start of the probe." default:"60s" min:"1s" group:"Probe"`
@@ -26,7 +26,7 @@ type Config struct {
 	Redis        redisconn.Config `embed:""`
 	RedisChannel string           `help:"Channel to publish on, one that the bridges listen to." default:"daemon:events" group:"Redis"`
 
-	Daemons     int          `help:"Daemons of a trial under load: until it is told to finish it publishes, and then tells whether each event has come to each daemon it was for, in order. 0: no trial, one event." default:"0" min:"0" max:"10000" group:"Trial"`
+	Daemons     int          `help:"Daemons of a trial under load: it publishes until it is told to finish, and then says whether each event has come to each daemon it was for, in order. 0: no trial, one event." default:"0" min:"0" max:"10000" group:"Trial"`
 	Rate        int          `help:"Events a second, one half published on Redis, the other half straight into the log." default:"50" min:"1" max:"10000" group:"Trial"`
 	NATSURL     settings.URL `name:"nats-url" help:"NATS server that a trial publishes to, as a user that may do what backends may." default:"nats://127.0.0.1:4222" group:"Trial"`
 	LogURL      settings.URL `name:"log-url" help:"The same server, as a user that may read the log." default:"nats://127.0.0.1:4222" group:"Trial"`

@@ -50,7 +50,7 @@ var (
 
 // Config bounds what is remembered.
 type Config struct {
-	IdentityCacheSize int           `help:"Orchestrators whose identity is remembered, about 400 bytes each. More than are active at a time serves nothing." default:"200000" min:"1" group:"PostgreSQL"`
+	IdentityCacheSize int           `help:"Orchestrators whose identity is remembered, about 400 bytes each. More than are active at a time is of no use." default:"200000" min:"1" group:"PostgreSQL"`
 	IdentityCacheTTL  time.Duration `name:"identity-cache-ttl" help:"How long an identity is believed before PostgreSQL is asked again, and so how long a deleted orchestrator is still known." default:"5m" min:"1s" group:"PostgreSQL"`
 
 	// QueryTimeout is how long PostgreSQL may take to answer; 0: two seconds. It is

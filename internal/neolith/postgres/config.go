@@ -15,8 +15,8 @@ import (
 
 // Config says where Neolith's database is.
 type Config struct {
-	DatabaseURL      settings.URL `help:"Neolith's PostgreSQL database, postgres://user:password@host:port/database, as its backend has it; PgBouncer in transaction mode works. Unset: tokens alone say who a daemon is, and nothing is written." group:"PostgreSQL"`
-	DatabaseMaxConns int          `help:"Most connections of this node to PostgreSQL." default:"10" min:"1" max:"1000" group:"PostgreSQL"`
+	DatabaseURL      settings.URL `help:"Neolith's PostgreSQL database, postgres://user:password@host:port/database, as its backend has it; PgBouncer in transaction mode works. Unset: tokens alone say who a daemon is, bridges translate no ids, and neither presence nor history is written." group:"PostgreSQL"`
+	DatabaseMaxConns int          `help:"Connections that this node may have to PostgreSQL at most." default:"10" min:"1" max:"1000" group:"PostgreSQL"`
 }
 
 // Enabled reports whether there is a database at all.
