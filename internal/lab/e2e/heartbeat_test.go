@@ -52,7 +52,7 @@ func TestNeolithSeesWhatADaemonReports(t *testing.T) {
 	require.NoError(t, w.Redis.Start()) // empty
 	w.eventually(func() bool { return w.reported(neolith, "vp").Status == protocol.StatusBusy }, "no heartbeat after Redis is back")
 	stop()
-	w.eventually(func() bool { return status() == "OFFLINE" }, "never OFFLINE")
+	w.eventually(func() bool { return status() == "AWAY" }, "never AWAY")
 	w.eventually(func() bool {
 		var sessions int
 		require.NoError(t, shown.QueryRow(w.ctx, `select count(*) from daemon_gateway.session_overview

@@ -140,7 +140,7 @@ func TestNeolithOnlyNoticesThatItGotBetter(t *testing.T) {
 		require.NoError(t, node.AwaitReady(w.ctx), "%s stays in service", node.Name())
 	}
 	database.Start()
-	f.shown("OFFLINE", 1)
+	f.shown("AWAY", 1)
 	f.join(orchestrators)
 	stops = append(stops, f.connect(orchestrators))
 	f.reaches(newcomer, orchestrators)
@@ -164,5 +164,5 @@ func TestNeolithOnlyNoticesThatItGotBetter(t *testing.T) {
 	for _, stop := range stops {
 		stop()
 	}
-	f.shown("OFFLINE", orchestrators+1)
+	f.shown("AWAY", orchestrators+1)
 }

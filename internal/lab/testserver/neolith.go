@@ -23,8 +23,8 @@ func (d *Database) NeolithTables(t testing.TB) {
 	d.Execute(t, neolith.Schema)
 }
 
-// AddOrchestrators puts orchestrators into Neolith's tables, OFFLINE, and what
-// they refer to where it is missing.
+// AddOrchestrators puts orchestrators into Neolith's tables, AWAY, and what they
+// refer to where it is missing. OFFLINE, the column's default, means disabled.
 func (d *Database) AddOrchestrators(t testing.TB, orchestrators ...Orchestrator) {
 	t.Helper()
 	if err := d.insert(orchestrators); err != nil {
@@ -43,8 +43,8 @@ func (d *Database) insert(orchestrators []Orchestrator) error {
 	return d.execute(`with
 		new_organizations as (insert into organizations (id, name, slug) select distinct o, o, o from unnest($3::text[]) o on conflict do nothing),
 		new_users as (insert into users (id, email, is_vp) select distinct u, u, true from unnest($2::text[]) u on conflict do nothing)
-		insert into vps (id, discipline, role, user_id, organization_id)
-		select i, 'engineering', 'developer', u, o from unnest($1::text[], $2::text[], $3::text[]) as given (i, u, o)`, ids, users, organizations)
+		insert into vps (id, discipline, role, status, user_id, organization_id)
+		select i, 'engineering', 'developer', 'AWAY', u, o from unnest($1::text[], $2::text[], $3::text[]) as given (i, u, o)`, ids, users, organizations)
 }
 
 // Execute runs SQL on the database; without arguments it may be several

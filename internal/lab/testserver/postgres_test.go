@@ -23,7 +23,7 @@ func TestEveryTestHasADatabaseOfItsOwn(t *testing.T) {
 			db.AddOrchestrators(t, testserver.Orchestrator{ID: "vp", User: "user"})
 			var status string
 			require.NoError(t, db.Connect(t).QueryRow(t.Context(), "select status from vps where user_id = 'user'").Scan(&status))
-			require.Equal(t, "OFFLINE", status)
+			require.Equal(t, "AWAY", status)
 		})
 	}
 }

@@ -21,7 +21,7 @@ func BenchmarkWrite(b *testing.B) {
 	for name, statuses := range map[string][]Status{
 		"changed":   {Busy, Away},
 		"unchanged": {Busy, Busy},
-		"offline":   {Offline, Online},
+		"gone":      {Gone, Online},
 	} {
 		b.Run(name, func(b *testing.B) { benchmarkWrite(b, statuses) })
 	}
@@ -82,5 +82,5 @@ func newBenchStore(b *testing.B, orchestrators int) *store {
 		require.NoError(b, db.Close(context.Background()))
 	})
 	<-db.Migrated()
-	return newStore(db, "bench")
+	return newStore(db, "bench", WhenGoneAway)
 }

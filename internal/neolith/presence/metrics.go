@@ -18,8 +18,8 @@ type metrics struct {
 
 func newMetrics(reg prometheus.Registerer) *metrics {
 	return &metrics{
-		written: metric.By(reg, "gateway_presence_written_total", "Statuses of orchestrators handed to PostgreSQL.",
-			"status", Online, Away, Busy, Offline),
+		written: metric.By(reg, "gateway_presence_written_total", "Statuses of orchestrators handed to PostgreSQL; of those who are GONE what PRESENCE_WHEN_GONE says is written.",
+			"status", Online, Away, Busy, Gone),
 		changed: metric.Counter(reg, "gateway_presence_changed_total", "Rows of vps that had another status before."),
 		errors:  metric.Counter(reg, "gateway_presence_errors_total", "Loads and batches of presence that PostgreSQL did not carry out."),
 		lost: metric.Counter(reg, "gateway_presence_writers_replaced_total",

@@ -10,6 +10,10 @@
 //	time of grace ────┘      ▲                                    └─▶ daemon_gateway.presence
 //	                         └── who was shown as connected ───────────────┘ (a new writer's start)
 //
+// OFFLINE means to Neolith that an orchestrator is disabled: its daemons cannot log
+// in. So it is written only where that is asked for, and one that the gateway has
+// not written itself stays.
+//
 // There is one writer at a time: each takes a term, the database accepts only
 // writes of the last one. A new writer compares what was written with who is
 // connected, and writes only where they differ. While PostgreSQL is away the
@@ -38,7 +42,7 @@ const (
 	// maxBatch is how many changes one statement writes.
 	maxBatch = 5_000
 	// maxLeaving bounds who is remembered of a partition though it has gone and
-	// its OFFLINE could not be written: about 10 MB.
+	// that could not be written: about 10 MB.
 	maxLeaving = 100_000
 	retryFirst = time.Second
 	retryMost  = 15 * time.Second
@@ -50,8 +54,19 @@ const (
 
 // Config is the settings of presence.
 type Config struct {
-	PresenceGrace time.Duration `help:"How long an orchestrator may be without any connection before it is shown as OFFLINE: long enough to reconnect after an edge has stopped." default:"15s" min:"0s" group:"PostgreSQL"`
+	PresenceGrace    time.Duration `help:"How long an orchestrator may be without any connection before it counts as gone: long enough to reconnect after an edge has stopped." default:"15s" min:"0s" group:"PostgreSQL"`
+	PresenceWhenGone WhenGone      `help:"Which status an orchestrator that is gone is shown with: AWAY, OFFLINE, or keep the last one. To Neolith OFFLINE means disabled, and it refuses the next login; an OFFLINE that the gateway has not written is never overwritten." default:"AWAY" enum:"AWAY,OFFLINE,keep" group:"PostgreSQL"`
 }
+
+// WhenGone is what is shown of an orchestrator that is gone.
+type WhenGone string
+
+// The values of PRESENCE_WHEN_GONE.
+const (
+	WhenGoneAway    WhenGone = "AWAY"
+	WhenGoneOffline WhenGone = "OFFLINE"
+	WhenGoneKeep    WhenGone = "keep"
+)
 
 // directory is what presence needs of the ring.
 type directory interface {
@@ -85,7 +100,7 @@ type Writer struct {
 // database, partitions is the number of all.
 func New(cfg Config, db *postgres.DB, conn *nats.Conn, d directory, partitions int, node string, logger *slog.Logger, reg prometheus.Registerer) *Writer {
 	return &Writer{
-		conn: conn, directory: d, partitions: partitions, store: newStore(db, node), migrated: db.Migrated(),
+		conn: conn, directory: d, partitions: partitions, store: newStore(db, node, cfg.PresenceWhenGone), migrated: db.Migrated(),
 		metrics: newMetrics(reg), logger: logger.With("component", "presence"),
 		faults:        rate.Sometimes{First: 1, Interval: time.Minute},
 		subscriptions: make(map[event.Partition]*nats.Subscription),

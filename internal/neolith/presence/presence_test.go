@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"maps"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
@@ -95,6 +97,10 @@ type writer struct {
 }
 
 func (s *stage) writer(name string, grace time.Duration) *writer {
+	return s.writerThatSays(name, grace, WhenGoneAway)
+}
+
+func (s *stage) writerThatSays(name string, grace time.Duration, whenGone WhenGone) *writer {
 	s.t.Helper()
 	cfg := settings.Default[postgres.Config]()
 	cfg.DatabaseURL = settings.URL(s.database.URL())
@@ -105,7 +111,7 @@ func (s *stage) writer(name string, grace time.Duration) *writer {
 	s.run(db.Run)
 	conn := testserver.Connect(s.t, s.nats.ClientURL())
 	d := s.member(ring.TierRouter, name)
-	w := &writer{Writer: New(Config{PresenceGrace: grace}, db, conn, d, partitions, name, logger, prometheus.NewRegistry())}
+	w := &writer{Writer: New(Config{PresenceGrace: grace, PresenceWhenGone: whenGone}, db, conn, d, partitions, name, logger, prometheus.NewRegistry())}
 	d.Watch(w)
 	s.t.Cleanup(func() { _ = d.Close() })
 	s.run(d.Run)
@@ -158,13 +164,15 @@ func TestNeolithSeesWhoIsConnectedAndWhatTheySay(t *testing.T) {
 	s.await("vp_1", Busy)
 	s.beat("vp_1", protocol.StatusIdle)
 	s.await("vp_1", Away)
+	s.beat("vp_1", protocol.StatusActive)
+	s.await("vp_1", Online)
 	e.Release("session-1")
-	s.await("vp_1", Offline)
+	s.await("vp_1", Away)
 	_, changedAt = s.shown("vp_2")
 	require.Equal(t, 2020, changedAt.Year(), "nobody else was touched")
 }
 
-func TestTheOrchestratorsOfACrashedEdgeGoOfflineUnlessTheyCameBack(t *testing.T) {
+func TestTheOrchestratorsOfACrashedEdgeAreAwayUnlessTheyCameBack(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, testserver.Postgres(t))
 	staying, crashing := s.edge("edge-1"), s.edge("edge-2")
@@ -177,7 +185,7 @@ func TestTheOrchestratorsOfACrashedEdgeGoOfflineUnlessTheyCameBack(t *testing.T)
 	s.await("vp_1", Busy)
 	staying.hold("vp_1", "session-3")
 	crashing.crash()
-	s.await("vp_2", Offline)
+	s.await("vp_2", Away)
 	status, _ := s.shown("vp_1")
 	require.Equal(t, "BUSY", status)
 }
@@ -189,7 +197,7 @@ func TestOfTwoWritersOnlyTheLastOneWrites(t *testing.T) {
 	first := s.writer("router-1", 0)
 	e.hold("vp_1", "session-1")
 	s.await("vp_1", Online)
-	batch := []Change{{Partition: event.PartitionOf("vp_1", partitions), Term: 1, Orchestrator: "vp_1", Status: Offline}}
+	batch := []Change{{Partition: event.PartitionOf("vp_1", partitions), Term: 1, Orchestrator: "vp_1", Status: Gone}}
 	// The second comes while the first still believes that all is its own.
 	s.writer("router-2", 0)
 	conn := s.database.Connect(t)
@@ -229,7 +237,7 @@ func TestANewWriterTouchesNothingThatIsRight(t *testing.T) {
 	s.database.Execute(t, `create trigger note after update on vps for each row execute function note()`)
 	s.writer("router-2", 0)
 	s.await("vp_10", Online)
-	s.await("vp_5", Offline)
+	s.await("vp_5", Away)
 	var touched []string
 	row := s.database.Connect(t).QueryRow(t.Context(), `select array_agg(id order by id) from touched`)
 	require.NoError(t, row.Scan(&touched))
@@ -248,7 +256,7 @@ func TestAfterTheWholeClusterWasAwayNobodyIsLeftOnline(t *testing.T) {
 	s.database.Execute(t, `update vps set status = 'BUSY' where id = 'vp_2'`)
 	s.join = nil
 	s.writer("router-2", 0)
-	s.await("vp_1", Offline)
+	s.await("vp_1", Away)
 	status, _ := s.shown("vp_2")
 	require.Equal(t, "BUSY", status, "set by somebody else")
 }
@@ -283,7 +291,7 @@ func TestWhileTheDatabaseIsAwayTheNewestStatusWaits(t *testing.T) {
 			}, patience, look)
 			fail.back(server)
 			s.await("vp_1", Busy)
-			s.await("vp_2", Offline)
+			s.await("vp_2", Away)
 			s.await("vp_3", Online)
 		})
 	}
@@ -301,4 +309,83 @@ func TestAnOrchestratorThatNeolithDoesNotHaveIsLeftOut(t *testing.T) {
 	row := s.database.Connect(t).QueryRow(t.Context(), `select array_agg(orchestrator_id) from daemon_gateway.presence`)
 	require.NoError(t, row.Scan(&kept))
 	require.Equal(t, []string{"vp_1"}, kept)
+}
+
+// Neolith refuses the login of a daemon whose orchestrator is OFFLINE: there it
+// means disabled. A gateway that said so when a daemon left locked it out.
+func TestWhatIsShownOfWhoIsGone(t *testing.T) {
+	t.Parallel()
+	for whenGone, want := range map[WhenGone]Status{WhenGoneAway: Away, WhenGoneOffline: "OFFLINE", WhenGoneKeep: Busy} {
+		t.Run(string(whenGone), func(t *testing.T) {
+			t.Parallel()
+			s := newStage(t, testserver.Postgres(t))
+			e := s.edge("edge-1")
+			first := s.writerThatSays("router-1", 0, whenGone)
+			for range 2 {
+				e.hold("vp_1", "session-1")
+				e.hold("vp_2", "session-2")
+				s.await("vp_1", Online)
+				s.beat("vp_1", protocol.StatusBusy)
+				s.await("vp_1", Busy)
+				e.Release("session-1")
+				s.awaitShown(map[string]Status{"vp_2": Online})
+				s.await("vp_1", want)
+			}
+			// The next one knows what was written, too.
+			first.stop()
+			s.writerThatSays("router-2", 0, whenGone)
+			e.hold("vp_1", "session-1")
+			s.await("vp_1", Online)
+		})
+	}
+}
+
+func TestWhoNeolithHasDisabledStaysDisabled(t *testing.T) {
+	t.Parallel()
+	for _, whenGone := range []WhenGone{WhenGoneAway, WhenGoneOffline, WhenGoneKeep} {
+		t.Run(string(whenGone), func(t *testing.T) {
+			t.Parallel()
+			s := newStage(t, testserver.Postgres(t))
+			e := s.edge("edge-1")
+			s.writerThatSays("router-1", 0, whenGone)
+			s.database.Execute(t, `update vps set status = 'OFFLINE' where id = 'vp_1'`)
+			e.hold("vp_2", "session-2")
+			s.await("vp_2", Online)
+			s.database.Execute(t, `update vps set status = 'OFFLINE' where id = 'vp_2'`)
+			for range 2 { // before it connects and while it is connected
+				e.hold("vp_1", "session-1")
+				e.hold("vp_2", "session-2")
+				e.hold("vp_3", "session-3")
+				s.awaitShown(map[string]Status{"vp_1": Online, "vp_2": Online, "vp_3": Online})
+				s.beat("vp_1", protocol.StatusBusy)
+				s.awaitShown(map[string]Status{"vp_1": Busy, "vp_2": Online, "vp_3": Online})
+				e.Release("session-1")
+				e.Release("session-2")
+				e.Release("session-3")
+				s.awaitShown(nil)
+				for _, id := range []string{"vp_1", "vp_2"} {
+					status, _ := s.shown(id)
+					require.Equal(t, "OFFLINE", status, id)
+				}
+			}
+		})
+	}
+}
+
+// awaitShown waits until these are whom the gateway shows as connected.
+func (s *stage) awaitShown(want map[string]Status) {
+	s.t.Helper()
+	conn := s.database.Connect(s.t)
+	require.Eventually(s.t, func() bool {
+		rows, err := conn.Query(context.Background(), `select orchestrator_id, status from daemon_gateway.presence where status <> 'OFFLINE'`)
+		require.NoError(s.t, err)
+		got := make(map[string]Status)
+		var id, status string
+		_, err = pgx.ForEachRow(rows, []any{&id, &status}, func() error {
+			got[id] = Status(status)
+			return nil
+		})
+		require.NoError(s.t, err)
+		return maps.Equal(got, want)
+	}, patience, look, "%v are never shown", want)
 }

@@ -144,7 +144,7 @@ func (w *world) write(r *router) {
 	}
 	for _, c := range batch {
 		w.vps[c.Orchestrator], w.shown[c.Orchestrator] = c.Status, c.Status
-		if c.Status == Offline {
+		if c.Status == Gone {
 			delete(w.shown, c.Orchestrator)
 		}
 	}
@@ -185,7 +185,7 @@ func (w *world) pass(seconds int) {
 
 // TestPresenceBecomesTrue drives routers that disagree, and checks that the
 // database ends at the truth, whatever happened before. The mistakes that it
-// was seen to find: a writer whose term is over is let write; OFFLINE without looking whether somebody
+// was seen to find: a writer whose term is over is let write; gone without looking whether somebody
 // came back; a change whose outcome nobody heard of taken for not written; the
 // gone forgotten without a new load.
 func TestPresenceBecomesTrue(t *testing.T) {
@@ -201,7 +201,7 @@ func TestPresenceBecomesTrue(t *testing.T) {
 			if w.connected[o] {
 				require.Contains(t, []Status{Online, Away, Busy}, w.vps[o], "%s: %s is connected", story, o)
 			} else {
-				require.Contains(t, []Status{"", Offline}, w.vps[o], "%s: %s is not connected", story, o)
+				require.Contains(t, []Status{"", Gone}, w.vps[o], "%s: %s is not connected", story, o)
 			}
 		}
 		r := w.routers[0]

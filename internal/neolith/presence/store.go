@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/neolith/daemon-gateway/internal/neolith/postgres"
 	"github.com/neolith/daemon-gateway/pkg/event"
@@ -17,43 +18,57 @@ import (
 const statementTimeout = 10 * time.Second
 
 // store is presence in PostgreSQL: vps.status, which Neolith reads, and in the
-// gateway's own schema whom it shows as connected at the gateway's word, and who
-// may write each partition.
+// gateway's own schema whom it shows as connected, or as OFFLINE, at the gateway's
+// word, and who may write each partition.
 type store struct {
 	db   *postgres.DB
 	node string
 	save string // the statement of write
+	// whenGone is the status of who is gone; null: the last one.
+	whenGone pgtype.Text
 }
 
-func newStore(db *postgres.DB, node string) *store {
+func newStore(db *postgres.DB, node string, whenGone WhenGone) *store {
 	// The lock on a writer's row keeps the next writer waiting until the batch
 	// is in the table, and a writer whose term is over finds no row. Rows that
 	// are as they should be are not touched.
+	//
+	// An OFFLINE of the gateway's own is remembered in its table, so that it can be
+	// taken back; any other stays. The update looks at the row itself, which
+	// somebody may have disabled since the statement began.
 	save := strings.NewReplacer("{vps}", db.Neolith("vps"), "{status}", db.Neolith("VPStatus"), "{schema}", postgres.Schema).Replace(`
 		with mine as (
 			select w.partition from {schema}.presence_writers w
 			join unnest($1::integer[], $2::bigint[]) as held (partition, term) using (partition, term)
 			for share of w
 		), change as (
-			select c.orchestrator_id, c.status, c.partition
+			select c.orchestrator_id, c.partition, c.status = 'GONE' as gone,
+				case c.status when 'GONE' then $6::text else c.status end as status,
+				coalesce(p.status = 'OFFLINE', false) as ours, v.status = 'OFFLINE' as offline
 			from unnest($3::text[], $4::text[], $5::integer[]) as c (orchestrator_id, status, partition)
 			join mine using (partition)
+			left join {vps} v on v.id = c.orchestrator_id
+			left join {schema}.presence p on p.orchestrator_id = c.orchestrator_id
 		), changed as (
 			update {vps} v set status = c.status::{status}, updated_at = now() at time zone 'utc'
-			from change c where v.id = c.orchestrator_id and v.status is distinct from c.status::{status}
+			from change c where v.id = c.orchestrator_id and v.status <> c.status::{status} and (v.status <> 'OFFLINE' or c.ours)
 			returning v.id
 		), shown as (
 			insert into {schema}.presence (orchestrator_id, partition, status)
-			select c.orchestrator_id, c.partition, c.status from change c
-			join {vps} v on v.id = c.orchestrator_id
-			where c.status <> 'OFFLINE'
+			select orchestrator_id, partition, status from change
+			where not gone and offline is not null or gone and status = 'OFFLINE' and not offline
 			on conflict (orchestrator_id) do update set status = excluded.status, partition = excluded.partition, written_at = now()
 		), gone as (
 			delete from {schema}.presence p using change c
-			where p.orchestrator_id = c.orchestrator_id and c.status = 'OFFLINE'
+			where p.orchestrator_id = c.orchestrator_id and c.gone
+				and (c.status = 'AWAY' or not c.ours and (c.status is null or coalesce(c.offline, true)))
 		)
 		select array(select partition from mine), (select count(*) from changed)`)
-	return &store{db: db, node: node, save: save}
+	s := &store{db: db, node: node, save: save}
+	if whenGone != WhenGoneKeep {
+		s.whenGone = pgtype.Text{String: string(whenGone), Valid: true}
+	}
+	return s
 }
 
 // load makes this node the writer of a partition. It returns the term that its
@@ -70,7 +85,7 @@ func (s *store) load(ctx context.Context, p event.Partition) (Term, map[event.To
 		if err != nil {
 			return err
 		}
-		rows, err := tx.Query(ctx, `select orchestrator_id, status from `+postgres.Schema+`.presence where partition = $1`, int32(p))
+		rows, err := tx.Query(ctx, `select orchestrator_id, status from `+postgres.Schema+`.presence where partition = $1 and status <> 'OFFLINE'`, int32(p))
 		if err != nil {
 			return err
 		}
@@ -109,7 +124,7 @@ func (s *store) write(ctx context.Context, batch []Change) (changed int, lost []
 		heldPartitions, terms = append(heldPartitions, int32(p)), append(terms, int64(term))
 	}
 	var mine []int32
-	err = s.db.Pool.QueryRow(ctx, s.save, heldPartitions, terms, ids, statuses, partitions).Scan(&mine, &changed)
+	err = s.db.Pool.QueryRow(ctx, s.save, heldPartitions, terms, ids, statuses, partitions, s.whenGone).Scan(&mine, &changed)
 	if err != nil {
 		return 0, nil, fmt.Errorf("write presence of %d orchestrators: %w", len(batch), err)
 	}

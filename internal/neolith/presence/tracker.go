@@ -7,15 +7,17 @@ import (
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
 
-// Status is what Neolith shows of an orchestrator (its enum VPStatus).
+// Status is what Neolith shows of an orchestrator (its enum VPStatus), or Gone.
 type Status string
 
 // The statuses that the gateway writes.
 const (
-	Online  Status = "ONLINE"
-	Away    Status = "AWAY"
-	Busy    Status = "BUSY"
-	Offline Status = "OFFLINE"
+	Online Status = "ONLINE"
+	Away   Status = "AWAY"
+	Busy   Status = "BUSY"
+	// Gone is of an orchestrator without connections; the store knows what Neolith
+	// is to show then.
+	Gone Status = "GONE"
 
 	unknown Status = ""
 )
@@ -66,12 +68,12 @@ type tracked struct {
 	gone      int       // entries of those who are not connected
 }
 
-// entry is an orchestrator that is connected, or whose OFFLINE is not written.
+// entry is an orchestrator that is connected, or whose end is not written.
 type entry struct {
 	connected bool
 	wanted    Status    // unknown before it is known what was written
 	written   Status    // in the database; unknown while a change is being written
-	offlineAt time.Time // when OFFLINE becomes wanted; zero if connected, or already wanted
+	goneAt    time.Time // when Gone becomes wanted; zero if connected, or already wanted
 }
 
 type leaving struct {
@@ -117,7 +119,7 @@ func (t *tracker) load(p event.Partition, term Term, shown map[event.Token]Statu
 	}
 	part.loaded, part.term = true, term
 	for _, e := range part.entries {
-		e.written = Offline
+		e.written = Gone
 	}
 	for o, status := range shown {
 		e := part.entries[o]
@@ -131,7 +133,7 @@ func (t *tracker) load(p event.Partition, term Term, shown map[event.Token]Statu
 	for o, e := range part.entries {
 		switch {
 		case e.wanted != unknown:
-		case e.connected && e.written == Offline:
+		case e.connected && e.written == Gone:
 			e.wanted = Online
 		default:
 			e.wanted = e.written // BUSY stays BUSY when its writer changes
@@ -158,15 +160,15 @@ func (t *tracker) connect(p event.Partition, o event.Token) {
 	e := part.entries[o]
 	switch {
 	case e == nil:
-		e = &entry{written: Offline}
+		e = &entry{written: Gone}
 		part.entries[o] = e
 	case e.connected:
 		return
 	default:
 		part.gone--
 	}
-	stayed := !e.offlineAt.IsZero() // it was away for less than the grace
-	e.connected, e.offlineAt = true, time.Time{}
+	stayed := !e.goneAt.IsZero() // it was away for less than the grace
+	e.connected, e.goneAt = true, time.Time{}
 	switch {
 	case stayed:
 	case part.loaded:
@@ -219,10 +221,10 @@ func (t *tracker) tick(now time.Time) {
 			}
 			done++
 			e := part.entries[l.orchestrator]
-			if e == nil || !e.offlineAt.Equal(l.at) {
+			if e == nil || !e.goneAt.Equal(l.at) {
 				continue // came back, and may have left again
 			}
-			e.wanted, e.offlineAt = Offline, time.Time{}
+			e.wanted, e.goneAt = Gone, time.Time{}
 			part.note(l.orchestrator, e)
 		}
 		part.leaving = part.leaving[done:]
@@ -230,9 +232,9 @@ func (t *tracker) tick(now time.Time) {
 }
 
 // leave begins the time of grace.
-func (part *tracked) leave(o event.Token, e *entry, offlineAt time.Time) {
-	e.connected, e.offlineAt = false, offlineAt
-	part.leaving = append(part.leaving, leaving{orchestrator: o, at: offlineAt})
+func (part *tracked) leave(o event.Token, e *entry, goneAt time.Time) {
+	e.connected, e.goneAt = false, goneAt
+	part.leaving = append(part.leaving, leaving{orchestrator: o, at: goneAt})
 	part.gone++
 }
 
@@ -259,7 +261,7 @@ func (part *tracked) note(o event.Token, e *entry) {
 		part.unwritten[o] = struct{}{}
 	default:
 		delete(part.unwritten, o)
-		if !e.connected && e.wanted == Offline {
+		if !e.connected && e.wanted == Gone {
 			delete(part.entries, o)
 			part.gone--
 		}

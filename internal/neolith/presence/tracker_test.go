@@ -39,7 +39,7 @@ func storeAll(t *tracker) map[event.Token]Status {
 
 type statuses = map[event.Token]Status
 
-func TestTheFirstConnectionIsOnlineAndTheLastOfflineAfterTheGrace(t *testing.T) {
+func TestTheFirstConnectionIsOnlineAndTheLastGoneAfterTheGrace(t *testing.T) {
 	t.Parallel()
 	tr := loaded(nil)
 	tr.connect(part, "a")
@@ -48,7 +48,7 @@ func TestTheFirstConnectionIsOnlineAndTheLastOfflineAfterTheGrace(t *testing.T) 
 	tr.tick(after(grace - 1))
 	require.Empty(t, storeAll(tr))
 	tr.tick(after(grace))
-	require.Equal(t, statuses{"a": Offline}, storeAll(tr))
+	require.Equal(t, statuses{"a": Gone}, storeAll(tr))
 	require.Empty(t, tr.partitions[part].entries, "who is gone is forgotten")
 }
 
@@ -63,7 +63,7 @@ func TestWhoComesBackWithinTheGraceWasNeverAway(t *testing.T) {
 	tr.tick(after(2*grace - 1))
 	require.Empty(t, storeAll(tr), "the second absence has a grace of its own")
 	tr.tick(after(2 * grace))
-	require.Equal(t, statuses{"a": Offline}, storeAll(tr))
+	require.Equal(t, statuses{"a": Gone}, storeAll(tr))
 }
 
 func TestHeartbeatsSayWhatIsShown(t *testing.T) {
@@ -105,7 +105,7 @@ func TestANewWriterWritesOnlyWhatDiffers(t *testing.T) {
 	tr := loaded(statuses{"stays": Busy, "left": Online, "right": Online}, "stays", "right", "came")
 	require.Equal(t, statuses{"came": Online}, storeAll(tr))
 	tr.tick(after(grace))
-	require.Equal(t, statuses{"left": Offline}, storeAll(tr))
+	require.Equal(t, statuses{"left": Gone}, storeAll(tr))
 }
 
 func TestWhatHappensBeforeTheLoadIsNotForgotten(t *testing.T) {
@@ -119,7 +119,7 @@ func TestWhatHappensBeforeTheLoadIsNotForgotten(t *testing.T) {
 	tr.connect(part, "back")
 	require.Empty(t, tr.changes(10), "nothing is written before it is known what was")
 	tr.load(part, 1, statuses{"gone": Away, "back": Away}, after(grace))
-	require.Equal(t, statuses{"busy": Busy, "gone": Offline}, storeAll(tr))
+	require.Equal(t, statuses{"busy": Busy, "gone": Gone}, storeAll(tr))
 }
 
 func TestAnotherWriterIsLeftAlone(t *testing.T) {
@@ -157,7 +157,7 @@ func TestWhoIsGoneIsRememberedWithinABound(t *testing.T) {
 	tr.load(part, 2, shown, start)
 	tr.tick(after(grace))
 	for o := range shown {
-		shown[o] = Offline
+		shown[o] = Gone
 	}
 	require.Equal(t, shown, storeAll(tr))
 }
