@@ -9,11 +9,13 @@ import (
 type metrics struct {
 	written metric.Counters[Status]
 	changed prometheus.Counter
-	errors  prometheus.Counter
-	lost    prometheus.Counter
-	waiting prometheus.Gauge
-	owned   prometheus.Gauge
-	seconds prometheus.Histogram
+	// differed counts what somebody else has written.
+	differed prometheus.Counter
+	errors   prometheus.Counter
+	lost     prometheus.Counter
+	waiting  prometheus.Gauge
+	owned    prometheus.Gauge
+	seconds  prometheus.Histogram
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -21,7 +23,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		written: metric.By(reg, "gateway_presence_written_total", "Statuses of orchestrators handed to PostgreSQL; of those who are GONE what PRESENCE_WHEN_GONE says is written.",
 			"status", Online, Away, Busy, Gone),
 		changed: metric.Counter(reg, "gateway_presence_changed_total", "Rows of vps that had another status before."),
-		errors:  metric.Counter(reg, "gateway_presence_errors_total", "Loads and batches of presence that PostgreSQL did not carry out."),
+		differed: metric.Counter(reg, "gateway_presence_differed_total",
+			"Times that an orchestrator was shown otherwise than this router's partitions had written it: somebody else did."),
+		errors: metric.Counter(reg, "gateway_presence_errors_total", "Loads and batches of presence that PostgreSQL did not carry out."),
 		lost: metric.Counter(reg, "gateway_presence_writers_replaced_total",
 			"Times that another router turned out to be the writer of a partition meanwhile."),
 		waiting: metric.Gauge(reg, "gateway_presence_waiting", "Statuses that wait to be written."),

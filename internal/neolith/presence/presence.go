@@ -10,6 +10,9 @@
 //	time of grace ────┘      ▲                                    └─▶ daemon_gateway.presence
 //	                         └── who was shown as connected ───────────────┘ (a new writer's start)
 //
+// What somebody else has written meanwhile of who is connected is written over
+// again, within a heartbeat's interval.
+//
 // OFFLINE means to Neolith that an orchestrator is disabled: its daemons cannot log
 // in. So it is written only where that is asked for, and one that the gateway has
 // not written itself stays.
@@ -44,9 +47,13 @@ const (
 	// maxLeaving bounds who is remembered of a partition though it has gone and
 	// that could not be written: about 10 MB.
 	maxLeaving = 100_000
-	retryFirst = time.Second
-	retryMost  = 15 * time.Second
-	lastWrite  = 2 * time.Second
+	// compareEvery is how often what is shown is compared with what was written:
+	// within a heartbeat's interval a status is right again that somebody else has
+	// changed.
+	compareEvery = 20 * time.Second
+	retryFirst   = time.Second
+	retryMost    = 15 * time.Second
+	lastWrite    = 2 * time.Second
 	// retake is how long a partition is left to another writer that nobody knew
 	// of: longer than two routers may differ about whose it is.
 	retake = 30 * time.Second
@@ -86,11 +93,14 @@ type Writer struct {
 	metrics    *metrics
 	logger     *slog.Logger
 	faults     rate.Sometimes
+	// compareEvery is how often what is shown is looked at.
+	compareEvery time.Duration
 
 	// Owned by Run.
 	subscriptions map[event.Partition]*nats.Subscription
 	failures      int
 	retryAt       time.Time
+	compareAt     time.Time
 
 	mu      sync.Mutex
 	tracker *tracker // guarded by mu
@@ -103,6 +113,7 @@ func New(cfg Config, db *postgres.DB, conn *nats.Conn, d directory, partitions i
 		conn: conn, directory: d, partitions: partitions, store: newStore(db, node, cfg.PresenceWhenGone), migrated: db.Migrated(),
 		metrics: newMetrics(reg), logger: logger.With("component", "presence"),
 		faults:        rate.Sometimes{First: 1, Interval: time.Minute},
+		compareEvery:  compareEvery,
 		subscriptions: make(map[event.Partition]*nats.Subscription),
 		tracker:       newTracker(cfg.PresenceGrace, maxLeaving),
 	}
@@ -251,6 +262,9 @@ func (w *Writer) round(ctx context.Context, now time.Time) {
 	}
 	err := w.load(ctx)
 	if err == nil {
+		err = w.compare(ctx, now)
+	}
+	if err == nil {
 		err = w.write(ctx)
 	}
 	if err == nil {
@@ -280,6 +294,28 @@ func (w *Writer) load(ctx context.Context) error {
 		w.mu.Lock()
 		w.tracker.load(p, term, shown, time.Now())
 		w.mu.Unlock()
+	}
+	return nil
+}
+
+// compare has those written again that somebody else has shown otherwise.
+func (w *Writer) compare(ctx context.Context, now time.Time) error {
+	w.mu.Lock()
+	loaded := w.tracker.loaded()
+	w.mu.Unlock()
+	if now.Before(w.compareAt) || len(loaded) == 0 {
+		return nil
+	}
+	differing, err := w.store.differing(ctx, loaded)
+	if err != nil {
+		return err
+	}
+	w.compareAt = now.Add(w.compareEvery)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.metrics.differed.Add(float64(len(differing)))
+	for _, o := range differing {
+		w.tracker.differs(w.partitionOf(o), o)
 	}
 	return nil
 }

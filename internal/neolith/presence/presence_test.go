@@ -112,6 +112,7 @@ func (s *stage) writerThatSays(name string, grace time.Duration, whenGone WhenGo
 	conn := testserver.Connect(s.t, s.nats.ClientURL())
 	d := s.member(ring.TierRouter, name)
 	w := &writer{Writer: New(Config{PresenceGrace: grace, PresenceWhenGone: whenGone}, db, conn, d, partitions, name, logger, prometheus.NewRegistry())}
+	w.compareEvery = 100 * time.Millisecond
 	d.Watch(w)
 	s.t.Cleanup(func() { _ = d.Close() })
 	s.run(d.Run)
@@ -309,6 +310,33 @@ func TestAnOrchestratorThatNeolithDoesNotHaveIsLeftOut(t *testing.T) {
 	row := s.database.Connect(t).QueryRow(t.Context(), `select array_agg(orchestrator_id) from daemon_gateway.presence`)
 	require.NoError(t, row.Scan(&kept))
 	require.Equal(t, []string{"vp_1"}, kept)
+}
+
+// Whoever else writes vps.status, what a connected daemon says comes back.
+func TestWhatSomebodyElseSaysOfAConnectedDaemonDoesNotStay(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, testserver.Postgres(t))
+	e := s.edge("edge-1")
+	s.writer("router-1", 0)
+	e.hold("vp_1", "session-1")
+	e.hold("vp_2", "session-2")
+	s.await("vp_1", Online)
+	s.await("vp_2", Online)
+	s.beat("vp_1", protocol.StatusBusy)
+	s.await("vp_1", Busy)
+	s.database.Execute(t, `update vps set status = 'AWAY' where id in ('vp_1', 'vp_2')`)
+	s.database.Execute(t, `update vps set status = 'ONLINE' where id = 'vp_3'`)
+	s.await("vp_1", Busy)
+	s.await("vp_2", Online)
+	status, _ := s.shown("vp_3")
+	require.Equal(t, "ONLINE", status, "nobody whom the gateway has")
+	s.database.Execute(t, `update vps set status = 'OFFLINE' where id = 'vp_1'`)
+	s.database.Execute(t, `update vps set status = 'AWAY' where id = 'vp_2'`)
+	s.await("vp_2", Online)
+	status, _ = s.shown("vp_1")
+	require.Equal(t, "OFFLINE", status, "disabled")
+	s.database.Execute(t, `update vps set status = 'AWAY' where id = 'vp_1'`)
+	s.await("vp_1", Busy)
 }
 
 // Neolith refuses the login of a daemon whose orchestrator is OFFLINE: there it

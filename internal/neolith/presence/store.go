@@ -102,6 +102,31 @@ func (s *store) load(ctx context.Context, p event.Partition) (Term, map[event.To
 	return term, shown, nil
 }
 
+// differing returns the orchestrators of partitions that are shown otherwise than
+// was written. OFFLINE is Neolith's own business.
+func (s *store) differing(ctx context.Context, partitions []event.Partition) ([]event.Token, error) {
+	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
+	defer cancel()
+	numbers := make([]int32, len(partitions))
+	for i, p := range partitions {
+		numbers[i] = int32(p)
+	}
+	rows, err := s.db.Pool.Query(ctx, `select p.orchestrator_id from `+postgres.Schema+`.presence p join `+s.db.Neolith("vps")+` v on v.id = p.orchestrator_id
+		where p.partition = any($1) and p.status <> 'OFFLINE' and v.status <> 'OFFLINE' and v.status::text <> p.status`, numbers)
+	if err != nil {
+		return nil, fmt.Errorf("compare presence with what is shown: %w", err)
+	}
+	ids, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, fmt.Errorf("compare presence with what is shown: %w", err)
+	}
+	tokens := make([]event.Token, len(ids))
+	for i, id := range ids {
+		tokens[i] = event.TokenOf(id)
+	}
+	return tokens, nil
+}
+
 // write stores a batch of at most one change for each orchestrator. It returns
 // how many rows of vps it has changed, and the partitions among those of the
 // batch that this node may write no longer, of which nothing was stored.

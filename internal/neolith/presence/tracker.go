@@ -211,6 +211,29 @@ func (t *tracker) beat(p event.Partition, o event.Token, said protocol.Status) {
 	}
 }
 
+// differs says that somebody else has written another status of an orchestrator
+// than the one that was. Of who is connected, what is wanted is written again.
+func (t *tracker) differs(p event.Partition, o event.Token) {
+	part := t.partitions[p]
+	if part == nil {
+		return
+	}
+	if e := part.entries[o]; e != nil && e.connected {
+		e.written = unknown
+		part.note(o, e)
+	}
+}
+
+// loaded lists the partitions that may be written.
+func (t *tracker) loaded() (list []event.Partition) {
+	for p, part := range t.partitions {
+		if part.loaded {
+			list = append(list, p)
+		}
+	}
+	return list
+}
+
 // tick ends times of grace.
 func (t *tracker) tick(now time.Time) {
 	for _, part := range t.partitions {

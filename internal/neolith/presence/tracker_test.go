@@ -100,6 +100,21 @@ func TestOnlyTheNewestStatusIsWritten(t *testing.T) {
 	require.Empty(t, storeAll(tr), "it is what is written again")
 }
 
+func TestWhatSomebodyElseWroteIsWrittenAgain(t *testing.T) {
+	t.Parallel()
+	tr := loaded(statuses{"a": Busy, "gone": Online}, "a", "gone")
+	require.Equal(t, []event.Partition{part}, tr.loaded())
+	tr.differs(part, "a")
+	require.Equal(t, statuses{"a": Busy}, storeAll(tr))
+	tr.disconnect(part, "gone", start)
+	tr.differs(part, "gone")
+	tr.differs(part, "nobody")
+	tr.differs(part+1, "a")
+	require.Empty(t, storeAll(tr), "who has just gone may be connected elsewhere")
+	tr.lose(part, after(time.Second))
+	require.Empty(t, tr.loaded())
+}
+
 func TestANewWriterWritesOnlyWhatDiffers(t *testing.T) {
 	t.Parallel()
 	tr := loaded(statuses{"stays": Busy, "left": Online, "right": Online}, "stays", "right", "came")

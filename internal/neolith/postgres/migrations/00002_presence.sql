@@ -11,8 +11,8 @@ create table daemon_gateway.presence_writers (
   since      timestamptz  not null default now()
 );
 
--- The orchestrators that vps.status shows as connected because the gateway wrote
--- so; no row: OFFLINE, or never written. The next writer starts from here.
+-- The orchestrators that vps.status shows as connected, or as OFFLINE, because the
+-- gateway wrote so; no row: neither. The next writer starts from here.
 create table daemon_gateway.presence (
   orchestrator_id  text         collate "C" primary key,
   partition        integer      not null,
