@@ -164,6 +164,7 @@ func (a *App) bind() (err error) {
 
 // takeIn stores an event that came over HTTP.
 func (a *App) takeIn(ctx context.Context, e event.Event, body []byte) (intake.Outcome, error) {
+	a.pump.notice(e)
 	s, err := a.pump.settle(ctx, a.book.address(publishUser(e, body)), false)
 	if err == nil && s.job.kind == burying {
 		err = fmt.Errorf("%w: %s", intake.ErrRefused, s.job.detail)

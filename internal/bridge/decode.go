@@ -93,10 +93,12 @@ func decodeForDaemon(e event.Event, daemon protocol.DaemonID, body []byte, maxBy
 // only if something in it was wrong, and its payload stays as it is.
 func readdress(e event.Event, orchestrator protocol.OrchestratorID, body []byte, maxBytes int) job {
 	e.OrchestratorID = orchestrator
+	leftOut := e.LeftOut
 	fixed, err := e.MarshalJSON()
 	if err == nil {
 		// Whatever reads the log must find the event as good as we say it is.
 		e, err = event.ParseInPlace(fixed, maxBytes)
+		e.LeftOut = leftOut
 	}
 	if err != nil {
 		return buryInvalid(body, err)

@@ -15,6 +15,7 @@ type metrics struct {
 	duplicates prometheus.Counter
 	retries    prometheus.Counter
 	rejected   metric.Counters[event.Reason]
+	leftOut    metric.Counters[string]
 	dropped    prometheus.Counter
 	gaps       prometheus.Counter
 	canaries   metric.Counters[status]
@@ -33,6 +34,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		gaps:       metric.Counter(reg, "gateway_bridge_gaps_total", "Subscriptions on Redis after the first: what was published before each may not have been heard."),
 		rejected: metric.By(reg, "gateway_bridge_rejected_total", "Messages that go to the dead letters instead of the log.",
 			"reason", rejectReasons...),
+		leftOut: metric.By(reg, "gateway_bridge_event_fields_left_out_total",
+			"Optional fields of events that came to this bridge and could not be used; the events were taken.", "field", event.Optional...),
 		canaries: metric.By(reg, "gateway_canary_published_total",
 			"Canaries of this bridge that it has stored in the log (success), or could not bring there (error).",
 			"status", statusSuccess, statusError),

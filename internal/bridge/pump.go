@@ -68,6 +68,7 @@ type pump struct {
 	held      atomic.Int64 // of the sequencer, for those who only look
 	drops     *dropLog
 	rejects   rate.Sometimes
+	oddities  rate.Sometimes
 	faults    rate.Sometimes
 
 	// owned by run
@@ -91,8 +92,8 @@ func newPump(in *inbox, find lookup, book *addressBook, connected func() bool, m
 		windows: map[int]*publishWindow{},
 		passing: map[protocol.OrchestratorID]int{},
 		drops:   newDropLog(m, logger),
-		rejects: rate.Sometimes{First: 5, Interval: 10 * time.Second},
-		faults:  rate.Sometimes{First: 1, Interval: 10 * time.Second},
+		rejects: rate.Sometimes{First: 5, Interval: 10 * time.Second}, oddities: rate.Sometimes{First: 1, Interval: 10 * time.Minute},
+		faults: rate.Sometimes{First: 1, Interval: 10 * time.Second},
 	}
 	bounds := sequencer.Config{
 		Window: window, MaxWaiting: in.maxEvents, MaxBytes: in.maxBytes, Delay: workBackoff.delay, Free: isAddressLane, Group: p.groupOf,
@@ -143,6 +144,7 @@ func (p *pump) takeIn() (open bool) {
 			continue
 		}
 		j := p.book.address(decode(h, p.maxBytes))
+		p.notice(j.event)
 		if j.kind == burying {
 			p.rejected(j)
 		}
@@ -383,6 +385,16 @@ func (p *pump) moveOn(t ticket, j job) {
 func (p *pump) move(t ticket, j job) {
 	p.number++
 	p.of(t).Move(t, j.lane(p.number), j, len(j.body))
+}
+
+// notice counts what an event is taken without. It may be called from any goroutine.
+func (p *pump) notice(e event.Event) {
+	for _, field := range e.LeftOut {
+		p.metrics.leftOut.Of(field).Inc()
+		p.oddities.Do(func() {
+			p.logger.Warn("an event is taken without a field that cannot be used", "field", field, "event", e.ID, "orchestrator", e.OrchestratorID)
+		})
+	}
 }
 
 func (p *pump) rejected(j job) {

@@ -79,7 +79,9 @@ func (p *pump) settle(ctx context.Context, j job, bury bool) (settled, error) {
 
 // takeListed stores an element of the list of this name.
 func (p *pump) takeListed(ctx context.Context, name string, element []byte) (outcome, error) {
-	s, err := p.settle(ctx, p.book.address(decodeListed(name, element, p.maxBytes)), true)
+	j := decodeListed(name, element, p.maxBytes)
+	p.notice(j.event)
+	s, err := p.settle(ctx, p.book.address(j), true)
 	return s.outcome(), err
 }
 

@@ -62,7 +62,7 @@ func (c *connection) leftOutLocked(e conversation.LeftOut) {
 		c.svc.metrics.leftOut.Of(field).Inc()
 	}
 	if e.First {
-		c.svc.logger.Debug("a heartbeat was read without some of its fields",
+		c.svc.logger.Debug("a message was read without some of its fields",
 			"orchestrator", c.token, "daemon", c.daemon, "session", c.id, "detail", e.Detail)
 	}
 }

@@ -54,6 +54,6 @@ func TestAHeartbeatCountsWithoutWhatCannotBeUsedOfIt(t *testing.T) {
 			require.Equal(t, "m-heartbeat", d.expectFault(protocol.InvalidMessage).text("inReplyTo"))
 		}
 	}
-	n.eventuallyMetric(`gateway_edge_heartbeat_fields_left_out_total{field="status"}`, "2")
-	n.eventuallyMetric(`gateway_edge_heartbeat_fields_left_out_total{field="metrics"}`, "2")
+	n.eventuallyMetric(`gateway_edge_message_fields_left_out_total{field="status"}`, "2")
+	n.eventuallyMetric(`gateway_edge_message_fields_left_out_total{field="metrics"}`, "2")
 }

@@ -46,6 +46,7 @@ type metrics struct {
 	replays     metric.Counters[replayCause]
 	epochs      prometheus.Counter
 	checkpoints metric.Counters[status]
+	leftOut     metric.Counters[string]
 	routing     prometheus.Histogram
 	receipts    prometheus.Histogram
 }
@@ -98,6 +99,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			"cause", replayNoCheckpoint, replayEpoch),
 		epochs: metric.Counter(reg, "gateway_epoch_raised_total",
 			"Epochs raised by this router because a partition was behind its position."),
+		leftOut: metric.By(reg, "gateway_router_event_fields_left_out_total",
+			"Optional fields of events in the log that could not be used; the events were taken.", "field", event.Optional...),
 		checkpoints: metric.By(reg, "gateway_router_checkpoints_total", "Checkpoints written.", "status", statusSuccess, statusError),
 		routing: metric.Histogram(reg, "gateway_router_latency_seconds",
 			"Time from an event's being stored in the log to its being sent to an edge; the newest event of each batch.", latency),
@@ -114,6 +117,13 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 // count adds to the events to which something happened.
 func (m *metrics) count(what string, s status, n int) {
 	m.events.WithLabelValues(what, string(s)).Add(float64(n))
+}
+
+// takenWithout counts the fields that an event is taken without.
+func (m *metrics) takenWithout(fields []string) {
+	for _, field := range fields {
+		m.leftOut.Of(field).Inc()
+	}
 }
 
 // fill says how full the partition is.

@@ -327,7 +327,7 @@ func TestEventThatCannotBeBroughtHomeGoesToTheDeadLetters(t *testing.T) {
 	routing := &routing{log: fullHome{c.log}, metrics: newMetrics(prometheus.NewRegistry()), cfg: c.config(), logger: c.logger}
 	r := newRun(routing, 0, "1", 0)
 	token := misplaced(c)
-	err := lane.CheckEvent(1<<20, 0, partitions)(eventlog.Message{
+	err := lane.CheckEvent(1<<20, 0, partitions, nil)(eventlog.Message{
 		Token: token, Sequence: 1, Body: []byte(`{"id":"a","type":"a.b","orchestratorId":"` + string(token) + `","payload":{}}`),
 	})
 	var invalid *event.InvalidError

@@ -112,7 +112,7 @@ func newRun(routing *routing, p event.Partition, epoch eventlog.Epoch, start uin
 	r.lane = lane.New(lane.Config{
 		Partition: p, Epoch: epoch, Start: start, Now: time.Now(),
 		Holders:  routing.holders,
-		Check:    lane.CheckEvent(int(routing.cfg.Log.MaxEventBytes), p, routing.cfg.Log.Partitions),
+		Check:    lane.CheckEvent(int(routing.cfg.Log.MaxEventBytes), p, routing.cfg.Log.Partitions, routing.metrics.takenWithout),
 		Inflight: routing.cfg.ForwardInflight,
 	})
 	for _, v := range []*atomic.Uint64{&r.fed, &r.checkpoint, &r.position} {

@@ -37,7 +37,15 @@ type Event struct {
 	RequiresAck bool
 	// Priority: higher is more important; 0 by default.
 	Priority int
+	// LeftOut names the fields among Optional that could not be used, and count as
+	// absent; nil where there are none. It is not published.
+	LeftOut []string
 }
+
+// Optional lists the fields that Event.LeftOut may name. That such a field is of
+// another JSON type than it should be does not cost the event. daemonId is not
+// among them, though it may be absent: it says who may receive the event.
+var Optional = []string{"workspaceId", "channelId", "timestamp", "requiresAck", "priority"}
 
 // Reason says why an event was refused; it is a word of the dead letters'
 // subjects and a metric label, so the set is closed.
@@ -93,8 +101,8 @@ func (e *InvalidError) Error() string {
 }
 
 // Parse reads and validates the JSON of one event of at most maxBytes bytes.
-// Field names are case-sensitive; unknown fields are ignored. The event does not
-// share data's memory. A refusal is an *InvalidError.
+// Field names are case-sensitive; unknown fields are ignored, and so are those of
+// Optional that cannot be used. The event does not share data's memory. A refusal is an *InvalidError.
 func Parse(data []byte, maxBytes int) (Event, error) {
 	e, err := ParseInPlace(data, maxBytes)
 	if err == nil {
@@ -149,11 +157,12 @@ func parse(data []byte, maxBytes int) (Event, error) {
 	e.OrchestratorID = protocol.OrchestratorID(r.text("orchestratorId", true))
 	e.Type = protocol.EventType(r.text("type", true))
 	e.DaemonID = protocol.DaemonID(r.text("daemonId", false))
-	e.WorkspaceID = r.text("workspaceId", false)
-	e.ChannelID = r.text("channelId", false)
-	e.Timestamp = r.text("timestamp", false)
-	e.RequiresAck = r.boolean("requiresAck")
-	e.Priority = r.integer("priority")
+	e.WorkspaceID = optional(&r, "workspaceId", asText)
+	e.ChannelID = optional(&r, "channelId", asText)
+	e.Timestamp = optional(&r, "timestamp", asText)
+	e.RequiresAck = optional(&r, "requiresAck", asBoolean)
+	e.Priority = optional(&r, "priority", asInteger)
+	e.LeftOut = r.leftOut
 	e.Payload = r.object("payload")
 	r.check("id", validateEventID(e.ID))
 	r.check("orchestratorId", e.OrchestratorID.Validate())
@@ -203,8 +212,9 @@ func validateEventID(id string) error {
 // fieldReader keeps the first fault it meets and goes on, so that what can be
 // read of a faulty event is still known.
 type fieldReader struct {
-	fields map[string]json.RawMessage
-	err    *InvalidError
+	fields  map[string]json.RawMessage
+	err     *InvalidError
+	leftOut []string // optional fields that could not be used
 }
 
 func (r *fieldReader) fail(reason Reason, field, detail string) {
@@ -246,31 +256,31 @@ func (r *fieldReader) text(name string, required bool) string {
 	return s
 }
 
-func (r *fieldReader) boolean(name string) bool {
+// optional reads a field that the event can do without.
+func optional[V any](r *fieldReader, name string, read func(json.RawMessage) (V, bool)) (value V) {
 	raw, ok := r.raw(name)
 	if !ok {
-		return false
+		return value
 	}
-	var b bool
-	if json.Unmarshal(raw, &b) != nil {
-		r.fail(ReasonInvalidField, name, "expected true or false, got "+excerpt(raw))
+	value, ok = read(raw)
+	if !ok {
+		r.leftOut = append(r.leftOut, name)
 	}
-	return b
+	return value
 }
 
-// integer accepts any JSON number and truncates it, since publishers in
+func asText(raw json.RawMessage) (s string, ok bool) { return s, json.Unmarshal(raw, &s) == nil }
+
+func asBoolean(raw json.RawMessage) (b, ok bool) { return b, json.Unmarshal(raw, &b) == nil }
+
+// asInteger accepts any JSON number and truncates it, since publishers in
 // languages with only floating-point numbers may write 1.0.
-func (r *fieldReader) integer(name string) int {
-	raw, ok := r.raw(name)
-	if !ok {
-		return 0
-	}
+func asInteger(raw json.RawMessage) (int, bool) {
 	f, err := strconv.ParseFloat(string(raw), 64)
 	if err != nil || math.Abs(f) > math.MaxInt32 {
-		r.fail(ReasonInvalidField, name, "expected a number, got "+excerpt(raw))
-		return 0
+		return 0, false
 	}
-	return int(f)
+	return int(f), true
 }
 
 func (r *fieldReader) object(name string) json.RawMessage {

@@ -240,7 +240,7 @@ type Fault struct {
 }
 
 // Optional lists the fields that Fault.LeftOut may name.
-var Optional = []string{"payload", "status", "metrics", "inProgress"}
+var Optional = []string{"payload", "status", "metrics", "inProgress", "resume"}
 
 // Error describes the fault in one line. It never contains a token.
 func (f *Fault) Error() string { return string(f.Code) + ": " + f.Message }

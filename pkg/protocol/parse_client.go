@@ -23,8 +23,8 @@ type ClientMessage struct {
 // limited. A fault is to be answered with an error message; if it names a close
 // code, the connection is to be closed after it. Message and fault may both be
 // there: of a subscribe or unsubscribe with some bad names, the payload has the
-// good ones and the fault names the bad ones; of a heartbeat, the payload has
-// what can be used and Fault.LeftOut names what cannot. The message does not
+// good ones and the fault names the bad ones; of an auth or a heartbeat, the payload
+// has what can be used and Fault.LeftOut names what cannot. The message does not
 // share data's memory.
 //
 // Everything that the protocol does not call optional must be there, the
@@ -93,7 +93,7 @@ type fieldReader struct {
 	fault *Fault
 	// partial: the fault leaves a payload that is to be carried out.
 	partial bool
-	// leftOut are the parts that a heartbeat is read without, and why.
+	// leftOut are the parts that a message is read without, and why.
 	leftOut []leftOut
 }
 
@@ -199,18 +199,33 @@ func (r *fieldReader) auth(f fields) ClientPayload {
 		DaemonID:       DaemonID(r.text(f, payloadPath, "daemonId", MaxIDBytes)),
 		OrchestratorID: OrchestratorID(r.text(f, payloadPath, "orchestratorId", MaxIDBytes)),
 	}
-	if raw, ok := f.get("resume"); ok {
-		resume, problem := objectOf(raw)
-		if problem != "" {
-			r.fail("payload.resume", "expected an object, "+problem)
-			return nil
-		}
-		// A client that has no position yet may say so with an empty one.
-		if raw, ok := resume.get("position"); ok && string(raw) != `""` {
-			p.Resume = &Resume{Position: r.text(resume, "payload.resume.", "position", 0)}
-		}
-	}
+	p.Resume = r.resume(f)
+	r.tellLeftOut()
 	return p
+}
+
+// resume is a shortcut: without it the connection starts from its cursor.
+func (r *fieldReader) resume(f fields) *Resume {
+	raw, ok := f.get("resume")
+	if !ok {
+		return nil
+	}
+	resume, problem := objectOf(raw)
+	if problem != "" {
+		r.leaveOut("resume", "expected an object, "+problem)
+		return nil
+	}
+	// A client that has no position yet may say so with an empty one.
+	raw, ok = resume.get("position")
+	if !ok || string(raw) == `""` {
+		return nil
+	}
+	var position string
+	if json.Unmarshal(raw, &position) != nil {
+		r.leaveOut("resume", "expected a position that is a string, got "+kindOf(raw))
+		return nil
+	}
+	return &Resume{Position: position}
 }
 
 // heartbeat reads what it can use. All parts are optional, and whatever stands
@@ -238,7 +253,7 @@ func (r *fieldReader) tellLeftOut() {
 	r.partial = true
 	r.fail(payloadPath+names[0], strings.Join(details, "; "))
 	r.fault.LeftOut = names
-	r.fault.Message = "the heartbeat counts, but this was left out of it: " + strings.Join(names, ", ")
+	r.fault.Message = "the message counts, but this was left out of it: " + strings.Join(names, ", ")
 }
 
 func (r *fieldReader) status(f fields) Status {

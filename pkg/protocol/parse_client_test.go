@@ -110,14 +110,12 @@ func TestMessagesThatAreRefused(t *testing.T) {
 		"payload missing":       {`{"type":"auth","id":"m-1","timestamp":"2026-11-22"}`, "payload.accessToken", "missing"},
 		"payload null":          {message("ack", `null`), "payload.eventIds", "missing"},
 
-		"auth without token":          {message("auth", `{"daemonId":"d","orchestratorId":"o"}`), "payload.accessToken", "missing"},
-		"auth with an empty token":    {message("auth", `{"accessToken":"","daemonId":"d","orchestratorId":"o"}`), "payload.accessToken", "empty"},
-		"auth with a token object":    {message("auth", `{"accessToken":{},"daemonId":"d","orchestratorId":"o"}`), "payload.accessToken", "got an object"},
-		"auth without daemon":         {message("auth", `{"accessToken":"t","orchestratorId":"o"}`), "payload.daemonId", "missing"},
-		"auth with a long daemon":     {message("auth", `{"accessToken":"t","daemonId":"`+tooLong+`","orchestratorId":"o"}`), "payload.daemonId", "has 129 bytes, expected at most 128"},
-		"auth without orchestrator":   {message("auth", `{"accessToken":"t","daemonId":"d","orchestratorId":null}`), "payload.orchestratorId", "missing"},
-		"auth with a resume text":     {message("auth", `{"accessToken":"t","daemonId":"d","orchestratorId":"o","resume":"p"}`), "payload.resume", "expected an object, got a string"},
-		"auth with a position number": {message("auth", `{"accessToken":"t","daemonId":"d","orchestratorId":"o","resume":{"position":3}}`), "payload.resume.position", "got a number"},
+		"auth without token":        {message("auth", `{"daemonId":"d","orchestratorId":"o"}`), "payload.accessToken", "missing"},
+		"auth with an empty token":  {message("auth", `{"accessToken":"","daemonId":"d","orchestratorId":"o"}`), "payload.accessToken", "empty"},
+		"auth with a token object":  {message("auth", `{"accessToken":{},"daemonId":"d","orchestratorId":"o"}`), "payload.accessToken", "got an object"},
+		"auth without daemon":       {message("auth", `{"accessToken":"t","orchestratorId":"o"}`), "payload.daemonId", "missing"},
+		"auth with a long daemon":   {message("auth", `{"accessToken":"t","daemonId":"`+tooLong+`","orchestratorId":"o"}`), "payload.daemonId", "has 129 bytes, expected at most 128"},
+		"auth without orchestrator": {message("auth", `{"accessToken":"t","daemonId":"d","orchestratorId":null}`), "payload.orchestratorId", "missing"},
 
 		"subscribe to nothing":           {message("subscribe", `{"eventTypes":[]}`), "payload.eventTypes", "has 0 items, expected 1 to 50"},
 		"subscribe without types":        {message("subscribe", `{}`), "payload.eventTypes", "missing"},
@@ -158,6 +156,18 @@ func metricsOf(size int) string {
 
 // A daemon whose metrics nobody had thought of was disconnected after three of
 // its heartbeats.
+// A daemon whose notes of a position are spoiled is let in all the same, and
+// continues from its cursor.
+func TestAResumeThatCannotBeUsedIsLeftOut(t *testing.T) {
+	t.Parallel()
+	for _, resume := range []string{`"p"`, `7`, `[]`, `{"position":3}`, `{"position":{}}`} {
+		m, fault := protocol.ParseClientMessage([]byte(message("auth", `{"accessToken":"t","daemonId":"d","orchestratorId":"o","resume":`+resume+`}`)))
+		require.Equal(t, protocol.Auth{AccessToken: "t", DaemonID: "d", OrchestratorID: "o"}, m.Payload, resume)
+		require.Equal(t, []string{"resume"}, fault.LeftOut)
+		require.Equal(t, "payload.resume", fault.Field)
+	}
+}
+
 func TestWhatCannotBeUsedOfAHeartbeatIsLeftOut(t *testing.T) {
 	t.Parallel()
 	tooLong := strings.Repeat("x", protocol.MaxIDBytes+1)

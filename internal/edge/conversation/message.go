@@ -54,7 +54,7 @@ func (c *Conversation) Message(data []byte, now time.Time) {
 // with every heartbeat.
 func (c *Conversation) tellLeftOut(fault *protocol.Fault) {
 	c.emit(LeftOut{Fields: fault.LeftOut, Detail: fault.Detail, First: !c.toldLeftOut})
-	if !c.toldLeftOut {
+	if !c.toldLeftOut && c.phase != phaseClosed {
 		c.toldLeftOut = true
 		c.reply(fault)
 	}

@@ -90,7 +90,7 @@ func New(cfg Config) *Lane {
 		cfg.HintAge = DefaultHintAge
 	}
 	if cfg.Check == nil {
-		cfg.Check = CheckEvent(event.DefaultMaxBytes, 0, 1)
+		cfg.Check = CheckEvent(event.DefaultMaxBytes, 0, 1, func([]string) {})
 	}
 	return &Lane{
 		cfg: cfg, now: cfg.Now, position: cfg.Start,

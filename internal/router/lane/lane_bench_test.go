@@ -20,7 +20,7 @@ func TestRoutingAnEventNobodyHoldsDoesNotAllocate(t *testing.T) {
 }
 
 func TestCheckingAValidEventDoesNotAllocate(t *testing.T) {
-	check := CheckEvent(event.DefaultMaxBytes, event.PartitionOf("a", 16), 16)
+	check := CheckEvent(event.DefaultMaxBytes, event.PartitionOf("a", 16), 16, nil)
 	m := message(11, "a")
 	m.Body = []byte(`{"id":"e","type":"message.received","orchestratorId":"a","payload":{"text":"hello"},"requiresAck":true}`)
 	require.Zero(t, testing.AllocsPerRun(100, func() {

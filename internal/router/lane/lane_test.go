@@ -353,9 +353,9 @@ func TestRefusedEventsGoToTheDeadLettersBeforeTheCheckpointPasses(t *testing.T) 
 	f.holds["a"] = []string{"x"}
 	cases := map[string]event.Reason{
 		`nonsense`: event.ReasonNotJSON,
-		`{"id":"1","type":"message.sent","payload":{}}`:                                              event.ReasonMissingField,
-		`{"id":"1","type":"message.sent","orchestratorId":"b","payload":{}}`:                         event.ReasonWrongSubject,
-		`{"id":"1","type":"message.sent","orchestratorId":"a","payload":{},"requiresAck":"perhaps"}`: event.ReasonInvalidField,
+		`{"id":"1","type":"message.sent","payload":{}}`:                                   event.ReasonMissingField,
+		`{"id":"1","type":"message.sent","orchestratorId":"b","payload":{}}`:              event.ReasonWrongSubject,
+		`{"id":"1","type":"message.sent","orchestratorId":"a","payload":{},"daemonId":7}`: event.ReasonInvalidField,
 	}
 	sequence := uint64(10)
 	for body, reason := range cases {

@@ -16,8 +16,9 @@ const MaxRefused = 256
 
 // CheckEvent returns the check that routers use in partition p of so many: the
 // published event's validator, and that it stands under its own orchestrator's
-// subject, in that one's partition.
-func CheckEvent(maxBytes int, p event.Partition, partitions int) func(eventlog.Message) error {
+// subject, in that one's partition. leftOut is told which fields an event is taken
+// without.
+func CheckEvent(maxBytes int, p event.Partition, partitions int, leftOut func(fields []string)) func(eventlog.Message) error {
 	return func(m eventlog.Message) error {
 		home := event.PartitionOf(m.Token, partitions)
 		if home == p && event.Valid(m.Body, maxBytes, m.Token) {
@@ -38,6 +39,9 @@ func CheckEvent(maxBytes int, p event.Partition, partitions int) func(eventlog.M
 				Reason: event.ReasonWrongPartition, Event: e,
 				Detail: fmt.Sprintf("stands in partition %d, expected %d of %d: its publisher assumes another number of partitions", p, home, partitions),
 			}
+		}
+		if len(e.LeftOut) > 0 {
+			leftOut(e.LeftOut)
 		}
 		return nil
 	}
