@@ -142,7 +142,7 @@ func malformed() map[string]event.Reason {
 		replace(`"type"`, `"t"`):           event.ReasonMissingField,
 		replace(`"payload":{`, `"payload":"text","p":{`):                            event.ReasonInvalidField,
 		replace(`"message.received"`, `"x"`):                                        event.ReasonInvalidField,
-		replace(`true`, `"yes"`):                                                    event.ReasonInvalidField,
+		replace(`"daemonId":""`, `"daemonId":7`):                                    event.ReasonInvalidField,
 		replace(`"vp"`, `17`):                                                       event.ReasonInvalidField,
 		replace(`"vp"`, `"`+strings.Repeat("v", 129)+`"`):                           event.ReasonInvalidField,
 		replace(`"n":`, `"n":"`+strings.Repeat("x", 256<<10)+`","m":`):              event.ReasonTooLarge,

@@ -38,8 +38,6 @@ var badEvents = []struct {
 	{"a numeric orchestrator", bad(`"orchestratorId":"vp_1"`, `"orchestratorId":7`), event.ReasonInvalidField, "orchestratorId"},
 	{"a payload of text", bad(`"payload":{}`, `"payload":"{}"`), event.ReasonInvalidField, "payload"},
 	{"a type of one word", bad(`message.received`, `message`), event.ReasonInvalidField, "type"},
-	{"an ack in words", bad(`"payload"`, `"requiresAck":"yes","payload"`), event.ReasonInvalidField, "requiresAck"},
-	{"a priority in words", bad(`"payload"`, `"priority":"high","payload"`), event.ReasonInvalidField, "priority"},
 	{"a list of daemons", bad(`"payload"`, `"daemonId":["d"],"payload"`), event.ReasonInvalidField, "daemonId"},
 	{"a long orchestrator", bad(`"vp_1"`, `"`+strings.Repeat("v", 129)+`"`), event.ReasonInvalidField, "orchestratorId"},
 	{"huge", bad(`{}`, `{"content":"`+strings.Repeat("x", 300<<10)+`"}`), event.ReasonTooLarge, ""},
