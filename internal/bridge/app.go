@@ -137,7 +137,7 @@ func (a *App) unfitForCanaries() error {
 	switch s := a.link.state(); {
 	case !s.connected: // every try would take its time
 		return fmt.Errorf("not subscribed on Redis: %s", s.problem)
-	case a.source.mute.Load():
+	case a.source.mute():
 		return errors.New("redis forbids the channel of canaries")
 	case a.pump.depth() > a.cfg.PublishBuffer/2: // where an event might have to make room
 		return errors.New("the buffer is filling")

@@ -20,7 +20,7 @@ func TestDefaultsAreValid(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, 100_000, cfg.PublishBuffer)
 	require.Equal(t, []string{"daemon:events"}, cfg.Redis.RedisChannels)
-	require.Empty(t, cfg.Redis.RedisPatterns)
+	require.Equal(t, []string{"daemon:events:*", "daemon:*:events"}, cfg.Redis.RedisPatterns, "all that Neolith is known to use")
 	require.False(t, cfg.Redis.RedisDrainLists)
 	require.NotEmpty(t, cfg.Node())
 	_, err = parse("--redis-drain-lists", "--redis-drain-interval=60s")
@@ -34,7 +34,7 @@ func TestMistakesAreReported(t *testing.T) {
 		want string
 	}{
 		"no Redis":          {[]string{"--redis-url=http://user:hunter2@host"}, "REDIS_URL"},
-		"nothing to hear":   {[]string{"--redis-channels="}, "REDIS_CHANNELS"},
+		"nothing to hear":   {[]string{"--redis-channels=", "--redis-patterns="}, "REDIS_CHANNELS"},
 		"drained too late":  {[]string{"--redis-drain-lists", "--redis-drain-interval=61s"}, "REDIS_DRAIN_INTERVAL"},
 		"drained too often": {[]string{"--redis-drain-interval=1ms"}, "REDIS_DRAIN_INTERVAL"},
 		"no buffer":         {[]string{"--publish-buffer=0"}, "PUBLISH_BUFFER"},

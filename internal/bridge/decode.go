@@ -178,7 +178,11 @@ const (
 	eventsChannel       = "daemon:events"
 	daemonChannelPrefix = "daemon:"
 	daemonChannelSuffix = ":events"
+	// heartbeatsPrefix is of the channels on which bridges themselves publish.
+	heartbeatsPrefix = "daemon:heartbeats:"
 )
+
+func isHeartbeats(channel string) bool { return strings.HasPrefix(channel, heartbeatsPrefix) }
 
 func daemonOfChannel(channel string) (protocol.DaemonID, bool) {
 	if channel == eventsChannel || strings.HasPrefix(channel, eventsChannel+":") {

@@ -21,6 +21,7 @@ type link struct {
 	lastHeard   time.Time // any answer; zero while a connection is being made
 	lastMessage time.Time
 	silenceSaid bool
+	unheard     subscriptions // of events, that Redis forbids
 }
 
 // gap is a time in which messages may have been published unheard.
@@ -33,16 +34,24 @@ func newLink(now time.Time) *link { return &link{since: now, problem: "not conne
 func (l *link) up(now time.Time) (again bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	again = l.ever
-	if !l.connected {
-		if again {
-			l.gap = gap{l.since, now}
-		}
-		l.away += now.Sub(l.since)
-		l.since = now
+	if l.connected {
+		return false // there is more to be heard than before
 	}
+	again = l.ever
+	if again {
+		l.gap = gap{l.since, now}
+	}
+	l.away += now.Sub(l.since)
+	l.since = now
 	l.connected, l.ever, l.problem, l.silenceSaid = true, true, "", false
 	return again
+}
+
+// without notes what cannot be subscribed to, because Redis forbids it.
+func (l *link) without(unheard subscriptions) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.unheard = unheard
 }
 
 // down notes that the subscription is gone. It returns how long it had lasted,
@@ -155,7 +164,7 @@ func (l *link) state() linkState {
 	defer l.mu.Unlock()
 	return linkState{
 		connected: l.connected, answers: l.answers, since: l.since, problem: l.problem,
-		lastMessage: l.lastMessage, silentSince: l.silentSinceLocked(), gap: l.gap,
+		lastMessage: l.lastMessage, silentSince: l.silentSinceLocked(), gap: l.gap, unheard: l.unheard,
 	}
 }
 
@@ -167,6 +176,7 @@ type linkState struct {
 	lastMessage time.Time
 	silentSince time.Time
 	gap         gap
+	unheard     subscriptions
 }
 
 // detail is what /readyz says of the subscription. It is said to be silent once
@@ -183,6 +193,9 @@ func (s linkState) detail(now time.Time, silent time.Duration) string {
 		parts = append(parts, "subscribed, no message heard yet")
 	default:
 		parts = append(parts, "subscribed, last message at "+stamp(s.lastMessage))
+	}
+	if s.connected && s.unheard.len() > 0 {
+		parts = append(parts, "Redis forbids this bridge to subscribe to "+s.unheard.String()+": what is published there is not heard")
 	}
 	if length := s.gap.to.Sub(s.gap.from); !s.gap.to.IsZero() {
 		parts = append(parts, fmt.Sprintf("last gap from %s for %v", stamp(s.gap.from), length.Round(time.Millisecond)))

@@ -85,6 +85,9 @@ func watchLink(reg prometheus.Registerer, l *link) {
 		func() float64 { return metric.Truth(l.state().connected) })
 	metric.GaugeFunc(reg, "gateway_redis_up", "Whether Redis answers.", nil,
 		func() float64 { return metric.Truth(l.state().answers) })
+	metric.GaugeFunc(reg, "gateway_bridge_forbidden_subscriptions",
+		"Of REDIS_CHANNELS and REDIS_PATTERNS, those that Redis forbids this bridge; what is published there is not heard.", nil,
+		func() float64 { return float64(l.state().unheard.len()) })
 	metric.CounterFunc(reg, "gateway_bridge_disconnected_seconds_total", "Time without a complete subscription on Redis, since the start.",
 		func() float64 { return l.disconnected(time.Now()).Seconds() })
 	metric.GaugeFunc(reg, "gateway_bridge_last_message_timestamp_seconds",

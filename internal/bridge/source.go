@@ -19,11 +19,12 @@ import (
 
 // timing is how patient the source is; a struct so that tests need not be.
 type timing struct {
-	look   time.Duration // between two looks at what has been heard
-	ping   int           // looks between two pings
-	dead   int           // looks that have heard nothing: the connection is dead
-	silent time.Duration // connected but without a message: worth a word
-	retry  backoff       // between two attempts to connect
+	look    time.Duration // between two looks at what has been heard
+	recheck int           // looks until it is tried again what Redis forbade
+	ping    int           // looks between two pings
+	dead    int           // looks that have heard nothing: the connection is dead
+	silent  time.Duration // connected but without a message: worth a word
+	retry   backoff       // between two attempts to connect
 }
 
 // Once everything is to end, the answer to unsubscribe is waited for until
@@ -34,10 +35,11 @@ const (
 )
 
 var defaultTiming = timing{
-	look:   time.Second,
-	ping:   5,
-	dead:   12,
-	silent: 5 * time.Minute,
+	look:    time.Second,
+	recheck: 60,
+	ping:    5,
+	dead:    12,
+	silent:  5 * time.Minute,
 	// What is published between the return of Redis and the next attempt is lost.
 	retry: backoff{first: 100 * time.Millisecond, most: time.Second},
 }
@@ -71,7 +73,9 @@ type source struct {
 	metrics  *metrics
 	logger   *slog.Logger
 
-	mute atomic.Bool // the canary's channel is left out; written by Run
+	// forbidden are those that Redis does not allow, and that are left out. Written
+	// by Run and the watch that it waits for.
+	forbidden atomic.Pointer[subscriptions]
 }
 
 // errDead is why a connection is given up that no longer answers pings.
@@ -89,7 +93,7 @@ func (s *source) Run(ctx context.Context) error {
 		if lasted >= healthyAfter {
 			failures = 1
 		}
-		s.refused(err)
+		s.refused(ctx, err)
 		delay := s.timing.retry.delay(failures)
 		tries.Do(func() {
 			s.logger.Warn("not subscribed on Redis", "error", err, "attempts", failures, "retry_in", delay)
@@ -103,20 +107,56 @@ func (s *source) Run(ctx context.Context) error {
 	return nil
 }
 
-// refused makes every other attempt without the canary where Redis forbids a
-// channel: it does not say which, and the events matter more.
-func (s *source) refused(err error) {
-	if redis.HasErrorPrefix(err, "NOPERM") {
-		s.mute.Store(!s.mute.Load())
+// refused finds out which names Redis forbids, so that the next attempt leaves
+// them out. Where nothing else would be heard it does not: then there is no
+// subscription, and all are tried again.
+func (s *source) refused(ctx context.Context, err error) {
+	if !redis.HasErrorPrefix(err, "NOPERM") {
+		return
 	}
+	s.forbidden.Store(nil)
+	forbidden, err := s.all().forbidden(ctx, s.client)
+	if err != nil || s.events().without(forbidden).len() == 0 {
+		return
+	}
+	s.forbidden.Store(&forbidden)
 }
 
-// names returns the channels to subscribe to.
-func (s *source) names() []string {
-	if s.mute.Load() {
-		return s.channels
+// events are the channels and patterns of Neolith's events.
+func (s *source) events() subscriptions { return subscriptions{s.channels, s.patterns} }
+
+// all are these, and the canary's.
+func (s *source) all() subscriptions {
+	return subscriptions{append(slices.Clone(s.channels), s.canary), s.patterns}
+}
+
+// denied are the names that Redis forbids.
+func (s *source) denied() (d subscriptions) {
+	if p := s.forbidden.Load(); p != nil {
+		d = *p
 	}
-	return append(slices.Clone(s.channels), s.canary)
+	return d
+}
+
+// wanted are the names to be subscribed to.
+func (s *source) wanted() subscriptions { return s.all().without(s.denied()) }
+
+// mute reports whether Redis forbids the canary's channel.
+func (s *source) mute() bool { return slices.Contains(s.denied().channels, s.canary) }
+
+// recheck subscribes to what Redis has come to allow.
+func (s *source) recheck(ctx context.Context, sub *redis.PubSub) {
+	denied := s.denied()
+	if denied.len() == 0 {
+		return
+	}
+	still, err := denied.forbidden(ctx, s.client)
+	if err != nil || still.len() == denied.len() {
+		return
+	}
+	// The confirmation of the last one is recognized by their number.
+	s.forbidden.Store(&still)
+	_ = denied.without(still).subscribe(ctx, sub) // a failure is noticed by the receive loop
 }
 
 // listen subscribes and receives until that fails or ctx ends. It returns how
@@ -136,23 +176,11 @@ func (s *source) listen(ctx context.Context) (lasted time.Duration, err error) {
 		<-watched
 		_ = sub.Close() // fails only if the watch has closed it
 	}()
-	if err := s.subscribe(hard, sub); err != nil {
+	if err := s.wanted().subscribe(hard, sub); err != nil {
 		return s.fail(err), fmt.Errorf("subscribe: %w", err)
 	}
 	s.link.dialed(time.Now())
 	return s.receive(hard, sub)
-}
-
-func (s *source) subscribe(ctx context.Context, sub *redis.PubSub) error {
-	if names := s.names(); len(names) > 0 {
-		if err := sub.Subscribe(ctx, names...); err != nil {
-			return err
-		}
-	}
-	if len(s.patterns) > 0 {
-		return sub.PSubscribe(ctx, s.patterns...)
-	}
-	return nil
 }
 
 func (s *source) receive(hard context.Context, sub *redis.PubSub) (lasted time.Duration, err error) {
@@ -187,7 +215,7 @@ func (s *source) handle(message any) (ended bool) {
 		s.link.heard(now, false)
 		switch m.Kind {
 		case "subscribe", "psubscribe":
-			if m.Count == len(s.names())+len(s.patterns) {
+			if m.Count == s.wanted().len() {
 				s.subscribed(now)
 			}
 		default:
@@ -201,6 +229,10 @@ func (s *source) handle(message any) (ended bool) {
 
 func (s *source) take(m *redis.Message, now time.Time) {
 	h := heard{channel: m.Channel, body: []byte(m.Payload)}
+	if isHeartbeats(m.Channel) {
+		s.link.heard(now, false)
+		return // of an organization whose name ends in ":events", or is "events"
+	}
 	if !canary.IsChannel(m.Channel) {
 		s.link.heard(now, true)
 		s.metrics.received.Inc()
@@ -221,9 +253,11 @@ func (s *source) take(m *redis.Message, now time.Time) {
 // subscribed notes that all subscriptions are confirmed. Every time but the
 // first there was a gap: Redis keeps nothing for those who are not there.
 func (s *source) subscribed(now time.Time) {
-	if s.mute.Load() {
-		s.logger.Error("Redis forbids this bridge the channel of its canaries; going on without them", "channel", s.canary)
+	denied := s.denied()
+	if denied.len() > 0 {
+		s.logger.Error("Redis forbids this bridge some channels or patterns; going on without them", "forbidden", denied.String())
 	}
+	s.link.without(denied.without(subscriptions{channels: []string{s.canary}}))
 	if again := s.link.up(now); again {
 		s.metrics.gaps.Inc()
 		s.logger.Warn("subscribed on Redis again; what was published meanwhile may be lost",
@@ -264,6 +298,9 @@ func (s *source) watch(ctx, hard context.Context, cancel context.CancelCauseFunc
 		if s.link.silent(time.Now(), s.timing.silent) {
 			s.logger.Warn("subscribed on Redis, but nothing is published there; check REDIS_CHANNELS and REDIS_PATTERNS",
 				"for", s.timing.silent, "channels", s.channels, "patterns", s.patterns)
+		}
+		if looks%s.timing.recheck == 0 {
+			s.recheck(hard, sub)
 		}
 		if looks%s.timing.ping == 0 {
 			// A failed ping is noticed by the receive loop.

@@ -159,6 +159,50 @@ func TestSilenceIsCountedInLooks(t *testing.T) {
 	require.Zero(t, look(100))
 }
 
+// An operator who has allowed the bridge daemon:events alone, as it was enough
+// before, loses nothing; what is allowed later is heard without a gap.
+func TestWhatRedisForbidsIsLeftOutAndSaid(t *testing.T) {
+	t.Parallel()
+	server := testserver.Redis(t)
+	admin := server.Client()
+	acl := func(rules ...any) {
+		require.NoError(t, admin.Do(t.Context(), append([]any{"ACL", "SETUSER", "bridge", "on", ">pw", "+@all", "~*"}, rules...)...).Err())
+	}
+	acl("resetchannels", "&daemon:events", "&daemon:*:events")
+	l := listen(t, redisConfig("redis://bridge:pw@"+server.Addr()), func(timing *timing) {
+		timing.retry = backoff{first: time.Millisecond, most: 10 * time.Millisecond}
+		timing.look, timing.recheck = 10*time.Millisecond, 10
+	})
+	eventually(t, l.connected, "subscribed to what is allowed")
+	require.Contains(t, l.link.state().detail(time.Now(), time.Hour), "forbids this bridge to subscribe to daemon:events:*: ")
+	require.True(t, l.mute())
+	publish(t, admin, "daemon:events", "1")
+	publish(t, admin, "daemon:d:events", "2")
+	eventually(t, func() bool { return l.in.len() == 2 }, "both are heard")
+
+	acl("&daemon:events:*", "&daemon:canary:*")
+	eventually(t, func() bool { return l.link.state().unheard.len() == 0 && !l.mute() }, "what is allowed later is heard")
+	publish(t, admin, "daemon:events:acme", "3")
+	eventually(t, func() bool { return l.in.len() == 3 }, "heard")
+	require.Zero(t, testutil.ToFloat64(l.metrics.gaps))
+	acl("resetchannels", "&daemon:*:events")
+	require.NoError(t, admin.Do(t.Context(), "CLIENT", "KILL", "TYPE", "pubsub").Err())
+	eventually(t, func() bool { return l.link.state().unheard.len() == 2 }, "what is forbidden later is left out")
+	eventually(t, l.connected, "subscribed to the rest")
+}
+
+// The default patterns match what is not an event, too.
+func TestNoticesOfHeartbeatsAreNoEvents(t *testing.T) {
+	t.Parallel()
+	server := testserver.Redis(t)
+	l := listen(t, redisConfig(server.URL()), func(*timing) {})
+	eventually(t, l.connected, "subscribed")
+	publish(t, server.Client(), "daemon:heartbeats:events", "not an event")
+	publish(t, server.Client(), "daemon:d:events", "an event")
+	eventually(t, func() bool { return l.in.len() > 0 }, "heard")
+	require.Equal(t, 1, l.in.len())
+}
+
 // TestRefusedSubscriptionIsTriedAgain: Redis answers, and will not let us hear.
 func TestRefusedSubscriptionIsTriedAgain(t *testing.T) {
 	t.Parallel()
