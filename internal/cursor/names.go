@@ -124,6 +124,17 @@ func (rec Record) Superseded(daemon protocol.DaemonID, generation uint64) bool {
 	return answeredFor
 }
 
+// LastStart returns the generation of a daemon's last start, or where it was taken
+// over and nobody knows, of whoever answers for it; false: it was never here. Each
+// of its starts makes that another one.
+func (rec Record) LastStart(daemon protocol.DaemonID) (uint64, bool) {
+	of, here := rec.holder(daemon)
+	if last, presumed := rec.Presumed[daemon]; presumed && of != daemon {
+		return last, true
+	}
+	return rec.Daemons[of].Generation, here
+}
+
 // takeNames makes nobody answer for these ids any more.
 func (rec Record) takeNames(ids ...protocol.DaemonID) {
 	for of, e := range rec.Daemons {

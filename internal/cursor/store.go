@@ -123,7 +123,7 @@ func (s *Store) attempt(ctx context.Context, p *partition, token event.Token, k 
 		done(k)
 		return nil
 	}
-	if worthWriting(read, next) {
+	if worthWriting(read, next) || own.mayLand(read) {
 		if err := s.write(ctx, p, token, k, next); err != nil {
 			p.putBack(token, k, own)
 			return err

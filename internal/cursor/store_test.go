@@ -99,16 +99,17 @@ func newSeat(s *node, token event.Token, daemon protocol.DaemonID, change ...fun
 
 // begin decides where the connection starts.
 func (c *seat) begin(ctx context.Context) (Decision, error) {
-	d, _, err := c.Begin(ctx, func(rec Record) (Record, Decision, bool) {
+	var decision Decision
+	_, err := c.Begin(ctx, func(rec Record) (Record, Decision, bool) {
 		next, d := Start(rec, c.request)
 		return next, d, true
-	})
-	if err == nil {
+	}, func(d Decision) {
+		decision = d
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		c.at, c.running, c.speaksFor = Progress{Epoch: c.request.Epoch, Entry: d.Entry}, true, d.Entry.AnswersFor
-	}
-	return d, err
+	})
+	return decision, err
 }
 
 // connect is a connection that has begun.
@@ -400,11 +401,11 @@ func TestStartOfAConnectionThatHasEnded(t *testing.T) {
 	}
 	began := make(chan error, 1)
 	go func() {
-		_, _, err := during.Begin(context.Background(), func(rec Record) (Record, Decision, bool) {
+		_, err := during.Begin(context.Background(), func(rec Record) (Record, Decision, bool) {
 			next, d := Start(rec, during.request)
 			decided <- true
 			return next, d, true
-		})
+		}, func(Decision) { t.Error("it has ended") })
 		began <- err
 	}()
 	<-decided
@@ -425,7 +426,7 @@ func TestStartOfAConnectionThatHasEnded(t *testing.T) {
 	require.Zero(t, s.keys())
 
 	refused := newSeat(s, orch, "d")
-	_, did, err := refused.Begin(t.Context(), func(rec Record) (Record, Decision, bool) { return rec, Decision{}, false })
+	did, err := refused.Begin(t.Context(), func(rec Record) (Record, Decision, bool) { return rec, Decision{}, false }, nil)
 	require.NoError(t, err)
 	require.False(t, did)
 	require.Zero(t, s.keys())
@@ -442,7 +443,7 @@ func TestStartThatMayBeStored(t *testing.T) {
 	s := openStore(t, server, 1, "a")
 	c := newSeat(s, orch, "d")
 	ctx, cancel := context.WithCancel(t.Context())
-	_, _, err := c.Begin(ctx, func(rec Record) (Record, Decision, bool) {
+	_, err := c.Begin(ctx, func(rec Record) (Record, Decision, bool) {
 		next, d := Start(rec, c.request)
 		data, err := next.Encode()
 		if err != nil {
@@ -451,13 +452,72 @@ func TestStartThatMayBeStored(t *testing.T) {
 		put(t, s, orch, string(data)) // as if by this very write
 		cancel()
 		return next, d, true
-	})
+	}, nil)
 	require.ErrorIs(t, err, context.Canceled)
 	require.Equal(t, "a", stored(t, s, orch).Daemons["d"].Edge)
 	c.leaves()
 	require.NoError(t, s.FlushAll(t.Context()))
 	require.Equal(t, "", stored(t, s, orch).Daemons["d"].Edge)
 	require.Zero(t, s.keys())
+}
+
+// A start that was given up while its write was under way may be stored later than
+// the last word of its connection. Nobody would take it for gone then, since the
+// edge lives.
+func TestAStartThatWasGivenUpIsNotStoredLater(t *testing.T) {
+	t.Parallel()
+	server := testserver.NATS(t)
+	s := openStore(t, server, 1, "a")
+	for name, before := range map[string]func(event.Token){
+		"an orchestrator never seen": func(event.Token) {},
+		"another daemon is known":    func(orch event.Token) { connect(t, s, orch, "e").leaves() },
+	} {
+		orch := event.TokenOf(name)
+		before(orch)
+		require.NoError(t, s.FlushAll(t.Context()))
+		c := newSeat(s, orch, "d")
+		ctx, cancel := context.WithCancel(t.Context())
+		var underway []byte
+		var from uint64
+		_, err := c.Begin(ctx, func(rec Record) (Record, Decision, bool) {
+			next, d := Start(rec, c.request)
+			underway, _ = next.Encode()
+			from = rec.Revision
+			cancel()
+			return next, d, true
+		}, nil)
+		require.ErrorIs(t, err, context.Canceled, name)
+		c.leaves()
+		require.NoError(t, s.FlushAll(t.Context()))
+		_, err = s.js.Publish(t.Context(), s.partition(orch).subject(orch), underway, jetstream.WithExpectLastSequencePerSubject(from))
+		require.True(t, isConflict(err), "%s: it comes too late: %v", name, err)
+		require.NotContains(t, stored(t, s, orch).Daemons, protocol.DaemonID("d"), name)
+	}
+}
+
+// Another connection's start may take names from one that has just begun. Told in
+// the other order, it would go on answering for them.
+func TestNobodyWritesBeforeAConnectionKnowsThatItHasBegun(t *testing.T) {
+	t.Parallel()
+	server := testserver.NATS(t)
+	s := openStore(t, server, 1, "a")
+	connect(t, s, orch, "old").leaves()
+	c := newSeat(s, orch, "new")
+	started := false
+	_, err := c.Begin(t.Context(), func(rec Record) (Record, Decision, bool) {
+		next, d := Start(rec, c.request)
+		return next, d, true
+	}, func(d Decision) {
+		started = true
+		require.Equal(t, []protocol.DaemonID{"old"}, d.Entry.AnswersFor)
+		c.partition.mu.Lock()
+		defer c.partition.mu.Unlock()
+		require.Len(t, c.partition.keys[orch].busy, 1, "the record is held")
+	})
+	require.NoError(t, err)
+	require.True(t, started)
+	connect(t, s, orch, "old")
+	require.Empty(t, c.names())
 }
 
 func TestStoreOutlivesNATS(t *testing.T) {

@@ -43,6 +43,18 @@ func (u unsaved) applyTo(rec Record, lim limits) Record {
 	return rec
 }
 
+// mayLand reports whether the write of a start whose connection has ended may be
+// under way still: nobody has heard what came of it, and the record does not show
+// it. Whatever is written before makes it come too late.
+func (u unsaved) mayLand(rec Record) bool {
+	for w, p := range u {
+		if e, known := rec.Daemons[w.daemon]; p.Abandoned && (!known || e.Generation < w.generation) {
+			return true
+		}
+	}
+	return false
+}
+
 // worthWriting reports whether next says more than stored.
 func worthWriting(stored, next Record) bool {
 	if stored.Epoch != next.Epoch || len(stored.Daemons) != len(next.Daemons) || !maps.Equal(stored.Awaited, next.Awaited) || !maps.Equal(stored.Presumed, next.Presumed) {

@@ -64,8 +64,12 @@ func (s *Store) Writer(token event.Token, daemon protocol.DaemonID, reporter Rep
 // wraps that of ctx and what went wrong. A connection that has ended decides
 // nothing, and if it ends while its start is being written, the entry says so as
 // soon as it can be written.
-func (w *Writer) Begin(ctx context.Context, decide func(Record) (Record, Decision, bool)) (d Decision, decided bool, err error) {
+//
+// started is called with the decision once that is stored, as a Reporter's
+// methods are: what the Reporter is told afterwards is newer.
+func (w *Writer) Begin(ctx context.Context, decide func(Record) (Record, Decision, bool), started func(Decision)) (decided bool, err error) {
 	start := time.Now()
+	var d Decision
 	err = w.store.update(ctx, w.token, func(rec Record) (Record, bool) {
 		if decided = !w.hasEnded(); !decided {
 			return rec, false
@@ -76,19 +80,19 @@ func (w *Writer) Begin(ctx context.Context, decide func(Record) (Record, Decisio
 		}
 		return next, decided
 	}, func(k *key) {
-		if decided {
-			w.begun(k, d.Entry)
+		if decided && w.begun(k, d.Entry) {
+			started(d)
 		}
 	})
 	switch {
 	case err != nil:
-		return Decision{}, false, fmt.Errorf("begin from the cursors of %s: %w", w.token, err)
+		return false, fmt.Errorf("begin from the cursors of %s: %w", w.token, err)
 	case w.hasEnded():
-		return Decision{}, false, ErrEnded
+		return false, ErrEnded
 	case decided:
 		w.store.metrics.began(start)
 	}
-	return d, decided, nil
+	return decided, nil
 }
 
 func (w *Writer) hasEnded() bool {
@@ -107,17 +111,18 @@ func (w *Writer) attempt(generation uint64) bool {
 }
 
 // begun takes the connection among those of the key, whose busy the caller
-// holds, unless it has ended.
-func (w *Writer) begun(k *key, e Entry) {
+// holds; false: it has ended.
+func (w *Writer) begun(k *key, e Entry) bool {
 	w.partition.mu.Lock()
 	defer w.partition.mu.Unlock()
 	if w.ended {
-		return // End has seen the attempt
+		return false // End has seen the attempt
 	}
 	w.generation, w.names, w.attempts, w.superseded = e.Generation, e.AnswersFor, nil, false
 	if !slices.Contains(k.writers, w) {
 		k.writers = append(k.writers, w)
 	}
+	return true
 }
 
 // SaveSoon says that Progress has something new. It is asked, and the answer

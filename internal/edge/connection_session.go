@@ -156,10 +156,31 @@ func (c *connection) epoch() eventlog.Epoch {
 func (c *connection) starting(run uint32) ([]protocol.Subscription, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	select {
+	case <-c.socket.Ended(): // it is being closed
+		return nil, false
+	default:
+	}
 	if c.session == nil || !c.session.Starting(run) {
 		return nil, false
 	}
 	return append([]protocol.Subscription(nil), c.session.Subscriptions()...), true
+}
+
+// answered notes that the daemon has answered a ping here that was sent after a
+// start of it elsewhere.
+func (c *connection) answered(start uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.lives = start
+}
+
+// livesSince reports whether the daemon has shown here that it is there since the
+// start.
+func (c *connection) livesSince(start uint64) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.lives == start
 }
 
 // unsettled returns how many events the session has in hand.

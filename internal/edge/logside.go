@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"math/rand/v2"
 	"time"
 
@@ -41,6 +42,7 @@ type logSide struct {
 	asks        *pool
 	reads       *pool
 	deadLetters *pool
+	pings       *pool
 	epochs      *epochKeeper
 }
 
@@ -51,6 +53,7 @@ func newLogSide(ctx context.Context, self string, log *eventlog.Log, cursors *cu
 		asks:        newPool(ctx, log.Config().Partitions),
 		reads:       newPool(ctx, concurrentReads),
 		deadLetters: newPool(ctx, concurrentDeadLetters),
+		pings:       newPool(ctx, math.MaxInt), // one of each connection at most
 		epochs:      newEpochKeeper(log),
 	}
 	for p := range event.Partition(log.Config().Partitions) {
@@ -62,14 +65,14 @@ func newLogSide(ctx context.Context, self string, log *eventlog.Log, cursors *cu
 
 // close returns when nothing runs any more; the context has ended before.
 func (l *logSide) close() {
-	for _, p := range []*pool{l.starts, l.asks, l.reads, l.deadLetters} {
+	for _, p := range []*pool{l.pings, l.starts, l.asks, l.reads, l.deadLetters} {
 		p.close()
 	}
 }
 
 // detached drops what waits of a connection that has ended.
 func (l *logSide) detached(c *connection) {
-	for _, p := range []*pool{l.starts, l.reads, l.deadLetters} {
+	for _, p := range []*pool{l.pings, l.starts, l.reads, l.deadLetters} {
 		p.forget(c)
 	}
 }
@@ -78,45 +81,30 @@ func (l *logSide) detached(c *connection) {
 // start is put off while the daemon has not subscribed to all that it, or its
 // predecessor, wanted.
 //
-// One that comes after another edge's for the same daemon first shows that its
-// daemon is there: an edge that stood still may come to a connection that was
-// given up for that other one.
+// Who has begun elsewhere before first shows that it is there: an edge that stood
+// still may come to a connection that was given up for that other one, and must
+// not decide for the daemon (invariant 1).
 func (l *logSide) start(c *connection, run uint32, patient bool) {
 	l.starts.submit(c, func(ctx context.Context) {
 		ctx, cancel := context.WithTimeout(ctx, startTimeout)
 		defer cancel()
-		started := l.begin(ctx, c, run, patient, false)
-		if started == startContested && c.svc.admission.prober.probe(ctx, probeRequest{c.token, c.id}).Alive {
-			started = l.begin(ctx, c, run, patient, true)
-		}
-		if started != startDecided {
-			c.startFailed(run)
-		}
+		l.begin(ctx, c, run, patient)
 	})
 }
 
-// startOutcome is what came of a try to start a connection.
-type startOutcome int
-
-const (
-	startDecided   startOutcome = iota // or the connection has ended
-	startPutOff                        // to be tried again
-	startContested                     // another edge holds the daemon
-)
-
-// begin is one try of start. lives: the daemon has shown that it is there.
-func (l *logSide) begin(ctx context.Context, c *connection, run uint32, patient, lives bool) startOutcome {
+// begin is one try of start.
+func (l *logSide) begin(ctx context.Context, c *connection, run uint32, patient bool) {
 	epoch := l.log.Epoch(c.partition)
 	resume, resumes := l.resume(ctx, c, epoch)
-	outcome := startPutOff
-	decision, decided, err := c.cursor.Begin(ctx, func(rec cursor.Record) (cursor.Record, cursor.Decision, bool) {
-		outcome = startPutOff
+	var elsewhere uint64 // the daemon's last start, if that is yet to be shown
+	decided, err := c.cursor.Begin(ctx, func(rec cursor.Record) (cursor.Record, cursor.Decision, bool) {
+		elsewhere = 0
 		subscriptions, starting := c.starting(run)
 		if !starting || c.svc.admission.replaced(c) {
 			return rec, cursor.Decision{}, false
 		}
-		if holder := rec.Daemons[c.daemon].Edge; !lives && holder != "" && holder != l.self {
-			outcome = startContested
+		if last, before := rec.LastStart(c.daemon); before && rec.Daemons[c.daemon].Edge != l.self && !c.livesSince(last) {
+			elsewhere = last
 			return rec, cursor.Decision{}, false
 		}
 		if rec.Epoch == epoch && !l.epochs.covers(ctx, eventlog.Position{Partition: c.partition, Epoch: epoch, Sequence: rec.Highest()}) {
@@ -131,18 +119,31 @@ func (l *logSide) begin(ctx context.Context, c *connection, run uint32, patient,
 		}
 		next, d := cursor.Start(rec, req)
 		return next, d, true
-	})
+	}, func(d cursor.Decision) { c.started(run, epoch, d) })
 	switch {
-	case errors.Is(err, cursor.ErrEnded):
-		return startDecided
+	case decided || errors.Is(err, cursor.ErrEnded):
 	case err != nil:
 		l.logger.Warn("start of a connection not decided, trying again", "orchestrator", c.token, "daemon", c.daemon, "session", c.id, "error", err)
-		return startPutOff
-	case !decided:
-		return outcome
+		c.startFailed(run)
+	case elsewhere != 0:
+		l.challenge(c, run, patient, elsewhere)
+	default:
+		c.startFailed(run)
 	}
-	c.started(run, epoch, decision)
-	return startDecided
+}
+
+// challenge starts a connection whose daemon has begun elsewhere once it has
+// answered a ping, however long that takes: a slow machine or link is no reason to
+// cut a daemon off. One that is gone misses its heartbeats.
+func (l *logSide) challenge(c *connection, run uint32, patient bool, last uint64) {
+	l.pings.submit(c, func(ctx context.Context) {
+		if err := c.socket.Ping(ctx); err != nil {
+			c.startFailed(run) // of no effect where it has ended
+			return
+		}
+		c.answered(last)
+		l.start(c, run, patient)
+	})
 }
 
 // resume returns the sequence after which the daemon asked to continue, if that

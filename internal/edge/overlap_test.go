@@ -73,18 +73,68 @@ func TestAnOlderConnectionSettlesNothingForANewerOne(t *testing.T) {
 // nobody holds any more, which looks like the newest.
 func TestAConnectionThatWasGivenUpDoesNotReplaceALaterOne(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t)
-	late, other := c.edge(), c.edge(alone)
-	lives := other.attach("orch", "daemon", everything)
-	generation := c.record("orch").Daemons["daemon"].Generation
-	gone := late.login("orch", "daemon")
-	gone.send("subscribe", `{"eventTypes":["message.*"]}`) // and reads nothing any more, so that pings have no answer
-	require.Eventually(t, func() bool { return late.door.count() == 0 }, testserver.Patience, tick, "it is ended")
-	require.Equal(t, generation, c.record("orch").Daemons["daemon"].Generation)
+	for name, later := range map[string]func(d *client, at *node){
+		"that lives":    func(*client, *node) {},
+		"that has left": func(d *client, at *node) { d.leave(at); at.written() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := newCluster(t)
+			late, other := c.edge(), c.edge(alone)
+			later(other.attach("orch", "daemon", everything), other)
+			last := c.record("orch").Daemons["daemon"].Generation
+			late.login("orch", "daemon").send("subscribe", `{"eventTypes":["message.*"]}`) // and reads nothing any more
+			late.challenges(1)
+			require.Equal(t, last, c.record("orch").Daemons["daemon"].Generation)
+		})
+	}
+}
 
-	e := c.publish("orch", mention)
-	c.forward(other, e, 0)
-	lives.expectEvents(e)
+// The edge may stand still once more between the answer and the decision.
+func TestWhatADaemonAnsweredBeforeALaterStartShowsNothing(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	late, other, third := c.edge(), c.edge(alone), c.edge(alone)
+	other.attach("orch", "daemon", everything)
+	gone := late.login("orch", "daemon")
+	late.hub.connections("orch")[0].answered(c.record("orch").Daemons["daemon"].Generation)
+	third.attach("orch", "daemon", everything)
+	last := c.record("orch").Daemons["daemon"].Generation
+	gone.send("subscribe", `{"eventTypes":["message.*"]}`)
+	late.challenges(1)
+	require.Equal(t, last, c.record("orch").Daemons["daemon"].Generation)
+}
+
+// A slow machine, or one behind a slow link, answers late. It is not cut off, and
+// starts as soon as it has answered.
+func TestADaemonThatAnswersLateStarts(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	n, other := c.edge(), c.edge(alone)
+	other.attach("orch", "daemon", everything)
+	late := n.login("orch", "daemon")
+	late.send("subscribe", `{"eventTypes":`+everything+`}`)
+	n.challenges(1)
+	// Longer than a connection is given that stands in another one's way.
+	n.login("orch-2", "daemon")
+	silent := n.hub.connections("orch-2")[0]
+	require.False(t, n.prober.probe(t.Context(), probeRequest{silent.token, silent.id}).Alive)
+	late.expect(protocol.TypeSubscribed)
+	e := c.publish("orch")
+	c.forward(n, e, 0)
+	late.expectEvents(e)
+	n.challenges(0)
+}
+
+// challenges waits until so many daemons are waited for that have begun elsewhere.
+func (n *node) challenges(count int) {
+	n.t.Helper()
+	pings := n.door.services.Load().log.pings
+	require.Eventually(n.t, func() bool {
+		pings.mu.Lock()
+		defer pings.mu.Unlock()
+		return pings.running == count
+	}, testserver.Patience, tick)
 }
 
 // No directory tells the old connection's edge, but the cursor does.
