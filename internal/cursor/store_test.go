@@ -520,6 +520,18 @@ func TestNobodyWritesBeforeAConnectionKnowsThatItHasBegun(t *testing.T) {
 	require.Empty(t, c.names())
 }
 
+// A crash must not make a daemon want less than it has said.
+func TestSaveNowDoesNotWaitForItsMoment(t *testing.T) {
+	t.Parallel()
+	server := testserver.NATS(t)
+	s := openStore(t, server, 1, "a")
+	c := connect(t, s, orch, "d")
+	c.SaveSoon()
+	require.Empty(t, s.schedule.takeHurried())
+	c.SaveNow() // also where it is dirty already
+	require.Equal(t, []event.Token{orch}, s.schedule.takeHurried())
+}
+
 func TestStoreOutlivesNATS(t *testing.T) {
 	t.Parallel()
 	server := testserver.NATS(t)

@@ -128,14 +128,27 @@ func (w *Writer) begun(k *key, e Entry) bool {
 // SaveSoon says that Progress has something new. It is asked, and the answer
 // written, within a second.
 func (w *Writer) SaveSoon() {
+	if w.noteDirty() {
+		w.store.schedule.add(w.token)
+	}
+}
+
+// SaveNow is SaveSoon for what is not to wait for its moment of the second.
+func (w *Writer) SaveNow() {
+	w.noteDirty()
+	w.store.schedule.hurry(w.token)
+}
+
+// noteDirty reports whether it is new that there is something to be written.
+func (w *Writer) noteDirty() bool {
 	w.partition.mu.Lock()
 	defer w.partition.mu.Unlock()
 	if w.dirty || w.ended || w.generation == 0 {
-		return
+		return false
 	}
 	w.dirty = true
 	w.partition.dirty[w.token] = struct{}{}
-	w.store.schedule.add(w.token)
+	return true
 }
 
 // End is the connection's last word, which is written at once; false: it was

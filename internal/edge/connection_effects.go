@@ -94,7 +94,7 @@ func (c *connection) deliverLocked(effects []session.Effect, now time.Time) (wit
 		case session.DeadLetter:
 			log.deadLetter(c, e, c.session.Epoch())
 		case session.Save:
-			c.cursor.SaveSoon()
+			c.save(e.Now)
 		case session.RefreshEpoch:
 			log.refreshEpoch(c.partition)
 		case session.Filtered:

@@ -92,6 +92,14 @@ func (c *connection) check() {
 	})
 }
 
+func (c *connection) save(now bool) {
+	if now {
+		c.cursor.SaveNow()
+		return
+	}
+	c.cursor.SaveSoon()
+}
+
 // Progress implements cursor.Reporter.
 func (c *connection) Progress() (cursor.Progress, bool) {
 	c.mu.Lock()

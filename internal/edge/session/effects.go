@@ -66,8 +66,9 @@ type DeadLetter struct {
 	Tries    int // in vain
 }
 
-// Save says that Progress has something that a crash should not forget.
-type Save struct{}
+// Save says that Progress has something that a crash should not forget. Now: it
+// must not wait until that is written with more.
+type Save struct{ Now bool }
 
 // RefreshEpoch says that a router spoke of another epoch than this session's:
 // the log's leader is to be asked, and EpochChanged called if it is new.

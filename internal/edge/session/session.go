@@ -131,6 +131,7 @@ type Session struct {
 	blocked  int       // bytes of the event that last did not fit; 0: none
 
 	dirty   bool // there is something that a crash should not forget
+	urgent  bool // and that must not wait
 	effects []Effect
 }
 
@@ -141,8 +142,8 @@ func New(cfg Config) *Session { return &Session{cfg: cfg, returning: true} }
 // next input.
 func (s *Session) Take() []Effect {
 	if s.dirty && s.phase == phaseRunning {
-		s.dirty = false
-		s.emit(Save{})
+		s.emit(Save{Now: s.urgent})
+		s.dirty, s.urgent = false, false
 	}
 	out := s.effects
 	s.effects = s.effects[:0]

@@ -33,6 +33,7 @@ type bench struct {
 	dead       *session.DeadLetter
 	filtered   []session.FilterReason
 	refresh    bool
+	saved      *session.Save
 	hand       []uint64 // sequences that were written, see serve
 }
 
@@ -77,6 +78,8 @@ func (b *bench) take() {
 		switch e := e.(type) {
 		case session.Begin:
 			b.begin = &e
+		case session.Save:
+			b.saved = &e
 		case session.AskLast:
 			b.ask = &e
 		case session.Read:
@@ -768,4 +771,35 @@ func TestFailedAnswersAreAskedAgainWithGrowingDelay(t *testing.T) {
 	b.read = nil
 	b.after(b.s.Wake().Sub(b.now))
 	require.NotNil(t, b.read)
+}
+
+// An edge that crashes must not leave an entry behind that wants less than its
+// daemon has said: whoever wants no more than that may take it over, and pass what
+// only the daemon wants (invariant 1).
+func TestThatADaemonWantsMoreIsWrittenAtOnce(t *testing.T) {
+	t.Parallel()
+	for name, started := range map[string]func(*bench){
+		"while it is delivered to":         func(b *bench) { b.start(cursor.Entry{Floor: 10}) },
+		"while its start is being decided": func(b *bench) { b.subscribe("a.*"); b.after(50 * time.Millisecond) },
+	} {
+		b := newBench(t, config())
+		started(b)
+		b.saved = nil
+		b.subscribe("b.*")
+		if b.begin != nil && !b.s.Running() {
+			b.s.Started(b.begin.Run, epoch, cursor.Entry{}, false, b.now)
+			b.take()
+		}
+		require.NotNil(t, b.saved, name)
+		require.True(t, b.saved.Now, name)
+	}
+}
+
+func TestWhatOnlyCostsRepeatsIsWrittenWithMore(t *testing.T) {
+	t.Parallel()
+	b := live(t, config())
+	b.saved = nil
+	b.s.Unsubscribe([]protocol.Pattern{"b.*"}, b.now)
+	b.take()
+	require.Equal(t, &session.Save{}, b.saved)
 }

@@ -30,9 +30,11 @@ func (s *Session) Subscribe(added []protocol.Subscription, now time.Time) {
 		if !s.startAt.IsZero() { // waiting to try again, maybe for just this
 			s.startAt = now.Add(subscribeSettle)
 		}
-		s.dirty = true // the start under way may not know of it
+		s.dirty, s.urgent = true, true // the start under way may not know of it
 	case phaseRunning:
-		s.dirty = true
+		// Until it is known that the daemon wants more, whoever wants less may take
+		// it over if this edge crashes, and pass what only the daemon wants.
+		s.dirty, s.urgent = true, true
 	}
 }
 
