@@ -14,11 +14,12 @@ import (
 	"github.com/coder/websocket"
 )
 
-// Sizes of the buffers that stay with an idle connection. A control frame
-// (at most 131 bytes) must fit, so that the library writes it in one piece.
+// Sizes of the buffers that stay with an idle connection. Where nothing is read
+// ahead (see inbound), the library does so. A control frame (at most 131 bytes)
+// must fit, so that the library writes it in one piece.
 const (
 	readBuffer  = 1024
-	writeBuffer = 512
+	writeBuffer = 144
 )
 
 // sendBuffer is what the kernel may hold for a peer (Linux takes twice as much,
@@ -72,7 +73,7 @@ func Accept(w http.ResponseWriter, r *http.Request, cfg Config) (*Socket, error)
 	// limit stands above ours.
 	conn.SetReadLimit(int64(cfg.MaxMessageBytes) + 1)
 	s.conn, s.raw = conn, h.conn
-	s.raw.rate = cfg.readRate()
+	s.raw.in.rate = cfg.readRate()
 	return s, nil
 }
 
@@ -96,6 +97,9 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	}
 	boundSendBuffer(conn)
 	h.conn = newCorkedConn(conn, bytes.Clone(ahead), h.timeout)
-	small := bufio.NewReadWriter(bufio.NewReaderSize(h.conn, readBuffer), bufio.NewWriterSize(h.conn, writeBuffer))
-	return h.conn, small, nil
+	size := readBuffer
+	if h.conn.in.raw != nil {
+		size = libraryBuffer
+	}
+	return h.conn, bufio.NewReadWriter(bufio.NewReaderSize(h.conn, size), bufio.NewWriterSize(h.conn, writeBuffer)), nil
 }

@@ -44,10 +44,7 @@ type corkedConn struct {
 
 	closing atomic.Bool // Close has begun
 
-	// Owned by the reader.
-	prefix []byte // read by net/http before the hijack
-	rate   rate   // of what the peer sends; zero: no limit
-	read   pace
+	in *inbound // what is read
 
 	mu      sync.Mutex
 	changed sync.Cond // state, pending or err changed
@@ -56,8 +53,9 @@ type corkedConn struct {
 	err     error
 }
 
-func newCorkedConn(conn net.Conn, prefix []byte, timeout time.Duration) *corkedConn {
-	c := &corkedConn{Conn: conn, prefix: prefix, timeout: timeout}
+// newCorkedConn returns conn, of which before was read already.
+func newCorkedConn(conn net.Conn, before []byte, timeout time.Duration) *corkedConn {
+	c := &corkedConn{Conn: conn, in: newInbound(conn, before), timeout: timeout}
 	c.changed.L = &c.mu
 	if _, ok := conn.(*tls.Conn); ok {
 		// A TLS connection is unusable after a write timed out, so progress
@@ -67,27 +65,8 @@ func newCorkedConn(conn net.Conn, prefix []byte, timeout time.Duration) *corkedC
 	return c
 }
 
-// Read returns first what net/http had read ahead. It waits where the peer sends
-// more than the rate allows.
-func (c *corkedConn) Read(p []byte) (int, error) {
-	if len(c.prefix) > 0 {
-		n := copy(p, c.prefix)
-		if c.prefix = c.prefix[n:]; len(c.prefix) == 0 {
-			c.prefix = nil
-		}
-		return n, nil
-	}
-	if c.rate.perSecond == 0 {
-		return c.Conn.Read(p)
-	}
-	n, err := c.Conn.Read(p[:min(len(p), maxRead)])
-	if n > 0 {
-		if wait := c.read.take(n, time.Now(), c.rate); wait > 0 {
-			time.Sleep(wait) // shorter than anybody would interrupt it: see maxRead
-		}
-	}
-	return n, err
-}
+// Read is inbound's.
+func (c *corkedConn) Read(p []byte) (int, error) { return c.in.Read(p) }
 
 // Write hands p on, or collects it between Cork and Uncork.
 func (c *corkedConn) Write(p []byte) (int, error) {

@@ -1,7 +1,8 @@
 // Package socket is one WebSocket connection of an edge. It owns what is
 // delicate about coder/websocket and net/http, so that nobody else has to know:
 //
-//   - net/http's 4 KiB buffers are replaced by small ones at the hijack;
+//   - an idle connection keeps no buffer to read into and little stack: a buffer is
+//     taken when something has come (see inbound);
 //   - the reader runs outside the HTTP handler, which returns at once;
 //   - a writer exists only while something waits, and hands all of it to the
 //     kernel with one system call;

@@ -32,7 +32,7 @@ func TestAFloodIsReadAtTheRateThatMessagesNeed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		peer, conn := net.Pipe()
 		c := newCorkedConn(conn, nil, time.Minute)
-		c.rate = rate{perSecond: 64 << 10, burst: 256 << 10}
+		c.in.rate = rate{perSecond: 64 << 10, burst: 256 << 10}
 		go func() {
 			defer func() { _ = peer.Close() }()
 			_, _ = peer.Write(make([]byte, 1<<20))
@@ -50,7 +50,7 @@ func TestAPeerThatSaysLittleIsNeverWaitedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		peer, conn := net.Pipe()
 		c := newCorkedConn(conn, nil, time.Minute)
-		c.rate = rate{perSecond: 1 << 10, burst: 4 << 10}
+		c.in.rate = rate{perSecond: 1 << 10, burst: 4 << 10}
 		go func() {
 			defer func() { _ = peer.Close() }()
 			for range 100 {

@@ -170,6 +170,7 @@ func (s *Socket) read() error {
 		if !s.awaitRoom() {
 			return s.discard()
 		}
+		s.raw.in.Await()
 		refused, err := s.readMessage()
 		if err != nil {
 			return err

@@ -97,6 +97,14 @@ func defaults() Config {
 
 func start(t *testing.T, cfg Config, echo bool) *fixture {
 	t.Helper()
+	return startOn(t, cfg, echo, func(l net.Listener, _ *fixture) net.Listener { return l })
+}
+
+// countingWrites makes connections that have no descriptor for a socket, as TLS.
+func countingWrites(l net.Listener, f *fixture) net.Listener { return countingListener{l, &f.writes} }
+
+func startOn(t *testing.T, cfg Config, echo bool, wrap func(net.Listener, *fixture) net.Listener) *fixture {
+	t.Helper()
 	f := &fixture{peers: make(chan *peer, 16)}
 	var serving sync.WaitGroup
 	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -112,7 +120,7 @@ func start(t *testing.T, cfg Config, echo bool) *fixture {
 		}()
 		f.peers <- p
 	}))
-	srv.Listener = countingListener{srv.Listener, &f.writes}
+	srv.Listener = wrap(srv.Listener, f)
 	srv.Start()
 	f.url = srv.URL
 	t.Cleanup(func() {
@@ -176,7 +184,7 @@ func TestWhatWasReadAheadAtTheHijackIsKept(t *testing.T) {
 
 func TestFramesThatWaitGoOutWithOneWrite(t *testing.T) {
 	t.Parallel()
-	f := start(t, defaults(), false)
+	f := startOn(t, defaults(), false, countingWrites)
 	conn, p := f.dial(t)
 	before := f.writes.Load()
 	p.socket.SendEvents(frame("one", 0), frame("two", 0), frame(strings.Repeat("3", 5000), 0), frame("four", 0))
