@@ -165,7 +165,7 @@ func (r *restoration) restoreStream(ctx context.Context, name string) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", descriptionFile, err)
 	}
-	// NATS 2.15 restores a stream with replicas such that its servers differ in the
+	// When NATS 2.15 restores a stream with replicas, its servers differ in the
 	// time of its creation: a later change of the leader would begin a new epoch.
 	// And it takes the stream for one to be restored until it is updated: a server
 	// that joined later with an empty disk would crash over that. So the stream is

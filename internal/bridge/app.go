@@ -279,8 +279,8 @@ func (a *App) publish(ctx, opening context.Context) (left int, err error) {
 	return a.pump.run(hard, log), nil
 }
 
-// outlive returns a context that ends when a stop may take no longer, or can
-// achieve nothing more.
+// outlive returns a context that ends when the stop has taken as long as it
+// may, or can achieve nothing more.
 func (a *App) outlive(ctx context.Context) (context.Context, context.CancelFunc) {
 	hard, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	// The rest of the time is for closing what is left.

@@ -49,9 +49,9 @@ func (c *canaries) Run(ctx context.Context) error {
 	}
 }
 
-// failed counts a canary that was not published, and with it those that had to
-// wait meanwhile: they would only tell how long, and others follow. A canary
-// counts as a success only when it is stored.
+// failed counts a canary that was not published, and drops those that waited
+// meanwhile and counts them too: they would only show how long they waited, and
+// others follow. A canary counts as a success only when it is stored.
 func (c *canaries) failed(err error, calls <-chan *nats.Msg) {
 	c.metrics.canary(err)
 	c.faults.Do(func() { c.logger.Warn("canary not published", "error", err) })

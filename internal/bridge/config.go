@@ -14,7 +14,7 @@ import (
 	"github.com/neolith/daemon-gateway/internal/settings"
 )
 
-// Config is everything that an operator may say to a bridge.
+// Config is everything that an operator may set on a bridge.
 type Config struct {
 	settings.Common
 	Admin  admin.Config    `embed:""`

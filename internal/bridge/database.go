@@ -70,7 +70,7 @@ func (a *App) openUnresolved(ctx context.Context, log *eventlog.Log) error {
 }
 
 // runDatabase runs what belongs to the database. The resolver goes on until all
-// is published, because that asks for it.
+// is published, because publishing needs it.
 func (a *App) runDatabase(group *lifecycle.Group, bring func(string, func(context.Context) error), published <-chan struct{}) {
 	if a.database == nil {
 		return

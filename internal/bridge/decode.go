@@ -22,7 +22,8 @@ type job struct {
 	kind  jobKind
 	event event.Event
 	body  []byte
-	// given is how the addressee was called, if its orchestrator was asked for.
+	// given is the id by which the event named its addressee, if its orchestrator
+	// was asked for.
 	given protocol.OrchestratorID
 	// Of a burying job: why, and what exactly is wrong.
 	reason event.Reason
@@ -89,8 +90,8 @@ func decodeForDaemon(e event.Event, daemon protocol.DaemonID, body []byte, maxBy
 	return readdress(e, orchestrator, body, maxBytes)
 }
 
-// readdress puts the right orchestrator into an event. The body is written anew
-// only if something in it was wrong, and its payload stays as it is.
+// readdress puts the right orchestrator into an event. The body is written
+// again only if something in it was wrong, and its payload stays as it is.
 func readdress(e event.Event, orchestrator protocol.OrchestratorID, body []byte, maxBytes int) job {
 	e.OrchestratorID = orchestrator
 	leftOut := e.LeftOut

@@ -17,8 +17,8 @@ import (
 
 const (
 	listPrefix = "daemon:events:"
-	// listScan is how many keys Redis looks at in one step; it serves nobody else
-	// meanwhile.
+	// listScan is how many keys Redis looks at in one step, in which it serves
+	// nobody else.
 	listScan = 500
 	// listsAtOnce are drained side by side, each in its own order.
 	listsAtOnce = 8

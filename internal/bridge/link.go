@@ -55,8 +55,8 @@ func (l *link) without(unheard subscriptions) {
 }
 
 // down notes that the subscription is gone. It returns how long it had lasted,
-// 0 if there was none. A connection that was dead is gone since it was last
-// heard, not since that was noticed.
+// 0 if there was none. A connection that was dead counts as gone from when it
+// was last heard, not from when that was noticed.
 func (l *link) down(now time.Time, dead, answers bool, problem string) (lasted time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -84,8 +84,8 @@ func (l *link) heard(now time.Time, message bool) {
 	}
 }
 
-// dialing has silence begin anew: making a connection has limits of its own, and
-// may take as many of them as there are servers to ask.
+// dialing makes the silence begin again: a new connection has time limits of
+// its own, one after the other for each server that is asked.
 func (l *link) dialing() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -109,7 +109,7 @@ func (l *link) heardAt() time.Time {
 	return l.lastHeard
 }
 
-// silence counts looks in a row since which Redis has said nothing. Looks are
+// silence counts the looks in a row at which Redis had said nothing. Looks are
 // counted and not time: a process that stood still has not listened either, and
 // what was said meanwhile is not to be thrown away.
 type silence struct {

@@ -52,11 +52,11 @@ func (s settled) outcome() outcome {
 }
 
 // settle has a job done like one that was heard, under the same rule of who
-// waits behind whom, and returns what has become of it. bury: what is refused is
-// to be in the dead letters then. What fails is not tried again: an error means
-// that it may be stored or not. Soon after ctx has ended there is an answer, too.
-// It may be called from any goroutine; its callers bound how many requests there
-// are at a time.
+// waits behind whom, and returns what has become of it. bury: what is refused
+// is put into the dead letters. What fails is not tried again: an error means
+// that it may be stored or not. Soon after ctx has ended there is an answer,
+// too. It may be called from any goroutine; its callers bound how many requests
+// there are at a time.
 func (p *pump) settle(ctx context.Context, j job, bury bool) (settled, error) {
 	if j.kind == burying && !bury {
 		return settled{job: j}, nil

@@ -44,7 +44,8 @@ var defaultTiming = timing{
 	retry: backoff{first: 100 * time.Millisecond, most: time.Second},
 }
 
-// healthyAfter: a subscription that lasted this long starts the backoff anew.
+// healthyAfter: after a subscription that lasted this long the backoff begins
+// again.
 const healthyAfter = 10 * time.Second
 
 // backoff is a delay that doubles, with jitter.
@@ -61,7 +62,7 @@ func (b backoff) delay(n int) time.Duration {
 
 // source hears Redis. Its receive loop only hands messages on and never waits
 // for anything else: go-redis's own channel would lose messages after a minute
-// of a full buffer, and hides that it has subscribed anew.
+// of a full buffer, and hides that it has subscribed again.
 type source struct {
 	client   redis.UniversalClient
 	channels []string
@@ -78,7 +79,7 @@ type source struct {
 	forbidden atomic.Pointer[subscriptions]
 }
 
-// errDead is why a connection is given up that no longer answers pings.
+// errDead is why a connection that no longer answers pings is given up.
 var errDead = errors.New("no answer to pings")
 
 // Run hears Redis until ctx ends; then it unsubscribes and hands on what was
@@ -162,7 +163,7 @@ func (s *source) recheck(ctx context.Context, sub *redis.PubSub) {
 // listen subscribes and receives until that fails or ctx ends. It returns how
 // long the subscription had lasted.
 func (s *source) listen(ctx context.Context) (lasted time.Duration, err error) {
-	// hard outlives ctx by the grace, so that the end can be orderly.
+	// hard outlives ctx by the grace, so that it can end gracefully.
 	hard, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	sub := s.client.Subscribe(hard)
 	s.link.dialing()

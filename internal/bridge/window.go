@@ -19,12 +19,12 @@ const (
 )
 
 // publishWindow is how many messages of a partition are worked on at once: as
-// many as it answers for in time. One that is slow, because its disks or the
-// machine are, answers for none of many publishes within their time, though it
-// stores them, and each that is repeated makes it slower. So the window halves
-// when answers do not come, and grows by one for each window of answers that do.
-// Each partition has its own, because one that is slow, or has no leader, must not
-// take the others' places.
+// many as it answers for in time. A partition that is slow, because its disks
+// or the machine are, answers none of many publishes within their time, though
+// it stores them, and each that is repeated makes it slower. So the window
+// halves when answers do not come, and grows by one for each window of answers
+// that do. Each partition has its own, because one that is slow, or has no
+// leader, must not take the others' places.
 type publishWindow struct {
 	size     float64
 	halvedAt time.Time

@@ -7,8 +7,8 @@ import (
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
 
-// appendTo appends what marshal returns, without reflection. ok is false where a
-// text has anything that encoding/json would write otherwise than it is.
+// appendTo appends what marshal returns, without reflection. ok is false where
+// a text has anything that encoding/json would not write as it is.
 func (rec Record) appendTo(buf []byte) (_ []byte, ok bool) {
 	a := appender{buf: buf}
 	a.raw(`{"v":`).number(Version).raw(`,"e":`).text(string(rec.Epoch))

@@ -140,8 +140,8 @@ type Record struct {
 	// Epoch is the life of the log within which the sequences mean something.
 	Epoch   eventlog.Epoch
 	Daemons map[protocol.DaemonID]Entry
-	// Awaited are ids without an entry and without anybody who answers for them,
-	// which events have named that some daemon has passed over.
+	// Awaited are ids named by events that some daemon has passed over. They have
+	// no entry, and nobody answers for them.
 	Awaited map[protocol.DaemonID]Awaited
 	// Presumed are daemons that somebody answers for since they were taken for
 	// gone and had not left, with the generation of their last start, at most
@@ -149,8 +149,8 @@ type Record struct {
 	Presumed map[protocol.DaemonID]uint64
 }
 
-// Highest is the highest sequence that the record speaks of: a log that does not
-// come as far is not the one that it was written for.
+// Highest is the highest sequence that the record speaks of: a log that does
+// not reach it is not the one that the record was written for.
 func (rec Record) Highest() uint64 {
 	var highest uint64
 	for _, e := range rec.Daemons {
@@ -187,9 +187,9 @@ func (rec Record) at(epoch eventlog.Epoch) Record {
 
 // nextGeneration is higher than any that this orchestrator's daemons were ever
 // given, also where a release without generations has written in between: the
-// write that carries it is of a higher revision still. Where the bucket was lost,
-// or is an older one again, the time tells, in milliseconds: connections from
-// before write on.
+// write that carries it is of a higher revision still. Where the bucket was
+// lost, or is an older one again, the time in milliseconds is higher:
+// connections from before go on writing.
 func (rec Record) nextGeneration(now time.Time) uint64 {
 	highest := max(rec.Revision, uint64(max(0, now.UnixMilli())))
 	for _, e := range rec.Daemons {

@@ -10,8 +10,8 @@ import (
 // in either is settled. The inputs are not modified.
 //
 // It is commutative, associative and idempotent in floor, ranges,
-// subscriptions, Sent and Written, until a bound is reached; then the order
-// decides which ranges above the floor are forgotten, never whether something is
+// subscriptions, Sent and Written, until a bound is reached. Then the order
+// decides which ranges above the floor are forgotten, but nothing is ever
 // claimed that neither had settled.
 func merge(a, b Entry, lim limits) Entry {
 	if b.Written.Before(a.Written) {

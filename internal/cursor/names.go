@@ -58,8 +58,8 @@ func (rec Record) answerFor(e *Entry, ids ...protocol.DaemonID) {
 	}
 }
 
-// lacks leaves nothing settled of what names the daemon that one which it takes
-// over has not settled.
+// lacks makes unsettled again what names the daemon and was not settled by the
+// other, which it takes over.
 func (e *Entry) lacks(other Entry, lim limits) {
 	before := e.Floor
 	if e.Floor, e.Settled = intersect(*e, other, lim.ranges); e.Floor < before {
@@ -67,7 +67,8 @@ func (e *Entry) lacks(other Entry, lim limits) {
 	}
 }
 
-// lookBack leaves nothing above the sequence settled of what names the daemon.
+// lookBack makes unsettled again what names the daemon and stands above the
+// sequence.
 func (e *Entry) lookBack(to uint64) {
 	if to < e.Floor {
 		e.Unnamed = max(e.Unnamed, e.Floor)
@@ -158,9 +159,9 @@ func (rec Record) holder(id protocol.DaemonID) (protocol.DaemonID, bool) {
 	return "", false
 }
 
-// Disturbed returns the edges that hold connections of which next says
-// something else than rec: that they were superseded, taken over, or answer for
-// others than before.
+// Disturbed returns the edges whose connections next tells something that rec
+// did not: that they were superseded or taken over, or that they answer for
+// other daemons than before.
 func (rec Record) Disturbed(next Record) []string {
 	var edges []string
 	for id, e := range rec.Daemons {

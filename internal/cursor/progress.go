@@ -24,8 +24,8 @@ type Progress struct {
 	// Passed are the ids named by events that the connection has passed over
 	// since the last report, with the lowest sequence of each.
 	Passed map[protocol.DaemonID]uint64
-	// Abandoned: the start was decided, and its connection had ended. Nothing
-	// is known but that.
+	// Abandoned: the start was decided, and its connection had ended. Nothing else
+	// is known.
 	Abandoned bool
 }
 
@@ -127,8 +127,9 @@ func (rec Record) apply(daemon protocol.DaemonID, p Progress, lim limits) Record
 		next.Daemons[daemon] = own
 	}
 	for _, id := range slices.SortedFunc(maps.Keys(p.Passed), cmp.Compare) {
-		// Whoever has an entry, or somebody who answers for it, finds the event above
-		// that floor; unless the one that answers for it passed it over.
+		// A daemon with an entry, or with somebody who answers for it, finds the
+		// event above that floor, unless the one that answers for it passed the event
+		// over.
 		if holder, ok := next.holder(id); !ok || holder == daemon && id != daemon || id == Anybody {
 			next.await(id, p.Passed[id], own.Written, lim)
 		}

@@ -10,12 +10,12 @@ import (
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
 
-// scan reads a record as Encode usually writes it: each is read before each save
-// of it, and reflection took most of the time of that. It never finds fault: ok is
-// false for what is malformed, of another version, or only unusual, and unmarshal
-// then says what it means. What scan takes, unmarshal reads to the same record,
-// which is held by a fuzz test. Beside what package jsonscan doubts, it leaves to
-// unmarshal
+// scan reads a record as Encode usually writes it: a record is read before each
+// save of it, and most of that time was reflection. It never finds fault: ok is
+// false for what is malformed, of another version, or only unusual, and
+// unmarshal then says what it means. What scan accepts, unmarshal reads as the
+// same record; a fuzz test compares them. Besides what package jsonscan doubts,
+// it leaves to unmarshal
 //   - a name that it does not know, which encoding/json may take for one that
 //     differs in case only,
 //   - what occurs twice, null, what is empty and would not have been written,

@@ -1,9 +1,9 @@
 package cursor
 
-// Settle returns the record in which events that were acknowledged beside any
-// connection are settled for the daemon of req, and how many of them had not
-// been. Each of acknowledged ends with such an event and begins right after the
-// orchestrator's event before it. rec is not modified.
+// Settle returns the record in which events that were acknowledged by HTTP, on
+// no connection, are settled for the daemon of req, and how many of them had
+// not been. Each of acknowledged ends with such an event and begins right after
+// the orchestrator's event before it. rec is not modified.
 //
 // A daemon without an entry is given one as by Start, without subscriptions, so
 // that whoever comes after it takes it over. Where req names no daemon the events

@@ -19,7 +19,7 @@ type StartRequest struct {
 	// Subscriptions is what the connection has subscribed to.
 	Subscriptions []protocol.Subscription
 	// Alive reports whether the directory shows an edge; it may be wrong either
-	// way. nil: nothing is known, nobody is taken for gone who has not left.
+	// way. nil: nothing is known, and only those who have left count as gone.
 	Alive func(edge string) bool
 	// Resume is the sequence the daemon asks to continue after, if HasResume:
 	// of this partition and epoch, and not above the log's last.
@@ -120,7 +120,7 @@ func start(rec Record, req StartRequest, lim limits) (Record, Decision) {
 	next.bound(lim, req.gone, req.Daemon)
 	next.boundPresumed()
 	if now := settledByAll(next, lim); req.HasResume && now.Floor > common.Floor {
-		// What lies between was passed by nobody who has noted whom it names.
+		// Nobody who passed over what lies between has noted whom it names.
 		next.await(Anybody, common.Floor+1, req.Now, lim)
 	}
 	d.Entry = entry
@@ -128,9 +128,9 @@ func start(rec Record, req StartRequest, lim limits) (Record, Decision) {
 }
 
 // gone reports whether nobody holds a connection of the entry's daemon, as far
-// as can be known. The entry itself says which edge has to be asked for, so a
-// daemon that has just come is not taken for gone because the directory has not
-// shown it yet.
+// as can be known. The entry itself names the edge to look for, so a daemon
+// that has just come is not taken for gone because the directory does not show
+// its connection yet.
 func (req StartRequest) gone(e Entry) bool {
 	return e.Edge == "" || e.Edge != UnknownEdge && req.Alive != nil && !req.Alive(e.Edge)
 }

@@ -26,9 +26,9 @@ const (
 )
 
 // Store keeps the records of all orchestrators in JetStream, one KV bucket for
-// each partition. Several nodes may write the same record: each write names
-// the revision that it was made from, and whoever was too late reads again and
-// repeats its own part. It holds of an orchestrator only what a Writer that has
+// each partition. Several nodes may write the same record: each write names the
+// revision that it was made from, and whoever was too late reads again and
+// repeats its own part. Of an orchestrator it holds only what a Writer that has
 // begun may need, and what is not written yet. All methods may be called at the
 // same time.
 type Store struct {
@@ -77,9 +77,9 @@ func NewStore(log *eventlog.Log, js jetstream.JetStream, peers Peers, logger *sl
 
 func (s *Store) partition(token event.Token) *partition { return s.partitions[s.find(token)] }
 
-// Update lets decide change an orchestrator's record beside any connection, as
-// Writer.Begin does. An unchanged record is as read, from a replica that may lag,
-// with what this node has yet to write. Nothing of it is kept.
+// Update lets decide change an orchestrator's record without any connection, as
+// Writer.Begin does with one. An unchanged record is as read, from a replica
+// that may lag, with what this node has yet to write. Nothing of it is kept.
 func (s *Store) Update(ctx context.Context, token event.Token, decide func(Record) (next Record, changed bool)) error {
 	if err := s.update(ctx, token, decide, func(*key) {}); err != nil {
 		return fmt.Errorf("update the cursors of %s: %w", token, err)

@@ -1,8 +1,8 @@
 // Package delivery is what a router and an edge say to each other over NATS:
 // batches of forwarded events and hints, and their receipts. It holds the
 // format and the subjects only; routers send (package router), edges receive
-// (package edge). What edges say to one another is package edge's, but where
-// stands here.
+// (package edge). What edges say to one another is in package edge, and only
+// the subjects of that are here.
 //
 // A batch is one NATS request to Subject(edge); the receipt is the reply and
 // means "in my hands", not "delivered". Layout, integers as uvarints, texts and

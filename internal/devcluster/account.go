@@ -17,7 +17,7 @@ const (
 	readyPoll = 50 * time.Millisecond
 	// handToken is how long the token for trying by hand is valid.
 	handToken = 24 * time.Hour
-	// Whom the lines to copy, for trying by hand, connect as.
+	// As whom the lines to copy, for trying by hand, connect.
 	handOrchestrator protocol.OrchestratorID = "you"
 	handDaemon       protocol.DaemonID       = "your-daemon"
 )

@@ -190,7 +190,7 @@ func (c *Cluster) Token(orchestrator protocol.OrchestratorID, daemon protocol.Da
 	return auth.Mint(c.secret, auth.Grant{Orchestrator: orchestrator, Daemon: daemon, ExpiresAt: time.Now().Add(valid)})
 }
 
-// Run serves until ctx ends, then stops every node in order: bridges, routers
+// Run serves until ctx ends, then stops every node gracefully: bridges, routers
 // and edges side by side, and the servers last.
 func (c *Cluster) Run(ctx context.Context) error {
 	group := lifecycle.NewGroup(ctx)

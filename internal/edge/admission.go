@@ -22,7 +22,7 @@ const (
 	fightDelay = 30 * time.Second
 	// releasePoll is how often the directory is looked at for a claim to end.
 	releasePoll = 20 * time.Millisecond
-	// drainingDelay is for those who authenticate just when the edge goes.
+	// drainingDelay is for daemons that authenticate just as the edge leaves.
 	drainingDelay = time.Second
 )
 
@@ -243,7 +243,7 @@ func (a *admission) terminate(c *connection, why terminated, reason string) {
 
 const replacedReason = "replaced by a newer connection of this daemon"
 
-// superseded ends a connection of which the cursor says that a newer one of the
+// superseded ends a connection when the cursor says that a newer one of the
 // daemon has begun, wherever that is and whatever the directory shows.
 func (a *admission) superseded(c *connection) { a.terminate(c, terminatedTakeover, replacedReason) }
 

@@ -89,7 +89,7 @@ func (d *door) upgrade(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// leaving reports whether whoever comes is to go elsewhere.
+// leaving reports whether newcomers are to go elsewhere.
 func (d *door) leaving() bool { return d.draining.Load() || d.isolated.Load() }
 
 // sendAway asks every daemon to reconnect, spread over a period.

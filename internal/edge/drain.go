@@ -32,7 +32,7 @@ const (
 //     written;
 //  7. what serves the connections stops.
 //
-// A step that fails keeps none of the following from being tried.
+// After a step that fails the others are tried all the same.
 func (e *Edge) drain(ctx context.Context, n *running) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), e.cfg.ShutdownTimeout)
 	defer cancel()
@@ -44,8 +44,8 @@ func (e *Edge) drain(ctx context.Context, n *running) error {
 	e.sendAway(ctx, n)
 	errs = append(errs, bounded(ctx, e.writeTimeout, "write cursors", n.log.cursors.FlushAll))
 	if err := bounded(ctx, stepTimeout, "leave the directory", e.directory.Leave); err != nil {
-		// Normal where the whole cluster stops; else they find out as of a node
-		// that dies.
+		// Normal where the whole cluster stops; else the others find out as they do
+		// when a node dies.
 		e.logger.Info("left the gossip without telling everyone", "error", err)
 	}
 	e.closeAll(ctx)

@@ -77,7 +77,7 @@ type Edge struct {
 }
 
 // New wires an edge and binds its addresses: daemons, admin and gossip. It
-// connects to nothing yet that Run would not tolerate to be away. On an error
+// needs no other server: whatever is away, Run waits for. On an error
 // everything is undone.
 func New(cfg Config, logger *slog.Logger) (_ *Edge, err error) {
 	logger = logger.With("node", cfg.Node())
@@ -176,7 +176,7 @@ func (e *Edge) join() (err error) {
 	return nil
 }
 
-// wire makes what needs neither the log nor NATS to be there.
+// wire makes what can be made without the log and without NATS.
 func (e *Edge) wire() {
 	talk := e.cfg.conversation(e.verifier)
 	e.hub = newHub(e.cfg.Log.Partitions, talk.Rates)
@@ -224,7 +224,7 @@ func (e *Edge) serving() (bool, string) {
 // Run serves until ctx ends, then drains: it returns when every daemon has been
 // sent elsewhere and every cursor written, at the latest after
 // SHUTDOWN_TIMEOUT. An error means that a part has failed, such as a connection
-// to NATS that is closed for good; the process is then to be started anew.
+// to NATS that is closed for good; the process is then to be started again.
 func (e *Edge) Run(ctx context.Context) error {
 	// The parts outlive ctx by the drain.
 	base, stop := context.WithCancel(context.WithoutCancel(ctx))

@@ -284,7 +284,7 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, *failure) {
 	return body, nil
 }
 
-// broken is for what is no fault of the client's, who may try again.
+// broken is the failure that is not the client's fault; it may try again.
 func (e *events) broken(message string, v httpevents.Viewer, err error) *failure {
 	e.logger.Warn(message, "orchestrator", v.Orchestrator, "daemon", v.Daemon, "error", err)
 	return &failure{http.StatusInternalServerError, codeInternal, "the event log cannot be used at the moment", tryAgain}

@@ -26,7 +26,7 @@ type shard struct {
 }
 
 // orchestrator is what this edge knows of one orchestrator. It outlives its
-// last connection for a while, so that connecting anew does not reset limits.
+// last connection for a while, so that connecting again does not reset limits.
 type orchestrator struct {
 	// connections is replaced, never modified, so that readers need no copy.
 	connections []*connection

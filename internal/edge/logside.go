@@ -81,9 +81,9 @@ func (l *logSide) detached(c *connection) {
 // start is put off while the daemon has not subscribed to all that it, or its
 // predecessor, wanted.
 //
-// Who has begun elsewhere before first shows that it is there: an edge that stood
-// still may come to a connection that was given up for that other one, and must
-// not decide for the daemon (invariant 1).
+// A daemon that has begun on another edge before first shows that it is there:
+// an edge that stood still may only now get to a connection that its daemon has
+// given up for that other one, and must not decide for the daemon (invariant 1).
 func (l *logSide) start(c *connection, run uint32, patient bool) {
 	l.starts.submit(c, func(ctx context.Context) {
 		ctx, cancel := context.WithTimeout(ctx, startTimeout)

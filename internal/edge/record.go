@@ -22,7 +22,7 @@ func newRecord(recorder *history.Recorder, id protocol.SessionID, addr string, n
 	if recorder == nil {
 		return nil
 	}
-	remote, _ := netip.ParseAddr(addr) // what is none is not known
+	remote, _ := netip.ParseAddr(addr) // text that is no address: not known
 	return &record{recorder: recorder, session: history.Session{ID: id, RemoteAddress: remote, Connected: now}}
 }
 

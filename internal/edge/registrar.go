@@ -20,13 +20,14 @@ const (
 	// are looked up, recheckBatch of them at a time.
 	recheckInterval = time.Second
 	recheckBatch    = 1000
-	// recheckSpread is over how long those spread who have to come back under
-	// another id.
+	// recheckSpread is how long at most a daemon is told to wait before it comes
+	// back under another id: a random part of it, so that they do not come
+	// together.
 	recheckSpread = 10 * time.Second
 	// recheckPatience is how long a daemon that was told to come back may stay.
 	recheckPatience = 30 * time.Second
-	// unavailableDelay, and up to as much again, is how long a daemon waits that
-	// is not let in because PostgreSQL cannot be asked.
+	// unavailableDelay, and up to as much again, is how long a daemon waits when
+	// it is not let in because PostgreSQL cannot be asked.
 	unavailableDelay = 5 * time.Second
 )
 
@@ -59,7 +60,7 @@ type unconfirmed struct {
 	leaveBy time.Time
 }
 
-// bearer is as whom somebody is let in.
+// bearer says as whom somebody is let in.
 type bearer struct {
 	orchestrator protocol.OrchestratorID
 	organization string
@@ -75,7 +76,7 @@ func newRegistrar(ids identities, fallback Fallback, m *metrics, logger *slog.Lo
 	return r
 }
 
-// remembers is identify where that needs no asking.
+// remembers is identify, without asking anybody.
 func (r *registrar) remembers(token auth.Identity) (bearer, bool) {
 	if r == nil {
 		return bearer{orchestrator: token.Orchestrator, organization: token.Organization}, true
@@ -103,7 +104,7 @@ func (r *registrar) identify(ctx context.Context, token auth.Identity) (bearer, 
 	return bearer{}, &auth.Error{Reason: auth.ReasonIdentityUnverified}
 }
 
-// bearerOf is whom Neolith knows under a token's id. Its organization is
+// bearerOf returns whom Neolith knows under a token's id. Its organization is
 // Neolith's, or where that has none the token's.
 func bearerOf(token auth.Identity, found identity.Identity) bearer {
 	return bearer{
@@ -112,8 +113,8 @@ func bearerOf(token auth.Identity, found identity.Identity) bearer {
 	}
 }
 
-// remember has a connection looked up later that was admitted on its token
-// alone. It is to be forgotten at its end.
+// remember notes a connection that was admitted on its token alone, so that it
+// is looked up later. It is to be forgotten at its end.
 func (r *registrar) remember(c *connection) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -191,9 +192,9 @@ func (r *registrar) dismiss(given protocol.OrchestratorID) {
 	}
 }
 
-// confirm lets the connections stay whose orchestrator bears the id that they
-// gave; others are told to come back, because events and claims are under its
-// canonical id.
+// confirm lets connections stay that gave the canonical id of their
+// orchestrator; others are told to come back, because events and claims are
+// under that id.
 func (r *registrar) confirm(given, canonical protocol.OrchestratorID, now time.Time) {
 	for _, c := range r.waiting(given) {
 		if given == canonical {

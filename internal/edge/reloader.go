@@ -11,8 +11,8 @@ import (
 	"github.com/neolith/daemon-gateway/pkg/event"
 )
 
-// reloadHint says that the cursors of an orchestrator were written by another
-// edge, and say something else of the connections here than before.
+// reloadHint says that another edge has written the cursors of an orchestrator,
+// and that they now say something different of the connections here.
 type reloadHint struct {
 	Orchestrator event.Token `json:"orchestrator"`
 }
@@ -20,8 +20,8 @@ type reloadHint struct {
 // reloadAnswer says that they were read. What came of it is in the cursors.
 type reloadAnswer struct{}
 
-// reloader carries such hints. One that is lost is made up for by the next write
-// of whom it concerned.
+// reloader carries such hints. One that is lost is made up for by the next
+// write of the connection that it concerned.
 type reloader struct {
 	peers   peers[reloadHint, reloadAnswer]
 	cursors *cursor.Store // set before anything is told or heard

@@ -15,7 +15,7 @@ const (
 	// shedInterval is how often the balance is looked at.
 	shedInterval = time.Second
 	// shedPatience is how long a daemon that was told to go counts as leaving; one
-	// that stays is let be.
+	// that stays is left alone.
 	shedPatience = 30 * time.Second
 )
 

@@ -53,10 +53,10 @@ func (a *Auditor) Run(ctx context.Context) error {
 	return nil
 }
 
-// Finding is what is wrong with a partition; zero: nothing.
+// Finding is what is wrong with a partition; the zero Finding: nothing.
 type Finding struct {
-	// Different is how many events only one has of the leader and the replica that
-	// answers this node.
+	// Different is how many events only one of the two has: the leader, or the
+	// replica that answers this node.
 	Different uint64
 	// Vanished is how many have gone from what the leader had at the last look.
 	Vanished uint64

@@ -20,9 +20,9 @@ import (
 )
 
 // The epoch of each partition stands in the cluster bucket, and each node holds
-// a copy. Whoever finds that a stream was created anew or rolled back writes the
-// next one, by compare-and-set, so that all who find out write one; everybody
-// else learns of it from the bucket.
+// a copy. Whoever finds that a stream was created again or rolled back writes
+// the next one, by compare-and-set, so that all who find out write one;
+// everybody else learns of it from the bucket.
 //
 // The counter alone tells which of two epochs is newer, for a restored stream
 // has an older creation time. It rises by one at each change. The first counter
@@ -85,8 +85,8 @@ func (e *epochs) learn(p event.Partition, epoch Epoch) Epoch {
 	return newest
 }
 
-// replace is learn without telling of it, but for the listeners. The first epoch
-// of a partition is not news to these.
+// replace is learn, but it tells nobody except the listeners. To these the
+// first epoch of a partition is no news.
 func (e *epochs) replace(p event.Partition, epoch Epoch) (newest Epoch, changed bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -4,8 +4,8 @@
 // orchestrator.
 //
 // It knows where an event stands, not what it means: events are validated by
-// package event, and what has been delivered is the business of package cursor.
-// Routers, edges and bridges use it; each has one Log for its connection.
+// package event, and package cursor keeps what has been delivered. Routers,
+// edges and bridges use it; each has one Log for its connection.
 //
 // Where things are: what the log consists of in schema.go and size.go, set up by
 // open.go and mended by state.go; the way in, on and back in publish.go,

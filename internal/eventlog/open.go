@@ -82,7 +82,7 @@ func Open(ctx context.Context, js jetstream.JetStream, cfg Config, logger *slog.
 }
 
 // setUp is one try at everything. It starts with the number of partitions,
-// which tells whether the rest is any of our business.
+// which tells whether this is our log at all.
 func (l *Log) setUp(ctx context.Context, opts openOptions) error {
 	if !l.jet.NC.IsConnected() {
 		return fmt.Errorf("%w: not connected to NATS", ErrUnavailable)

@@ -10,14 +10,14 @@ import (
 
 // Mark says which message was seen last in a partition: where it stood and when
 // it was stored. After a rollback another message comes to stand there, stored
-// at another time. The zero Mark is that of who has seen none.
+// at another time. The zero Mark: none was seen.
 type Mark struct {
 	Sequence uint64 `json:"sequence"`
 	// Stored is zero where only the sequence is known.
 	Stored time.Time `json:"stored"`
 }
 
-// Standing is what a partition is to who has seen a message of it.
+// Standing is how a partition relates to the message that was seen in it.
 type Standing int
 
 // The standings.
@@ -72,7 +72,7 @@ func (m Mark) Judge(e Evidence) Standing {
 
 // Compare asks the leader of a partition whether it still is the one in which
 // mark was seen, in that epoch. Like Refresh it notices a stream that was
-// created anew.
+// created again.
 func (l *Log) Compare(ctx context.Context, p event.Partition, epoch Epoch, mark Mark) (State, Standing, error) {
 	state, err := l.Refresh(ctx, p)
 	if err != nil {

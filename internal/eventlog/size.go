@@ -24,11 +24,11 @@ const (
 	partitionBytesKey = "partition_bytes"
 	// sizingKey is there while a node decides.
 	sizingKey = "sizing"
-	// sizingAge is when the mark of a node that died is in the way. Were it removed
-	// too early, because clocks differ, two nodes would reserve at once, which is
-	// mostly harmless.
+	// sizingAge is how old a mark must be before it counts as left by a node that
+	// died, and is removed. Were it removed too early, because clocks differ, two
+	// nodes would reserve at once, which is mostly harmless.
 	sizingAge = 10 * time.Second
-	// minPartitionBytes is less than which a partition is of no use.
+	// minPartitionBytes: a smaller partition would be of no use.
 	minPartitionBytes = 32 << 20
 )
 

@@ -23,9 +23,9 @@ type State struct {
 }
 
 // Refresh asks the leader for the state of a partition's stream. It notices a
-// stream that was created anew, and creates one that has been missing for some
-// seconds, until when it returns ErrUnavailable; that the stream was rolled back
-// is for Compare to find, and for the caller to say with RaiseEpoch.
+// stream that was created again, and creates one that has been missing for some
+// seconds; until then it returns ErrUnavailable. Compare finds a stream that
+// was rolled back, and the caller says so with RaiseEpoch.
 func (l *Log) Refresh(ctx context.Context, p event.Partition) (State, error) {
 	start := time.Now()
 	var (
@@ -53,11 +53,11 @@ func (l *Log) Refresh(ctx context.Context, p event.Partition) (State, error) {
 	}, nil
 }
 
-// ensureRest creates what is missing of the dead letters and of the buckets that a
-// partition needs: when its stream was created anew, all of JetStream may have
-// been lost. It does so at once, since the stream has been missing for some
-// seconds, and until the new epoch is written, what is sent is sent under the old
-// one, and again.
+// ensureRest creates what is missing of the dead letters and of the buckets
+// that a partition needs: when its stream was created again, all of JetStream
+// may have been lost. It does so at once, since the stream has been missing for
+// some seconds, and until the new epoch is written, what is sent is sent under
+// the old one, and again.
 func (l *Log) ensureRest(ctx context.Context, p event.Partition) error {
 	for _, want := range l.cfg.buckets() {
 		if !slices.Contains([]string{ClusterBucket, CheckpointBucket, CursorBucket(p)}, want.Bucket) {

@@ -67,8 +67,9 @@ type Backlog struct {
 	Addressees map[event.Token]uint64
 }
 
-// OpenUnresolved makes sure that the stream exists, waiting like Open while NATS
-// cannot be reached. Where NATS has not room for LOG_MAX_BYTES it is smaller.
+// OpenUnresolved makes sure that the stream exists, waiting like Open while
+// NATS cannot be reached. Where NATS does not have room for LOG_MAX_BYTES it is
+// smaller.
 func (l *Log) OpenUnresolved(ctx context.Context, progress func(detail string)) (*Unresolved, error) {
 	for delay := firstOpenDelay; ; delay = min(2*delay, longestDelay) {
 		u, err := l.openUnresolved(ctx)

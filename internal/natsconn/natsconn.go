@@ -1,6 +1,6 @@
-// Package natsconn holds a node's one connection to NATS: how it is
-// configured, that it never gives up, and what is known of its state without
-// asking the server. What is done over it is the business of its users.
+// Package natsconn holds a node's one connection to NATS: how it is configured,
+// that it never gives up, and what is known of its state without asking the
+// server. What is done over it, its users decide.
 package natsconn
 
 import (
@@ -57,8 +57,9 @@ type Conn struct {
 
 	logger *slog.Logger
 	dialer dialer
-	// up is over what the connection is established; nil: over nothing. What the
-	// library knows of it stands behind the lock that it writes with.
+	// up says with which server and over which socket the connection is
+	// established; nil: it is not. The library knows that too, but behind the lock
+	// that it holds while it writes.
 	up      atomic.Pointer[established]
 	closing atomic.Bool   // Close was called
 	closed  chan struct{} // closed when the connection was lost for good

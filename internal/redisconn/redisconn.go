@@ -1,6 +1,6 @@
 // Package redisconn is the client of Neolith's Redis, and the settings that say
 // which server that is: one alone, a master that Sentinels know, or a Cluster.
-// What is heard and written there is the business of its users.
+// What is heard and written there, its users decide.
 package redisconn
 
 import (
@@ -62,8 +62,8 @@ const (
 
 var errURL = errors.New("REDIS_URL is not a valid redis:// or rediss:// URL")
 
-// NewClient returns a client that has not connected yet. It tries nothing again:
-// its users know what may be. c is valid.
+// NewClient returns a client that has not connected yet. It repeats nothing:
+// its users know what may be repeated. c is valid.
 func NewClient(c Config) (redis.UniversalClient, error) {
 	base, err := redis.ParseURL(string(c.RedisURL))
 	if err != nil {

@@ -32,8 +32,8 @@ func systemLookup(ctx context.Context, host string) ([]netip.Addr, error) {
 	return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 }
 
-// keepJoining joins whom it does not know of GOSSIP_JOIN, again and again: more
-// often as long as this node is alone.
+// keepJoining joins those of GOSSIP_JOIN that are not members, again and again,
+// and more often as long as this node is alone.
 func (d *Directory) keepJoining(ctx context.Context) {
 	retry := firstRetry
 	for {
@@ -72,7 +72,7 @@ func (d *Directory) noteJoin(err error) {
 	}
 }
 
-// join resolves GOSSIP_JOIN anew and joins every address that is not a member.
+// join resolves GOSSIP_JOIN again and joins every address that is not a member.
 // It returns nil if somebody was reached or is a member already, and also if
 // there is nobody but this node.
 func (d *Directory) join(ctx context.Context) error {

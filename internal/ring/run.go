@@ -146,8 +146,9 @@ func (d *Directory) takeInMessage(now time.Time, m message) {
 // maxStrangers bounds the requests kept for members not yet known.
 const maxStrangers = 256
 
-// answer gives a member that asks what it lacks of this edge's claims. Whoever
-// has just joined asks before the news of it has come here: it is answered then.
+// answer gives a member that asks what it lacks of this edge's claims. A member
+// that has just joined may ask before the news of it has come here: it is
+// answered when that has.
 func (d *Directory) answer(from edgeID, have digest) {
 	if d.table.own == nil || have.Edge != d.table.own.id {
 		return

@@ -20,8 +20,8 @@ var errStoodStill = errors.New("the consumer yields nothing while the partition 
 const healthy = 10 * time.Second
 
 // firstFollowRetry and longestFollowRetry, up to which it doubles, are short
-// because live delivery waits for them. The first is not none: a connection that
-// is lost needs a moment until it is there again.
+// because live delivery waits for them. The first is not zero: a lost
+// connection takes a moment to come back.
 const (
 	firstFollowRetry   = 20 * time.Millisecond
 	longestFollowRetry = 500 * time.Millisecond
@@ -70,8 +70,8 @@ func (r *run) followOnce(ctx context.Context) error {
 	defer r.beginConsumer(nil)
 	verified := false
 	err := r.log.Follow(ctx, r.partition, r.fed.Load()+1, func(m eventlog.Message) error {
-		// The consumer may have been long in the making, and the stream another one
-		// by then.
+		// It may have taken long to make the consumer, and the stream may be another
+		// one by now.
 		if !verified {
 			if err := r.verify(ctx); err != nil {
 				return err

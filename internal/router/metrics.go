@@ -14,7 +14,7 @@ import (
 	"github.com/neolith/daemon-gateway/pkg/event"
 )
 
-// resetCause is why a partition's consumer was made anew.
+// resetCause is why a partition's consumer was replaced.
 type resetCause string
 
 const (

@@ -94,8 +94,8 @@ func (l *placement) isolated(now time.Time) bool {
 }
 
 // setDraining tells the others when it changes, and waits for the first of them
-// to have heard, for a while. That nobody was reached is no matter: they are
-// told with the next gossip.
+// to have heard, for a while. It does not matter if nobody was reached: they
+// are told with the next gossip.
 func (l *placement) setDraining(ctx context.Context, draining bool, patience time.Duration) {
 	if draining == l.draining {
 		return
@@ -166,8 +166,8 @@ func (l *placement) handOver(base context.Context) {
 	l.wait()
 }
 
-// leaveDirectory tells the other members that this router goes, unless it ends
-// in disorder: then they find out as of any node that dies.
+// leaveDirectory tells the other members that this router goes, unless it does
+// not end gracefully: then they find out as they do when a node dies.
 func (l *placement) leaveDirectory(base context.Context) {
 	if base.Err() != nil {
 		return
@@ -175,8 +175,8 @@ func (l *placement) leaveDirectory(base context.Context) {
 	ctx, cancel := context.WithTimeout(base, time.Second)
 	defer cancel()
 	if err := l.directory.Leave(ctx); err != nil {
-		// Normal where the whole cluster stops; else they find out as of a
-		// node that dies.
+		// Normal where the whole cluster stops; else the others find out as they do
+		// when a node dies.
 		l.routing.logger.Info("left the gossip without telling everyone", "error", err)
 	}
 }

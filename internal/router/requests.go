@@ -17,7 +17,8 @@ import (
 //
 //	<inbox>.<number of the run>.<batch id>
 //
-// Its methods may be called concurrently. Timeouts are the runs' business.
+// Its methods may be called concurrently. The runs notice timeouts by
+// themselves.
 type requests struct {
 	nc     *nats.Conn
 	prefix string

@@ -88,13 +88,13 @@ type standstill struct {
 
 	fed, due uint64    // fed stood still while due was in the log
 	since    time.Time // since when
-	given    uint64    // what was due when the consumer was last made anew
+	given    uint64    // what was due when the consumer was last replaced
 }
 
 // found reports whether what is due has not come for too long, from a consumer
 // that had so long to yield it: one that is only just being made must not be
-// ended, or none would ever work. A consumer is made anew once for the same:
-// what is due may have expired.
+// ended, or none would ever work. A consumer is replaced only once for the same
+// sequence: what is due may have expired.
 func (w *standstill) found(now, began time.Time, fed, last uint64, full bool) bool {
 	if full || fed != w.fed || fed >= w.due || w.due <= w.given {
 		w.fed, w.due, w.since = fed, last, now

@@ -36,7 +36,8 @@ func (w *watcher) ClaimsAdded(claims []ring.Holding) {
 // whenever it sends.
 func (w *watcher) ClaimsRemoved([]ring.Holding) {}
 
-// MembersChanged places partitions anew and tells the lanes which edges are gone.
+// MembersChanged places the partitions again and tells the lanes which edges
+// are gone.
 func (w *watcher) MembersChanged() {
 	w.placement.look()
 	now := make(map[string]bool)

@@ -77,8 +77,8 @@ type Ack struct {
 }
 
 // electionPoll is how soon a partition that has no leader is tried again, and
-// electionPolls how often. A leader that leaves in order is followed by the next
-// one within milliseconds.
+// electionPolls how often. A leader that leaves gracefully is followed by the
+// next one within milliseconds.
 const electionPoll, electionPolls = 25 * time.Millisecond, 20
 
 // Publish stores an event and returns when it is stored. It waits for as long as

@@ -15,7 +15,7 @@ const (
 	stale      outcome = "stale"      // it had waited for too long
 	overflow   outcome = "overflow"   // there was no room to wait
 	refused    outcome = "refused"    // Redis will never take it
-	malformed  outcome = "malformed"  // a heartbeat, or a whole batch, that is none
+	malformed  outcome = "malformed"  // not a heartbeat, or a whole batch that is none
 )
 
 var outcomes = []outcome{written, superseded, stale, overflow, refused, malformed}

@@ -81,7 +81,7 @@ func readBody(r io.Reader, length int64) ([]byte, error) {
 	return body, err
 }
 
-// admit refuses who has no key, and what is no request of this API.
+// admit refuses callers without a key, and what is no request of this API.
 func (in *Intake) admit(w http.ResponseWriter, r *http.Request) (name string, ok bool) {
 	if r.Method != http.MethodPost {
 		w.Header().Set("Allow", http.MethodPost)

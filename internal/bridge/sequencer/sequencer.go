@@ -4,9 +4,9 @@
 // all lanes. A failed message is tried again, after a growing delay, before the
 // next of its lane; the other lanes go on meanwhile.
 //
-// It is a pure state machine: no goroutine, no clock, no I/O. Times and
-// results are handed in, so that a seeded simulation can drive it. What the
-// work is (resolving, publishing, dead-lettering) is the bridge's matter.
+// It is a pure state machine: no goroutine, no clock, no I/O. Times and results
+// are handed in, so that a seeded simulation can drive it. What the work is
+// (resolving, publishing, dead-lettering) only the bridge knows.
 //
 // A lane and its messages:
 //
@@ -38,8 +38,9 @@ type Config struct {
 	MaxBytes int
 	// Free tells by its name which lane is free of the window; nil: none is.
 	Free func(lane string) bool
-	// Group tells by its name to which group a lane belongs that is not free; nil:
-	// there is one. Each group may have a smaller window of its own: SetWindow.
+	// Group tells by its name to which group a lane belongs, if it is not free;
+	// nil: there is one. Each group may have a smaller window of its own:
+	// SetWindow.
 	Group func(lane string) int
 	// Delay is how long the lane's head waits after its n-th failure in a row (from 1).
 	Delay func(failures int) time.Duration

@@ -136,9 +136,10 @@ func (r *rates) allow(addr netip.Addr, now time.Time) bool {
 	return l.AllowN(now, 1)
 }
 
-// sweepLocked forgets addresses that have not connected for so long that they
-// may do all again; mu is held. Where too many are left, it forgets all: the
-// limit is for single addresses, not against a flood from everywhere.
+// sweepLocked forgets addresses that have not connected for so long that their
+// whole burst is due to them again; mu is held. Where too many are left, it
+// forgets all: the limit is for single addresses, not against a flood from
+// everywhere.
 func (r *rates) sweepLocked(now time.Time) {
 	r.swept = now
 	for addr, l := range r.addresses {

@@ -14,8 +14,8 @@
 //     came, went or drained;
 //   - an edge that has told twice as many as all edges together have over the
 //     mean, and sees them no better spread for it, gives up for an hour, the next time
-//     for two, at most for a day: whoever spreads the connections spreads them
-//     otherwise (weights, stickiness, other edges that are full).
+//     for two, at most for a day: something spreads the connections
+//     in another way (weights, stickiness, other edges that are full).
 package balance
 
 import (
@@ -37,14 +37,15 @@ const (
 	// landing is how long those who were told last are given to be connected
 	// again, before it is judged what it was good for.
 	landing = 30 * time.Second
-	// progress is what must remain at most of what all edges had over the mean.
+	// progress is the share that may remain at most of what all edges had over the
+	// mean.
 	progress = 0.9
 	// After giving up once, and after doing so again and again.
 	shortestRest = time.Hour
 	longestRest  = 24 * time.Hour
 )
 
-// Config is what an operator may say.
+// Config is what an operator may set.
 type Config struct {
 	// Rate is how many connections are told at a Tick at most; 0: none ever.
 	Rate int
@@ -181,8 +182,8 @@ func (b *Balancer) excess(own int, mean float64) int {
 	return own - max(int(end*mean), b.cfg.Minimum)
 }
 
-// changed notes the edges and reports whether they are others than before, or
-// one of them has begun or ceased to drain.
+// changed notes the edges and reports whether they are not the same as before,
+// or one of them has begun or ceased to drain.
 func (b *Balancer) changed(edges []Edge) bool {
 	same := slices.EqualFunc(b.edges, edges, func(x, y Edge) bool {
 		return x.Name == y.Name && x.Draining == y.Draining

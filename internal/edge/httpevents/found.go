@@ -16,7 +16,7 @@ type Found struct {
 	messages   map[string]bool // their message ids
 	previous   uint64          // the sequence of the head before the next
 	candidates []cursor.Range  // whose bodies have not been seen
-	// Ranges end with an event to be acknowledged each, and begin right after
+	// Ranges: each ends with an event to be acknowledged, and begins right after
 	// the orchestrator's event before it.
 	Ranges []cursor.Range
 }

@@ -63,8 +63,8 @@ func (s *Session) consider(c *Candidate) {
 	s.send(m.Sequence, p, repeat)
 }
 
-// passOver settles an event without sending it. Nobody need know that after a
-// crash, but for what was acknowledged.
+// passOver settles an event without sending it. After a crash that need not be
+// known, unless the event was acknowledged.
 func (s *Session) passOver(c *Candidate, after uint64, why FilterReason) {
 	s.window.pass(c.message.Sequence)
 	s.emit(Filtered{Why: why})
@@ -79,8 +79,8 @@ func (s *Session) passOver(c *Candidate, after uint64, why FilterReason) {
 	}
 }
 
-// notePassed notes whom an event names that is not to be sent: it may be a daemon
-// that has yet to come (invariant 1).
+// notePassed notes which daemon is named by an event that is not to be sent: it
+// may have yet to come (invariant 1).
 func (s *Session) notePassed(ev event.Event, sequence uint64) {
 	if ev.DaemonID == "" || ev.DaemonID == s.cfg.Daemon {
 		return
@@ -161,7 +161,7 @@ func (s *Session) Written(run uint32, sequence uint64, now time.Time) {
 	if i == 0 {
 		s.restartAckClock(now)
 	}
-	// That an event was sent which needs an ack need not be known after a crash:
+	// After a crash nobody has to know that an event which needs an ack was sent:
 	// it is sent again in any case.
 	if !p.event.RequiresAck {
 		s.settle(i, now)
@@ -230,8 +230,8 @@ func (s *Session) acknowledge(i int, now time.Time) {
 	s.settle(i, now)
 }
 
-// AnswersFor tells for whom the daemon speaks from now on. What names another
-// is that one's matter.
+// AnswersFor tells for whom the daemon speaks from now on. What names anybody
+// else is not sent to it.
 func (s *Session) AnswersFor(ids []protocol.DaemonID, now time.Time) {
 	s.answersFor = ids
 	s.settleWhere(FilteredAddressee, now, func(ev event.Event) bool { return ev.DaemonID != "" && !s.names(ev) })

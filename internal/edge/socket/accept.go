@@ -23,9 +23,9 @@ const (
 )
 
 // sendBuffer is what the kernel may hold for a peer (Linux takes twice as much,
-// for its own bookkeeping). Left alone it takes 4 MiB: memory of the machine, if
-// not of the edge, in which the whole window of a peer that reads nothing finds
-// room, so that no write would ever block and tell.
+// for its own bookkeeping). Left alone it takes 4 MiB: memory of the machine,
+// if not of the edge. The whole window of a peer that reads nothing would fit
+// into that, so no write would ever block, and nobody would notice.
 const sendBuffer = 128 << 10
 
 func boundSendBuffer(conn net.Conn) {

@@ -5,9 +5,9 @@ import "time"
 // rate is how much may pass: perSecond in the long run, and burst at once.
 type rate struct{ perSecond, burst float64 }
 
-// What a daemon has to say is small: in the long run a peer is read two of the
-// largest messages a second, and sixteen at once. A flood then costs the edge
-// little more than a quiet connection, and the peer waits.
+// What a daemon has to say is small: a peer is read at two of the largest
+// messages a second in the long run, and sixteen at once. A flood then costs
+// the edge little more than a quiet connection, and the peer waits.
 func (c Config) readRate() rate {
 	return rate{perSecond: 2 * float64(c.MaxMessageBytes), burst: 16 * float64(c.MaxMessageBytes)}
 }

@@ -11,10 +11,11 @@ import (
 )
 
 // recreateAfter is how long a stream that somebody has deleted is left alone. A
-// NATS server takes a stream out of its list before it has removed it. What is
-// created in between may be half of each: in one of 60 tries it could be asked
-// about, took no event, and was gone when the server started again. It also
-// gives who restores a backup a moment to begin.
+// NATS server takes a stream out of its list before it has removed it. A stream
+// that is created in between may be half the old and half the new one: in one
+// of 60 tries it could be asked about, took no event, and was gone when the
+// server started again. It also gives whoever restores a backup a moment to
+// begin.
 const recreateAfter = 5 * time.Second
 
 // absences are the streams that this node has found missing.
@@ -45,9 +46,9 @@ func (a *absences) end(stream string) {
 	delete(a.list, stream)
 }
 
-// Find returns a stream as its leader describes it. Of one that is missing it
-// returns the error of that once it may be created again, and before
-// ErrUnavailable.
+// Find returns a stream as its leader describes it. For one that is missing it
+// returns ErrUnavailable until it may be created again, and from then on the
+// error that says it is missing.
 func (c *Client) Find(ctx context.Context, stream string) (jetstream.Stream, error) {
 	found, err := c.Stream(ctx, stream)
 	switch {

@@ -14,8 +14,8 @@ import (
 type Finder func(ctx context.Context, name string) (jetstream.Stream, error)
 
 // EnsureStream returns the stream that find finds, and creates it if there is
-// none. Many nodes may do that at once: the same settings twice are no
-// mistake to the server, and others than ours mean that it is there.
+// none. Many nodes may do that at once: the server accepts the same settings
+// twice, and if it refuses because of different ones, the stream is there.
 func (c *Client) EnsureStream(ctx context.Context, want jetstream.StreamConfig, find Finder) (*jetstream.StreamInfo, error) {
 	stream, err := find(ctx, want.Name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
@@ -113,7 +113,7 @@ func (c *Client) EnsureBucket(ctx context.Context, want jetstream.KeyValueConfig
 	return nil
 }
 
-// setupError tells what no waiting mends, and explains what NATS says in words
+// setupError marks what no waiting mends, and explains those of NATS's messages
 // that do not help.
 func setupError(err error) error {
 	var api *jetstream.APIError

@@ -23,8 +23,8 @@ const (
 	// delete it.
 	consumerInactive = 30 * time.Second
 	deleteTimeout    = time.Second
-	// newsPoll is how soon a consumer is asked again that the server of this
-	// connection has not heard of yet: the answer that it was created may be
+	// newsPoll is how soon a consumer is asked again where the server of this
+	// connection has not heard of it yet: the answer that it was created may be
 	// quicker than the news.
 	newsPoll = 10 * time.Millisecond
 	// leaveTime is how long a server that shuts down still takes consumers. It
@@ -149,8 +149,9 @@ func (f *follower) consume(ctx, connection context.Context) (FollowCause, error)
 	}
 }
 
-// create makes the consumer. It names it, so that the request can be repeated
-// when servers that elect a leader do not answer it: live delivery waits.
+// create makes the consumer. It gives it a name, so that the request can be
+// repeated when servers that elect a leader do not answer: live delivery waits
+// for it.
 func (f *follower) create(ctx context.Context) error {
 	f.consumer = f.what.Name + rand.Text()
 	return f.client.Request(ctx, func(ctx context.Context) error {
@@ -258,7 +259,7 @@ func (f *follower) take(msg *nats.Msg) (FollowCause, error) {
 }
 
 // pullStatus reads a message of the server's about the pull request: it goes on
-// (a heartbeat), has ended in order, or the consumer is of no use any more.
+// (a heartbeat), has ended gracefully, or the consumer is of no use any more.
 // Stored messages always have a reply subject, and never come here.
 func pullStatus(msg *nats.Msg) (ended bool, err error) {
 	code, description := lastHeader(msg.Header, headerStatus), lastHeader(msg.Header, headerDescription)

@@ -26,8 +26,8 @@ func (h Holding) Removed(from uint64) uint64 {
 	return max(h.Last+1, from) - from - min(h.Messages, max(h.Last+1, from)-from)
 }
 
-// Holdings returns what a stream's leader has of it, and what the replica has
-// that answers this connection: in a cluster that of the server it is connected
+// Holdings returns what a stream's leader has of it, and what the replica that
+// answers this connection has: in a cluster that of the server it is connected
 // to, if that has one. maxAge is what the stream keeps messages for, 0 is for
 // ever: what only one of the two has not removed yet for its age is left out.
 func (c *Client) Holdings(ctx context.Context, stream string, maxAge time.Duration) (leader, replica Holding, err error) {
@@ -80,8 +80,9 @@ func leaderHolding(info *jetstream.StreamInfo) Holding {
 	return Holding{Created: info.Created, First: Place{s.FirstSeq, s.FirstTime}, Last: s.LastSeq, Messages: s.Msgs}
 }
 
-// replicaHolding asks any replica what it has from a sequence on. It takes three
-// questions, which one replica answers as long as a client's server has one.
+// replicaHolding asks any replica what it has from a sequence on. It takes
+// three questions, which the same replica answers as long as the client's
+// server has one.
 func (c *Client) replicaHolding(ctx context.Context, stream string, from uint64) (Holding, error) {
 	last, err := c.replicaLast(ctx, stream)
 	if err != nil {

@@ -39,12 +39,12 @@ type LastFound struct {
 	Data []byte
 }
 
-// Last asks any replica for the newest message of at most LastSubjects subjects,
-// again and again until an answer was whole. An answer cut off by its size covers
-// only what it holds: it says nothing of the other subjects, so these are asked
-// for anew, by name. To go on from the last sequence instead would be wrong:
-// another replica, which lags, could answer and hide what the first one had and
-// did not get to.
+// Last asks any replica for the newest message of at most LastSubjects
+// subjects, again and again until an answer was whole. An answer cut off by its
+// size covers only what it holds: it says nothing of the other subjects, so
+// these are asked for again, by name. To go on from the last sequence instead
+// would be wrong: another replica, which lags, could answer and hide what the
+// first one had and did not get to.
 func (c *Client) Last(ctx context.Context, q LastQuery, subjects []string) (map[string]LastFound, error) {
 	found := make(map[string]LastFound, len(subjects))
 	open := make(map[string]struct{}, len(subjects))

@@ -25,8 +25,8 @@ type outages struct {
 	end context.CancelCauseFunc
 }
 
-// watchOutages starts a goroutine that ends when nc is closed. It calls lost, too,
-// whenever the connection is.
+// watchOutages starts a goroutine that ends when nc is closed. Whenever the
+// connection is lost it also calls lost.
 func watchOutages(nc *nats.Conn, lost func()) *outages {
 	o := &outages{}
 	o.ctx, o.end = context.WithCancelCause(context.Background())

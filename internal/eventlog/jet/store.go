@@ -16,8 +16,8 @@ const (
 	// further one may take half as long again.
 	firstStore = 500 * time.Millisecond
 	// electionPoll is how soon a stream that has no leader is tried again, and
-	// electionPolls how often, all within firstStore. A leader that leaves in order
-	// is followed by the next one within milliseconds.
+	// electionPolls how often, all within firstStore. A leader that leaves
+	// gracefully is followed by the next one within milliseconds.
 	electionPoll, electionPolls = 25 * time.Millisecond, 16
 )
 
@@ -33,10 +33,10 @@ func (c *Client) Store(ctx context.Context, stream string, msg *nats.Msg) (*jets
 	return o.ack, o.err
 }
 
-// StoreAsync publishes a message into a stream. A leader that leaves stores what
-// it has taken and does not say so, while its successor knows: the message is
-// published again before the time is over. It must have an id, or do no harm when
-// stored twice, and is StoreAsync's to change.
+// StoreAsync publishes a message into a stream. A leader that leaves stores
+// what it has taken and does not say so, while its successor knows: the message
+// is published again before the time is over. It must have an id, or do no harm
+// when stored twice. It belongs to StoreAsync, which changes it.
 //
 // done is called exactly once, from another goroutine, and must not block. Where
 // the time is over or the connection lost, the error is ErrUnavailable; where the

@@ -77,8 +77,8 @@ func (st *storer) subscribeLocked() error {
 	return nil
 }
 
-// publish may be called by the caller of StoreAsync, who is not to meet done in
-// its own goroutine.
+// publish may be called by the caller of StoreAsync, in whose goroutine done
+// must not be called.
 func (st *storer) publish(s *storing) {
 	if err := st.nc.PublishMsg(s.msg); err != nil {
 		go st.end(s.msg.Reply, nil, err)

@@ -18,8 +18,8 @@ const (
 	pace = time.Second
 	// idlePace is how often a node looks whether there is anything to do.
 	idlePace = time.Minute
-	// lostAfter is when an edge that was not seen for so long is taken not to come
-	// back: with another name, or not at all.
+	// lostAfter is for how long an edge must not have been seen before it counts
+	// as one that does not come back, or does so under another name.
 	lostAfter = time.Hour
 	// upkeepLock is held by the node that does a step. Any number would do.
 	upkeepLock = 0x686973746f7279 // "history"

@@ -9,8 +9,8 @@ import (
 )
 
 const (
-	// unknownFor is how long it takes at most until a new orchestrator is known
-	// that somebody has asked for too early.
+	// unknownFor is how long it takes at most until a new orchestrator is known if
+	// somebody has asked for it too early.
 	unknownFor = 2 * time.Second
 	// maxUnknown bounds the ids that do not exist. They have a cache of their
 	// own, so that whoever makes up ids pushes no orchestrator out of the other.

@@ -1,7 +1,7 @@
 // Package postgres holds a node's connections to Neolith's database: how they
 // are configured, whether the database can be asked now, and the gateway's own
 // schema in it (Schema), which whatever node comes first brings up to date.
-// What is read and written there is the business of its users.
+// What is read and written there, its users decide.
 //
 // Delivery never depends on it: opening waits for nothing, and while PostgreSQL
 // is away Run tries again and again.

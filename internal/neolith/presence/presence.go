@@ -44,8 +44,8 @@ const (
 	interval = time.Second
 	// maxBatch is how many changes one statement writes.
 	maxBatch = 5_000
-	// maxLeaving bounds who is remembered of a partition though it has gone and
-	// that could not be written: about 10 MB.
+	// maxLeaving bounds the orchestrators of a partition that are remembered
+	// because they have gone and that could not be written: about 10 MB.
 	maxLeaving = 100_000
 	// compareEvery is how often what is shown is compared with what was written:
 	// within a heartbeat's interval a status is right again that somebody else has
