@@ -2,6 +2,7 @@ package eventlog_test
 
 import (
 	"context"
+	"encoding/json"
 	"strconv"
 	"strings"
 	"testing"
@@ -146,4 +147,23 @@ func TestCheckpoints(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, ok)
 	require.Equal(t, want, got)
+}
+
+// Routers of two versions read each other's checkpoints, and those of before.
+func TestTheFormatOfCheckpointsStays(t *testing.T) {
+	t.Parallel()
+	stored := time.Date(2026, 11, 22, 8, 30, 0, 5, time.UTC)
+	full := eventlog.Checkpoint{Epoch: "184f5b2c91e00000.00000003", Sequence: 42, Seen: eventlog.Mark{Sequence: 43, Stored: stored}}
+	written, err := json.Marshal(full)
+	require.NoError(t, err)
+	require.Equal(t, `{"epoch":"184f5b2c91e00000.00000003","sequence":42,"seen":{"sequence":43,"stored":"2026-11-22T08:30:00.000000005Z"}}`, string(written))
+	for text, want := range map[string]eventlog.Checkpoint{
+		string(written): full,
+		`{"epoch":"184f5b2c91e00000.00000003","sequence":42}`:   {Epoch: "184f5b2c91e00000.00000003", Sequence: 42},
+		`{"epoch":"184f5b2c91e00000.00000003","later":{"a":1}}`: {Epoch: "184f5b2c91e00000.00000003"},
+	} {
+		var got eventlog.Checkpoint
+		require.NoError(t, json.Unmarshal([]byte(text), &got))
+		require.Equal(t, want, got, text)
+	}
 }
