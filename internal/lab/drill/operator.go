@@ -30,7 +30,7 @@ func (d *drill) buildTools(ctx context.Context) error {
 	if err := os.MkdirAll(d.tool(""), 0o755); err != nil {
 		return err
 	}
-	return process.GoBuild(ctx, d.tool("")+string(filepath.Separator), commands+backupTool, commands+restoreTool)
+	return process.GoBuild(ctx, "", d.tool("")+string(filepath.Separator), commands+backupTool, commands+restoreTool)
 }
 
 // operate runs one of the gateway's tools.

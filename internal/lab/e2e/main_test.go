@@ -12,10 +12,8 @@ import (
 	"github.com/neolith/daemon-gateway/internal/lab/cluster"
 )
 
-// binaries are built once, before the first test. from and to are what a rolling
-// restart replaces by what: the same, unless directories with the programs of two
-// versions are named by UPGRADE_FROM and UPGRADE_TO (see scripts/try-upgrade).
-var binaries, from, to cluster.Binaries
+// binaries are built once, before the first test.
+var binaries cluster.Binaries
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
@@ -28,13 +26,6 @@ func run(m *testing.M) int {
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	if binaries, err = cluster.Build(context.Background(), dir); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	if from, err = versionIn("UPGRADE_FROM"); err == nil {
-		to, err = versionIn("UPGRADE_TO")
-	}
-	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
@@ -52,17 +43,4 @@ func testAtOnce() {
 	if !said {
 		_ = flag.Set(parallel, strconv.Itoa(max(atLeast, runtime.GOMAXPROCS(0))))
 	}
-}
-
-// versionIn returns binaries with the gateway's programs from the directory that
-// a variable of the environment names, if it does.
-func versionIn(variable string) (cluster.Binaries, error) {
-	b := binaries
-	dir := os.Getenv(variable)
-	if dir == "" {
-		return b, nil
-	}
-	version, err := cluster.Built(dir)
-	b.Edge, b.Router, b.Bridge = version.Edge, version.Router, version.Bridge
-	return b, err
 }

@@ -13,8 +13,6 @@ import (
 
 	"github.com/neolith/daemon-gateway/internal/lab/balancer"
 	"github.com/neolith/daemon-gateway/internal/lab/cluster"
-	"github.com/neolith/daemon-gateway/internal/lab/ledger"
-	"github.com/neolith/daemon-gateway/internal/lab/process"
 	"github.com/neolith/daemon-gateway/internal/lab/traffic"
 	"github.com/neolith/daemon-gateway/pkg/client"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
@@ -156,61 +154,3 @@ func (w *world) awaitCopies() {
 type lines []string
 
 func (l *lines) String() string { return strings.Join(*l, "; ") }
-
-// A new version is rolled out: every process is stopped gracefully and started
-// again, one after the other, while events flow. Daemons are asked to reconnect,
-// a few at a time, and see nothing else.
-func TestARollingRestartOfEverythingShowsDaemonsOnlyReconnects(t *testing.T) {
-	t.Parallel()
-	const drainPeriod = 2 * time.Second
-	w := startWorld(t, func(cfg *cluster.Config) {
-		cfg.NATS, cfg.Binaries = 3, from
-		cfg.Settings = map[string]string{"STREAM_REPLICAS": "3", "DRAIN_PERIOD": drainPeriod.String(), "BALANCE_RATE": "0"}
-	})
-	p := w.populate(100)
-	lb := p.front()
-	seen := p.watch()
-	w.enter(p.everybody()...)
-	p.load()
-	p.publish(500)
-
-	restart := func(process *process.Process, program string, ready func() error) {
-		t.Helper()
-		process.Replace(program)
-		began := time.Now()
-		require.NoError(t, process.Stop(w.ctx), "it ends gracefully, with exit code 0")
-		ended := time.Since(began)
-		require.NoError(t, process.Start())
-		require.NoError(t, ready())
-		t.Logf("%s ended after %s and was back after %s", process.Name(), ended, time.Since(began))
-		p.publish(200)
-	}
-	for _, e := range w.Edges {
-		require.NoError(t, lb.TakeOut(w.ctx, host(e)))
-		held := lb.Connections(host(e))
-		restart(e.Process, to.Edge, func() error { return w.AwaitReady(w.ctx) })
-		lb.PutIn(host(e))
-		delays := seen.take()
-		t.Logf("%s held %d daemons", e.Name(), held)
-		require.Len(t, delays, held, "each of its daemons is asked, and no other one")
-		requireSpread(t, delays, drainPeriod)
-	}
-	for _, n := range w.Routers {
-		restart(n.Process, to.Router, func() error { return w.AwaitReady(w.ctx) })
-	}
-	for _, n := range w.Bridges {
-		restart(n.Process, to.Bridge, func() error { return w.AwaitReady(w.ctx) })
-	}
-	for _, s := range w.NATS {
-		w.awaitCopies()
-		restart(s.Process, to.NATS, func() error { return s.AwaitReady(w.ctx) })
-	}
-	require.NoError(t, w.AwaitReady(w.ctx))
-	p.publish(500)
-	p.endLoad()
-	p.settle(ledger.Promise{})
-	require.Empty(t, seen.take(), "only edges ask daemons to reconnect")
-	require.Empty(t, seen.rudeness(), "and nobody sees an error")
-	// A bridge that comes back may publish before the one that has a backlog.
-	p.judge(ledger.Promise{})
-}
