@@ -1,5 +1,5 @@
 // Command generate writes docs/configuration.md from the settings of all
-// programs, so that the page cannot say anything else than they do.
+// programs, so that the page cannot say anything but what they say.
 package main
 
 import (

@@ -31,8 +31,8 @@ func TestCursorsThatOutliveTheirLogHideNothing(t *testing.T) {
 	d.expectEvents(kept, next)
 }
 
-// A leader that is behind for a moment is given its time each anew, also in the
-// epoch that came of the one before.
+// Each leader that is behind for a moment is given its time from the start,
+// also in the epoch that came of the one before.
 func TestEachLeaderThatIsBehindIsGivenTime(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)

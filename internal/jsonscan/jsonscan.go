@@ -2,11 +2,11 @@
 // allocating and without reflection. Events, acks and cursors go through it, which
 // are nearly all that the gateway reads.
 //
-// It is quick and not complete: what is rare it does not judge but doubts, and
-// its callers then ask encoding/json, which remains the one that says what is
+// It is quick and not complete. It doubts what is rare instead of judging it,
+// and its callers then ask encoding/json, which still is what says what is
 // valid, what it means and what is wrong with it. Doubt costs time and nothing
 // else. So the law is: whatever is read here without doubt, encoding/json reads
-// to the same result. Fuzz tests hold it, here and in the callers.
+// with the same result. Fuzz tests check that, here and in the callers.
 //
 // Doubted are
 //   - a name with an escape, since it may spell any other name,
@@ -53,7 +53,8 @@ func open(text []byte, opening, closing byte) Container {
 }
 
 // Next returns the next element, its name "" in an array. Both are parts of the
-// text. There are no more when it returns false, or there is doubt: Whole tells.
+// text. When it returns false there are no more, or there is doubt: Whole tells
+// which.
 func (c *Container) Next() (name, value []byte, more bool) {
 	if c.whole || c.at == doubt {
 		return nil, nil, false

@@ -177,7 +177,7 @@ func (w *World) Heal(ctx context.Context) error {
 }
 
 // lookTimeout bounds one look at the whole log. A consumer that has lost its
-// server may stand still, which is the client library's business and no finding.
+// server may stand still, which is the client library's fault and no finding.
 const lookTimeout = 20 * time.Second
 
 // Record tells the ledger what the log holds, and the dead letters.

@@ -31,7 +31,7 @@ const (
 )
 
 var (
-	// errLeft: this side closed in order.
+	// errLeft: this side closed gracefully.
 	errLeft = errors.New("left")
 	// errRead wraps what ended the reader.
 	errRead = errors.New("connection lost")
@@ -94,7 +94,7 @@ type freshToken struct {
 // behind; it returns errLeft after an orderly close by this side.
 func (k *connection) run(ctx context.Context) error {
 	// Reads and writes outlive ctx: a cancelled one cuts the connection off, and
-	// ctx's end is to close it in order.
+	// when ctx ends it is to be closed gracefully.
 	connected, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
 	ended := make(chan error, 1)

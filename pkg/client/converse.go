@@ -126,7 +126,7 @@ func (k *connection) sendProgress(ctx context.Context, least time.Duration) erro
 
 // checkAlive ends a connection whose other side has been silent for too long
 // after a heartbeat. Any frame counts as an answer; while the reader waits for
-// a slow handler nothing can be heard, so the wait starts anew.
+// a slow handler nothing can be heard, so the wait starts again.
 func (k *connection) checkAlive() error {
 	switch {
 	case k.stalled.Load():

@@ -111,10 +111,10 @@ func (m *memory) acknowledged(ids []string) {
 	}
 }
 
-// inProgress returns what the daemon is to be waited for, if its handler has been
-// at work for at least that long: the oldest event that is not acknowledged. That
-// is the one that is handled, unless it needs no ack or has it: then the gateway
-// waits for what comes behind it.
+// inProgress returns the event for which the gateway is to wait, if the handler
+// has been at work for at least that long: the oldest event that is not
+// acknowledged. That is the one that is handled, unless it needs no ack or has
+// it: then the gateway waits for what comes behind it.
 func (m *memory) inProgress(least time.Duration, now time.Time) []string {
 	m.mu.Lock()
 	defer m.mu.Unlock()

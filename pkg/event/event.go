@@ -42,9 +42,9 @@ type Event struct {
 	LeftOut []string
 }
 
-// Optional lists the fields that Event.LeftOut may name. That such a field is of
-// another JSON type than it should be does not cost the event. daemonId is not
-// among them, though it may be absent: it says who may receive the event.
+// Optional lists the fields that Event.LeftOut may name. An event is not
+// refused because such a field is of the wrong JSON type. daemonId is not among
+// them, though it may be absent: it says who may receive the event.
 var Optional = []string{"workspaceId", "channelId", "timestamp", "requiresAck", "priority"}
 
 // Reason says why an event was refused; it is a word of the dead letters'

@@ -19,8 +19,8 @@ type plain struct {
 
 // scan reads an event without allocating. It never refuses one: ok is false for
 // what is invalid and for what is only unusual, and parse then tells the two
-// apart. What scan takes, parse reads to the same event, which is held by a fuzz
-// test. Beside what package jsonscan doubts, it leaves to parse
+// apart. What scan accepts, parse reads as the same event; a fuzz test compares
+// them. Besides what package jsonscan doubts, it leaves to parse
 //   - a field of an event that occurs twice, of which the last counts,
 //   - an escape in an id or another text,
 //   - a priority that is no short integer,

@@ -62,8 +62,8 @@ const (
 	CloseTokenExpired      CloseCode = 4003
 	CloseRateLimited       CloseCode = 4004
 	CloseInsufficientScope CloseCode = 4005
-	// CloseSessionTerminated: missed heartbeats, an operator's order, over the
-	// connection limit, or the same daemon id has connected anew.
+	// CloseSessionTerminated: missed heartbeats, over the connection limit, or the
+	// same daemon id has connected again.
 	CloseSessionTerminated CloseCode = 4006
 )
 

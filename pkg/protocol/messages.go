@@ -74,8 +74,8 @@ type Heartbeat struct {
 	// Metrics is a JSON object of at most MaxMetricsBytes, such as
 	// {"memoryUsageBytes": 1e6}, carried as it is; nil: nothing to report.
 	Metrics json.RawMessage `json:"metrics,omitempty"`
-	// InProgress are the ids of events that the daemon is still working on: it
-	// is not waited for in vain. At most MaxAckIDs.
+	// InProgress are the ids of events that the daemon is still working on, so
+	// that the time it takes is not held against them. At most MaxAckIDs.
 	InProgress []string `json:"inProgress,omitempty"`
 }
 

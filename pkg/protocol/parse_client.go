@@ -286,7 +286,7 @@ func (r *fieldReader) metrics(f fields) json.RawMessage {
 	return nil
 }
 
-// inProgress reads the ids that are any, up to MaxAckIDs.
+// inProgress reads those that are valid ids, up to MaxAckIDs.
 func (r *fieldReader) inProgress(f fields) (ids []string) {
 	raw, ok := f.get("inProgress")
 	if !ok {

@@ -9,7 +9,8 @@ import (
 // scanAck reads an ack, the message that comes with every event, without a map
 // of its fields. It never finds fault: ok is false for every other message, for
 // a faulty ack and for one that is only unusual (see package jsonscan), which
-// are left to parseClientMessage. What scanAck takes, that reads alike.
+// are left to parseClientMessage. What scanAck accepts, that one reads as the
+// same message.
 func scanAck(data []byte) (m ClientMessage, ok bool) {
 	if !utf8.Valid(data) {
 		return m, false

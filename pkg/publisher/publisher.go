@@ -36,8 +36,8 @@ func Retryable(err error) bool { return errors.Is(err, ErrUnavailable) || errors
 // Config says what the cluster was created with.
 type Config struct {
 	// Partitions is the cluster's PARTITIONS. 0: the cluster is asked before the
-	// first event is published, for which the connection's user needs leave to
-	// publish to $JS.API.STREAM.INFO.KV_gateway_cluster and to
+	// first event is published, for which the connection's user needs permission
+	// to publish to $JS.API.STREAM.INFO.KV_gateway_cluster and to
 	// $JS.API.DIRECT.GET.KV_gateway_cluster.$KV.gateway_cluster.partitions.
 	Partitions int
 	// MaxEventBytes is the cluster's MAX_EVENT_BYTES. 0: its default, 256 KiB.

@@ -109,7 +109,7 @@ func processKinds() []kind {
 
 func allOf(tier string) string { return "all-" + strings.TrimSuffix(tier, "s") + "s" }
 
-// mixed does something else to each of two or three processes.
+// mixed does something different to each of two or three processes.
 func mixed(w *lab.World, random *rand.Rand) (targets []target) {
 	actions := []lab.Action{lab.Kill, lab.Pause, lab.Restart, cut}
 	random.Shuffle(len(actions), func(i, j int) { actions[i], actions[j] = actions[j], actions[i] })

@@ -36,7 +36,8 @@ func (d *drill) databaseWithoutSchema(ctx context.Context) error {
 	})
 }
 
-// loseDatabase loses PostgreSQL and restores a backup that is older than what is.
+// loseDatabase loses PostgreSQL and restores a backup that is older than what
+// was lost.
 func (d *drill) loseDatabase(ctx context.Context, dump []string, afterwards func(context.Context) error) error {
 	if err := d.shown(ctx); err != nil {
 		return err
@@ -78,7 +79,8 @@ func (d *drill) loseDatabase(ctx context.Context, dump []string, afterwards func
 // ours matches the exercise's orchestrators.
 func (d *drill) ours() string { return fmt.Sprintf("vp\\_%s\\_%%", d.exercise) }
 
-// wronglyShown returns the exercise's orchestrators that Neolith shows otherwise than they are.
+// wronglyShown returns the exercise's orchestrators of which Neolith shows a
+// wrong status.
 func (d *drill) wronglyShown(ctx context.Context) (ids []string, err error) {
 	err = d.database.Query(ctx, []any{&ids}, `select coalesce(array_agg(id || ' is ' || status), '{}') from vps
 		where id like $1 and (status in ('ONLINE', 'BUSY')) <> (id = any ($2))`, d.ours(), d.present())

@@ -55,7 +55,7 @@ func (d *drill) dump(name string, args ...string) error {
 	return runProgram(cmd)
 }
 
-// restoreDatabase starts PostgreSQL anew, and restores a dump.
+// restoreDatabase starts PostgreSQL again, and restores a dump.
 func (d *drill) restoreDatabase(name string) error {
 	if err := d.database.Begin(); err != nil {
 		return err

@@ -31,8 +31,8 @@ type Promise struct {
 	Calm func(edge string, from, to time.Time) bool
 	// Limit is that of the connections of an orchestrator.
 	Limit Limit
-	// Except reports whether a violation is expected, and none here. It must not
-	// ask the ledger, which is judging. Nil: none is.
+	// Except reports whether a violation is expected, and so does not count as one
+	// here. It must not ask the ledger, which is judging. Nil: none is.
 	Except func(Violation) bool
 }
 

@@ -154,9 +154,10 @@ func (l *Ledger) Stored(orchestrator protocol.OrchestratorID, id string, at Plac
 	l.stored[k] = at
 }
 
-// LogLost records that the log was lost, and begun anew or restored from a
-// backup: what is received from now on is sent anew, and Stored tells of the new
-// log alone, whose places say nothing about what was received before.
+// LogLost records that the log was lost, and is a new one or was restored from
+// a backup: what is received from now on may have been received before, and
+// Stored tells of the new log alone, whose places say nothing about what was
+// received before.
 func (l *Ledger) LogLost() {
 	l.mu.Lock()
 	defer l.mu.Unlock()

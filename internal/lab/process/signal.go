@@ -110,9 +110,9 @@ func killTree(id int) {
 }
 
 // stand stops a process and waits until all of it stands still: on a busy
-// machine its threads run on until one of them gets to the signal. It is told
-// again and again: who has it go on after a Stall takes a signal back that it
-// has not got to.
+// machine its threads run on until one of them gets to the signal. The signal
+// is sent again and again: whoever lets it go on after a Stall takes back one
+// that it has not got to.
 func stand(id int) {
 	await(func() bool { return syscall.Kill(id, syscall.SIGSTOP) != nil || standsStill(id) })
 }

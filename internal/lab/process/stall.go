@@ -9,15 +9,16 @@ import "syscall"
 func Stall(id, generations int) (resume func()) {
 	stalled := stall(id, generations)
 	return func() {
-		// The eldest last: as long as it stands still it pauses none of the others,
-		// whom this would let go on.
+		// The oldest last: while it stands still it cannot pause any of the others,
+		// which this would let go on.
 		for i := len(stalled) - 1; i >= 0; i-- {
 			_ = syscall.Kill(stalled[i], syscall.SIGCONT)
 		}
 	}
 }
 
-// stall returns what stood not still already, parents before their children.
+// stall returns what did not stand still already, parents before their
+// children.
 func stall(id, generations int) (ids []int) {
 	if isPaused(id) {
 		return nil

@@ -41,8 +41,8 @@ func newReport(out io.Writer, verbose bool) *Report {
 	return &Report{out: out, verbose: verbose, running: map[string]*pkg{}}
 }
 
-// read takes in all events. What is none (go test says some things in plain
-// text) is written as it is.
+// read takes in all events. A line that is no event (go test says some things
+// in plain text) is written as it is.
 func (r *Report) read(events io.Reader) error {
 	lines := bufio.NewReader(events)
 	for {

@@ -42,8 +42,9 @@ func (s *NATSServer) Copy(t testing.TB, streams ...string) *Files {
 	return f
 }
 
-// copyFiles begins anew when a file vanishes: the server removes those of a
-// stream that was deleted in the background, and goes on when it has been stopped.
+// copyFiles begins again when a file vanishes: the server removes those of a
+// stream that was deleted in the background, and goes on when it has been
+// stopped.
 func copyFiles(to, from string) error {
 	for {
 		err := os.CopyFS(to, os.DirFS(from))

@@ -12,10 +12,10 @@ import (
 	"github.com/neolith/daemon-gateway/internal/lab/process"
 )
 
-// PgBouncer starts a PgBouncer in transaction mode before the database, with
-// poolSize connections to it, and returns the URL of the database through it.
-// It ends with the test. It fails the test, saying what to install, where there
-// is none.
+// PgBouncer starts a PgBouncer in transaction mode in front of the database,
+// with poolSize connections to it, and returns the URL of the database through
+// it. It ends with the test. It fails the test, saying what to install, where
+// there is none.
 func PgBouncer(t testing.TB, database *Database, poolSize int) string {
 	t.Helper()
 	program, err := process.Find("pgbouncer", "apt-get install pgbouncer", "brew install pgbouncer")

@@ -48,7 +48,7 @@ func (p *PostgresProcess) Lose() error {
 	return os.RemoveAll(p.cluster.data())
 }
 
-// Begin starts the server anew after Lose, with an empty database.
+// Begin starts the server again after Lose, with an empty database.
 func (p *PostgresProcess) Begin() error {
 	if err := p.cluster.initialize(); err != nil {
 		return err

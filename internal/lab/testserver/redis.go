@@ -74,8 +74,8 @@ func (r *RedisServer) Start() {
 // Kill kills the server and waits until it is gone.
 func (r *RedisServer) Kill() { r.server.Kill() }
 
-// Pause stops the server as a machine that is gone: what is sent to it is taken
-// by the kernel, and nothing answers.
+// Pause stops the server, like a machine that is gone: what is sent to it is
+// taken by the kernel, and nothing answers.
 func (r *RedisServer) Pause() {
 	r.t.Helper()
 	if err := r.server.Pause(); err != nil {

@@ -1,9 +1,9 @@
 // Package testserver starts the real servers that tests run against: NATS with
 // JetStream inside the test process or as a cluster of processes, Redis as a
-// process, and PostgreSQL, with PgBouncer before it where a test asks for one,
-// as processes. Each listens on a random port of the loopback interface, keeps
-// its data in a directory of its own, and ends with the test (the PostgreSQL
-// server that tests share, with the last of them).
+// process, and PostgreSQL, with PgBouncer in front of it where a test asks for
+// one, as processes. Each listens on a random port of the loopback interface,
+// keeps its data in a directory of its own, and ends with the test (the
+// PostgreSQL server that tests share, with the last of them).
 //
 // It is for tests only; nothing in the programs imports it.
 package testserver

@@ -93,8 +93,8 @@ func (c *Crowd) Enter(ctx context.Context, seats ...*Seat) error {
 }
 
 // Waves returns seats by their number: those of one orchestrator are in
-// different waves. Who enters one wave after the other has no daemon taken for
-// the successor of another one that comes at the same moment.
+// different waves. Where they enter one wave after the other, no daemon is
+// taken for the successor of another one that comes at the same moment.
 func Waves(seats []*Seat) (waves [][]*Seat) {
 	for _, s := range seats {
 		for len(waves) <= s.Number {

@@ -156,8 +156,8 @@ func (d *Daemon) Ack(ids ...string) { d.client.Ack(ids...) }
 // Ended is closed when the daemon has ended; Stop says why.
 func (d *Daemon) Ended() <-chan struct{} { return d.ended }
 
-// Cut ends the network connection without a word, as a crash of the daemon's
-// machine would that its edge learns of; the daemon connects again.
+// Cut ends the network connection without a close frame, as a crash of the
+// daemon would: its edge learns of it at once. The daemon connects again.
 func (d *Daemon) Cut() {
 	d.mu.Lock()
 	defer d.mu.Unlock()

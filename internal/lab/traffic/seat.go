@@ -89,7 +89,8 @@ func (s *Seat) Cut() {
 	}
 }
 
-// Ack acknowledges events that the handler did not. Who has left since cannot.
+// Ack acknowledges events that the handler did not. A daemon that has left
+// since cannot.
 func (s *Seat) Ack(ids ...string) {
 	if d := s.Daemon(); d != nil {
 		d.Ack(ids...)

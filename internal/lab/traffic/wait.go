@@ -17,8 +17,8 @@ func Wait(ctx context.Context, d time.Duration) {
 	}
 }
 
-// Until waits until something holds that is asked again and again. What it is
-// stands in the error when ctx ends before.
+// Until asks again and again whether something holds, and waits until it does.
+// What it is stands in the error when ctx ends before.
 func Until(ctx context.Context, what string, holds func() (bool, error)) error {
 	for {
 		ok, err := holds()
