@@ -63,7 +63,6 @@ lint: ## check format, vet, staticcheck, go.mod and the generated documentation
 	go vet ./...
 	go tool staticcheck ./...
 	go mod tidy -diff
-	staticcheck=$$(go tool -n staticcheck); cd deploy/check; go vet ./...; "$$staticcheck" ./...
 	@go run ./docs/generate | diff -u docs/configuration.md - \
 		|| { echo "docs/configuration.md is not up to date: run make docs"; exit 1; }
 
@@ -77,10 +76,11 @@ manifests: docs ## write what is derived for deployments: schema and table of th
 	cd deploy/check && go run ./generate
 
 # Go remembers results by the files of the module alone, and these tests read those of the whole repository. Two of
-# their packages build the programs, which are compiled once before; vet, which goes through Helm and Prometheus as
-# well, is run by lint.
-check-deploy: ## check chart, manifests, alerts, dashboards and Compose file without a cluster
+# their packages build the programs, which are compiled once before. The module is linted here, where Helm, Kubernetes
+# and Prometheus are compiled: in CI that goes on beside tests, which mostly wait.
+check-deploy: ## check chart, manifests, alerts, dashboards and Compose file without a cluster; lint what checks them
 	go build ./cmd/...
+	staticcheck=$$(go tool -n staticcheck); cd deploy/check; go vet ./...; "$$staticcheck" ./...
 	cd deploy/check && go test -count=1 -vet=off $(ARGS) ./...
 
 verify-cluster: ## install the chart on the cluster of kubectl, and disturb it under load; ARGS="--help" lists options
