@@ -99,7 +99,7 @@ func connect(ctx context.Context, cfg natsconn.Config, name string, logger *slog
 func Take(ctx context.Context, js jetstream.JetStream, dir string, logger *slog.Logger) (name string, m Manifest, err error) {
 	m = Manifest{Format: format, Gateway: buildinfo.Get().Version, Began: time.Now().UTC()}
 	if m.Epochs, err = eventlog.Epochs(ctx, js); err != nil {
-		return "", m, fmt.Errorf("this is no gateway's JetStream, or it is not complete: %w", err)
+		return "", m, fmt.Errorf("this JetStream does not hold a gateway's log, or not all of it: %w", err)
 	}
 	name = m.Began.Format(nameLayout)
 	parts := filepath.Join(dir, name+unfinished)

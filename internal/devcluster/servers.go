@@ -91,13 +91,13 @@ func (c *Cluster) loadSecret() error {
 		return nil
 	}
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("read the made-up secret: %w", err)
+		return fmt.Errorf("read the generated secret: %w", err)
 	}
 	raw := make([]byte, 32)
 	_, _ = rand.Read(raw) // never fails
 	c.secret = settings.Secret(base64.RawURLEncoding.EncodeToString(raw))
 	if err := os.WriteFile(c.cfg.secretFile(), []byte(c.secret), 0o600); err != nil {
-		return fmt.Errorf("keep the made-up secret: %w", err)
+		return fmt.Errorf("keep the generated secret: %w", err)
 	}
 	return nil
 }

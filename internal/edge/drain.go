@@ -54,7 +54,7 @@ func (e *Edge) drain(ctx context.Context, n *running) error {
 	e.stopRunning(n)
 	if err := errors.Join(errs...); err != nil {
 		// Not worth a failed exit: what was not written costs duplicates.
-		e.logger.Warn("drained, but not in full order", "error", err)
+		e.logger.Warn("drained, but not every step succeeded", "error", err)
 	} else {
 		e.logger.Info("drained")
 	}

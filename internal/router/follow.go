@@ -48,7 +48,7 @@ func (r *run) follow(ctx context.Context) error {
 			cause = resetStood
 		}
 		r.metrics.resets.Of(cause).Inc()
-		r.logger.Warn("consumer ended, making it anew", "from", r.fed.Load()+1, "error", err)
+		r.logger.Warn("consumer ended, making another one", "from", r.fed.Load()+1, "error", err)
 		if time.Since(began) > healthy {
 			delay = firstFollowRetry
 		}

@@ -94,7 +94,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		batches: metric.By(reg, "gateway_batches_total", "Batches sent to edges, by what became of them.",
 			"outcome", slices.Collect(maps.Values(outcomeNames))...),
 		hints:  metric.Counter(reg, "gateway_hints_total", "Hints sent to edges; repeats of a batch not counted."),
-		resets: metric.By(reg, "gateway_router_consumer_resets_total", "Consumers of partitions that were made anew.", "cause", resetFailed, resetStood),
+		resets: metric.By(reg, "gateway_router_consumer_resets_total", "Consumers of partitions that were replaced.", "cause", resetFailed, resetStood),
 		replays: metric.By(reg, "gateway_router_replays_total", "Starts of a partition from its oldest retained event.",
 			"cause", replayNoCheckpoint, replayEpoch),
 		epochs: metric.Counter(reg, "gateway_epoch_raised_total",

@@ -128,7 +128,7 @@ func (p *partition) epochChanged(epoch eventlog.Epoch) {
 // What keeps a partition from being served.
 var (
 	errUnready = errors.New("waiting for the log") // it has no run yet
-	errRefused = errors.New("stands still: as many refused events as may wait for the dead letters")
+	errRefused = errors.New("stands still: no more refused events may wait for the dead letters")
 )
 
 func (p *partition) ready() error {

@@ -48,7 +48,7 @@ func readKeys(file string) (keys, error) {
 			return nil, fmt.Errorf("line %d: expected a name and 64 hexadecimal digits", n)
 		}
 		if names[fields[0]] || list[hash] != "" {
-			return nil, fmt.Errorf("line %d: the name or the key stands there twice", n)
+			return nil, fmt.Errorf("line %d: the name or the key is in the file twice", n)
 		}
 		names[fields[0]], list[hash] = true, fields[0]
 	}
