@@ -56,8 +56,9 @@ func (p *pumping) hear(orchestrator string, number int) {
 	p.inbox.push(heard{channel: "daemon:events", body: []byte(eventJSON(orchestrator, number))})
 }
 
-// TestARequestIsNotTriedAgain: who waits is told at once that the log has not
-// taken an event, also behind one that was heard and is tried again and again.
+// TestARequestIsNotTriedAgain: whoever waits is told at once that the log has
+// not taken an event, also behind one that was heard and is tried again and
+// again.
 func TestARequestIsNotTriedAgain(t *testing.T) {
 	t.Parallel()
 	log := newFaultyStore()

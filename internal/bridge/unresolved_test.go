@@ -188,8 +188,8 @@ func (b *bridge) scrape() string {
 	return string(text)
 }
 
-// TestWithoutPostgresTheRememberedGoOn: whether it is away or hangs, who is
-// remembered notices nothing; others wait and arrive in order afterwards.
+// TestWithoutPostgresTheRememberedGoOn: whether it is away or hangs, those who
+// are remembered notice nothing; others wait and arrive in order afterwards.
 func TestWithoutPostgresTheRememberedGoOn(t *testing.T) {
 	t.Parallel()
 	for name, fault := range map[string]struct {

@@ -80,8 +80,8 @@ func TestSimulationCatches(t *testing.T) {
 	}
 }
 
-// lastNoticed are the seeds that showed those mistakes last which take long to
-// be found. They are tried first, and updated when they do not show it any more.
+// lastNoticed are the seeds that last showed the mistakes which take long to be
+// found. They are tried first, and updated when they do not show it any more.
 var lastNoticed = map[mistake]uint64{
 	floorsAcked: 20777, keepHands: 14254, lateEpoch: 3616, resumeUnnoted: 31713, unfenced: 11620,
 }

@@ -341,8 +341,9 @@ func TestAnswersForIsBounded(t *testing.T) {
 	require.Equal(t, protocol.DaemonID("d190"), e.AnswersFor[MaxAnswersFor-1], "the newest stay")
 }
 
-// TestPresumedIsBounded: who is taken over and had not left may live, and is noted
-// with the generation of its last start; who had left is not.
+// TestPresumedIsBounded: a daemon that was taken over without having left may
+// live, and is noted with the generation of its last start; one that had left
+// is not.
 func TestPresumedIsBounded(t *testing.T) {
 	t.Parallel()
 	rec := recordOf(map[protocol.DaemonID]Entry{"left": of(1, 0, "")})

@@ -258,7 +258,8 @@ func (c *client) cut(n *node) {
 	require.Eventually(c.t, func() bool { return n.door.count() == 0 }, testserver.Patience, 5*time.Millisecond)
 }
 
-// A rolling restart used to send what a daemon had in work to the dead letters.
+// A rolling restart used to send what a daemon was working on to the dead
+// letters.
 func TestADaemonThatMovesGracefullyLosesNothingInWork(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
@@ -272,7 +273,8 @@ func TestADaemonThatMovesGracefullyLosesNothingInWork(t *testing.T) {
 	require.Equal(t, "0", n.metric(`gateway_edge_events_total{outcome="dead_lettered"}`))
 }
 
-// An event that crashes its daemon used to take those before it along.
+// An event that crashes its daemon used to take those before it to the dead
+// letters with it.
 func TestAnEventThatCrashesItsDaemonIsGivenUpAlone(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
@@ -296,7 +298,7 @@ func TestAnEventThatCrashesItsDaemonIsGivenUpAlone(t *testing.T) {
 		}
 	}
 	for range 2 {
-		got, crashed := live(false) // the good one is in work when the poison crashes the daemon
+		got, crashed := live(false) // the good one is being worked on when the poison crashes the daemon
 		require.True(t, crashed)
 		require.Equal(t, []string{good.id, poison.id}, got)
 	}

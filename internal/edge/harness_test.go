@@ -55,7 +55,7 @@ func newCluster(t testing.TB) *cluster {
 
 // testConfig is the production configuration on random ports of the loopback
 // interface, with few partitions, and as long for a daemon to do something as
-// the test has: a test whose matter such a limit is sets it.
+// the test has: a test about such a limit sets it.
 func testConfig(c *cluster) Config {
 	cfg := settings.Default[Config]()
 	cfg.Listen.ListenAddr = "127.0.0.1:0"

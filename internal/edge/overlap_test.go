@@ -115,7 +115,7 @@ func TestADaemonThatAnswersLateStarts(t *testing.T) {
 	late := n.login("orch", "daemon")
 	late.send("subscribe", `{"eventTypes":`+everything+`}`)
 	n.challenges(1)
-	// Longer than a connection is given that stands in another one's way.
+	// Longer than a connection that stands in another one's way is given.
 	n.login("orch-2", "daemon")
 	silent := n.hub.connections("orch-2")[0]
 	require.False(t, n.prober.probe(t.Context(), probeRequest{silent.token, silent.id}).Alive)
@@ -241,8 +241,8 @@ func TestWhatASuccessorDeclinesWaitsForItsDaemon(t *testing.T) {
 	n.attach("orch", "daemon", everything).expectEvents(declined)
 }
 
-// A daemon that was away for a moment is taken over by a newcomer. Back again, it
-// is the only one that what names it is sent to.
+// A daemon that was away for a moment is taken over by a newcomer. When it is
+// back, what names it is sent to it alone.
 func TestWhoReturnsGetsItsNameBack(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
@@ -256,8 +256,8 @@ func TestWhoReturnsGetsItsNameBack(t *testing.T) {
 	c.onlyTo(first, back, second, newcomer)
 }
 
-// Edges that do not see each other: the newcomer's takes the daemon for gone.
-// The daemon's hears of it, and puts it back.
+// Edges that do not see each other: the newcomer's edge takes the daemon for
+// gone. The daemon's edge hears of it, and puts it back.
 func TestADaemonThatLivesIsNotTakenOverForLong(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)

@@ -106,8 +106,8 @@ func counter(t *testing.T, epoch eventlog.Epoch) uint64 {
 	return n
 }
 
-// A node that runs while all of JetStream is lost makes all of it anew: else the
-// log would take events, and nobody would be sent them.
+// A node that runs while all of JetStream is lost creates all of it again: else
+// the log would take events, and nobody would be sent them.
 func TestLogThatIsLostAsAWholeIsCreatedAnewByWhoRuns(t *testing.T) {
 	t.Parallel()
 	s, l := setup(t)

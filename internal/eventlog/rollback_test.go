@@ -155,7 +155,7 @@ func TestStreamRestoredThroughTheAPIIsFoundOut(t *testing.T) {
 	require.NotEqual(t, eventlog.Continues, compare(t, l, epoch, mark))
 }
 
-// A stream that somebody deleted, and that was created anew, and whose backup
+// A stream that somebody deleted, and that was created again, and whose backup
 // was restored in the end, has a creation time before that of the epoch before.
 func TestEpochOfARestoredStreamIsTheNewest(t *testing.T) {
 	t.Parallel()
@@ -202,7 +202,8 @@ func TestEpochsOutliveARollbackOfTheirBucket(t *testing.T) {
 	require.Equal(t, l.Epoch(p), open(t, s.JetStream(), config()).Epoch(p), "whoever comes learns of it")
 }
 
-// What docs/operations.md tells operators to do who have put everything back.
+// What docs/runbook.md tells operators to do after they have put everything
+// back.
 func TestEpochThatWasDeletedByHandIsANewOne(t *testing.T) {
 	t.Parallel()
 	s, l := setup(t)

@@ -20,9 +20,10 @@ import (
 	"github.com/neolith/daemon-gateway/pkg/event"
 )
 
-// BenchmarkSync tells what it costs that NATS syncs each message to disk before it
-// acknowledges it, which is what an event survives a loss of power by: events
-// stored a second with many publishers at once, and how long one publisher waits.
+// BenchmarkSync tells what it costs that NATS syncs each message to disk before
+// it acknowledges it, which is how an event survives a loss of power: events
+// stored a second with many publishers at once, and how long one publisher
+// waits.
 func BenchmarkSync(b *testing.B) {
 	for _, replicas := range []int{1, 3} {
 		for _, always := range []bool{false, true} {

@@ -46,7 +46,7 @@ func TestClaimsConverge(t *testing.T) {
 	})
 }
 
-// A killed edge takes all its claims along, in one call to the watcher.
+// A killed edge takes all its claims with it, in one call to the watcher.
 func TestKilledEdgeTakesItsClaims(t *testing.T) {
 	t.Parallel()
 	a := start(t, TierEdge, "a", nil)
@@ -101,8 +101,8 @@ func TestLostMessagesAreRepaired(t *testing.T) {
 	require.Eventually(t, func() bool { return testutil.ToFloat64(r.metrics.snapshots.Of(snapshotReceived)) >= 1 }, soon, poll)
 }
 
-// Both sides of a partition forget the other, go on, and find together again by
-// joining anew, which no side would do by itself.
+// Both sides of a partition forget the other, go on, and find each other by
+// joining again, which no side would do by itself.
 func TestPartitionAndRejoin(t *testing.T) {
 	t.Parallel()
 	var w network
@@ -246,9 +246,9 @@ func TestBlockingWatcherHarmsNobody(t *testing.T) {
 	agree(t, []*node{a}, r)
 }
 
-// Names are resolved anew for ever: two islands whose headless service showed
-// them only themselves become one cluster when it shows both. The same port on
-// two loopback addresses stands for two pods.
+// Names are resolved again and again, for ever: two islands whose headless
+// service showed them only themselves become one cluster when it shows both.
+// The same port on two loopback addresses stands for two pods.
 func TestIslandsFindTogetherByName(t *testing.T) {
 	t.Parallel()
 	var both atomic.Bool

@@ -269,8 +269,8 @@ func TestRefusedEventsGoToTheDeadLettersAndThePartitionGoesOn(t *testing.T) {
 	require.EqualValues(t, len(bodies), testutil.ToFloat64(r.metrics.events.WithLabelValues(eventDeadLettered, string(statusSuccess))))
 }
 
-// misplaced returns an orchestrator that a publisher would put elsewhere which
-// takes the cluster for one of 1 partition.
+// misplaced returns an orchestrator that a publisher which takes the cluster
+// for one of 1 partition would put elsewhere.
 func misplaced(c *cluster) event.Token {
 	for n := 0; ; n++ {
 		if token := event.TokenOf(fmt.Sprintf("orchestrator%d", n)); c.log.Partition(token) != 0 {

@@ -174,7 +174,7 @@ func TestHeartbeatsNameTheWorkInProgress(t *testing.T) {
 
 // What needs no ack leaves the gateway's window when it is written: while the
 // handler works on it, only what waits behind it can say that the daemon is at
-// work, and else went to the dead letters untouched.
+// work. That used to go to the dead letters untouched.
 func TestHeartbeatsNameWhatWaitsBehindWorkThatNeedsNoAck(t *testing.T) {
 	t.Parallel()
 	bubble(t, func(t *testing.T, g *gateway) {

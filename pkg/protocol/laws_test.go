@@ -100,7 +100,7 @@ func TestAHeartbeatCountsWhateverItSays(t *testing.T) {
 	})
 }
 
-// wrong tells whether a value of that kind does not belong into the field.
+// wrong tells whether a value of that kind does not belong in the field.
 func wrong(field, kind string) bool {
 	switch {
 	case kind == "missing" || kind == "null":

@@ -82,7 +82,7 @@ func intoLog(log *eventlog.Log) Store {
 	}
 }
 
-// intake is a running one, whose answers are all held against the description
+// intake is a running one, whose answers are all compared with the description
 // of the API.
 type intake struct {
 	*Intake
@@ -164,7 +164,8 @@ func (in *intake) do(r *http.Request) answer {
 	return a
 }
 
-// conforms fails the test where an answer is none that openapi.yaml describes.
+// conforms fails the test where an answer is not one that openapi.yaml
+// describes.
 func (in *intake) conforms(r *http.Request, response *http.Response, body []byte) {
 	in.t.Helper()
 	posted := r.Clone(context.Background())

@@ -92,7 +92,7 @@ func (b *bench) buried() (sequence uint64) {
 }
 
 // A daemon that was sent from edge to edge, as in a rolling restart, lost the
-// event that it had in work to the dead letters.
+// event that it was working on to the dead letters.
 func TestGracefulEndsAreNotHeldAgainstAnEvent(t *testing.T) {
 	t.Parallel()
 	log, entry := shelfOf(3), cursor.Entry{Floor: 10}
@@ -335,7 +335,8 @@ func TestWorkInProgressIsWaitedForFromHeartbeatToHeartbeat(t *testing.T) {
 	require.Equal(t, []uint64{11}, b.sequences())
 }
 
-// Who works through what it has in hand in another order is not punished for it.
+// A daemon that works through what it has in hand in another order is not
+// punished for it.
 func TestAnyWorkInProgressShowsThatTheDaemonIsAtIt(t *testing.T) {
 	t.Parallel()
 	b := shelfOf(3).attach(t, patient(), cursor.Entry{Floor: 10})

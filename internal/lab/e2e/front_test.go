@@ -26,7 +26,7 @@ const (
 	nginxTCP    = "nginx-tcp.conf"
 )
 
-// front is a HAProxy or nginx before the edges that runs a recommended
+// front is a HAProxy or nginx in front of the edges that runs a recommended
 // configuration.
 type front struct {
 	*testserver.LoadBalancer
@@ -48,9 +48,9 @@ func secured(t *testing.T, settings map[string]string) (testserver.Certificate, 
 	return c, settings
 }
 
-// stand puts a recommended configuration before the edges, with the addresses
-// and files of the test, and what else is to be changed. neolith is where the
-// rest of the host goes (host:port).
+// stand puts a recommended configuration in front of the edges, with the
+// addresses and files of the test, and what else is to be changed. neolith is
+// where the rest of the host goes (host:port).
 func (w *world) stand(file string, c testserver.Certificate, neolith string, changes ...swap) *front {
 	w.t.Helper()
 	text := deployed(w.t, "loadbalancer", file)

@@ -27,7 +27,7 @@ func host(edge *cluster.Node) string {
 	return u.Host
 }
 
-// front puts a load balancer before the edges, for all daemons.
+// front puts a load balancer in front of the edges, for all daemons.
 func (p *population) front() *balancer.Balancer {
 	p.w.t.Helper()
 	var hosts []string

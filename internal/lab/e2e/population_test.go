@@ -97,7 +97,8 @@ var eventTypes = []protocol.EventType{
 
 var channels = []string{"", "c1", "c2", "c3"}
 
-// payloads are forms that survive only if nobody parses and writes them anew.
+// payloads are forms that survive only if nobody parses them and writes them
+// again.
 var payloads = []string{
 	`{"messageId":"m%d","content":"hello","authorId":"u1"}`,
 	`{ "n" : %d, "big": 12345678901234567890, "real": 1.0, "exp": 1E+2 }`,

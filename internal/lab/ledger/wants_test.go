@@ -54,8 +54,8 @@ func TestADaemonIsOwedWhatItWantsAllTheTime(t *testing.T) {
 	}
 }
 
-// A daemon wants less again later. What an earlier connection skipped, which
-// wanted it, had been owed to it before.
+// A daemon wants less again later. What an earlier connection wanted and
+// skipped was owed to it all the same.
 func TestWhatAConnectionSkipsIsLostWhateverTheNextOneWants(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {

@@ -44,8 +44,8 @@ func (w *world) checkHeard(c *conn, s session.Send) {
 	c.heard = s.Position
 }
 
-// forgetFlushed: who lost its entry to a successor, and comes back under the
-// same id after all, starts where the successor did.
+// forgetFlushed: a daemon that lost its entry to a successor, and comes back
+// under the same id after all, starts where the successor did.
 func (w *world) forgetFlushed(ids []protocol.DaemonID) {
 	for f := range w.flushedAcks {
 		if slices.Contains(ids, f.daemon) {

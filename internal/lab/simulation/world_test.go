@@ -199,8 +199,9 @@ func (l *eventLog) evict(token event.Token) {
 }
 
 // rollBack restores the log to an earlier state: sequences will be used again.
-// Routers that run see that at once; where all of them were stopped in order, and
-// so had seen all of it, the next one has to, however it has grown meanwhile.
+// Routers that run see that at once; where all of them were stopped gracefully,
+// and so had seen all of it, the next one has to, however it has grown
+// meanwhile.
 func (w *world) rollBack() {
 	w.stats.rollbacks++
 	var newest stored
