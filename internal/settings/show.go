@@ -94,8 +94,8 @@ Every setting is a flag and an environment variable of the same name: ` + "`--na
 variable that is set but empty counts as not given. Lists are comma-separated. Durations are written
 as ` + "`30s`, `5m`, `168h`" + `; sizes as ` + "`65536`, `256KiB`, `10GiB`" + `.
 
-Every secret can come from a file instead, whose path is in the setting with ` + "`_FILE`" + ` appended; a list in a
-file holds one value a line.
+Every secret can come from a file instead, whose path is in the setting with ` + "`_FILE`" + ` appended; a
+list in a file holds one value a line.
 
 A wrong value stops the start with one message that lists all mistakes (exit code 2).
 ` + "`--print-config`" + ` checks the settings and prints those in force, with secrets masked; ` + "`--help`" + ` and
