@@ -65,22 +65,6 @@ func parseClientMessage(data []byte) (ClientMessage, *Fault) {
 
 type fields map[string]json.RawMessage
 
-// objectOf reads a JSON object's fields; names are case-sensitive, which
-// decoding into a struct would not be.
-func objectOf(data []byte) (fields, string) {
-	var f fields
-	if err := json.Unmarshal(data, &f); err != nil {
-		if kind := kindOf(data); json.Valid(data) {
-			return nil, "got " + kind
-		}
-		return nil, err.Error()
-	}
-	if f == nil {
-		return nil, "got null"
-	}
-	return f, ""
-}
-
 // get returns the field; null counts as absent.
 func (f fields) get(name string) (json.RawMessage, bool) {
 	raw, ok := f[name]
@@ -120,9 +104,9 @@ func (r *fieldReader) text(f fields, path, name string, most int) string {
 		r.fail(path+name, "is missing, expected a non-empty string")
 		return ""
 	}
-	var s string
+	s, isText := textOf(raw)
 	switch {
-	case json.Unmarshal(raw, &s) != nil:
+	case !isText:
 		r.fail(path+name, "expected a string, got "+kindOf(raw))
 	case s == "":
 		r.fail(path+name, "is empty, expected a non-empty string")
@@ -220,8 +204,8 @@ func (r *fieldReader) resume(f fields) *Resume {
 	if !ok || string(raw) == `""` {
 		return nil
 	}
-	var position string
-	if json.Unmarshal(raw, &position) != nil {
+	position, isText := textOf(raw)
+	if !isText {
 		r.leaveOut("resume", "expected a position that is a string, got "+kindOf(raw))
 		return nil
 	}
@@ -261,12 +245,12 @@ func (r *fieldReader) status(f fields) Status {
 	if !ok {
 		return ""
 	}
-	var s Status
-	if json.Unmarshal(raw, &s) != nil || !slices.Contains([]Status{StatusActive, StatusIdle, StatusBusy}, s) {
-		r.leaveOut("status", "expected active, idle or busy")
-		return ""
+	text, isText := textOf(raw)
+	if s := Status(text); isText && slices.Contains([]Status{StatusActive, StatusIdle, StatusBusy}, s) {
+		return s
 	}
-	return s
+	r.leaveOut("status", "expected active, idle or busy")
+	return ""
 }
 
 func (r *fieldReader) metrics(f fields) json.RawMessage {
@@ -281,7 +265,7 @@ func (r *fieldReader) metrics(f fields) json.RawMessage {
 	case len(raw) > MaxMetricsBytes:
 		r.leaveOut("metrics", fmt.Sprintf("has %d bytes, expected at most %d", len(raw), MaxMetricsBytes))
 	case len(metrics) > 0:
-		return raw
+		return slices.Clone(raw)
 	}
 	return nil
 }
@@ -292,15 +276,15 @@ func (r *fieldReader) inProgress(f fields) (ids []string) {
 	if !ok {
 		return nil
 	}
-	var items []json.RawMessage
-	if json.Unmarshal(raw, &items) != nil {
+	items, isList := listOf(raw)
+	if !isList {
 		r.leaveOut("inProgress", "expected a list, got "+kindOf(raw))
 		return nil
 	}
 	bad := 0
 	for _, item := range items[:min(len(items), MaxAckIDs)] {
-		var id string
-		if json.Unmarshal(item, &id) != nil || validateID("id", id) != nil {
+		id, isText := textOf(item)
+		if !isText || validateID("id", id) != nil {
 			bad++
 			continue
 		}
@@ -373,11 +357,11 @@ func (r *fieldReader) patterns(f fields) []Pattern {
 }
 
 func patternOf(raw json.RawMessage) (Pattern, error) {
-	var p Pattern
-	if json.Unmarshal(raw, &p) != nil || kindOf(raw) != "a string" {
+	text, isText := textOf(raw)
+	if !isText {
 		return "", fmt.Errorf("expected a string, got %s", kindOf(raw))
 	}
-	return p, p.Validate()
+	return Pattern(text), Pattern(text).Validate()
 }
 
 func (r *fieldReader) channels(f fields) []string {
@@ -412,8 +396,8 @@ func (r *fieldReader) list(f fields, name string, least, most int) ([]json.RawMe
 		r.fail(field, fmt.Sprintf("is missing, expected a list of %d to %d strings", least, most))
 		return nil, false
 	}
-	var items []json.RawMessage
-	if json.Unmarshal(raw, &items) != nil {
+	items, isList := listOf(raw)
+	if !isList {
 		r.fail(field, "expected a list, got "+kindOf(raw))
 		return nil, false
 	}
@@ -426,8 +410,8 @@ func (r *fieldReader) list(f fields, name string, least, most int) ([]json.RawMe
 
 // item reads an id of 1 to MaxIDBytes bytes out of a list; "" with a fault.
 func (r *fieldReader) item(raw json.RawMessage, list string, i int) string {
-	var s string
-	if json.Unmarshal(raw, &s) != nil || kindOf(raw) != "a string" {
+	s, isText := textOf(raw)
+	if !isText {
 		r.fail(fmt.Sprintf("%s[%d]", list, i), "expected a string, got "+kindOf(raw))
 		return ""
 	}
@@ -436,26 +420,4 @@ func (r *fieldReader) item(raw json.RawMessage, list string, i int) string {
 		return ""
 	}
 	return s
-}
-
-// kindOf names the kind of a JSON value for an error message.
-func kindOf(raw []byte) string {
-	text := strings.TrimLeft(string(raw[:min(len(raw), 64)]), " \t\r\n")
-	if text == "" {
-		return "nothing"
-	}
-	switch text[0] {
-	case '{':
-		return "an object"
-	case '[':
-		return "a list"
-	case '"':
-		return "a string"
-	case 't', 'f':
-		return "a boolean"
-	case 'n':
-		return "null"
-	default:
-		return "a number"
-	}
 }
