@@ -6,7 +6,7 @@
 // no I/O, so that the same code runs in an edge and in a random simulation.
 //
 //	new ──Subscribe──▶ gathering ──50 ms──▶ starting ──Started──▶ running
-//	                                        (cursor decided        │  live: all up to complete was considered
+//	      └───────── to all events ────────▶(cursor decided        │  live: all up to complete was considered
 //	                                         and written)          └─ catching up: the log holds more, up to target
 //
 // The heart is one number, complete: all that the log holds for the

@@ -217,6 +217,21 @@ func TestStartIsPatientWhileTheSeriesMayNotBeComplete(t *testing.T) {
 	require.Less(t, b.now.Sub(time.Unix(1000, 0)), 5*time.Second, "patience ends")
 }
 
+func TestASeriesIsCompleteWhereNothingMoreCanBeWanted(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, config())
+	b.subscribe("message.*")
+	b.subscribe("*", "channel")
+	require.Nil(t, b.begin, "other channels may follow")
+	b.subscribe("*")
+	require.NotNil(t, b.begin)
+	require.True(t, b.s.Starting(b.begin.Run))
+	b.begin = nil
+	b.subscribe("vp.*")
+	b.after(time.Second)
+	require.Nil(t, b.begin, "the start is under way")
+}
+
 func TestASeriesOfSubscribesWithoutEndStillStarts(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, config())
@@ -284,7 +299,7 @@ func TestWhatRoutersSayBeforeTheStartIsATarget(t *testing.T) {
 			b.after(50 * time.Millisecond)
 		},
 		"while subscribes are gathered": func(b *bench, told func(*bench)) {
-			b.subscribe("*")
+			b.subscribe("message.*")
 			told(b)
 			b.after(50 * time.Millisecond)
 		},

@@ -4,12 +4,17 @@ import (
 	"slices"
 	"time"
 
+	"github.com/neolith/daemon-gateway/internal/cursor"
 	"github.com/neolith/daemon-gateway/pkg/event"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
 
+// everything is what nothing can be added to.
+var everything = []protocol.Subscription{{Pattern: protocol.AllEvents}}
+
 // Subscribe adds to the connection's subscriptions. The first decides, a moment
-// after the last of a series, where the connection starts.
+// after the last of a series, where the connection starts. A series is complete
+// without waiting where there is nothing more to be wanted.
 func (s *Session) Subscribe(added []protocol.Subscription, now time.Time) {
 	if len(added) == 0 {
 		return
@@ -25,6 +30,10 @@ func (s *Session) Subscribe(added []protocol.Subscription, now time.Time) {
 		s.startAt = now.Add(subscribeSettle)
 		if s.startAt.After(s.startBy) {
 			s.startAt = s.startBy
+		}
+		if cursor.Covers(s.subscriptions, everything) {
+			s.phase, s.startAt, s.startBy = phaseStarting, time.Time{}, now
+			s.begin(now)
 		}
 	case phaseStarting:
 		if !s.startAt.IsZero() { // waiting to try again, maybe for just this
