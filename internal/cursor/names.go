@@ -125,9 +125,9 @@ func (rec Record) Superseded(daemon protocol.DaemonID, generation uint64) bool {
 	return answeredFor
 }
 
-// LastStart returns the generation of a daemon's last start, or where it was taken
-// over and nobody knows, of whoever answers for it; false: it was never here. Each
-// of its starts makes that another one.
+// LastStart returns the generation of a daemon's last start; where it was taken
+// over and that is not known, the generation of whoever answers for it; false:
+// it was never here. Each start of the daemon changes the answer.
 func (rec Record) LastStart(daemon protocol.DaemonID) (uint64, bool) {
 	of, here := rec.holder(daemon)
 	if last, presumed := rec.Presumed[daemon]; presumed && of != daemon {

@@ -45,7 +45,7 @@ func (u unsaved) applyTo(rec Record, lim limits) Record {
 
 // mayLand reports whether the write of a start whose connection has ended may be
 // under way still: nobody has heard what came of it, and the record does not show
-// it. Whatever is written before makes it come too late.
+// it. Whatever is written before it makes it come too late.
 func (u unsaved) mayLand(rec Record) bool {
 	for w, p := range u {
 		if e, known := rec.Daemons[w.daemon]; p.Abandoned && (!known || e.Generation < w.generation) {

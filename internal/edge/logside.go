@@ -133,8 +133,9 @@ func (l *logSide) begin(ctx context.Context, c *connection, run uint32, patient 
 }
 
 // challenge starts a connection whose daemon has begun elsewhere once it has
-// answered a ping, however long that takes: a slow machine or link is no reason to
-// cut a daemon off. One that is gone misses its heartbeats.
+// answered a ping, however long that takes: a slow machine or link is no reason
+// to cut a daemon off. One that is gone is found out by the heartbeats that do
+// not come.
 func (l *logSide) challenge(c *connection, run uint32, patient bool, last uint64) {
 	l.pings.submit(c, func(ctx context.Context) {
 		if err := c.socket.Ping(ctx); err != nil {

@@ -9,7 +9,7 @@ import (
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
 
-// everything is what nothing can be added to.
+// everything is the subscription to which nothing can be added.
 var everything = []protocol.Subscription{{Pattern: protocol.AllEvents}}
 
 // Subscribe adds to the connection's subscriptions. The first decides, a moment

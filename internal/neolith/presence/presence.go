@@ -10,8 +10,8 @@
 //	time of grace ────┘      ▲                                    └─▶ daemon_gateway.presence
 //	                         └── who was shown as connected ───────────────┘ (a new writer's start)
 //
-// What somebody else has written meanwhile of who is connected is written over
-// again, within a heartbeat's interval.
+// What somebody else has written meanwhile of an orchestrator that is connected
+// is overwritten, within a heartbeat's interval.
 //
 // OFFLINE means to Neolith that an orchestrator is disabled: its daemons cannot log
 // in. So it is written only where that is asked for, and one that the gateway has
@@ -47,9 +47,9 @@ const (
 	// maxLeaving bounds the orchestrators of a partition that are remembered
 	// because they have gone and that could not be written: about 10 MB.
 	maxLeaving = 100_000
-	// compareEvery is how often what is shown is compared with what was written:
-	// within a heartbeat's interval a status is right again that somebody else has
-	// changed.
+	// compareEvery is how often what is shown is compared with what was written: a
+	// status that somebody else has changed is right again within a heartbeat's
+	// interval.
 	compareEvery = 20 * time.Second
 	retryFirst   = time.Second
 	retryMost    = 15 * time.Second
@@ -298,7 +298,7 @@ func (w *Writer) load(ctx context.Context) error {
 	return nil
 }
 
-// compare has those written again that somebody else has shown otherwise.
+// compare has those statuses written again that somebody else has changed.
 func (w *Writer) compare(ctx context.Context, now time.Time) error {
 	w.mu.Lock()
 	loaded := w.tracker.loaded()

@@ -102,8 +102,8 @@ func (s *store) load(ctx context.Context, p event.Partition) (Term, map[event.To
 	return term, shown, nil
 }
 
-// differing returns the orchestrators of partitions that are shown otherwise than
-// was written. OFFLINE is Neolith's own business.
+// differing returns the orchestrators of partitions that are shown with another
+// status than was written. An OFFLINE of Neolith's is left alone.
 func (s *store) differing(ctx context.Context, partitions []event.Partition) ([]event.Token, error) {
 	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
 	defer cancel()
