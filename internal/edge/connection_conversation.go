@@ -5,6 +5,7 @@ import (
 
 	"github.com/neolith/daemon-gateway/internal/edge/conversation"
 	"github.com/neolith/daemon-gateway/internal/edge/session"
+	"github.com/neolith/daemon-gateway/internal/heartbeat"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
 
@@ -17,6 +18,7 @@ func (c *connection) begin(limits *conversation.Limits) {
 		c.cursor = c.svc.log.cursors.Writer(c.token, c.daemon, c)
 		c.admittedAt = now
 		c.record.admitted(c.orchestrator, c.daemon, now)
+		c.reportLocked(heartbeat.Beat{ReceivedAt: now, Opened: true})
 		talk.Admitted(limits, c.session, now)
 		c.moveLocked(stateAuthenticated)
 	})

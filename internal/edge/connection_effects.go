@@ -48,11 +48,15 @@ func (c *connection) answerLocked(e conversation.Effect, now time.Time) {
 	case conversation.LeftOut:
 		c.leftOutLocked(e)
 	case conversation.Beat:
-		c.svc.heartbeats.Add(c.partition, heartbeat.Beat{
-			Orchestrator: c.orchestrator, Daemon: c.daemon, Session: c.id, Organization: c.organization,
-			Status: e.Status, Metrics: e.Metrics, ReceivedAt: now,
-		})
+		c.reportLocked(heartbeat.Beat{Status: e.Status, Metrics: e.Metrics, ReceivedAt: now})
 	}
+}
+
+// reportLocked passes on what the daemon says of itself. c.mu is held.
+func (c *connection) reportLocked(b heartbeat.Beat) {
+	b.Orchestrator, b.Daemon, b.Session, b.Organization = c.orchestrator, c.daemon, c.id, c.organization
+	b.ConnectedAt = c.admittedAt
+	c.svc.heartbeats.Add(c.partition, b)
 }
 
 // leftOutLocked counts what was left out of a message. The daemon is told by the

@@ -34,13 +34,42 @@ func TestHeartbeatsArePublishedForTheirPartition(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, beats, 1)
 	got := beats[0]
+	if got.Opened { // a second before its heartbeat
+		require.Empty(t, got.Status)
+		require.Empty(t, got.Metrics)
+		m, err = sub.NextMsg(testserver.Patience)
+		require.NoError(t, err)
+		beats, err = heartbeat.Decode(m.Data)
+		require.NoError(t, err)
+		got = beats[0]
+	}
 	require.NotEmpty(t, got.Session)
+	require.WithinRange(t, got.ConnectedAt, began, got.ReceivedAt)
 	require.WithinRange(t, got.ReceivedAt, began, time.Now())
-	got.Session, got.ReceivedAt = "", time.Time{}
+	got.Session, got.ReceivedAt, got.ConnectedAt = "", time.Time{}, time.Time{}
 	require.Equal(t, heartbeat.Beat{
 		Orchestrator: "vp/1", Daemon: "daemon", Organization: "org",
 		Status: protocol.StatusBusy, Metrics: []byte(`{"errors":3}`),
 	}, got)
+}
+
+// Neolith's message router believes a daemon connected from the first second on,
+// not from its first heartbeat.
+func TestANewConnectionIsReportedBeforeItsFirstHeartbeat(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	n := c.edge()
+	sub, err := c.nc.SubscribeSync(heartbeat.AllSubjects)
+	require.NoError(t, err)
+	require.NoError(t, c.nc.Flush())
+	n.login("vp", "daemon")
+	m, err := sub.NextMsg(testserver.Patience)
+	require.NoError(t, err)
+	beats, err := heartbeat.Decode(m.Data)
+	require.NoError(t, err)
+	require.Len(t, beats, 1)
+	require.True(t, beats[0].Opened)
+	require.Equal(t, protocol.DaemonID("daemon"), beats[0].Daemon)
 }
 
 func TestAHeartbeatCountsWithoutWhatCannotBeUsedOfIt(t *testing.T) {

@@ -60,6 +60,12 @@ type Beat struct {
 	ReceivedAt time.Time `json:"receivedAt"`
 	// Organization is empty where nobody knows it.
 	Organization string `json:"organizationId,omitempty"`
+	// ConnectedAt is when the daemon was admitted; zero where an older edge does not
+	// say.
+	ConnectedAt time.Time `json:"connectedAt,omitzero"`
+	// Opened says that the daemon has only just been admitted, and has not sent a
+	// heartbeat yet.
+	Opened bool `json:"opened,omitempty"`
 }
 
 // Decode reads a batch. A beat that cannot be used, as a newer version may write

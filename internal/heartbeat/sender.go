@@ -42,6 +42,7 @@ func NewSender(conn *nats.Conn, logger *slog.Logger) *Sender {
 // session, apart from what the new one does not say.
 func (s *Sender) Add(p event.Partition, b Beat) {
 	b.ReceivedAt = b.ReceivedAt.UTC().Truncate(time.Millisecond)
+	b.ConnectedAt = b.ConnectedAt.UTC().Truncate(time.Millisecond)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	beats := s.waiting[p]

@@ -1,6 +1,7 @@
 package beats
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"time"
@@ -15,10 +16,13 @@ const timeFormat = "2006-01-02T15:04:05.000Z"
 // beat is a heartbeat as it is written.
 type beat struct {
 	orchestrator protocol.OrchestratorID
+	daemon       protocol.DaemonID
 	organization string // empty: there is nobody to be told
 	receivedAt   time.Time
-	hasMetrics   bool
-	record       []byte // what the key and the list hold
+	opened       bool   // the daemon has only connected
+	record       []byte // what the key holds
+	metrics      []byte // what the list holds; nil where there are none
+	route        []byte // what Neolith's message router reads
 	notice       []byte // what is published
 
 	heardAt time.Time // by this node's clock
@@ -37,6 +41,17 @@ type record struct {
 	Organization string                  `json:"organizationId,omitempty"`
 }
 
+// route is the JSON by which Neolith's message router knows that a daemon is
+// connected. Without it, it puts messages into a queue and publishes nothing.
+type route struct {
+	Orchestrator  protocol.OrchestratorID `json:"orchestratorId"`
+	Daemon        protocol.DaemonID       `json:"daemonId"`
+	Session       protocol.SessionID      `json:"sessionId"`
+	Status        protocol.Status         `json:"status"`
+	ConnectedAt   string                  `json:"connectedAt"`
+	LastHeartbeat string                  `json:"lastHeartbeatAt"`
+}
+
 // notice is what Neolith hears.
 type notice struct {
 	Type         string                  `json:"type"`
@@ -47,17 +62,27 @@ type notice struct {
 
 func newBeat(h heartbeat.Beat, now time.Time) (*beat, error) {
 	b := &beat{
-		orchestrator: h.Orchestrator, organization: h.Organization, receivedAt: h.ReceivedAt,
-		hasMetrics: len(h.Metrics) > 0, heardAt: now,
+		orchestrator: h.Orchestrator, daemon: h.Daemon, organization: h.Organization, receivedAt: h.ReceivedAt,
+		opened: h.Opened, heardAt: now,
 	}
 	if h.Status == "" {
 		h.Status = protocol.StatusActive // it is there, and has not said otherwise
 	}
-	if h.Metrics == nil {
+	received := h.ReceivedAt.UTC().Format(timeFormat)
+	connected := received
+	if !h.ConnectedAt.IsZero() {
+		connected = h.ConnectedAt.UTC().Format(timeFormat)
+	}
+	if len(h.Metrics) > 0 {
+		b.metrics = withTimestamp(h.Metrics, received)
+	} else {
 		h.Metrics = json.RawMessage(`{}`)
 	}
-	received := h.ReceivedAt.UTC().Format(timeFormat)
 	var err error
+	b.route, err = json.Marshal(route{h.Orchestrator, h.Daemon, h.Session, h.Status, connected, received})
+	if err != nil {
+		return nil, fmt.Errorf("encode a connection: %w", err)
+	}
 	b.record, err = json.Marshal(record{h.Orchestrator, h.Daemon, h.Session, h.Status, h.Metrics, received, h.Organization})
 	if err != nil {
 		return nil, fmt.Errorf("encode a heartbeat: %w", err)
@@ -68,6 +93,21 @@ func newBeat(h heartbeat.Beat, now time.Time) (*beat, error) {
 	}
 	return b, nil
 }
+
+// withTimestamp is an element of Neolith's list: the metrics themselves, with a
+// time beside their fields. It comes last, where it counts though the daemon may
+// report one of its own.
+func withTimestamp(metrics json.RawMessage, received string) []byte {
+	open := bytes.TrimSpace(metrics)
+	open = open[:len(open)-1]
+	separator := ","
+	if len(bytes.TrimSpace(open)) == 1 { // nothing but the brace
+		separator = ""
+	}
+	return fmt.Appendf(nil, `%s%s"timestamp":"%s"}`, open, separator, received)
+}
+
+func (b *beat) routeKey() string { return "routing:session:" + string(b.orchestrator) }
 
 func (b *beat) key() string     { return "daemon:heartbeat:" + string(b.orchestrator) }
 func (b *beat) list() string    { return "daemon:metrics:" + string(b.orchestrator) }
@@ -80,7 +120,9 @@ func (b *beat) stale(now time.Time) bool { return b.left(now) <= 0 }
 func (b *beat) left(now time.Time) time.Duration { return heartbeat.Lifetime - now.Sub(b.heardAt) }
 
 // bytes is about what it holds.
-func (b *beat) bytes() int { return len(b.record) + len(b.notice) + 300 }
+func (b *beat) bytes() int {
+	return len(b.record) + len(b.metrics) + len(b.route) + len(b.notice) + 300
+}
 
 // supersededBy reports whether what the key holds is not older.
 func (b *beat) supersededBy(text []byte) bool {

@@ -4,8 +4,10 @@
 //	edges ── daemon.heartbeats.<partition> ──▶ one of the bridges ── pipeline ──▶ Redis
 //
 //	daemon:heartbeat:<orchestrator>     the newest heartbeat, for 90 s
-//	daemon:metrics:<orchestrator>       the last 100 with metrics, newest first, for 24 h
+//	daemon:metrics:<orchestrator>       the last 100 metrics, newest first, for 24 h
 //	daemon:heartbeats:<organization>    a notice of each, published
+//	daemon:session:<daemon>             its lastHeartbeat, where Neolith has such a session
+//	routing:session:<orchestrator>      that it is connected, also before its first heartbeat
 //
 // What Redis does not take waits: the newest heartbeat of each session, within a
 // bound, as long as it says anything. Nothing else of the bridge waits for that.

@@ -144,7 +144,7 @@ func TestAHeartbeatIsWhereNeolithReadsIt(t *testing.T) {
 	require.InDelta(t, 90, s.neolith.TTL(t.Context(), "daemon:heartbeat:vp").Val().Seconds(), 20)
 	history := s.neolith.LRange(t.Context(), "daemon:metrics:vp", 0, -1).Val()
 	require.Len(t, history, 1)
-	require.JSONEq(t, want, history[0])
+	require.JSONEq(t, `{"errors":3,"timestamp":"2026-11-22T10:00:00.120Z"}`, history[0])
 	require.InDelta(t, 24*3600, s.neolith.TTL(t.Context(), "daemon:metrics:vp").Val().Seconds(), 60)
 	problems, err := testutil.GatherAndLint(b.reg)
 	require.NoError(t, err)
@@ -162,7 +162,80 @@ func TestWhatADaemonDoesNotSay(t *testing.T) {
 	b.await(written, 1)
 	require.JSONEq(t, `{"orchestratorId":"vp","daemonId":"daemon","sessionId":"session of vp","status":"active","metrics":{},
 		"receivedAt":"2026-11-22T10:00:00.120Z"}`, s.get("daemon:heartbeat:vp"))
-	require.Equal(t, []string{"daemon:heartbeat:vp"}, s.neolith.Keys(t.Context(), "*").Val(), "no metrics, and no canaries")
+	require.ElementsMatch(t, []string{"daemon:heartbeat:vp", "routing:session:vp"}, s.neolith.Keys(t.Context(), "*").Val(), "no metrics, and no canaries")
+}
+
+// Neolith's message router takes for connected whose key there is, and puts
+// messages for all others into a queue.
+func TestNeolithsRouterKnowsWhoIsConnected(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	b := s.bridge(s.client())
+	opened := someBeat("vp")
+	opened.Status, opened.Metrics, opened.Opened, opened.ConnectedAt = "", nil, true, receivedAt
+	s.say(opened)
+	b.await(written, 1)
+	require.JSONEq(t, `{"orchestratorId":"vp","daemonId":"daemon","sessionId":"session of vp","status":"active",
+		"connectedAt":"2026-11-22T10:00:00.120Z","lastHeartbeatAt":"2026-11-22T10:00:00.120Z"}`, s.get("routing:session:vp"))
+	require.Equal(t, []string{"routing:session:vp"}, s.neolith.Keys(t.Context(), "*").Val(), "it has said nothing yet")
+	beat := someBeat("vp")
+	beat.ConnectedAt, beat.ReceivedAt = receivedAt, receivedAt.Add(30*time.Second)
+	s.say(beat)
+	b.await(written, 2)
+	require.JSONEq(t, `{"orchestratorId":"vp","daemonId":"daemon","sessionId":"session of vp","status":"busy",
+		"connectedAt":"2026-11-22T10:00:00.120Z","lastHeartbeatAt":"2026-11-22T10:00:30.120Z"}`, s.get("routing:session:vp"))
+	require.InDelta(t, 120, s.neolith.TTL(t.Context(), "routing:session:vp").Val().Seconds(), 20)
+}
+
+func TestTheSessionsLastHeartbeatMovesOn(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	b := s.bridge(s.client())
+	const held = `{"scopes":[],"orchestratorId":"vp","n":1.50,"lastHeartbeat":"2026-11-22T09:00:00.000Z"}`
+	require.NoError(t, s.neolith.Set(t.Context(), "daemon:session:daemon", held, time.Hour).Err())
+	s.say(someBeat("vp"), someBeat("another"))
+	b.await(written, 2)
+	text := s.get("daemon:session:daemon")
+	require.JSONEq(t, `{"scopes":[],"orchestratorId":"vp","n":1.50,"lastHeartbeat":"2026-11-22T10:00:00.120Z"}`, text)
+	require.Contains(t, text, "1.50", "the rest stays as it is")
+	require.InDelta(t, 3600, s.neolith.TTL(t.Context(), "daemon:session:daemon").Val().Seconds(), 120)
+}
+
+func TestHowASessionMovesOn(t *testing.T) {
+	t.Parallel()
+	const moved = `"2026-11-22T10:00:00.120Z"`
+	for name, tt := range map[string]struct{ session, want string }{
+		"as text":              {`{"orchestratorId":"vp","lastHeartbeat":"2026-11-22T09:00:00.000Z"}`, moved},
+		"as a number":          {`{"orchestratorId":"vp","lastHeartbeat":1732266000000}`, fmt.Sprint(receivedAt.UnixMilli())},
+		"not there yet":        {`{"orchestratorId":"vp"}`, moved},
+		"null":                 {`{"orchestratorId":"vp","lastHeartbeat":null}`, moved},
+		"newer":                {`{"orchestratorId":"vp","lastHeartbeat":"2026-11-22T10:00:01.000Z"}`, ""},
+		"newer, as a number":   {fmt.Sprintf(`{"orchestratorId":"vp","lastHeartbeat":%d}`, receivedAt.UnixMilli()), ""},
+		"another orchestrator": {`{"orchestratorId":"other"}`, ""},
+		"nobody's":             {`{}`, ""},
+		"none":                 {"", ""},
+		"null itself":          {"null", ""},
+		"no object":            {"[1]", ""},
+	} {
+		text, ok := movedOn(tt.session, "vp", receivedAt)
+		require.Equal(t, tt.want != "", ok, name)
+		if ok {
+			require.JSONEq(t, `{"orchestratorId":"vp","lastHeartbeat":`+tt.want+`}`, text, name)
+		}
+	}
+}
+
+func TestMetricsHaveTheTimeBesideThem(t *testing.T) {
+	t.Parallel()
+	for metrics, want := range map[string]string{
+		`{"a":1}`:                        `{"a":1,"timestamp":"T"}`,
+		` { "a" : { "b" : [] } } `:       `{ "a" : { "b" : [] } ,"timestamp":"T"}`,
+		`{}`:                             `{"timestamp":"T"}`,
+		` { } `:                          `{ "timestamp":"T"}`,
+		`{"timestamp":"mine","n":1e999}`: `{"timestamp":"mine","n":1e999,"timestamp":"T"}`,
+	} {
+		require.Equal(t, want, string(withTimestamp([]byte(metrics), "T")))
+	}
 }
 
 func TestTheLastHundredMetricsNewestFirst(t *testing.T) {
@@ -181,7 +254,7 @@ func TestTheLastHundredMetricsNewestFirst(t *testing.T) {
 	history := s.neolith.LRange(t.Context(), "daemon:metrics:vp", 0, -1).Val()
 	require.Len(t, history, 100)
 	for i, text := range history {
-		require.Contains(t, text, fmt.Sprintf(`"n":%d}`, said-1-i))
+		require.Contains(t, text, fmt.Sprintf(`"n":%d,"timestamp"`, said-1-i))
 	}
 }
 

@@ -11,6 +11,9 @@ import (
 const (
 	keptMetrics    = 100
 	metricsExpires = 24 * time.Hour
+	// routeMargin keeps a daemon connected for Neolith's message router until its
+	// next heartbeat is written, however late that comes.
+	routeMargin = 30 * time.Second
 )
 
 // writeBatch writes a batch, in order, and takes out of the queue what is
@@ -23,12 +26,14 @@ func (w *Writer) writeBatch(ctx context.Context, batch []*entry) (settled int, e
 	if len(wanted) == 0 {
 		return settled, err
 	}
+	sessions := w.readSessions(ctx, wanted)
 	now := time.Now()
 	pipe := w.redis.Pipeline()
 	commands := make([][]redis.Cmder, len(wanted))
 	for i, e := range wanted {
 		e.Value.tried = true
 		commands[i] = e.Value.write(ctx, pipe, now)
+		e.Value.moveOn(ctx, pipe, sessions[i])
 	}
 	_, _ = pipe.Exec(ctx) // each command has its own error
 	for i, e := range wanted {
@@ -45,10 +50,14 @@ func (w *Writer) writeBatch(ctx context.Context, batch []*entry) (settled int, e
 // write queues the commands of one heartbeat. In a Cluster they go to several
 // nodes, so they are no transaction.
 func (b *beat) write(ctx context.Context, pipe redis.Pipeliner, now time.Time) []redis.Cmder {
-	commands := []redis.Cmder{pipe.Set(ctx, b.key(), b.record, max(time.Second, b.left(now)).Round(time.Second))}
-	if b.hasMetrics {
+	commands := []redis.Cmder{pipe.Set(ctx, b.routeKey(), b.route, max(time.Second, b.left(now)+routeMargin).Round(time.Second))}
+	if b.opened {
+		return commands
+	}
+	commands = append(commands, pipe.Set(ctx, b.key(), b.record, max(time.Second, b.left(now)).Round(time.Second)))
+	if b.metrics != nil {
 		commands = append(commands,
-			pipe.LPush(ctx, b.list(), b.record),
+			pipe.LPush(ctx, b.list(), b.metrics),
 			pipe.LTrim(ctx, b.list(), 0, keptMetrics-1),
 			pipe.Expire(ctx, b.list(), metricsExpires))
 	}
@@ -87,7 +96,7 @@ func (w *Writer) stillWanted(ctx context.Context, batch []*entry) (wanted []*ent
 	pipe := w.redis.Pipeline()
 	held := make([]*redis.StringCmd, len(batch))
 	for i, e := range batch {
-		if e.Value.tried {
+		if e.Value.tried && !e.Value.opened {
 			held[i] = pipe.Get(ctx, e.Value.key())
 		}
 	}
