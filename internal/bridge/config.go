@@ -45,8 +45,8 @@ type RedisConfig struct {
 	RedisChannels []string `help:"Channels to subscribe to." default:"daemon:events" group:"Redis"`
 	RedisPatterns []string `help:"Patterns to subscribe to. Those that Redis forbids are left out, which /readyz and the log say; the same holds for channels." default:"daemon:events:*,daemon:*:events" group:"Redis"`
 
-	RedisDrainLists    bool          `help:"Take events also from the lists daemon:events:<name> that Neolith's message router keeps for daemons that are away. Only where nothing else reads these lists." group:"Redis"`
-	RedisDrainInterval time.Duration `help:"How often these lists are looked at; at most half of DUPLICATE_WINDOW, so that what was heard as well is stored once." default:"30s" min:"1s" group:"Redis"`
+	RedisDrainLists    bool          `help:"Take events also from the lists (or sorted sets) daemon:events:<name> and routing:queue:<name> that Neolith keeps for daemons that are away. Only where nothing else reads these lists." group:"Redis"`
+	RedisDrainInterval time.Duration `help:"How long it takes at most until these lists are looked at again; about a second, unless Redis takes long to search its keys. At most half of DUPLICATE_WINDOW, so that what was heard as well is stored once." default:"30s" min:"1s" group:"Redis"`
 }
 
 // Validate reports settings that contradict each other.

@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -30,6 +31,12 @@ type job struct {
 	detail string
 	// Of a keeping job: why it has to wait.
 	cause cause
+	// Of a resolving job: the list that says whose the event is, as far as anything
+	// does: its name is a daemon's or an orchestrator's.
+	list protocol.DaemonID
+	// own: nothing says whose daemon it is; the event's own orchestrator is believed
+	// if there is one of that id.
+	own bool
 	// Of a job that somebody waits for.
 	request *request
 }
@@ -60,18 +67,49 @@ func decode(h heard, maxBytes int) job {
 	return decodeForDaemon(e, daemon, h.body, maxBytes)
 }
 
-// decodeListed says what is to be done with an element of the list of this name.
-// Neolith's HTTP route names lists after the orchestrator, and its events are
-// right; the message router names them after the daemon.
-func decodeListed(name string, body []byte, maxBytes int) job {
+// decodeListed says what is to be done with an element of a list. Neolith's HTTP
+// route names lists after the orchestrator, and its events are right; the message
+// router names them after the daemon, but its queues after the orchestrator. An
+// element may have no orchestrator at all: then the list's name says whose it is.
+func decodeListed(l list, body []byte, maxBytes int) job {
 	e, err := event.ParseInPlace(body, maxBytes)
-	if err != nil {
+	pending := err != nil && e.OrchestratorID == ""
+	if pending {
+		e, body, err = named(l.name, body, maxBytes)
+	}
+	switch {
+	case err != nil:
 		return buryInvalid(body, err)
-	}
-	if string(e.OrchestratorID) == name {
+	case string(e.OrchestratorID) == l.name && !pending:
 		return publishUser(e, body)
+	case l.prefix == queuePrefix:
+		return readdress(e, protocol.OrchestratorID(l.name), body, maxBytes)
+	case !pending || e.DaemonID != "":
+		return decodeForDaemon(e, protocol.DaemonID(l.name), body, maxBytes)
 	}
-	return decodeForDaemon(e, protocol.DaemonID(name), body, maxBytes)
+	if _, ok := orchestratorInDaemonID(protocol.DaemonID(l.name)); ok {
+		return decodeForDaemon(e, protocol.DaemonID(l.name), body, maxBytes)
+	}
+	return job{kind: resolving, event: e, body: body, list: protocol.DaemonID(l.name)}
+}
+
+// named is an element of a list with the list's name for its orchestrator.
+func named(name string, body []byte, maxBytes int) (event.Event, []byte, error) {
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(body, &fields); err != nil || fields == nil || len(body) > maxBytes {
+		e, err := event.ParseInPlace(body, maxBytes)
+		return e, body, err
+	}
+	var err error
+	if fields["orchestratorId"], err = json.Marshal(name); err != nil {
+		return event.Event{}, body, err
+	}
+	text, err := json.Marshal(fields)
+	if err != nil {
+		return event.Event{}, body, err
+	}
+	e, err := event.ParseInPlace(text, maxBytes)
+	return e, text, err
 }
 
 // decodeForDaemon treats an event from a daemon's own channel or list. Its
@@ -128,6 +166,14 @@ func buryInvalid(body []byte, err error) job {
 	return j
 }
 
+// daemon is whose orchestrator is to be found.
+func (j job) daemon() protocol.DaemonID {
+	if j.list != "" {
+		return j.list
+	}
+	return j.event.DaemonID
+}
+
 // bury turns a job into one for the dead letters.
 func (j job) bury(reason event.Reason, detail string) job {
 	j.kind, j.reason, j.detail = burying, reason, detail
@@ -154,7 +200,7 @@ func (j job) lane(number uint64) string {
 	case keeping:
 		return "u/" + string(j.event.OrchestratorID)
 	case resolving:
-		return "d/" + string(j.event.DaemonID)
+		return "d/" + string(j.daemon())
 	default:
 		return fmt.Sprintf("x/%d", number)
 	}

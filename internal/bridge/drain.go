@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -17,6 +18,9 @@ import (
 
 const (
 	listPrefix = "daemon:events:"
+	// queuePrefix is where Neolith's message router keeps what it has for
+	// orchestrators that it takes for away.
+	queuePrefix = "routing:queue:"
 	// listScan is how many keys Redis looks at in one step, in which it serves
 	// nobody else.
 	listScan = 500
@@ -26,17 +30,23 @@ const (
 	// twice what Neolith keeps in it.
 	listBatch   = 50
 	listBatches = 40
+	// A pass begins soon after the last one, so that an event that is only pushed
+	// does not wait long, and later where looking for lists takes Redis long: one
+	// part in scanShare of its time.
+	drainSoonest = time.Second
+	scanShare    = 20
 )
 
 // drainer takes the events that wait in Neolith's lists into the log, the oldest
 // of each list first. An element leaves its list only when the log has it, and
 // leaves it by its value: what Neolith pushes or trims meanwhile, and what
 // another bridge has taken, is not touched. So a crash in between costs a
-// publish that the log recognizes, and two bridges may drain the same list.
+// publish that the log recognizes, and two bridges may drain the same list. What
+// cannot be placed stays where it is.
 type drainer struct {
 	redis    redis.UniversalClient
-	store    func(ctx context.Context, name string, element []byte) (outcome, error)
-	interval time.Duration
+	store    func(ctx context.Context, l list, element []byte) (outcome, string, error)
+	interval time.Duration // at most
 	metrics  *metrics
 	logger   *slog.Logger
 	faults   rate.Sometimes
@@ -44,23 +54,42 @@ type drainer struct {
 	mu sync.Mutex
 	// owed: elements in the log that could not be taken off their list. They go
 	// before anything else: published again later, they might be stored again.
-	owed map[string]string
+	owed map[list]string
+	left map[list]passedOver // of the pass under way
+	told map[list]passedOver // of the pass before
+}
+
+// list is one of Neolith's, whose name says whose events it has.
+type list struct {
+	prefix string
+	name   string // of a daemon or an orchestrator
+	sorted bool   // it is a sorted set
+}
+
+func (l list) key() string { return l.prefix + l.name }
+
+// passedOver is what stays in a list.
+type passedOver struct {
+	elements int
+	problem  string // of the oldest
 }
 
 func newDrainer(client redis.UniversalClient, p *pump, interval time.Duration, m *metrics, logger *slog.Logger) *drainer {
 	return &drainer{
 		redis: client, store: p.takeListed, interval: interval, metrics: m, logger: logger,
-		faults: rate.Sometimes{First: 1, Interval: 10 * time.Minute}, owed: map[string]string{},
+		faults: rate.Sometimes{First: 1, Interval: 10 * time.Minute}, owed: map[list]string{},
 	}
 }
 
-// Run drains at once and from then on at intervals, until ctx ends.
+// Run drains at once and from then on again and again, until ctx ends.
 func (d *drainer) Run(ctx context.Context) error {
-	pause := backoff{first: d.interval, most: d.interval} // for its jitter
 	for {
+		began := time.Now()
 		if err := d.pass(ctx); err != nil && ctx.Err() == nil {
 			d.faults.Do(func() { d.logger.Warn("legacy lists not drained, trying again later", "error", err) })
 		}
+		wait := min(d.interval, max(drainSoonest, scanShare*time.Since(began)))
+		pause := backoff{first: wait, most: wait} // for its jitter
 		select {
 		case <-ctx.Done():
 			return nil
@@ -75,23 +104,51 @@ func (d *drainer) pass(ctx context.Context) error {
 	if err := d.settleOwed(ctx); err != nil {
 		return err
 	}
-	if cluster, ok := d.redis.(*redis.ClusterClient); ok {
-		return cluster.ForEachMaster(ctx, func(ctx context.Context, node *redis.Client) error { return d.scan(ctx, node) })
+	d.left = map[list]passedOver{}
+	for _, prefix := range []string{listPrefix, queuePrefix} {
+		if err := d.drainAll(ctx, prefix); err != nil {
+			return err
+		}
 	}
-	return d.scan(ctx, d.redis)
+	d.tell()
+	return nil
+}
+
+func (d *drainer) drainAll(ctx context.Context, prefix string) error {
+	if cluster, ok := d.redis.(*redis.ClusterClient); ok {
+		return cluster.ForEachMaster(ctx, func(ctx context.Context, node *redis.Client) error { return d.scan(ctx, node, prefix) })
+	}
+	return d.scan(ctx, d.redis, prefix)
+}
+
+// tell says what has been passed over, once for each list until it changes.
+func (d *drainer) tell() {
+	elements := 0
+	for l, p := range d.left {
+		elements += p.elements
+		if d.told[l] != p {
+			d.logger.Warn("elements of a legacy list cannot be placed, and stay there", "list", l.key(), "elements", p.elements, "oldest", p.problem)
+		}
+	}
+	d.told = d.left
+	d.metrics.drainLeft.Set(float64(elements))
 }
 
 // scan drains the lists of one server, a step of SCAN at a time.
-func (d *drainer) scan(ctx context.Context, node redis.Cmdable) error {
+func (d *drainer) scan(ctx context.Context, node redis.Cmdable, prefix string) error {
 	for cursor := uint64(0); ; {
-		lists, next, err := node.ScanType(ctx, cursor, listPrefix+"*", listScan, "list").Result()
+		keys, next, err := node.Scan(ctx, cursor, prefix+"*", listScan).Result()
 		if err != nil {
 			return fmt.Errorf("look for legacy lists: %w", err)
 		}
+		lists, err := listsAmong(ctx, node, prefix, keys)
+		if err != nil {
+			return err
+		}
 		group, ctx := errgroup.WithContext(ctx)
 		group.SetLimit(listsAtOnce)
-		for _, list := range lists {
-			group.Go(func() error { return d.drain(ctx, list) })
+		for _, l := range lists {
+			group.Go(func() error { return d.drain(ctx, l) })
 		}
 		if err := group.Wait(); err != nil {
 			return err
@@ -102,16 +159,66 @@ func (d *drainer) scan(ctx context.Context, node redis.Cmdable) error {
 	}
 }
 
-// drain empties one list. Neolith pushes at its head; its tail is the oldest.
-func (d *drainer) drain(ctx context.Context, list string) error {
-	for range listBatches {
-		oldest, err := d.redis.LRange(ctx, list, -listBatch, -1).Result()
-		if err != nil {
-			return fmt.Errorf("read list %q: %w", list, err)
+// listsAmong returns the lists and sorted sets among keys.
+func listsAmong(ctx context.Context, node redis.Cmdable, prefix string, keys []string) (lists []list, err error) {
+	if len(keys) == 0 {
+		return nil, nil
+	}
+	pipe := node.Pipeline()
+	kinds := make([]*redis.StatusCmd, len(keys))
+	for i, key := range keys {
+		kinds[i] = pipe.Type(ctx, key)
+	}
+	if _, err := pipe.Exec(ctx); err != nil {
+		return nil, fmt.Errorf("look for legacy lists: %w", err)
+	}
+	for i, key := range keys {
+		if kind := kinds[i].Val(); kind == "list" || kind == "zset" {
+			lists = append(lists, list{prefix: prefix, name: strings.TrimPrefix(key, prefix), sorted: kind == "zset"})
 		}
-		for i := len(oldest) - 1; i >= 0; i-- {
-			if err := d.move(ctx, list, oldest[i]); err != nil {
-				return fmt.Errorf("drain list %q: %w", list, err)
+	}
+	return lists, nil
+}
+
+// oldest returns the oldest elements, oldest first, after so many. Neolith pushes
+// at a list's head; its tail is the oldest.
+func (d *drainer) oldest(ctx context.Context, l list, after int64) (elements []string, err error) {
+	if l.sorted {
+		elements, err = d.redis.ZRange(ctx, l.key(), after, after+listBatch-1).Result()
+	} else {
+		elements, err = d.redis.LRange(ctx, l.key(), -after-listBatch, -after-1).Result()
+		slices.Reverse(elements)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read list %q: %w", l.key(), err)
+	}
+	return elements, nil
+}
+
+// drain empties one list, but for what cannot be placed.
+func (d *drainer) drain(ctx context.Context, l list) error {
+	stay := passedOver{}
+	defer func() {
+		if stay.elements > 0 {
+			d.mu.Lock()
+			d.left[l] = stay
+			d.mu.Unlock()
+		}
+	}()
+	for range listBatches {
+		oldest, err := d.oldest(ctx, l, int64(stay.elements))
+		if err != nil {
+			return err
+		}
+		for _, element := range oldest {
+			moved, problem, err := d.move(ctx, l, element)
+			if err != nil {
+				return fmt.Errorf("drain list %q: %w", l.key(), err)
+			}
+			if !moved {
+				if stay.elements++; stay.elements == 1 {
+					stay.problem = problem
+				}
 			}
 		}
 		if len(oldest) < listBatch {
@@ -121,39 +228,45 @@ func (d *drainer) drain(ctx context.Context, list string) error {
 	return nil
 }
 
-// move brings one element into the log, or the dead letters, and then off its
-// list, even if ctx ends between the two.
-func (d *drainer) move(ctx context.Context, list, element string) error {
-	outcome, err := d.store(ctx, strings.TrimPrefix(list, listPrefix), []byte(element))
-	if err != nil {
-		return err
+// move brings one element into the log and then off its list, even if ctx ends
+// between the two. An element that cannot be placed is not moved; problem says why.
+func (d *drainer) move(ctx context.Context, l list, element string) (moved bool, problem string, err error) {
+	outcome, problem, err := d.store(ctx, l, []byte(element))
+	if err != nil || outcome == outcomeRejected {
+		return false, problem, err
 	}
 	d.metrics.drained.Of(outcome).Inc()
 	d.mu.Lock()
-	d.owed[list] = element
+	d.owed[l] = element
 	d.mu.Unlock()
-	return d.takeOff(context.WithoutCancel(ctx), list, element)
+	return true, "", d.takeOff(context.WithoutCancel(ctx), l, element)
 }
 
 // takeOff removes the oldest element of this value, if it is still there.
-func (d *drainer) takeOff(ctx context.Context, list, element string) error {
+func (d *drainer) takeOff(ctx context.Context, l list, element string) error {
 	ctx, cancel := context.WithTimeout(ctx, redisconn.IOTimeout)
 	defer cancel()
-	if err := d.redis.LRem(ctx, list, -1, element).Err(); err != nil {
+	var err error
+	if l.sorted {
+		err = d.redis.ZRem(ctx, l.key(), element).Err()
+	} else {
+		err = d.redis.LRem(ctx, l.key(), -1, element).Err()
+	}
+	if err != nil {
 		return fmt.Errorf("remove an element that is in the log: %w", err)
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	delete(d.owed, list)
+	delete(d.owed, l)
 	return nil
 }
 
 // settleOwed takes off what an earlier pass could not. It bounds owed, too: one
 // for each list that was being drained when a pass failed.
 func (d *drainer) settleOwed(ctx context.Context) error {
-	for list, element := range d.owed { // nobody else is at work between passes
-		if err := d.takeOff(ctx, list, element); err != nil {
-			return fmt.Errorf("list %q: %w", list, err)
+	for l, element := range d.owed { // nobody else is at work between passes
+		if err := d.takeOff(ctx, l, element); err != nil {
+			return fmt.Errorf("list %q: %w", l.key(), err)
 		}
 	}
 	return nil

@@ -20,6 +20,7 @@ type metrics struct {
 	gaps       prometheus.Counter
 	canaries   metric.Counters[status]
 	drained    metric.Counters[outcome]
+	drainLeft  prometheus.Gauge
 	unresolved metric.Counters[cause]
 	released   metric.Counters[outcome]
 }
@@ -40,8 +41,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			"Canaries of this bridge that it has stored in the log (success), or could not bring there (error).",
 			"status", statusSuccess, statusError),
 		drained: metric.By(reg, "gateway_bridge_drained_total",
-			"Elements of Neolith's lists that are in the log (stored), were there already (duplicate), wait for their addressee to be known (waiting), or are in the dead letters (rejected).",
-			"outcome", outcomes...),
+			"Elements of Neolith's lists that are in the log (stored), were there already (duplicate), or wait for their addressee to be known (waiting).",
+			"outcome", outcomeStored, outcomeDuplicate, outcomeWaiting),
+		drainLeft: metric.Gauge(reg, "gateway_bridge_drain_left_elements",
+			"Elements of Neolith's lists that the last pass could not place and left where they are; the log names their lists."),
 		unresolved: metric.By(reg, "gateway_bridge_unresolved_total",
 			"Events that this bridge was the first to put into DAEMON_UNRESOLVED: no such orchestrator (unknown), PostgreSQL could not be asked (unavailable), or older events of the addressee wait there (behind).",
 			"cause", causes...),

@@ -311,7 +311,7 @@ func (p *pump) of(t ticket) *sequencer.Sequencer[job] {
 // but only here, when the message's turn has come: otherwise a later message
 // could pass those that still wait for the first answer.
 func (p *pump) resolve(ctx context.Context, t ticket) {
-	daemon := t.Value().event.DaemonID
+	daemon := t.Value().daemon()
 	if orchestrator, ok := p.daemons.get(daemon, time.Now()); ok {
 		p.resolved(t, orchestrator, nil)
 		return
@@ -326,12 +326,21 @@ func (p *pump) resolved(t ticket, orchestrator protocol.OrchestratorID, err erro
 	j := t.Value()
 	switch {
 	case err == nil:
-		p.daemons.put(j.event.DaemonID, orchestrator, time.Now())
+		p.daemons.put(j.daemon(), orchestrator, time.Now())
+		j.event.DaemonID = j.daemon()
 		p.moveOn(t, p.book.address(readdress(j.event, orchestrator, j.body, p.maxBytes)))
-	case errors.Is(err, errNoSession):
-		p.giveUp(t, event.ReasonUnresolvedDaemon, fmt.Sprintf("daemon %q: %v", j.event.DaemonID, err))
-	default:
+	case !errors.Is(err, errNoSession):
 		p.retry(t, err)
+	case p.book != nil:
+		// Its own orchestrator counts if Neolith has one of that id.
+		own := p.book.address(readdress(j.event, j.event.OrchestratorID, j.body, p.maxBytes))
+		own.own = own.kind == addressing
+		p.moveOn(t, own)
+	case j.list != "":
+		// Nobody can be asked, and the list has no other name than an orchestrator's.
+		p.moveOn(t, readdress(j.event, j.event.OrchestratorID, j.body, p.maxBytes))
+	default:
+		p.giveUp(t, event.ReasonUnresolvedDaemon, fmt.Sprintf("daemon %q: %v", j.event.DaemonID, err))
 	}
 }
 

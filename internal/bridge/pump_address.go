@@ -2,6 +2,8 @@ package bridge
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"time"
 
 	"github.com/neolith/daemon-gateway/internal/bridge/waiting"
@@ -61,7 +63,12 @@ func (p *pump) ask(ctx context.Context) {
 }
 
 func (p *pump) addressed(t ticket, answer identity.Answer) {
-	switch {
+	switch own := t.Value().own; {
+	case own && errors.Is(answer.Err, identity.ErrUnknown):
+		p.giveUp(t, event.ReasonUnresolvedDaemon, fmt.Sprintf("daemon %q: %v, and %q is no orchestrator",
+			t.Value().event.DaemonID, errNoSession, t.Value().event.OrchestratorID))
+	case own && answer.Err != nil:
+		p.retry(t, answer.Err)
 	case answer.Err != nil:
 		p.join(t, causeOf(answer.Err))
 	case p.book.waiting.Waits(t.Value().event.OrchestratorID):

@@ -3,6 +3,7 @@ package bridge
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/neolith/daemon-gateway/internal/eventlog"
 )
@@ -77,12 +78,13 @@ func (p *pump) settle(ctx context.Context, j job, bury bool) (settled, error) {
 	}
 }
 
-// takeListed stores an element of the list of this name.
-func (p *pump) takeListed(ctx context.Context, name string, element []byte) (outcome, error) {
-	j := decodeListed(name, element, p.maxBytes)
+// takeListed stores an element of a list. What is rejected is not buried: it stays
+// in its list, and problem says why.
+func (p *pump) takeListed(ctx context.Context, l list, element []byte) (o outcome, problem string, err error) {
+	j := decodeListed(l, element, p.maxBytes)
 	p.notice(j.event)
-	s, err := p.settle(ctx, p.book.address(j), true)
-	return s.outcome(), err
+	s, err := p.settle(ctx, p.book.address(j), false)
+	return s.outcome(), fmt.Sprintf("%s: %s", s.job.reason, s.job.detail), err
 }
 
 // submit takes a request in.

@@ -371,3 +371,23 @@ func TestWithoutADatabaseNothingIsAsked(t *testing.T) {
 	require.NotContains(t, a.scrape(), "gateway_bridge_unresolved_events")
 	require.NoError(t, a.wait())
 }
+
+// Whose a daemon is, an event itself may say where nothing else does: but only with
+// an id that Neolith has.
+func TestAnEventsOwnOrchestratorIsBelievedWhereNeolithHasIt(t *testing.T) {
+	t.Parallel()
+	s, _, cfg := neolithSite(t, 2)
+	cfg.Redis.RedisDrainLists, cfg.Redis.RedisDrainInterval = true, 20*time.Millisecond
+	client := s.publisher()
+	push(t, client, "stranger-1", eventJSON("user0", 0), eventJSON("channel-7", 0))
+	push(t, client, "vp1", pending("p1"))
+	push(t, client, "stranger-2", pending("p2"))
+	a := s.start(cfg).ready()
+	require.Equal(t, eventIDs("user0", 0, 1), s.awaitStored(cfg, "vp0", 1))
+	require.Equal(t, []string{"p1"}, s.awaitStored(cfg, "vp1", 1))
+	publish(t, client, "daemon:stranger-3:events", eventJSON("vp1", 1), eventJSON("channel-7", 1))
+	require.Equal(t, []string{"p1", "event_vp1_1"}, s.awaitStored(cfg, "vp1", 2))
+	eventually(t, func() bool { return testutil.ToFloat64(a.metrics.drainLeft) == 2 }, "what is nobody's stays in its list")
+	eventually(t, func() bool { return testutil.ToFloat64(a.metrics.rejected.Of(event.ReasonUnresolvedDaemon)) == 1 }, "and what was published goes to the dead letters")
+	require.Empty(t, s.unresolvedEvents())
+}
