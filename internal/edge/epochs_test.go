@@ -2,11 +2,15 @@ package edge
 
 import (
 	"context"
+	"strconv"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/neolith/daemon-gateway/internal/eventlog"
 	"github.com/neolith/daemon-gateway/internal/lab/testserver"
 	"github.com/neolith/daemon-gateway/pkg/event"
 )
@@ -29,4 +33,37 @@ func TestManyEventsOfAnUnknownEpochMakeOneQuestion(t *testing.T) {
 	close(release)
 	require.Equal(t, 1, waiting)
 	require.Eventually(t, func() bool { return !l.epochs.partitions[0].wanted.Load() }, testserver.Patience, time.Millisecond, "the next one asks again")
+}
+
+// Many daemons that come back at once may have cursors newer than what the leader
+// said last; what it says next covers them all.
+func TestManyCursorsThatAreNewerMakeFewQuestions(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	n := c.edge()
+	l := n.door.services.Load().log
+	const cursors = 200
+	var newest eventlog.Position
+	for i := range cursors {
+		ack, err := c.log.Publish(t.Context(), "vp", strconv.Itoa(i), []byte("{}"))
+		require.NoError(t, err)
+		newest = eventlog.Position{Partition: ack.Partition, Epoch: l.log.Epoch(ack.Partition), Sequence: ack.Sequence}
+	}
+	questions, err := c.nc.SubscribeSync("$JS.API.STREAM.INFO." + event.StreamName(newest.Partition))
+	require.NoError(t, err)
+	require.NoError(t, c.nc.Flush())
+	var starts sync.WaitGroup
+	for i := range uint64(cursors) {
+		starts.Go(func() {
+			at := newest
+			at.Sequence -= i
+			assert.True(t, l.epochs.covers(t.Context(), at))
+		})
+	}
+	starts.Wait()
+	require.NoError(t, c.nc.Flush())
+	asked, _, err := questions.Pending()
+	require.NoError(t, err)
+	require.NotZero(t, asked)
+	require.Less(t, asked, cursors/10)
 }
