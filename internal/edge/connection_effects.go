@@ -103,7 +103,7 @@ func (c *connection) deliverLocked(effects []session.Effect, now time.Time) (wit
 			log.refreshEpoch(c.partition)
 		case session.Filtered:
 			c.svc.metrics.filtered.Of(e.Why).Inc()
-			c.svc.metrics.wsEvents.WithLabelValues("filtered", "success").Inc()
+			c.svc.metrics.wsEvents.Of("filtered").Inc()
 		case session.WindowFull:
 			c.svc.metrics.windowsFull.Inc()
 		}

@@ -64,7 +64,7 @@ func (c *connection) countDeadLetterLocked(stored bool) {
 		c.svc.metrics.event(outcomeDeadLettered, "dead_lettered", 1)
 		return
 	}
-	c.svc.metrics.wsEvents.WithLabelValues("dead_lettered", "error").Inc()
+	c.svc.metrics.wsFailed.Of("dead_lettered").Inc()
 }
 
 func (c *connection) epochChanged(epoch eventlog.Epoch) {

@@ -97,11 +97,16 @@ type metrics struct {
 	canaryReceived  prometheus.Gauge
 
 	wsConnections *prometheus.GaugeVec
-	wsEvents      *prometheus.CounterVec
+	wsEvents      metric.Counters[string] // that succeeded, by type
+	wsFailed      metric.Counters[string]
 	wsLatency     prometheus.Histogram
 }
 
+// wsTypes are the values of the label type of ws_events_total.
+var wsTypes = []string{"routed", "queued", "acked", "redelivered", "dead_lettered", "filtered"}
+
 func newMetrics(reg prometheus.Registerer) *metrics {
+	wsEvents := metric.CounterVec(reg, "ws_events_total", "Events by what happened to them.", "type", "status")
 	m := &metrics{
 		registry:    reg,
 		connections: metric.GaugeVec(reg, "gateway_connections", "Connections by how far they have come.", "state"),
@@ -140,7 +145,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		canaryReceived: metric.Gauge(reg, "gateway_canary_last_received_timestamp_seconds",
 			"When the last canary arrived, in Unix time; if none has, when this edge started."),
 		wsConnections: metric.GaugeVec(reg, "ws_connections_total", "Connections by state.", "state"),
-		wsEvents:      metric.CounterVec(reg, "ws_events_total", "Events by what happened to them.", "type", "status"),
+		wsEvents:      metric.CountersOf(wsEvents.MustCurryWith(prometheus.Labels{"status": "success"}), wsTypes...),
+		wsFailed:      metric.CountersOf(wsEvents.MustCurryWith(prometheus.Labels{"status": "error"}), wsTypes...),
 		wsLatency: metric.Histogram(reg, "ws_event_latency_seconds", "From the event's time in the log to the write on the socket.",
 			[]float64{0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1}),
 	}
@@ -159,10 +165,6 @@ func (m *metrics) zero() {
 		for _, status := range requestStatuses {
 			m.requests.WithLabelValues(method, strconv.Itoa(status))
 		}
-	}
-	for _, t := range []string{"routed", "queued", "acked", "redelivered", "dead_lettered", "filtered"} {
-		m.wsEvents.WithLabelValues(t, "success")
-		m.wsEvents.WithLabelValues(t, "error")
 	}
 }
 
@@ -203,6 +205,6 @@ func (m *metrics) closed(code int) {
 func (m *metrics) event(o eventOutcome, legacy string, n int) {
 	m.events.Of(o).Add(float64(n))
 	if legacy != "" {
-		m.wsEvents.WithLabelValues(legacy, "success").Add(float64(n))
+		m.wsEvents.Of(legacy).Add(float64(n))
 	}
 }

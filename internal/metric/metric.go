@@ -57,19 +57,32 @@ func HistogramVec(reg prometheus.Registerer, name, help string, buckets []float6
 }
 
 // Counters are counters by one label, whose values are of the type L.
-type Counters[L ~string] struct{ vec *prometheus.CounterVec }
+type Counters[L ~string] struct {
+	vec *prometheus.CounterVec
+	all map[L]prometheus.Counter // because events are counted, and to find a series by labels takes longer
+}
 
 // By returns counters by a label, and makes the series of all its values.
 func By[L ~string](reg prometheus.Registerer, name, help, label string, all ...L) Counters[L] {
-	c := Counters[L]{CounterVec(reg, name, help, label)}
+	return CountersOf(CounterVec(reg, name, help, label), all...)
+}
+
+// CountersOf is By for a vector of which one label is left.
+func CountersOf[L ~string](vec *prometheus.CounterVec, all ...L) Counters[L] {
+	c := Counters[L]{vec, make(map[L]prometheus.Counter, len(all))}
 	for _, value := range all {
-		c.Of(value)
+		c.all[value] = vec.WithLabelValues(string(value))
 	}
 	return c
 }
 
 // Of returns the counter of a value.
-func (c Counters[L]) Of(value L) prometheus.Counter { return c.vec.WithLabelValues(string(value)) }
+func (c Counters[L]) Of(value L) prometheus.Counter {
+	if counter, ok := c.all[value]; ok {
+		return counter
+	}
+	return c.vec.WithLabelValues(string(value))
+}
 
 // Truth is a condition as a gauge shows it.
 func Truth(yes bool) float64 {

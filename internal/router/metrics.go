@@ -38,7 +38,7 @@ type metrics struct {
 	lag         *prometheus.GaugeVec
 	lagging     *prometheus.GaugeVec
 	refused     *prometheus.GaugeVec
-	events      *prometheus.CounterVec
+	events      map[status]metric.Counters[string]
 	forwarded   prometheus.Counter
 	batches     metric.Counters[batchOutcome]
 	hints       prometheus.Counter
@@ -79,6 +79,7 @@ var outcomeNames = map[lane.Outcome]batchOutcome{
 func newMetrics(reg prometheus.Registerer) *metrics {
 	latency := prometheus.ExponentialBuckets(0.0005, 2, 15)
 	ofPartition := func(name, help string) *prometheus.GaugeVec { return metric.GaugeVec(reg, name, help, "partition") }
+	events := metric.CounterVec(reg, "ws_events_total", "Events by what happened to them.", "type", "status")
 	m := &metrics{
 		partitions: metric.Gauge(reg, "gateway_partitions", "Partitions of the log (PARTITIONS)."),
 		owned:      ofPartition("gateway_partition_owned", "Whether this router serves the partition."),
@@ -89,7 +90,11 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			"Edges that did not answer last; nobody waits for them, and they get hints instead of events."),
 		refused: ofPartition("gateway_router_refused_waiting",
 			fmt.Sprintf("Refused events that the dead letters have not taken yet; with %d the partition waits.", lane.MaxRefused)),
-		events:    metric.CounterVec(reg, "ws_events_total", "Events by what happened to them.", "type", "status"),
+		events: map[status]metric.Counters[string]{
+			statusSuccess: metric.CountersOf(events.MustCurryWith(prometheus.Labels{"status": string(statusSuccess)}),
+				eventRouted, eventQueued, eventDeadLettered, eventMoved),
+			statusError: metric.CountersOf(events.MustCurryWith(prometheus.Labels{"status": string(statusError)}), eventDeadLettered, eventMoved),
+		},
 		forwarded: metric.Counter(reg, "gateway_events_forwarded_total", "Events sent to edges, once for each edge; repeats not counted."),
 		batches: metric.By(reg, "gateway_batches_total", "Batches sent to edges, by what became of them.",
 			"outcome", slices.Collect(maps.Values(outcomeNames))...),
@@ -106,17 +111,12 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			"Time from an event's being stored in the log to its being sent to an edge; the newest event of each batch.", latency),
 		receipts: metric.Histogram(reg, "gateway_router_receipt_seconds", "Time from sending a batch to its receipt.", latency),
 	}
-	for _, what := range []string{eventRouted, eventQueued, eventDeadLettered, eventMoved} {
-		m.count(what, statusSuccess, 0)
-	}
-	m.count(eventDeadLettered, statusError, 0)
-	m.count(eventMoved, statusError, 0)
 	return m
 }
 
 // count adds to the events to which something happened.
 func (m *metrics) count(what string, s status, n int) {
-	m.events.WithLabelValues(what, string(s)).Add(float64(n))
+	m.events[s].Of(what).Add(float64(n))
 }
 
 // takenWithout counts the fields that an event is taken without.

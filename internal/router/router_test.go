@@ -152,7 +152,7 @@ func TestLateClaimIsHinted(t *testing.T) {
 	c.owning(r, partitions)
 	sequence := c.publish("alpha")
 	c.eventually(func() bool {
-		return testutil.ToFloat64(r.metrics.events.WithLabelValues(eventQueued, string(statusSuccess))) == 1
+		return testutil.ToFloat64(r.metrics.events[statusSuccess].Of(eventQueued)) == 1
 	}, "the event waits")
 	e.claim("alpha")
 	c.eventually(func() bool { return e.hinted("alpha") == sequence }, "hinted")
@@ -266,7 +266,7 @@ func TestRefusedEventsGoToTheDeadLettersAndThePartitionGoesOn(t *testing.T) {
 		return err == nil && info.State.Msgs >= uint64(len(bodies))-1 // those without an id may count as one
 	}, "dead letters")
 	c.checkpointed("alpha", sequence) // once they are stored
-	require.EqualValues(t, len(bodies), testutil.ToFloat64(r.metrics.events.WithLabelValues(eventDeadLettered, string(statusSuccess))))
+	require.EqualValues(t, len(bodies), testutil.ToFloat64(r.metrics.events[statusSuccess].Of(eventDeadLettered)))
 }
 
 // misplaced returns an orchestrator that a publisher which takes the cluster
@@ -309,9 +309,9 @@ func TestEventInAnotherPartitionIsBroughtHomeOnce(t *testing.T) {
 	}, "the events are in their orchestrator's partition")
 	require.Equal(t, []string{"a", "b"}, stored)
 	c.eventually(func() bool {
-		return testutil.ToFloat64(r.metrics.events.WithLabelValues(eventMoved, string(statusSuccess))) == 2
+		return testutil.ToFloat64(r.metrics.events[statusSuccess].Of(eventMoved)) == 2
 	}, "both are counted")
-	require.Zero(t, testutil.ToFloat64(r.metrics.events.WithLabelValues(eventDeadLettered, string(statusSuccess))))
+	require.Zero(t, testutil.ToFloat64(r.metrics.events[statusSuccess].Of(eventDeadLettered)))
 }
 
 // fullHome is a log whose partitions take nothing.
