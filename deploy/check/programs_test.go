@@ -2,7 +2,13 @@ package check
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
 	"fmt"
+	"math/big"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -10,6 +16,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -45,6 +52,39 @@ var contents = map[string]string{
 	"database-url":        "postgres://user:password@postgres/neolith\n",
 	"redis-url":           "redis://:password@redis:6379\n",
 	"api-keys":            "my-backend 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08\n",
+	"nats.creds": "-----BEGIN NATS USER JWT-----\nonly.for.tests\n------END NATS USER JWT------\n\n" +
+		"-----BEGIN USER NKEY SEED-----\nSUANEECSYMTKP3DOOYGEFQIYUQCVMNRDYWJ4FFJS3XSF5NV6SY6CG7JMGY\n------END USER NKEY SEED------\n",
+}
+
+// pair is a certificate, of a server, a client or an authority, and its key.
+var pair = sync.OnceValues(func() (certificate, key string) {
+	own, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		panic(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IsCA: true}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, own.Public(), own)
+	if err != nil {
+		panic(err)
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(own)
+	if err != nil {
+		panic(err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})),
+		string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}))
+})
+
+// content returns what the file of a Secret holds.
+func content(name string) string {
+	certificate, key := pair()
+	switch filepath.Ext(name) {
+	case ".crt":
+		return certificate
+	case ".key":
+		return key
+	}
+	return contents[name]
 }
 
 // program is a container's program with the environment that the chart gives it.
@@ -72,7 +112,7 @@ func (c *installation) programOf(w workload) program {
 		}
 		require.Contains(c.t, files, value, "%s names a file that is not there", name)
 		here := filepath.Join(folder, filepath.Base(value))
-		require.NoError(c.t, os.WriteFile(here, []byte(contents[filepath.Base(value)]), 0o600))
+		require.NoError(c.t, os.WriteFile(here, []byte(content(filepath.Base(value))), 0o600))
 		values[name] = here
 	}
 	return program{dir + w.container().Command[0], values}

@@ -1,6 +1,8 @@
 package edge
 
 import (
+	"crypto/tls"
+	"fmt"
 	"net"
 	"net/netip"
 	"strconv"
@@ -94,6 +96,10 @@ const windowBytes = 1 << 20
 func (c *Config) Validate(report func(setting, problem string)) {
 	if (c.Listen.TLSCertFile == "") != (c.Listen.TLSKeyFile == "") {
 		report("TLS_CERT_FILE", "expected together with TLS_KEY_FILE, or neither")
+	} else if c.Listen.TLSCertFile != "" {
+		if _, err := tls.LoadX509KeyPair(c.Listen.TLSCertFile, c.Listen.TLSKeyFile); err != nil {
+			report("TLS_CERT_FILE", fmt.Sprintf("expected files with a certificate and its key (PEM): %v", err))
+		}
 	}
 	if !strings.HasPrefix(c.Listen.WSPath, "/") || strings.ContainsAny(c.Listen.WSPath, "?#{} ") {
 		report("WS_PATH", "expected a path that starts with /")

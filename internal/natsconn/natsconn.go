@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/url"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -29,14 +31,68 @@ type Config struct {
 	NATSTLSKey    string         `name:"nats-tls-key" group:"NATS" help:"File with the key of the client certificate."`
 }
 
-// Validate reports settings that contradict each other.
+// Validate reports what cannot be connected with: URLs, and files that are not
+// there or hold something else. None of that is worth a try.
 func (c Config) Validate(report func(setting, problem string)) {
 	if len(c.NATSURL) == 0 {
 		report("NATS_URL", "expected at least one URL")
 	}
+	for _, u := range c.NATSURL {
+		if !usable(string(u)) {
+			report("NATS_URL", "expected nats://[user:password@]host[:port] for each, or tls://, ws:// or wss://")
+			break
+		}
+	}
 	if (c.NATSTLSCert == "") != (c.NATSTLSKey == "") {
 		report("NATS_TLS_CERT", "expected together with NATS_TLS_KEY, or neither")
+		return
 	}
+	for _, f := range c.files() {
+		if err := readable(f.option); err != nil {
+			report(f.setting, fmt.Sprintf("expected %s: %v", f.expected, err))
+		}
+	}
+}
+
+// usable tells whether the library can make something of a URL. It would take a
+// name alone as well, which hides that something was forgotten.
+func usable(text string) bool {
+	u, err := url.Parse(text)
+	return err == nil && u.Hostname() != "" && slices.Contains([]string{"nats", "tls", "ws", "wss"}, u.Scheme)
+}
+
+// file is a setting that names one, and what the library does with it.
+type file struct {
+	setting, expected string
+	option            nats.Option
+}
+
+// files returns those that are given. The library reads them again for each
+// connection, so that renewed ones need no restart.
+func (c Config) files() (files []file) {
+	if c.NATSCredsFile != "" {
+		files = append(files, file{"NATS_CREDS_FILE", "a file with the JWT and the key of a user", nats.UserCredentials(c.NATSCredsFile)})
+	}
+	if c.NATSTLSCA != "" {
+		files = append(files, file{"NATS_TLS_CA", "a file with certificates (PEM)", nats.RootCAs(c.NATSTLSCA)})
+	}
+	if c.NATSTLSCert != "" {
+		files = append(files, file{"NATS_TLS_CERT", "files with a certificate and its key (PEM)", nats.ClientCert(c.NATSTLSCert, c.NATSTLSKey)})
+	}
+	return files
+}
+
+// readable reads what an option names, as the library will.
+func readable(option nats.Option) error {
+	var o nats.Options
+	if err := option(&o); err != nil || o.UserJWT == nil {
+		return err
+	}
+	if _, err := o.UserJWT(); err != nil {
+		return err
+	}
+	_, err := o.SignatureCB(nil)
+	return err
 }
 
 const (
@@ -157,14 +213,8 @@ func (c Config) options() []nats.Option {
 		// A wrong password or permission may be mended on the server.
 		nats.IgnoreAuthErrorAbort(),
 	}
-	if c.NATSCredsFile != "" {
-		opts = append(opts, nats.UserCredentials(c.NATSCredsFile))
-	}
-	if c.NATSTLSCA != "" {
-		opts = append(opts, nats.RootCAs(c.NATSTLSCA))
-	}
-	if c.NATSTLSCert != "" {
-		opts = append(opts, nats.ClientCert(c.NATSTLSCert, c.NATSTLSKey))
+	for _, f := range c.files() {
+		opts = append(opts, f.option)
 	}
 	return opts
 }

@@ -120,6 +120,19 @@ func TestConfigIsValidated(t *testing.T) {
 		"defaults":    {mutate: func(*natsconn.Config) {}},
 		"no URL":      {mutate: func(c *natsconn.Config) { c.NATSURL = nil }, want: []string{"NATS_URL"}},
 		"half a pair": {mutate: func(c *natsconn.Config) { c.NATSTLSKey = "key.pem" }, want: []string{"NATS_TLS_CERT"}},
+		"URLs": {mutate: func(c *natsconn.Config) {
+			c.NATSURL = []settings.URL{"nats://a", "tls://user:password@b:4222", "ws://c", "wss://[::1]:443"}
+		}},
+		"a name alone": {mutate: func(c *natsconn.Config) { c.NATSURL = []settings.URL{"nats://a", "foo"} }, want: []string{"NATS_URL"}},
+		"no host":      {mutate: func(c *natsconn.Config) { c.NATSURL = []settings.URL{"nats://:4222"} }, want: []string{"NATS_URL"}},
+		"another kind": {mutate: func(c *natsconn.Config) { c.NATSURL = []settings.URL{"redis://a"} }, want: []string{"NATS_URL"}},
+		"files that are not there": {mutate: func(c *natsconn.Config) {
+			c.NATSCredsFile, c.NATSTLSCA, c.NATSTLSCert, c.NATSTLSKey = "/no", "/no", "/no", "/no"
+		}, want: []string{"NATS_CREDS_FILE", "NATS_TLS_CA", "NATS_TLS_CERT"}},
+		"files of another kind": {mutate: func(c *natsconn.Config) {
+			const other = "natsconn_test.go"
+			c.NATSCredsFile, c.NATSTLSCA, c.NATSTLSCert, c.NATSTLSKey = other, other, other, other
+		}, want: []string{"NATS_CREDS_FILE", "NATS_TLS_CA", "NATS_TLS_CERT"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -27,13 +27,13 @@ func command(t *testing.T, path string, settings []string, args ...string) (stdo
 
 func TestWrongSettingsStopTheStartWithAllMistakes(t *testing.T) {
 	t.Parallel()
-	const common = "PARTITIONS=none,STREAM_REPLICAS=0,EVENT_RETENTION=soon,ADMIN_ADDR=here,LOG_LEVEL=loud,SHUTDOWN_TIMEOUT=-3s"
+	const common = "PARTITIONS=none,STREAM_REPLICAS=0,EVENT_RETENTION=soon,ADMIN_ADDR=here,LOG_LEVEL=loud,SHUTDOWN_TIMEOUT=-3s,NATS_URL=foo,NATS_CREDS_FILE=/not/there"
 	for _, test := range []struct {
 		name, path, settings string
 		flags                []string
 		named                []string
 	}{
-		{"edge", binaries.Edge, common + ",DAEMON_JWT_SECRET=short-and-secret,GOSSIP_ADDR=nowhere,WS_MAX_CONNECTIONS_PER_VP=0,TLS_CERT_FILE=/x",
+		{"edge", binaries.Edge, common + ",DAEMON_JWT_SECRET=short-and-secret,GOSSIP_ADDR=nowhere,WS_MAX_CONNECTIONS_PER_VP=0,TLS_CERT_FILE=/not/there,TLS_KEY_FILE=/not/there",
 			[]string{"--ack-timeout=never"},
 			[]string{"DAEMON_JWT_SECRET", "GOSSIP_ADDR", "WS_MAX_CONNECTIONS_PER_VP", "TLS_CERT_FILE", "ACK_TIMEOUT"}},
 		{"router", binaries.Router, common + ",GOSSIP_KEYS=short-and-secret,FETCH_BATCH=0", []string{"--forward-timeout=0s"},
@@ -46,7 +46,7 @@ func TestWrongSettingsStopTheStartWithAllMistakes(t *testing.T) {
 			stdout, stderr, code := command(t, test.path, strings.Split(test.settings, ","), test.flags...)
 			require.Equal(t, 2, code, stderr)
 			require.Empty(t, stdout)
-			named := append([]string{"PARTITIONS", "STREAM_REPLICAS", "EVENT_RETENTION", "ADMIN_ADDR", "LOG_LEVEL", "SHUTDOWN_TIMEOUT"}, test.named...)
+			named := append([]string{"PARTITIONS", "STREAM_REPLICAS", "EVENT_RETENTION", "ADMIN_ADDR", "LOG_LEVEL", "SHUTDOWN_TIMEOUT", "NATS_URL", "NATS_CREDS_FILE"}, test.named...)
 			for _, name := range named {
 				require.Contains(t, stderr, name)
 			}
