@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/neolith/daemon-gateway/internal/settings"
@@ -15,7 +16,7 @@ import (
 
 // Config says where Neolith's database is.
 type Config struct {
-	DatabaseURL      settings.URL `help:"Neolith's PostgreSQL database, postgres://user:password@host:port/database, as its backend has it; PgBouncer in transaction mode works. Unset: tokens alone say who a daemon is, bridges translate no ids, and neither presence nor history is written." group:"PostgreSQL"`
+	DatabaseURL      settings.URL `help:"Neolith's PostgreSQL database, postgres://user:password@host:port/database, as its backend has it; PgBouncer in transaction mode works. Of several hosts that one is used that can be written to, unless target_session_attrs says otherwise. Unset: tokens alone say who a daemon is, bridges translate no ids, and neither presence nor history is written." group:"PostgreSQL"`
 	DatabaseMaxConns int          `help:"Connections that this node may have to PostgreSQL at most." default:"10" min:"1" max:"1000" group:"PostgreSQL"`
 }
 
@@ -50,6 +51,7 @@ const (
 type target struct {
 	pool   *pgxpool.Config
 	schema string // of Neolith's tables
+	writes bool   // the server must be one that can be written to
 }
 
 var errURL = errors.New("DATABASE_URL cannot be used")
@@ -86,7 +88,12 @@ func (c Config) parse() (target, error) {
 	pool.MaxConnIdleTime = connIdleTime
 	pool.HealthCheckPeriod = healthCheckPeriod
 	pool.PingTimeout = pingTimeout
-	return target{pool: pool, schema: schema}, nil
+	writes := !strings.Contains(text, "target_session_attrs=")
+	if writes {
+		// Of several hosts the primary; a server that cannot be written to is none.
+		pool.ConnConfig.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
+	}
+	return target{pool: pool, schema: schema, writes: writes}, nil
 }
 
 // prismaOnly are options of Prisma's that PostgreSQL would refuse. They tell

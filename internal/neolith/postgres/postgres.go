@@ -31,6 +31,7 @@ type DB struct {
 	Pool *pgxpool.Pool
 
 	schema   string // of Neolith's tables
+	writes   bool   // the server must be one that can be written to
 	logger   *slog.Logger
 	migrated chan struct{} // closed when Schema is up to date
 
@@ -49,12 +50,16 @@ func Open(cfg Config, application string, logger *slog.Logger, reg prometheus.Re
 		return nil, err
 	}
 	target.pool.ConnConfig.RuntimeParams["application_name"] = application
+	lost := &failover{giveUp: func() {}}
+	target.pool.ConnConfig.Tracer = lost
 	// The context is for connections made at once, and there are none.
 	pool, err := pgxpool.NewWithConfig(context.Background(), target.pool)
 	if err != nil {
 		return nil, fmt.Errorf("configure the connections to PostgreSQL: %w", err)
 	}
+	lost.giveUp = pool.Reset
 	d := &DB{
+		writes:    target.writes,
 		Pool:      pool,
 		schema:    target.schema,
 		logger:    logger.With("component", "postgres"),
@@ -130,7 +135,7 @@ func pause(ctx context.Context, d time.Duration) bool {
 func (d *DB) probe(ctx context.Context) {
 	probeCtx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	err := d.Pool.Ping(probeCtx)
+	err := d.ask(probeCtx)
 	if ctx.Err() != nil {
 		return // it says nothing about PostgreSQL
 	}
