@@ -94,21 +94,38 @@ func BenchmarkForwarded(b *testing.B) {
 			for b.Loop() {
 				candidate := session.NewCandidate(eventlog.Message{Token: "o", Sequence: sequence + 1, Body: body})
 				for _, s := range sessions {
-					s.Forwarded(epoch, candidate, sequence, now)
-					for _, e := range s.Take() {
-						if send, ok := e.(session.Send); ok {
-							s.Written(send.Run, send.Position.Sequence, now)
-						}
-					}
-					if s.Ack([]string{"e"}, now) != 1 {
-						b.Fatal("not sent")
-					}
-					s.Take()
+					forward(b, s, candidate, sequence, now)
 				}
 				sequence++
 			}
 		})
 	}
+}
+
+// forward hands an event to a session that has considered all up to sequence
+// after, and acknowledges it.
+func forward(t testing.TB, s *session.Session, candidate *session.Candidate, after uint64, now time.Time) {
+	s.Forwarded(epoch, candidate, after, now)
+	for _, e := range s.Take() {
+		if send, ok := e.(session.Send); ok {
+			s.Written(send.Run, send.Position.Sequence, now)
+		}
+	}
+	if s.Ack([]string{"e"}, now) != 1 {
+		t.Fatal("not sent")
+	}
+	s.Take()
+}
+
+// The copy of the event and its id, its texts, and what the session emits.
+func TestAnEventThroughASessionAllocatesLittle(t *testing.T) {
+	now := time.Unix(1000, 0)
+	s := liveAt(now)
+	body, sequence := bodyOf("o", "", `{"text":"x"}`), uint64(10)
+	require.LessOrEqual(t, testing.AllocsPerRun(100, func() {
+		forward(t, s, session.NewCandidate(eventlog.Message{Token: "o", Sequence: sequence + 1, Body: body}), sequence, now)
+		sequence++
+	}), 7.0)
 }
 
 // liveAt returns a session that has considered all up to sequence 10.

@@ -50,17 +50,37 @@ func TestFramesAreReadHoweverTheyArrive(t *testing.T) {
 	}
 }
 
-func TestABufferIsHeldOnlyWhileSomethingIsReadAhead(t *testing.T) {
-	t.Parallel()
+// connected returns the two ends of a connection.
+func connected(t *testing.T) (peer, conn net.Conn) {
+	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer func() { require.NoError(t, listener.Close()) }()
-	peer, err := net.Dial("tcp", listener.Addr().String())
+	peer, err = net.Dial("tcp", listener.Addr().String())
 	require.NoError(t, err)
-	conn, err := listener.Accept()
+	t.Cleanup(func() { _ = peer.Close() })
+	conn, err = listener.Accept()
 	require.NoError(t, err)
-	defer func() { _ = conn.Close() }()
+	t.Cleanup(func() { _ = conn.Close() })
+	return peer, conn
+}
 
+func TestReadingDoesNotAllocate(t *testing.T) {
+	peer, conn := connected(t)
+	c := newCorkedConn(conn, nil, time.Second)
+	text, read := []byte("some text that is longer than a header"), make([]byte, 100)
+	require.Less(t, testing.AllocsPerRun(100, func() {
+		_, _ = peer.Write(text)
+		c.in.Await()
+		if n, err := c.Read(read); err != nil || n != len(text) {
+			t.Error("not read", n, err)
+		}
+	}), 1.0)
+}
+
+func TestABufferIsHeldOnlyWhileSomethingIsReadAhead(t *testing.T) {
+	t.Parallel()
+	peer, conn := connected(t)
 	c := newCorkedConn(conn, []byte("before"), time.Second)
 	read := func(n int) string {
 		c.in.Await()
@@ -71,7 +91,7 @@ func TestABufferIsHeldOnlyWhileSomethingIsReadAhead(t *testing.T) {
 	}
 	require.Equal(t, "before", read(100))
 	require.Nil(t, c.in.buffer)
-	_, err = io.WriteString(peer, strings.Repeat("x", 50))
+	_, err := io.WriteString(peer, strings.Repeat("x", 50))
 	require.NoError(t, err)
 	require.Equal(t, strings.Repeat("x", 40), read(40))
 	require.NotNil(t, c.in.buffer)
