@@ -4,10 +4,13 @@
 package redisconn
 
 import (
+	"context"
 	"errors"
 	"net"
+	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -17,7 +20,7 @@ import (
 
 // Config says where Redis is and how to authenticate there.
 type Config struct {
-	RedisURL        settings.URL `help:"Redis server, redis:// or rediss:// (TLS), with user, password and database number where needed." default:"redis://127.0.0.1:6379" group:"Redis"`
+	RedisURL        settings.URL `help:"Redis server, redis:// or rediss:// (TLS), with user, password and database number where needed. Sentinels that ask for a password get the same one, or the options sentinel_username and sentinel_password of the URL." default:"redis://127.0.0.1:6379" group:"Redis"`
 	RedisAddrs      []string     `help:"Sentinels or nodes of a Redis Cluster, a list of host:port. They replace the host of REDIS_URL, whose other parts stay in force." group:"Redis"`
 	RedisMasterName string       `help:"Name under which the Sentinels in REDIS_ADDRS know the master; empty: REDIS_ADDRS are nodes of a Cluster." group:"Redis"`
 }
@@ -25,7 +28,7 @@ type Config struct {
 // Validate reports what cannot be connected to.
 func (c Config) Validate(report func(setting, problem string)) {
 	// ParseURL's error may quote the password, so it is not passed on.
-	base, err := redis.ParseURL(string(c.RedisURL))
+	base, _, err := c.parse()
 	if err != nil {
 		report("REDIS_URL", "expected redis://[user:password@]host[:port][/database] or rediss://…")
 	}
@@ -37,6 +40,45 @@ func (c Config) Validate(report func(setting, problem string)) {
 	}
 	if err == nil && base.DB != 0 && c.cluster() {
 		report("REDIS_URL", "expected no database number: a Redis Cluster has only one database")
+	}
+}
+
+// credentials are a user's; the zero value is nobody's.
+type credentials struct{ username, password string }
+
+// parse reads the URL, and the credentials for Sentinels in it, by the names that
+// the client library has for them.
+func (c Config) parse() (base *redis.Options, sentinel credentials, err error) {
+	text, query, found := strings.Cut(string(c.RedisURL), "?")
+	if found {
+		options, err := url.ParseQuery(query)
+		if err != nil {
+			return nil, credentials{}, errURL
+		}
+		sentinel = credentials{options.Get("sentinel_username"), options.Get("sentinel_password")}
+		options.Del("sentinel_username")
+		options.Del("sentinel_password")
+		if len(options) > 0 {
+			text += "?" + options.Encode()
+		}
+	}
+	base, err = redis.ParseURL(text)
+	return base, sentinel, err
+}
+
+// introduce authenticates to a server that asks for a password although none was
+// given for it: a Sentinel, where the same password is set for all. Those that ask
+// for none refuse one, so it cannot be sent in any case.
+func introduce(who credentials) func(context.Context, *redis.Conn) error {
+	return func(ctx context.Context, conn *redis.Conn) error {
+		err := conn.Ping(ctx).Err()
+		switch {
+		case !redis.HasErrorPrefix(err, "NOAUTH"):
+			return nil // whatever else is wrong, the next command says
+		case who.username != "":
+			return conn.AuthACL(ctx, who.username, who.password).Err()
+		}
+		return conn.Auth(ctx, who.password).Err()
 	}
 }
 
@@ -65,7 +107,7 @@ var errURL = errors.New("REDIS_URL is not a valid redis:// or rediss:// URL")
 // NewClient returns a client that has not connected yet. It repeats nothing:
 // its users know what may be repeated. c is valid.
 func NewClient(c Config) (redis.UniversalClient, error) {
-	base, err := redis.ParseURL(string(c.RedisURL))
+	base, sentinel, err := c.parse()
 	if err != nil {
 		return nil, errURL
 	}
@@ -89,6 +131,10 @@ func NewClient(c Config) (redis.UniversalClient, error) {
 		options.Addrs = c.RedisAddrs
 		options.MasterName = c.RedisMasterName
 		options.IsClusterMode = c.cluster()
+		options.SentinelUsername, options.SentinelPassword = sentinel.username, sentinel.password
+		if c.RedisMasterName != "" && sentinel.password == "" && base.Password != "" {
+			options.OnConnect = introduce(credentials{base.Username, base.Password})
+		}
 		if options.TLSConfig != nil {
 			// Each server has a name of its own, taken from its address.
 			options.TLSConfig = options.TLSConfig.Clone()

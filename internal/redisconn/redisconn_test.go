@@ -1,14 +1,19 @@
 package redisconn_test
 
 import (
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"github.com/neolith/daemon-gateway/internal/lab/testserver"
 	"github.com/neolith/daemon-gateway/internal/redisconn"
 	"github.com/neolith/daemon-gateway/internal/settings"
 )
+
+func TestMain(m *testing.M) { testserver.Main(m) }
 
 func parse(args ...string) (redisconn.Config, error) {
 	var cfg redisconn.Config
@@ -71,4 +76,49 @@ func client(t *testing.T, args ...string) redis.UniversalClient {
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = c.Close() })
 	return c
+}
+
+// A widely used chart gives Sentinels the password of Redis; others give them one
+// of their own, or none. A Sentinel that asks for none refuses one.
+func TestSentinelsMayAskForAPassword(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		sentinel string   // what Sentinels ask for; empty: nothing
+		url      []string // before and after the host
+	}{
+		"none":          {"", []string{"redis://:pw@", ""}},
+		"that of Redis": {"pw", []string{"redis://:pw@", ""}},
+		"their own":     {"other", []string{"redis://:pw@", "?sentinel_password=other"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := testserver.Sentinel(t, 0)
+			for _, sentinel := range s.Sentinels {
+				admin := sentinel.Client(func(o *redis.Options) { o.Protocol = 2 })
+				require.NoError(t, admin.Do(t.Context(), "SENTINEL", "SET", testserver.SentinelMaster, "auth-pass", "pw").Err())
+				if tt.sentinel != "" {
+					require.NoError(t, admin.Do(t.Context(), "ACL", "SETUSER", "default", "resetpass", ">"+tt.sentinel).Err())
+				}
+			}
+			master := s.Nodes[0].Client()
+			require.NoError(t, master.Do(t.Context(), "ACL", "SETUSER", "default", "resetpass", ">pw").Err())
+			c := client(t, "--redis-url="+tt.url[0]+"127.0.0.1:1"+tt.url[1], "--redis-addrs="+strings.Join(s.Addrs(), ","), "--redis-master-name="+testserver.SentinelMaster)
+			var err error
+			require.Eventually(t, func() bool {
+				err = c.Set(t.Context(), "key", "value", 0).Err()
+				return err == nil
+			}, testserver.Patience, 10*time.Millisecond)
+			require.Equal(t, "value", master.Get(t.Context(), "key").Val())
+		})
+	}
+}
+
+func TestPasswordsOfSentinelsAreNotPrinted(t *testing.T) {
+	t.Parallel()
+	cfg, err := parse("--redis-url=redis://:hunter1@h?sentinel_username=u&sentinel_password=hunter2", "--redis-addrs=a:1", "--redis-master-name=m")
+	require.NoError(t, err)
+	require.NotContains(t, cfg.RedisURL.String(), "hunter")
+	_, err = parse("--redis-url=redis://:hunter1@h?sentinel_password=hunter2&no=option", "--redis-addrs=a:1", "--redis-master-name=m")
+	require.ErrorContains(t, err, "REDIS_URL")
+	require.NotContains(t, err.Error(), "hunter")
 }
