@@ -70,6 +70,7 @@ func Open(ctx context.Context, js jetstream.JetStream, cfg Config, logger *slog.
 		if errors.Is(err, ErrPartitions) || errors.Is(err, ErrConfig) {
 			return nil, err
 		}
+		err = explain(err, l.jet.NC)
 		opts.progress(err.Error())
 		level := slog.LevelWarn
 		if errors.Is(err, errBeingSized) {

@@ -2,6 +2,7 @@ package eventlog_test
 
 import (
 	"context"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -44,6 +45,47 @@ func TestOpenRefusesAnotherNumberOfPartitions(t *testing.T) {
 	_, err := eventlog.Open(t.Context(), s.JetStream(), cfg, quiet(), prometheus.NewRegistry())
 	require.ErrorIs(t, err, eventlog.ErrPartitions)
 	require.ErrorContains(t, err, "PARTITIONS is 3, expected 2")
+}
+
+// JetStream that is switched off is the first mistake of everybody who installs
+// NATS; "no responders available for request" tells nobody.
+func TestOpenSaysInWordsWhatNATSLacks(t *testing.T) {
+	t.Parallel()
+	withoutLimits := func(o *server.Options) {
+		app := server.NewAccount("app")
+		o.Accounts = []*server.Account{app}
+		o.Users = []*server.User{{Username: "app", Password: "app", Account: app}}
+		o.NoAuthUser = "app"
+	}
+	for name, tt := range map[string]struct {
+		change func(*server.Options)
+		want   string
+	}{
+		"JetStream is switched off":    {func(o *server.Options) { o.JetStream = false }, "start nats-server with -js"},
+		"the account has no JetStream": {withoutLimits, "give the account JetStream limits"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := testserver.NATS(t, tt.change)
+			said := make(chan string, 1000)
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			ended := make(chan struct{})
+			go func() {
+				defer close(ended)
+				_, _ = eventlog.Open(ctx, s.JetStream(), config(), quiet(), prometheus.NewRegistry(), eventlog.Progress(func(detail string) { said <- detail }))
+			}()
+			for detail := ""; !strings.Contains(detail, tt.want); {
+				select {
+				case detail = <-said:
+				case <-time.After(testserver.Patience):
+					t.Fatal("it is never said")
+				}
+			}
+			cancel()
+			<-ended
+		})
+	}
 }
 
 func TestOpenRefusesWhatNATSCanNeverHold(t *testing.T) {
