@@ -70,7 +70,8 @@ func NotePassed(passed map[protocol.DaemonID]uint64, id protocol.DaemonID, seque
 // not modified.
 //
 //   - The entry is of the connection's own generation: it is the only writer of
-//     it. What was acknowledged beside it stays.
+//     it. What was acknowledged beside it stays. If the daemon wants less than
+//     before, those it speaks for are handed back as they stood (see Start).
 //   - It is of a newer one: a floor, computed under other wishes, may have passed
 //     what only the newer connection wants. Only acknowledgements count.
 //   - There is none: a successor took it over while the directory did not show
@@ -115,15 +116,17 @@ func (rec Record) apply(daemon protocol.DaemonID, p Progress, lim limits) Record
 		united.Generation, united.Edge, united.AnswersFor = own.Generation, own.Edge, stored.AnswersFor
 		next.Daemons[daemon] = united
 	default:
-		own.AnswersFor = stored.AnswersFor
+		own.AnswersFor, own.Subscriptions = stored.AnswersFor, unite(lim, own.Subscriptions)
 		if stored.Generation == own.Generation {
+			if !Covers(own.Subscriptions, stored.Subscriptions) {
+				own.AnswersFor = next.handBack(stored, own.Generation)
+			}
 			own.Floor = max(own.Floor, stored.Floor)
 			own.settle(stored.Settled, lim)
 			if stored.Edge == "" {
 				own.Edge = "" // its last word was there before this one
 			}
 		}
-		own.Subscriptions = unite(lim, own.Subscriptions)
 		next.Daemons[daemon] = own
 	}
 	for _, id := range slices.SortedFunc(maps.Keys(p.Passed), cmp.Compare) {

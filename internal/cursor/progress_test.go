@@ -20,6 +20,10 @@ func names(list ...protocol.DaemonID) func(*Entry) { return func(e *Entry) { e.A
 
 func settled(ranges ...Range) func(*Entry) { return func(e *Entry) { e.Settled = ranges } }
 
+func wants(patterns ...protocol.Pattern) func(*Entry) {
+	return func(e *Entry) { e.Subscriptions = subs(patterns...) }
+}
+
 // TestApply: what a connection of daemon "d" reports, and the record afterwards.
 func TestApply(t *testing.T) {
 	t.Parallel()
@@ -42,6 +46,11 @@ func TestApply(t *testing.T) {
 			stored: entries{"d": of(3, 5, here, settled(Range{7, 8}))},
 			report: Progress{Entry: of(3, 6, here)},
 			want:   entries{"d": of(3, 8, here)},
+		},
+		"it wants less than those it speaks for: they are handed back, as they stood before": {
+			stored: entries{"d": of(3, 5, here, names("b", "c"), wants("a.*", "b.*"))},
+			report: Progress{Entry: of(3, 6, here, names("b", "c"), wants("a.*"))},
+			want:   entries{"d": of(3, 6, here, wants("a.*")), "c": of(3, 5, "", names("b"), wants("a.*", "b.*"))},
 		},
 		"its last word": {
 			report: Progress{Entry: of(3, 6, "")},

@@ -55,12 +55,7 @@ func (w *world) consider(s *simSession, q uint64, e *simEvent) {
 	switch {
 	case s.start.Settles(q) || q <= s.start.Unnamed && !mine:
 	case e.to != "" && !mine || !s.subscribed || !matches(s.kinds, e.kind):
-		if e.to != "" && e.to != s.id {
-			if s.passed == nil {
-				s.passed = map[protocol.DaemonID]uint64{}
-			}
-			NotePassed(s.passed, e.to, q)
-		}
+		s.pass(e.to, q)
 	default:
 		if q <= s.first {
 			w.violation = fmt.Errorf("%d sent after %d", q, s.first)
@@ -162,11 +157,31 @@ func (w *world) reload(s *simSession) {
 		w.apply(s, late{s.edge, writer{w.key(s.id), s.start.Generation}, w.progress(s, false)})
 	default:
 		s.names = e.AnswersFor
-		s.out = slices.DeleteFunc(s.out, func(q uint64) bool {
-			e, ok := w.log[q]
-			return ok && e.to != "" && e.to != s.id && !slices.Contains(s.names, e.to)
-		})
+		w.decline(s, func(e *simEvent) bool { return e.to != "" && e.to != s.id && !slices.Contains(s.names, e.to) })
 	}
+}
+
+// decline settles what a session has in hand and does not want to be sent again.
+func (w *world) decline(s *simSession, unwanted func(*simEvent) bool) {
+	s.out = slices.DeleteFunc(s.out, func(q uint64) bool {
+		e, ok := w.log[q]
+		if !ok || s.epoch != w.epoch() || !unwanted(e) {
+			return false
+		}
+		s.pass(e.to, q)
+		return true
+	})
+}
+
+// pass notes whom an event names that is passed over.
+func (s *simSession) pass(to protocol.DaemonID, q uint64) {
+	if to == "" || to == s.id {
+		return
+	}
+	if s.passed == nil {
+		s.passed = map[protocol.DaemonID]uint64{}
+	}
+	NotePassed(s.passed, to, q)
 }
 
 // ack comes from the daemon, so only by its live connection.

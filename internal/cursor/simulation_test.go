@@ -45,6 +45,7 @@ const (
 	resumeUnnoted mistake = "who resumes above all floors leaves no note of what nobody has looked at"
 	keepName      mistake = "who returns does not get its name back"
 	notPutBack    mistake = "who was taken over while it lives stays without an entry"
+	unanswered    mistake = "a start is decided though its daemon has given the connection up"
 	keepHands     mistake = "who comes back wanting less goes on speaking for those who wanted more"
 )
 
@@ -53,12 +54,15 @@ const (
 // else each time, half-open sockets, starts that come late, a stale directory,
 // crashing edges, lost, delayed and repeated saves and hints, lagging reads,
 // filters, events addressed to daemons that are there, gone or yet to come,
-// resume, a log that is rolled back, records that are full. It checks invariants 1 and 2, and 3 by way of 1. Checked by
+// resume, a log that is rolled back, records that are full. In restless worlds daemons
+// also unsubscribe, and the record is lost. It checks invariants 1 and 2, and 3 by way of 1. Checked by
 // TestSimulationCatches.
 func TestSimulation(t *testing.T) {
 	t.Parallel()
-	seed, err := simulate(none, 0, budget.Runs[uint64](4000, 200_000))
-	require.NoError(t, err, "seed %d", seed)
+	for _, restless := range []bool{false, true} {
+		seed, err := simulate(none, restless, 0, budget.Runs[uint64](4000, 200_000))
+		require.NoError(t, err, "seed %d, restless %v", seed, restless)
+	}
 }
 
 func TestSimulationCatches(t *testing.T) {
@@ -67,12 +71,15 @@ func TestSimulationCatches(t *testing.T) {
 		startNow, connectedLow, shared, narrow, skipEarly, othersRanges, dropEvicted,
 		keepEpoch, lateEpoch, resumeRemoves, forgetIDs, blindWrite, unfenced, floorsAcked, lateStart, wordless,
 		unnoted, holderUnnoted, keepRanges, resumeUnnoted, keepName, notPutBack, keepHands,
+		unanswered,
 	} {
 		t.Run(string(m), func(t *testing.T) {
 			t.Parallel()
-			seed, err := simulate(m, lastNoticed[m], 1)
-			if err == nil {
-				seed, err = simulate(m, 0, mistakeRuns)
+			seed, err := simulate(m, false, lastNoticed[m], 1)
+			for _, restless := range []bool{false, true} {
+				if err == nil {
+					seed, err = simulate(m, restless, 0, mistakeRuns)
+				}
 			}
 			require.Error(t, err, "not noticed in %d runs", mistakeRuns)
 			t.Logf("seed %d: %v", seed, err)
@@ -88,7 +95,7 @@ var lastNoticed = map[mistake]uint64{
 
 // simulate runs so many seeds from the first on and returns the first violation
 // found.
-func simulate(m mistake, first, runs uint64) (seed uint64, violation error) {
+func simulate(m mistake, restless bool, first, runs uint64) (seed uint64, violation error) {
 	var (
 		mu   sync.Mutex
 		next uint64
@@ -103,7 +110,7 @@ func simulate(m mistake, first, runs uint64) (seed uint64, violation error) {
 	for range runtime.GOMAXPROCS(0) {
 		wait.Go(func() {
 			for s, ok := take(); ok; s, ok = take() {
-				if err := runWorld(s, m); err != nil {
+				if err := runWorld(s, m, restless); err != nil {
 					mu.Lock()
 					if violation == nil || s < seed {
 						seed, violation = s, err
@@ -117,8 +124,8 @@ func simulate(m mistake, first, runs uint64) (seed uint64, violation error) {
 	return seed, violation
 }
 
-func runWorld(seed uint64, m mistake) (err error) {
-	w := newWorld(rand.New(rand.NewPCG(seed, 1)), m)
+func runWorld(seed uint64, m mistake, restless bool) (err error) {
+	w := newWorld(rand.New(rand.NewPCG(seed, 1)), m, restless)
 	for range 40 + w.r.IntN(simulationSteps-40) {
 		w.step()
 		if w.violation != nil {

@@ -27,6 +27,7 @@ type simEvent struct {
 	to    protocol.DaemonID
 	owed  map[*simDaemon]bool
 	away  *simDaemon // that it names and that has had no connection since
+	lost  bool       // that somebody may be owed it, with the bucket
 	acked bool
 }
 
@@ -53,6 +54,7 @@ type world struct {
 	rollbacks    bool
 	hints        float64 // how many of them arrive
 	crashes      float64
+	restless     bool // daemons come and go, and want less, an edge may not notice for long, and the record may be lost
 	log          map[uint64]*simEvent
 	last         uint64
 	epochs       uint64
@@ -70,13 +72,15 @@ type world struct {
 	violation    error
 }
 
-func newWorld(r *rand.Rand, m mistake) *world {
+func newWorld(r *rand.Rand, m mistake, restless bool) *world {
 	w := &world{
 		r: r, mistake: m, lim: defaultLimits, encoded: r.IntN(20) == 0, rollbacks: r.IntN(3) == 0,
 		hints: []float64{0, .7, 1}[r.IntN(3)], crashes: []float64{.01, .03}[r.IntN(2)],
 		log: map[uint64]*simEvent{}, view: map[string]bool{}, now: time.UnixMilli(1).UTC(), edges: make([]string, 3),
 	}
-	if r.IntN(3) == 0 {
+	if w.restless = restless; restless {
+		w.hints = []float64{0, 0, .5}[r.IntN(3)]
+	} else if r.IntN(3) == 0 {
 		w.lim.entries = 2 + r.IntN(3)
 	}
 	if r.IntN(3) == 0 {
@@ -128,7 +132,11 @@ func subscriptionsTo(kinds string) []protocol.Subscription {
 
 func (w *world) publish() {
 	to := protocol.DaemonID("")
-	if d := w.daemons[w.r.IntN(len(w.daemons))]; w.chance(.2) {
+	often := .2
+	if w.restless {
+		often = .5
+	}
+	if d := w.daemons[w.r.IntN(len(w.daemons))]; w.chance(often) {
 		to = d.id // maybe of a daemon that has logged in and not subscribed yet
 	}
 	w.publishTo(to)
@@ -197,10 +205,13 @@ func (w *world) subscribe(s *simSession) {
 func (w *world) startNext(i int) {
 	s := w.starts[i]
 	w.starts = slices.Delete(w.starts, i, i+1)
-	if s.ended && w.mistake != lateStart {
-		return
+	switch _, before := w.record.LastStart(w.key(s.id)); {
+	case s.ended && w.mistake != lateStart:
+	case !s.ended && s.daemon.session != s && before && w.mistake != unanswered:
+		// Nobody answers its edge, which waits.
+	default:
+		w.begin(s)
 	}
-	w.begin(s)
 }
 
 // begin is Store.Begin with Start; the store's compare-and-set makes it atomic.
@@ -216,7 +227,7 @@ func (w *world) begin(s *simSession) {
 		req.Subscriptions, req.HasResume = nil, false
 	}
 	next, decision := w.start(req)
-	if !s.ended && s.id == d.id {
+	if !s.ended && s.id == d.id && (d.session == s || d.beganAs != s.id) {
 		w.want(d, s)
 	}
 	s.start, s.names, s.at, s.running = decision.Entry, decision.Entry.AnswersFor, decision.Entry.Floor, true
@@ -230,7 +241,7 @@ func (w *world) begin(s *simSession) {
 // want is what a daemon is owed once a connection of it has begun.
 func (w *world) want(d *simDaemon, s *simSession) {
 	for _, e := range w.log {
-		if e.to == s.id && (d.beganAs != s.id || e.away == d) {
+		if e.to == s.id && !e.lost && (d.beganAs != s.id || e.away == d) {
 			e.owed[d], e.away = true, nil
 		}
 		if !matches(s.kinds, e.kind) {
@@ -238,6 +249,50 @@ func (w *world) want(d *simDaemon, s *simSession) {
 		}
 	}
 	d.begun, d.beganAs = s.kinds, s.id
+}
+
+// unsubscribe has a daemon want less than it did. One that resumes behind what it
+// did not want has declined that for whomever it speaks for.
+func (w *world) unsubscribe(d *simDaemon) {
+	s := d.session
+	if s == nil || !s.running || len(s.kinds) < 2 || d.resumes {
+		return
+	}
+	s.kinds = s.kinds[:1+w.r.IntN(len(s.kinds)-1)]
+	w.want(d, s)
+	w.decline(s, func(e *simEvent) bool { return !matches(s.kinds, e.kind) })
+}
+
+// loseBucket has the store forget the record. Who is connected is put back; with
+// the others, whom nobody keeps a connection of, goes what they were owed, and with
+// the notes what names somebody yet to come. A connection that is half-open may
+// write later.
+func (w *world) loseBucket() {
+	for _, s := range slices.Clone(w.sessions) {
+		if w.record.Superseded(w.key(s.id), s.start.Generation) {
+			w.end(s)
+		}
+	}
+	w.pending = slices.DeleteFunc(w.pending, func(l late) bool { return w.record.Superseded(l.by.daemon, l.by.generation) })
+	w.record, w.now = Record{}, w.now.Add(time.Second)
+	for _, d := range w.daemons {
+		if d.session != nil && d.session.running {
+			continue
+		}
+		d.begun = ""
+		if !slices.ContainsFunc(w.sessions, func(s *simSession) bool { return s.running && s.id == d.beganAs }) {
+			d.beganAs = ""
+		}
+	}
+	for _, e := range w.log {
+		e.away, e.lost = nil, true
+		maps.DeleteFunc(e.owed, func(d *simDaemon, _ bool) bool { return d.begun == "" || e.to != "" && e.to != d.session.id })
+	}
+	for _, d := range w.daemons {
+		if d.session != nil {
+			w.reload(d.session)
+		}
+	}
 }
 
 func (w *world) abandon(s *simSession) {
@@ -308,6 +363,12 @@ func (w *world) step() {
 		s = w.sessions[w.r.IntN(len(w.sessions))]
 	}
 	switch {
+	case w.restless && w.chance(.2):
+		w.comeAndGo(d)
+	case w.restless && !w.rollbacks && w.chance(.005):
+		w.loseBucket()
+	case w.restless && w.chance(.04):
+		w.unsubscribe(d)
 	case k < .22:
 		w.publish()
 	case k < .23 && w.rollbacks:
@@ -336,7 +397,7 @@ func (w *world) step() {
 	case k < .86: // the process or its network dies; the socket stays half-open
 		d.session = nil
 	case k < .90: // found out: heartbeats missed, or the newest won
-		if s.daemon.session != s || s.dead {
+		if (s.daemon.session != s || s.dead) && (!w.restless || w.chance(.3)) {
 			w.leave(s)
 		}
 	case k < .92: // orderly close
@@ -345,6 +406,19 @@ func (w *world) step() {
 		w.crash(w.r.IntN(len(w.edges)))
 	default:
 		w.gossip()
+	}
+}
+
+// comeAndGo has a daemon begin, leave, or vanish.
+func (w *world) comeAndGo(d *simDaemon) {
+	switch {
+	case d.session == nil:
+		w.login(d)
+		w.subscribe(d.session)
+	case w.chance(.5):
+		w.leave(d.session)
+	default:
+		d.session = nil
 	}
 }
 

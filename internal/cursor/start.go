@@ -69,7 +69,9 @@ type Decision struct {
 // because nobody may ever want all that the Remainder wants; the Remainder stays
 // until then. A count of sends goes with the takeover, because the event that
 // crashes a daemon crashes it under its next id too. Who comes back wanting less
-// than those it speaks for hands them back: their entry stands beside its own.
+// than those it speaks for hands them back: their entry stands beside its own. Who
+// returns looks where the one that answered for it had yet to look, and who still
+// answers for others looks again for what names them and was declined.
 //
 // Whoever adds an entry also drops those that are gone and were last written
 // longer ago than events are kept (after they have counted in rule 2), and
@@ -102,11 +104,17 @@ func start(rec Record, req StartRequest, lim limits) (Record, Decision) {
 	switch {
 	case !known:
 		entry = common
+		if of, answered := rec.holder(req.Daemon); answered {
+			entry.lacks(next.Daemons[of], lim) // of what names it that one has yet to look at
+		}
 	case !Covers(req.Subscriptions, entry.Subscriptions):
 		entry.AnswersFor = next.handBack(entry, generation)
 	}
-	if req.HasResume {
+	switch {
+	case req.HasResume:
 		entry.Floor, entry.Settled, entry.Unnamed = req.Resume, nil, 0
+	case known:
+		next.answerFor(&entry, entry.AnswersFor...) // of what names them, what it has declined
 	}
 	if !known {
 		entry, d.TookOver = takeOver(next, entry, req, lim)

@@ -92,6 +92,18 @@ var startCases = map[string]startCase{
 		rec:  recordOf(map[protocol.DaemonID]Entry{"e": entryOf(7, func(e *Entry) { e.Edge = UnknownEdge })}),
 		want: Entry{Floor: 7}, resumed: true, left: ids("e"),
 	},
+	"who answers for another looks for what it has declined": {
+		rec: Record{Epoch: epoch0, Awaited: map[protocol.DaemonID]Awaited{"c": {6, now}, "x": {2, now}}, Daemons: map[protocol.DaemonID]Entry{
+			"d": entryOf(9, func(e *Entry) { e.AnswersFor = ids("c") })}},
+		want: Entry{Floor: 5, Unnamed: 9, AnswersFor: ids("c")}, resumed: true, awaited: map[protocol.DaemonID]uint64{"x": 2},
+	},
+	"who returns looks where its successor had yet to look": {
+		rec: recordOf(map[protocol.DaemonID]Entry{"c": entryOf(9), "b": entryOf(4, func(e *Entry) {
+			e.AnswersFor, e.Unnamed, e.Settled = ids("d"), 9, []Range{{6, 6}}
+		})}),
+		connected: ids("b", "c"),
+		want:      Entry{Floor: 4, Unnamed: 9, Settled: []Range{{6, 6}}}, resumed: true, left: ids("b", "c"),
+	},
 	"who returns gets its name back": {
 		rec: recordOf(map[protocol.DaemonID]Entry{
 			"e": entryOf(7, func(e *Entry) { e.AnswersFor = ids("c", "d") })}),
