@@ -31,7 +31,7 @@ func Scenario() lab.Scenario {
 type options struct {
 	duration, settle, calm time.Duration
 	daemons, rate, routers int
-	fickle                 bool
+	fickle, workers        bool
 }
 
 func scenario(flags *flag.FlagSet) lab.Run {
@@ -43,6 +43,7 @@ func scenario(flags *flag.FlagSet) lab.Run {
 	flags.IntVar(&o.rate, "rate", 150, "events published a second, half on Redis and half on JetStream")
 	flags.IntVar(&o.routers, "routers", 2, "routers")
 	flags.BoolVar(&o.fickle, "fickle", true, "some daemons want something else each time they come back, while their last connection is half-open")
+	flags.BoolVar(&o.workers, "workers", true, "some daemons take their time, acknowledge in batches or by HTTP, or crash at certain events")
 	kinds := lab.Select(flags, "faults", "faults", allKinds(), func(k kind) (name, what string) { return k.name, "" })
 	return func(ctx context.Context, w *lab.World) error {
 		c := &chaos{World: w, options: o}
@@ -57,6 +58,9 @@ func scenario(flags *flag.FlagSet) lab.Run {
 // partitions is less than the default: each is a Raft group in each of three
 // servers, and all of them share this machine with everything else.
 const partitions = 8
+
+// ackTimeout is less than the default: a run of minutes is to see it pass.
+const ackTimeout = 3 * time.Second
 
 // afterwards is how long traffic goes on after the last fault has healed.
 const afterwards = 5 * time.Second
@@ -113,8 +117,7 @@ func (c *chaos) open(ctx context.Context) error {
 		NATS: 3, Bridges: 2, Routers: c.options.routers, Edges: 3, Partitions: partitions,
 		Settings: map[string]string{
 			"ENABLE_PPROF": "true",
-			// A run of minutes is to see what takes half a minute by default.
-			"ACK_TIMEOUT": "3s",
+			"ACK_TIMEOUT":  ackTimeout.String(),
 			// Acks that a cut holds up for twelve seconds, and TCP for as long again,
 			// must not make dead letters.
 			"MAX_DELIVERIES":        "9",

@@ -22,6 +22,9 @@ func (o options) habits() []string {
 	if o.fickle {
 		all = append(all, traffic.Fickle)
 	}
+	if o.workers {
+		all = append(all, traffic.Serial, traffic.Overdue, traffic.Batching, traffic.Posting, traffic.Crashing)
+	}
 	return all
 }
 
@@ -74,6 +77,18 @@ func (c *chaos) habit(i, j int, seed uint64) traffic.Habit {
 		return traffic.Wandering(name, c.Random(uint64(partSeats+10*i+j)), stay)
 	case traffic.Fickle:
 		return traffic.Changing(c.Random(uint64(partSeats+10*i+j)), stay/2, protocol.Subscribe{EventTypes: []protocol.Pattern{"call.*"}})
+	case traffic.Serial:
+		return traffic.Working(name, c.Random(uint64(partSeats+10*i+j)), 200*time.Millisecond, 1)
+	case traffic.Overdue:
+		return traffic.Working(name, c.Random(uint64(partSeats+10*i+j)), 2*ackTimeout, 20)
+	case traffic.Batching:
+		return traffic.Together()
+	case traffic.Posting:
+		return traffic.ByHTTP()
+	case traffic.Crashing:
+		return traffic.Falling(c.Random(uint64(partSeats+10*i+j)), func(e protocol.Event) bool {
+			return e.RequiresAck && isDeadly(number(e.EventID)) && !c.settling.Load()
+		})
 	case lazy:
 		return traffic.Habit{Name: lazy, Handle: func(_ context.Context, s *traffic.Seat, e protocol.Event) error { return c.beLazy(s, e, seed) }}
 	default:
@@ -101,6 +116,10 @@ func (c *chaos) beLazy(s *traffic.Seat, e protocol.Event, seed uint64) error {
 // neverAcked says which events no lazy daemon acknowledges while faults happen:
 // each takes many repeats, one after the other, until it is a dead letter.
 func neverAcked(n uint64) bool { return n%601 == 7 }
+
+// isDeadly says which events crash the crashing daemons, until they are dead
+// letters; no other event may become one meanwhile.
+func isDeadly(n uint64) bool { return n%211 == 5 }
 
 // returnRenamed has the renaming daemons come back once more, under new ids, when
 // none of their orchestrator is left. An event for an old id is kept for that id

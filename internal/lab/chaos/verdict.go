@@ -12,6 +12,7 @@ import (
 	"github.com/neolith/daemon-gateway/internal/lab/cluster"
 	"github.com/neolith/daemon-gateway/internal/lab/ledger"
 	"github.com/neolith/daemon-gateway/internal/lab/traffic"
+	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
 
 const (
@@ -152,8 +153,13 @@ func (v *verdict) judgeLetters(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read the dead letters: %w", err)
 	}
+	crashing := map[protocol.OrchestratorID]bool{}
+	for _, s := range v.Crowd.Seats(traffic.Crashing) {
+		crashing[s.Profile.Orchestrator] = true
+	}
 	for _, l := range letters {
-		if !neverAcked(number(l.EventID)) {
+		n, orchestrator := number(l.EventID), protocol.OrchestratorID(l.Orchestrator)
+		if !neverAcked(n) && !(crashing[orchestrator] && isDeadly(n)) {
 			v.Find("dead letter of an event that would have been acknowledged: %s of %s, daemon %s: %s", l.EventID, l.Orchestrator, l.Daemon, l.Detail)
 		}
 	}

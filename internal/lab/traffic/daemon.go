@@ -4,13 +4,16 @@
 package traffic
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/tls"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -82,6 +85,7 @@ type Daemon struct {
 
 	mu       sync.Mutex
 	conn     ledger.ConnID
+	edge     string   // the URL of conn
 	open     bool     // conn is a connection
 	network  *network // the newest
 	dialled  []*network
@@ -153,6 +157,54 @@ func (d *Daemon) Stop() error {
 // Ack acknowledges events that Handle did not.
 func (d *Daemon) Ack(ids ...string) { d.client.Ack(ids...) }
 
+// Post acknowledges an event by HTTP at the edge that the daemon is connected to,
+// which is asked again until it has said so.
+func (d *Daemon) Post(ctx context.Context, id string) error {
+	for ; ctx.Err() == nil; Wait(ctx, postRetry) {
+		d.mu.Lock()
+		conn, edge, open := d.conn, d.edge, d.open
+		d.mu.Unlock()
+		if open && d.post(ctx, edge, id) == nil {
+			d.ledger.Acked(conn, id)
+			return nil
+		}
+	}
+	return ctx.Err()
+}
+
+const (
+	postTimeout = 5 * time.Second
+	postRetry   = 200 * time.Millisecond
+)
+
+func (d *Daemon) post(ctx context.Context, edge, id string) error {
+	ctx, cancel := context.WithTimeout(ctx, postTimeout)
+	defer cancel()
+	token, err := d.profile.token(ctx)
+	if err != nil {
+		return err
+	}
+	url := "http" + strings.TrimSuffix(strings.TrimPrefix(edge, "ws"), protocol.Path) + "/api/daemon/events"
+	body, err := json.Marshal(map[string]any{"eventIds": []string{id}})
+	if err != nil {
+		return err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodDelete, url, bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Authorization", "Bearer "+token)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("acknowledge %s by HTTP: %s", id, resp.Status)
+	}
+	return nil
+}
+
 // Ended is closed when the daemon has ended; Stop says why.
 func (d *Daemon) Ended() <-chan struct{} { return d.ended }
 
@@ -221,7 +273,7 @@ func (d *Daemon) stateChanged(s client.StateChange) {
 			Seat: d.profile.Seat, Orchestrator: d.profile.Orchestrator, Daemon: d.profile.Daemon,
 			Subscriptions: d.profile.subscriptions(), Edge: s.URL,
 		})
-		d.open = true
+		d.open, d.edge = true, s.URL
 	case client.StateSubscribed:
 		d.ledger.Subscribed(d.conn)
 		d.first.Do(func() { close(d.subscribed) })

@@ -82,6 +82,16 @@ func (s *Seat) Desert() {
 	}
 }
 
+// Crash ends the daemon without a word, if one is there, as when its process is
+// killed: its edge learns at once that the connection is gone.
+func (s *Seat) Crash() {
+	d := s.Daemon()
+	s.Desert()
+	if d != nil {
+		d.Cut()
+	}
+}
+
 // Cut ends the daemon's network connection, if there is one, without a word.
 func (s *Seat) Cut() {
 	if d := s.Daemon(); d != nil {
