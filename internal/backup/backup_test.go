@@ -287,7 +287,7 @@ func TestOldBackupsAreRemovedAfterAGoodOne(t *testing.T) {
 func TestServerWithoutAGatewayIsNotBackedUp(t *testing.T) {
 	t.Parallel()
 	g := onServer(t)
-	require.ErrorContains(t, g.backUp(t.TempDir()), "no gateway's JetStream")
+	require.ErrorContains(t, g.backUp(t.TempDir()), "does not hold a gateway's log")
 	var unreachable natsconn.Config
 	unreachable.NATSURL = []settings.URL{"nats://127.0.0.1:1"}
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)

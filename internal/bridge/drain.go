@@ -68,6 +68,13 @@ type list struct {
 
 func (l list) key() string { return l.prefix + l.name }
 
+func (l list) redisType() string {
+	if l.sorted {
+		return "zset"
+	}
+	return "list"
+}
+
 // passedOver is what stays in a list.
 type passedOver struct {
 	elements int
@@ -105,8 +112,9 @@ func (d *drainer) pass(ctx context.Context) error {
 		return err
 	}
 	d.left = map[list]passedOver{}
-	for _, prefix := range []string{listPrefix, queuePrefix} {
-		if err := d.drainAll(ctx, prefix); err != nil {
+	// What a Redis user of before may not do comes last.
+	for _, kind := range []list{{prefix: listPrefix}, {prefix: listPrefix, sorted: true}, {prefix: queuePrefix}, {prefix: queuePrefix, sorted: true}} {
+		if err := d.drainAll(ctx, kind); err != nil {
 			return err
 		}
 	}
@@ -114,11 +122,12 @@ func (d *drainer) pass(ctx context.Context) error {
 	return nil
 }
 
-func (d *drainer) drainAll(ctx context.Context, prefix string) error {
+// drainAll drains the lists that are like one without a name.
+func (d *drainer) drainAll(ctx context.Context, kind list) error {
 	if cluster, ok := d.redis.(*redis.ClusterClient); ok {
-		return cluster.ForEachMaster(ctx, func(ctx context.Context, node *redis.Client) error { return d.scan(ctx, node, prefix) })
+		return cluster.ForEachMaster(ctx, func(ctx context.Context, node *redis.Client) error { return d.scan(ctx, node, kind) })
 	}
-	return d.scan(ctx, d.redis, prefix)
+	return d.scan(ctx, d.redis, kind)
 }
 
 // tell says what has been passed over, once for each list until it changes.
@@ -135,19 +144,17 @@ func (d *drainer) tell() {
 }
 
 // scan drains the lists of one server, a step of SCAN at a time.
-func (d *drainer) scan(ctx context.Context, node redis.Cmdable, prefix string) error {
+func (d *drainer) scan(ctx context.Context, node redis.Cmdable, kind list) error {
 	for cursor := uint64(0); ; {
-		keys, next, err := node.Scan(ctx, cursor, prefix+"*", listScan).Result()
+		keys, next, err := node.ScanType(ctx, cursor, kind.prefix+"*", listScan, kind.redisType()).Result()
 		if err != nil {
 			return fmt.Errorf("look for legacy lists: %w", err)
 		}
-		lists, err := listsAmong(ctx, node, prefix, keys)
-		if err != nil {
-			return err
-		}
 		group, ctx := errgroup.WithContext(ctx)
 		group.SetLimit(listsAtOnce)
-		for _, l := range lists {
+		for _, key := range keys {
+			l := kind
+			l.name = strings.TrimPrefix(key, kind.prefix)
 			group.Go(func() error { return d.drain(ctx, l) })
 		}
 		if err := group.Wait(); err != nil {
@@ -157,27 +164,6 @@ func (d *drainer) scan(ctx context.Context, node redis.Cmdable, prefix string) e
 			return nil
 		}
 	}
-}
-
-// listsAmong returns the lists and sorted sets among keys.
-func listsAmong(ctx context.Context, node redis.Cmdable, prefix string, keys []string) (lists []list, err error) {
-	if len(keys) == 0 {
-		return nil, nil
-	}
-	pipe := node.Pipeline()
-	kinds := make([]*redis.StatusCmd, len(keys))
-	for i, key := range keys {
-		kinds[i] = pipe.Type(ctx, key)
-	}
-	if _, err := pipe.Exec(ctx); err != nil {
-		return nil, fmt.Errorf("look for legacy lists: %w", err)
-	}
-	for i, key := range keys {
-		if kind := kinds[i].Val(); kind == "list" || kind == "zset" {
-			lists = append(lists, list{prefix: prefix, name: strings.TrimPrefix(key, prefix), sorted: kind == "zset"})
-		}
-	}
-	return lists, nil
 }
 
 // oldest returns the oldest elements, oldest first, after so many. Neolith pushes

@@ -27,7 +27,7 @@ import (
 // Scenario is what this package does.
 func Scenario() lab.Scenario {
 	return lab.Scenario{
-		Name: "drill", What: "what comes back of a backup after each disaster, and what that costs",
+		Name: "drill", What: "what a backup brings back after each disaster, and what that costs",
 		Takes: "2 min", Page: "docs/disaster-recovery.md", New: scenario,
 	}
 }
