@@ -23,6 +23,7 @@ const (
 	opText         opcode = 1
 	opClose        opcode = 8
 	opPing         opcode = 9
+	opPong         opcode = 10
 )
 
 // abnormal is the close code of a connection that ended without one.
@@ -134,7 +135,8 @@ func message(kind protocol.MessageType, payload string) []byte {
 	return fmt.Appendf(nil, `{"type":%q,"id":"1","timestamp":"2026-11-22T10:00:00Z","payload":%s}`, kind, payload)
 }
 
-// hear returns the next text message. A close frame is an ended error.
+// hear returns the next text message, and answers pings before it. A close frame
+// is an ended error.
 func (w *wire) hear() ([]byte, error) {
 	for {
 		var head [2]byte
@@ -152,6 +154,10 @@ func (w *wire) hear() ([]byte, error) {
 		switch opcode(head[0] & 0xf) {
 		case opText:
 			return payload, nil
+		case opPing:
+			if _, err := w.Write(frame(opPong, true, payload)); err != nil {
+				return nil, ended(abnormal)
+			}
 		case opClose:
 			if len(payload) < 2 {
 				return nil, ended(abnormal)
