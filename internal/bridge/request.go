@@ -37,8 +37,6 @@ const (
 	outcomeRejected  outcome = "rejected"
 )
 
-var outcomes = []outcome{outcomeStored, outcomeDuplicate, outcomeWaiting, outcomeRejected}
-
 // outcome is the same in a word.
 func (s settled) outcome() outcome {
 	switch {
