@@ -159,6 +159,17 @@ func (c *connection) epoch() eventlog.Epoch {
 	return c.session.Epoch()
 }
 
+// position returns up to where the session has considered the log; zero: it does
+// not run.
+func (c *connection) position() eventlog.Position {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.session == nil || !c.session.Running() {
+		return eventlog.Position{}
+	}
+	return c.session.Position()
+}
+
 // starting returns a copy of what the daemon has subscribed to, if the answer to
 // the Begin of this run is still awaited.
 func (c *connection) starting(run uint32) ([]protocol.Subscription, bool) {

@@ -74,8 +74,8 @@ func (ps *partitionState) reachedLocked(pos eventlog.Position) bool {
 	return ps.state.Epoch == pos.Epoch && pos.Sequence <= ps.state.Last
 }
 
-// covers reports whether the log has come as far as a cursor. One that it does not
-// reach for rollbackAfter was kept when the log was rolled back, which happens when
+// covers reports whether the log has come as far as a cursor, or a session. One that
+// it does not reach for rollbackAfter was kept when the log was rolled back, which happens when
 // all servers lose power before they have synced: what is stored from now on would
 // be taken for what the cursor has settled. So a new epoch begins.
 func (k *epochKeeper) covers(ctx context.Context, cursor eventlog.Position) bool {

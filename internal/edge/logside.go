@@ -228,15 +228,27 @@ func (l *logSide) runNet(ctx context.Context, interval time.Duration) error {
 			return nil
 		case <-time.After(step/2 + rand.N(step+1)):
 		}
-		l.checkPartition(event.Partition(p))
+		l.checkPartition(ctx, event.Partition(p))
 	}
 }
 
-func (l *logSide) checkPartition(p event.Partition) {
+// checkPartition also finds out whether the log still has what the sessions have
+// seen of it. Where it was rolled back, and no router remembers more than it has
+// now, nobody else would: what is stored next would be taken for what was sent.
+func (l *logSide) checkPartition(ctx context.Context, p event.Partition) {
+	seen := eventlog.Position{Partition: p, Epoch: l.log.Epoch(p)}
 	for _, c := range l.hub.inPartition(p) {
+		if at := c.position(); at.Epoch == seen.Epoch {
+			seen.Sequence = max(seen.Sequence, at.Sequence)
+		}
 		c.check()
 	}
 	l.hub.sweep(p, time.Now())
+	if seen.Sequence > 0 {
+		ctx, cancel := context.WithTimeout(ctx, reloadTimeout)
+		defer cancel()
+		l.epochs.covers(ctx, seen)
+	}
 }
 
 // spreadAfterReconnect is over how long the questions after a reconnect to NATS
@@ -255,7 +267,7 @@ func (l *logSide) runReconnects(ctx context.Context, reconnected <-chan struct{}
 		}
 		for p := range l.gatherers {
 			l.epochs.refresh(ctx, event.Partition(p), l.epochConfirmed)
-			l.checkPartition(event.Partition(p))
+			l.checkPartition(ctx, event.Partition(p))
 			select {
 			case <-ctx.Done():
 				return nil

@@ -31,6 +31,25 @@ func TestCursorsThatOutliveTheirLogHideNothing(t *testing.T) {
 	d.expectEvents(kept, next)
 }
 
+// Invariant 1: the log was rolled back under connections that live, and no router
+// has seen more of it than it has now.
+func TestALogThatFellBehindConnectionsHidesNothing(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	kept := c.publish("orch")
+	files := c.nats.Copy(t, event.StreamName(kept.p))
+	lost := []stored{c.publish("orch"), c.publish("orch"), c.publish("orch")}
+	n := c.edge(func(cfg *Config) { cfg.Delivery.NetInterval = time.Second })
+	d := n.attach("orch", "daemon", everything)
+	d.expectEvents(kept)
+	d.expectEvents(lost...)
+	files.RollBack(t)
+
+	next := c.publish("orch")
+	require.LessOrEqual(t, next.sequence, kept.sequence+3, "where another event stood")
+	d.expectEvents(kept, next)
+}
+
 // Each leader that is behind for a moment is given its time from the start,
 // also in the epoch that came of the one before.
 func TestEachLeaderThatIsBehindIsGivenTime(t *testing.T) {
