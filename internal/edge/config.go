@@ -36,6 +36,8 @@ type Config struct {
 	Delivery DeliveryConfig  `embed:""`
 	Balance  BalanceConfig   `embed:""`
 	Database DatabaseConfig  `embed:""`
+
+	seriesTime time.Duration // of a series of subscribes, where a test gives it room
 }
 
 // Program describes edge with these settings, for its main function and for
@@ -144,6 +146,7 @@ func (c *Config) session(token event.Token, daemon protocol.DaemonID, p event.Pa
 		// One heartbeat that is late does not make a daemon silent.
 		SilentAfter:   c.Sockets.WSHeartbeatInterval.Duration() * 3 / 2,
 		MaxEventBytes: int(c.Log.MaxEventBytes), EventsPerOrchestrator: int(c.Log.EventsPerOrchestrator),
+		SeriesTime: c.seriesTime,
 	}
 }
 

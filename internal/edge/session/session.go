@@ -47,13 +47,15 @@ type Config struct {
 	// EventsPerOrchestrator is the log's limit for one orchestrator; a store
 	// that holds as many above the cursor may have dropped some undelivered.
 	EventsPerOrchestrator int
+	// SeriesTime is how long a series of subscribes may take; 0: a second.
+	SeriesTime time.Duration
 }
 
 const (
 	// subscribeSettle is how long after the last of a series of subscribes the
 	// start is decided, so that one decision sees the whole series.
 	subscribeSettle = 50 * time.Millisecond
-	// subscribeSettleMost bounds a series that does not end.
+	// subscribeSettleMost bounds a series that does not end, unless Config does.
 	subscribeSettleMost = time.Second
 	// refillDelay is how long a window that is less than half free waits before
 	// it is refilled, so that a slow daemon does not cost one read an ack.

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -24,7 +25,7 @@ func (s *Session) Subscribe(added []protocol.Subscription, now time.Time) {
 	}
 	switch s.phase {
 	case phaseNew:
-		s.phase, s.startBy = phaseGathering, now.Add(subscribeSettleMost)
+		s.phase, s.startBy = phaseGathering, now.Add(cmp.Or(s.cfg.SeriesTime, subscribeSettleMost))
 		fallthrough
 	case phaseGathering:
 		s.startAt = now.Add(subscribeSettle)
