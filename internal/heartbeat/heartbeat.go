@@ -47,15 +47,18 @@ func PartitionOf(subject string) (event.Partition, error) {
 	return event.Partition(p), nil
 }
 
-// Beat is what one daemon has reported. Its JSON is what Neolith reads.
+// Beat is what one daemon has reported. Its JSON is what nodes of all versions say
+// to one another.
 type Beat struct {
 	Orchestrator protocol.OrchestratorID `json:"orchestratorId"`
 	Daemon       protocol.DaemonID       `json:"daemonId"`
 	Session      protocol.SessionID      `json:"sessionId"`
 	// Status is empty where the daemon did not say.
 	Status protocol.Status `json:"status,omitempty"`
-	// Metrics is an object as the daemon sent it; nil where it sent none.
-	Metrics json.RawMessage `json:"metrics,omitempty"`
+	// Metrics is an object as the daemon sent it; nil where it sent none. Under the
+	// name "metrics" versions before read numbers alone, and refuse a whole batch for
+	// anything else.
+	Metrics json.RawMessage `json:"report,omitempty"`
 	// ReceivedAt is by the edge's clock, in UTC with milliseconds.
 	ReceivedAt time.Time `json:"receivedAt"`
 	// Organization is empty where nobody knows it.
@@ -79,14 +82,20 @@ func Decode(data []byte) ([]Beat, error) {
 	var first error
 	beats := make([]Beat, 0, len(texts))
 	for i, text := range texts {
-		var b Beat
+		var b struct {
+			Beat
+			Numbers json.RawMessage `json:"metrics"` // of an edge of the version before
+		}
 		err := json.Unmarshal(text, &b)
 		if err == nil {
+			if b.Metrics == nil {
+				b.Metrics = b.Numbers
+			}
 			err = errors.Join(b.Orchestrator.Validate(), b.Daemon.Validate())
 		}
 		switch {
 		case err == nil:
-			beats = append(beats, b)
+			beats = append(beats, b.Beat)
 		case first == nil:
 			first = fmt.Errorf("read heartbeat %d of %d: %w", i, len(texts), err)
 		}

@@ -46,14 +46,33 @@ func run(t *testing.T, s *heartbeat.Sender) (stop func()) {
 	}
 }
 
-func TestABeatIsWrittenAsNeolithReadsIt(t *testing.T) {
+func TestTheFormatOfBeatsStays(t *testing.T) {
 	t.Parallel()
 	b := beat("session")
 	b.ReceivedAt = receivedAt.Truncate(time.Millisecond)
 	data, err := json.Marshal(b)
 	require.NoError(t, err)
 	require.JSONEq(t, `{"orchestratorId":"vp","daemonId":"daemon","sessionId":"session","status":"busy",
-		"metrics":{"errors":3,"cpu":{"user":0.5},"startedAt":"2026-11-22T10:00:00Z"},"receivedAt":"2026-11-22T10:00:00.123Z","organizationId":"org"}`, string(data))
+		"report":{"errors":3,"cpu":{"user":0.5},"startedAt":"2026-11-22T10:00:00Z"},"receivedAt":"2026-11-22T10:00:00.123Z","organizationId":"org"}`, string(data))
+}
+
+// The versions before refuse a batch in which the metrics of one daemon are not all
+// numbers, and write them under that name.
+func TestBeatsOfTwoVersionsAreRead(t *testing.T) {
+	t.Parallel()
+	data, err := json.Marshal([]heartbeat.Beat{beat("session")})
+	require.NoError(t, err)
+	var before []struct {
+		Orchestrator protocol.OrchestratorID `json:"orchestratorId"`
+		Status       protocol.Status         `json:"status"`
+		Metrics      map[string]float64      `json:"metrics"`
+	}
+	require.NoError(t, json.Unmarshal(data, &before))
+	require.Equal(t, protocol.StatusBusy, before[0].Status)
+
+	beats, err := heartbeat.Decode([]byte(`[{"orchestratorId":"vp","daemonId":"d","metrics":{"errors":3}}]`))
+	require.NoError(t, err)
+	require.JSONEq(t, `{"errors":3}`, string(beats[0].Metrics))
 }
 
 func TestOfASessionTheNewestWithAllThatWasSaid(t *testing.T) {
