@@ -43,6 +43,7 @@ type logSide struct {
 	reads       *pool
 	deadLetters *pool
 	pings       *pool
+	standings   *pool
 	epochs      *epochKeeper
 }
 
@@ -54,6 +55,7 @@ func newLogSide(ctx context.Context, self string, log *eventlog.Log, cursors *cu
 		reads:       newPool(ctx, concurrentReads),
 		deadLetters: newPool(ctx, concurrentDeadLetters),
 		pings:       newPool(ctx, math.MaxInt), // one of each connection at most
+		standings:   newPool(ctx, log.Config().Partitions),
 		epochs:      newEpochKeeper(log),
 	}
 	for p := range event.Partition(log.Config().Partitions) {
@@ -65,7 +67,7 @@ func newLogSide(ctx context.Context, self string, log *eventlog.Log, cursors *cu
 
 // close returns when nothing runs any more; the context has ended before.
 func (l *logSide) close() {
-	for _, p := range []*pool{l.pings, l.starts, l.asks, l.reads, l.deadLetters} {
+	for _, p := range []*pool{l.standings, l.pings, l.starts, l.asks, l.reads, l.deadLetters} {
 		p.close()
 	}
 }
@@ -228,14 +230,14 @@ func (l *logSide) runNet(ctx context.Context, interval time.Duration) error {
 			return nil
 		case <-time.After(step/2 + rand.N(step+1)):
 		}
-		l.checkPartition(ctx, event.Partition(p))
+		l.checkPartition(event.Partition(p))
 	}
 }
 
 // checkPartition also finds out whether the log still has what the sessions have
 // seen of it. Where it was rolled back, and no router remembers more than it has
 // now, nobody else would: what is stored next would be taken for what was sent.
-func (l *logSide) checkPartition(ctx context.Context, p event.Partition) {
+func (l *logSide) checkPartition(p event.Partition) {
 	seen := eventlog.Position{Partition: p, Epoch: l.log.Epoch(p)}
 	for _, c := range l.hub.inPartition(p) {
 		if at := c.position(); at.Epoch == seen.Epoch {
@@ -245,9 +247,13 @@ func (l *logSide) checkPartition(ctx context.Context, p event.Partition) {
 	}
 	l.hub.sweep(p, time.Now())
 	if seen.Sequence > 0 {
-		ctx, cancel := context.WithTimeout(ctx, reloadTimeout)
-		defer cancel()
-		l.epochs.covers(ctx, seen)
+		// A partition without a leader holds up no other.
+		l.standings.forget(p)
+		l.standings.submit(p, func(ctx context.Context) {
+			ctx, cancel := context.WithTimeout(ctx, reloadTimeout)
+			defer cancel()
+			l.epochs.covers(ctx, seen)
+		})
 	}
 }
 
@@ -267,7 +273,7 @@ func (l *logSide) runReconnects(ctx context.Context, reconnected <-chan struct{}
 		}
 		for p := range l.gatherers {
 			l.epochs.refresh(ctx, event.Partition(p), l.epochConfirmed)
-			l.checkPartition(ctx, event.Partition(p))
+			l.checkPartition(event.Partition(p))
 			select {
 			case <-ctx.Done():
 				return nil
