@@ -119,7 +119,8 @@ func TestALateSubscribeOfASeriesMissesNothing(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c := newCluster(t)
-			n := c.edge(func(cfg *Config) { cfg.seriesTime = testserver.Patience }) // a busy machine may be late by more than a second
+			// A busy machine may be late by more than the second that there is.
+			n := c.edge(func(cfg *Config) { cfg.seriesTime = testserver.Patience })
 			d := n.login("orch", "daemon")
 			d.send("subscribe", `{"eventTypes":["message.*"]}`)
 			d.send("subscribe", `{"eventTypes":["vp.*"]}`)

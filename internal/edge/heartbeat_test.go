@@ -13,35 +13,42 @@ import (
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
 
+// beats returns what waits for the next heartbeat that edges publish, alone in its
+// batch, and for its partition.
+func (c *cluster) beats() (next func() (event.Partition, heartbeat.Beat)) {
+	c.t.Helper()
+	sub, err := c.nc.SubscribeSync(heartbeat.AllSubjects)
+	require.NoError(c.t, err)
+	require.NoError(c.t, c.nc.Flush())
+	return func() (event.Partition, heartbeat.Beat) {
+		c.t.Helper()
+		m, err := sub.NextMsg(testserver.Patience)
+		require.NoError(c.t, err)
+		p, err := heartbeat.PartitionOf(m.Subject)
+		require.NoError(c.t, err)
+		beats, err := heartbeat.Decode(m.Data)
+		require.NoError(c.t, err)
+		require.Len(c.t, beats, 1)
+		return p, beats[0]
+	}
+}
+
 func TestHeartbeatsArePublishedForTheirPartition(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	n := c.edge()
-	sub, err := c.nc.SubscribeSync(heartbeat.AllSubjects)
-	require.NoError(t, err)
-	require.NoError(t, c.nc.Flush())
+	next := c.beats()
 	began := time.Now().Truncate(time.Millisecond)
 	d := n.login("vp/1", "daemon", func(g *auth.Grant) { g.Organization = "org" })
 	d.send("heartbeat", `{"status":"busy","metrics":{"errors":3}}`)
 	d.expect(protocol.TypeHeartbeatAck)
 
-	m, err := sub.NextMsg(testserver.Patience)
-	require.NoError(t, err)
-	p, err := heartbeat.PartitionOf(m.Subject)
-	require.NoError(t, err)
+	p, got := next()
 	require.Equal(t, event.PartitionOf(event.TokenOf("vp/1"), n.cfg.Log.Partitions), p)
-	beats, err := heartbeat.Decode(m.Data)
-	require.NoError(t, err)
-	require.Len(t, beats, 1)
-	got := beats[0]
 	if got.Opened { // a second before its heartbeat
 		require.Empty(t, got.Status)
 		require.Empty(t, got.Metrics)
-		m, err = sub.NextMsg(testserver.Patience)
-		require.NoError(t, err)
-		beats, err = heartbeat.Decode(m.Data)
-		require.NoError(t, err)
-		got = beats[0]
+		_, got = next()
 	}
 	require.NotEmpty(t, got.Session)
 	require.WithinRange(t, got.ConnectedAt, began, got.ReceivedAt)
@@ -59,17 +66,11 @@ func TestANewConnectionIsReportedBeforeItsFirstHeartbeat(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	n := c.edge()
-	sub, err := c.nc.SubscribeSync(heartbeat.AllSubjects)
-	require.NoError(t, err)
-	require.NoError(t, c.nc.Flush())
+	next := c.beats()
 	n.login("vp", "daemon")
-	m, err := sub.NextMsg(testserver.Patience)
-	require.NoError(t, err)
-	beats, err := heartbeat.Decode(m.Data)
-	require.NoError(t, err)
-	require.Len(t, beats, 1)
-	require.True(t, beats[0].Opened)
-	require.Equal(t, protocol.DaemonID("daemon"), beats[0].Daemon)
+	_, got := next()
+	require.True(t, got.Opened)
+	require.Equal(t, protocol.DaemonID("daemon"), got.Daemon)
 }
 
 func TestAHeartbeatCountsWithoutWhatCannotBeUsedOfIt(t *testing.T) {

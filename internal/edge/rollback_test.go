@@ -10,20 +10,28 @@ import (
 	"github.com/neolith/daemon-gateway/pkg/event"
 )
 
+// loseTail has a daemon receive and acknowledge events of which rollBack takes all
+// but the first out of the log.
+func (c *cluster) loseTail(n *node) (d *client, kept stored, rollBack func()) {
+	c.t.Helper()
+	kept = c.publish("orch")
+	files := c.nats.Copy(c.t, event.StreamName(kept.p))
+	lost := []stored{c.publish("orch"), c.publish("orch"), c.publish("orch")}
+	d = n.attach("orch", "daemon", everything)
+	d.expectEvents(kept)
+	d.expectEvents(lost...)
+	return d, kept, func() { files.RollBack(c.t) }
+}
+
 // Invariant 1: all of NATS lost power, and more of the log than of the cursors.
 // What is stored then stands where the cursors have settled something else.
 func TestCursorsThatOutliveTheirLogHideNothing(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
-	kept := c.publish("orch")
-	files := c.nats.Copy(t, event.StreamName(kept.p))
-	lost := []stored{c.publish("orch"), c.publish("orch"), c.publish("orch")}
 	n := c.edge()
-	d := n.attach("orch", "daemon", everything)
-	d.expectEvents(kept)
-	d.expectEvents(lost...)
+	d, kept, rollBack := c.loseTail(n)
 	d.leave(n)
-	files.RollBack(t)
+	rollBack()
 
 	next := c.publish("orch")
 	d = c.edge().attach("orch", "daemon", everything)
@@ -36,14 +44,8 @@ func TestCursorsThatOutliveTheirLogHideNothing(t *testing.T) {
 func TestALogThatFellBehindConnectionsHidesNothing(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
-	kept := c.publish("orch")
-	files := c.nats.Copy(t, event.StreamName(kept.p))
-	lost := []stored{c.publish("orch"), c.publish("orch"), c.publish("orch")}
-	n := c.edge(func(cfg *Config) { cfg.Delivery.NetInterval = time.Second })
-	d := n.attach("orch", "daemon", everything)
-	d.expectEvents(kept)
-	d.expectEvents(lost...)
-	files.RollBack(t)
+	d, kept, rollBack := c.loseTail(c.edge(func(cfg *Config) { cfg.Delivery.NetInterval = time.Second }))
+	rollBack()
 
 	next := c.publish("orch")
 	require.LessOrEqual(t, next.sequence, kept.sequence+3, "where another event stood")
