@@ -50,8 +50,11 @@ type Config struct {
 
 	// ConnectTimeout bounds token, dialing and authentication together; 15 s.
 	ConnectTimeout time.Duration
+	// HeartbeatInterval is how often heartbeats are sent, if that is more often than
+	// the gateway asks for; 0: as often as it asks.
+	HeartbeatInterval time.Duration
 	// HeartbeatTimeout is how long the gateway may stay silent after a
-	// heartbeat before the connection counts as dead; one heartbeat interval.
+	// heartbeat before the connection counts as dead; the interval that it asks for.
 	HeartbeatTimeout time.Duration
 	// WriteTimeout bounds the writing of one frame; 10 s.
 	WriteTimeout time.Duration
@@ -185,7 +188,8 @@ func (c Config) validateNumbers() error {
 	var errs []error
 	for name, d := range map[string]time.Duration{
 		"Backoff.Min": c.Backoff.Min, "Backoff.Max": c.Backoff.Max, "Backoff.Healthy": c.Backoff.Healthy,
-		"ConnectTimeout": c.ConnectTimeout, "HeartbeatTimeout": c.HeartbeatTimeout, "WriteTimeout": c.WriteTimeout,
+		"ConnectTimeout": c.ConnectTimeout, "WriteTimeout": c.WriteTimeout,
+		"HeartbeatInterval": c.HeartbeatInterval, "HeartbeatTimeout": c.HeartbeatTimeout,
 		"CloseTimeout": c.CloseTimeout, "AckInterval": c.AckInterval, "MaxMessageBytes": time.Duration(c.MaxMessageBytes),
 	} {
 		if d < 0 {

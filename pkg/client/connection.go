@@ -46,7 +46,7 @@ type connection struct {
 	ws        *websocket.Conn
 	network   net.Conn // under ws; closing it unblocks everything at once
 	session   protocol.SessionID
-	heartbeat time.Duration
+	heartbeat time.Duration // the interval that the gateway asks for
 	opened    time.Time
 
 	// Shared by reader and talk.
@@ -263,7 +263,7 @@ func (k *connection) begin() {
 	k.timers = newTimers()
 	// The first one comes at a random moment, so that clients that connected
 	// together do not beat together.
-	k.timers.beat.Reset(time.Duration((0.5 + rand.Float64()/2) * float64(k.heartbeat)))
+	k.timers.beat.Reset(time.Duration((0.5 + rand.Float64()/2) * float64(k.beatInterval())))
 	if !k.client.acks.empty() {
 		k.timers.ack.Reset(0)
 	}

@@ -47,7 +47,7 @@ func (k *connection) pause(limit protocol.RateLimit) {
 	case protocol.TypeHeartbeat:
 		k.beatSent = time.Time{}
 		k.timers.dead.Stop()
-		k.timers.beat.Reset(max(wait, k.heartbeat))
+		k.timers.beat.Reset(max(wait, k.beatInterval()))
 		k.timers.progress.Reset(max(wait, progressInterval))
 	case protocol.TypeAck:
 		k.noAcks = time.Now().Add(wait)
@@ -100,7 +100,7 @@ func (k *connection) acknowledge(ctx context.Context) error {
 // sendHeartbeat sends one and expects an answer. What is sent while one waits
 // does not extend the wait.
 func (k *connection) sendHeartbeat(ctx context.Context) error {
-	k.timers.beat.Reset(k.heartbeat)
+	k.timers.beat.Reset(k.beatInterval())
 	if k.beatSent.IsZero() || k.heardSince(k.beatSent) {
 		k.beatSent = time.Now()
 		k.timers.dead.Reset(k.patience())
@@ -142,6 +142,14 @@ func (k *connection) checkAlive() error {
 
 func (k *connection) heardSince(t time.Time) bool {
 	return time.Duration(k.heard.Load()) >= t.Sub(k.opened)
+}
+
+// beatInterval is how often heartbeats are sent.
+func (k *connection) beatInterval() time.Duration {
+	if own := k.client.cfg.HeartbeatInterval; own > 0 {
+		return min(own, k.heartbeat)
+	}
+	return k.heartbeat
 }
 
 func (k *connection) patience() time.Duration {

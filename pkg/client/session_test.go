@@ -32,6 +32,27 @@ func TestHeartbeatsComeAtTheIntervalWithWhatHealthSays(t *testing.T) {
 	})
 }
 
+// A daemon may beat more often than it must, but not less, and gives a silent
+// gateway as much time as before.
+func TestADaemonMayBeatMoreOftenThanTheGatewayAsks(t *testing.T) {
+	t.Parallel()
+	for own, want := range map[time.Duration]time.Duration{2 * time.Second: 2 * time.Second, time.Hour: 30 * time.Second} {
+		bubble(t, func(t *testing.T, g *gateway) {
+			d := start(t, g, func(c *client.Config) { c.HeartbeatInterval = own })
+			p := g.authenticated()
+			nextOf[protocol.Heartbeat](p)
+			for range 10 {
+				p.send(protocol.HeartbeatAck{})
+				before := time.Now()
+				nextOf[protocol.Heartbeat](p)
+				require.Equal(t, want, time.Since(before))
+			}
+			unanswered := time.Now()
+			require.Equal(t, 30*time.Second, d.state(client.StateDisconnected).Time.Sub(unanswered))
+		})
+	}
+}
+
 func TestMetricsThatAreNotJSONDoNotCostTheConnection(t *testing.T) {
 	t.Parallel()
 	bubble(t, func(t *testing.T, g *gateway) {
