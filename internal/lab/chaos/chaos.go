@@ -122,6 +122,8 @@ func (c *chaos) open(ctx context.Context) error {
 			// must not make dead letters.
 			"MAX_DELIVERIES":        "9",
 			"WS_HEARTBEAT_INTERVAL": "5000",
+			// Five daemons of an orchestrator ask more often than daemons have to.
+			"RATE_MESSAGES_PER_MINUTE": "1000",
 			// No event of a run is to go because there are newer ones.
 			"EVENTS_PER_ORCHESTRATOR":   "1000000",
 			"WS_MAX_CONNECTIONS_PER_VP": strconv.Itoa(connectionLimit),

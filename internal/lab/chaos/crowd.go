@@ -28,6 +28,9 @@ func (o options) habits() []string {
 	return all
 }
 
+// question is how often daemons ask their edge for a sign that it has their acks.
+const question = time.Second
+
 // stay is how long daemons that come and go are there, about.
 const stay = 30 * time.Second
 
@@ -59,6 +62,9 @@ func (c *chaos) layOut() {
 			first := random.IntN(len(c.Edges))
 			s := c.Crowd.Add(id, c.habit(i, j, random.Uint64()), subscribes[j]...)
 			s.Turn(first)
+			if s.Habit.Name != traffic.Overdue { // whose heartbeats would keep the ack timeout from passing
+				s.Profile.HeartbeatInterval = question
+			}
 			seats = append(seats, s)
 			left--
 		}
@@ -167,6 +173,7 @@ func (c *chaos) addRivals(id protocol.OrchestratorID, random *rand.Rand) (seats 
 			c.contend(ctx, s, c.Random(uint64(partRivals+10*i+j)))
 		}}, protocol.Subscribe{EventTypes: []protocol.Pattern{"message.*", "call.*", "vp.mentioned", own}})
 		s.Turn(random.IntN(len(c.Edges)))
+		s.Profile.HeartbeatInterval = question
 		seats = append(seats, s)
 	}
 	return seats

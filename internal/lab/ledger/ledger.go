@@ -86,6 +86,8 @@ type connection struct {
 	closed     int // 0: not yet
 	receipts   []receipt
 	acked      map[string]time.Time // by event id, the first ack
+	questions  []question           // in the order of asking
+	answered   int                  // how many of them, the oldest first
 
 	subscribedAt, closedAt time.Time
 }

@@ -7,14 +7,9 @@ import (
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
 
-const (
-	// flushed is how long an edge that nothing disturbs may take to write what
-	// has happened into the cursor, with room for a busy machine: it does each second.
-	flushed = 5 * time.Second
-	// arrived is how long after an ack the connection must have lived for the ack
-	// to have reached the edge for certain.
-	arrived = time.Second
-)
+// flushed is how long an edge that nothing disturbs may take to write what it
+// knows into the cursor, with room for a busy machine: it does each second.
+const flushed = 5 * time.Second
 
 // Reason explains why an event came again.
 type Reason string
@@ -23,8 +18,8 @@ type Reason string
 const (
 	// Unacknowledged: the seat had not acknowledged it.
 	Unacknowledged Reason = "not acknowledged before"
-	// AckOnTheWay: the connection ended, or the repeat was sent, at the moment of
-	// the ack.
+	// AckOnTheWay: the connection ended, or the repeat came, before the edge is
+	// known to have had the ack.
 	AckOnTheWay Reason = "ack still on its way"
 	// BeforeFlush: the seat was back before the cursor is certain to be written.
 	BeforeFlush Reason = "back before the cursor was written"
@@ -99,18 +94,19 @@ func (j *judge) countRepeat(p past, r receipt, why Reason) {
 // acknowledged there, it must not come.
 func (j *judge) judgeRepeatHere(c *connection, r receipt) Reason {
 	acked, ok := c.acked[r.event.EventID]
+	arrived, known := c.arrival(acked)
 	switch {
 	case !ok || !r.when.After(acked):
 		return Unacknowledged
-	case r.when.Sub(acked) < arrived:
+	case !known || !r.when.After(arrived):
 		return AckOnTheWay
 	case j.promise.Calm == nil:
 		return Unknown
-	case !j.promise.Calm(c.Edge, acked, acked.Add(arrived)):
+	case !j.promise.Calm(c.Edge, acked, arrived):
 		return Disturbed
 	}
 	k := key{c.Orchestrator, r.event.EventID}
-	j.violated(Repeated, k, "%s got %s again, which it had acknowledged at %s", c, k.id, stamp(acked))
+	j.violated(Repeated, k, "%s got %s again, which it had acknowledged at %s, and the edge had that by %s", c, k.id, stamp(acked), stamp(arrived))
 	return Unexplained
 }
 
@@ -167,8 +163,8 @@ func (c *connection) addTo(all map[string]past) {
 	for id, when := range c.acked {
 		p := all[id]
 		p.acked = true
-		if c.closed == 0 || c.closedAt.Sub(when) >= arrived {
-			p.settled = append(p.settled, moment{c.Edge, when})
+		if arrived, known := c.arrival(when); known {
+			p.settled = append(p.settled, moment{c.Edge, arrived})
 		}
 		all[id] = p
 	}

@@ -92,7 +92,11 @@ func (c *connection) story(id string, stored map[key]Place) []storyLine {
 		lines = append(lines, storyLine{r.when, text})
 	}
 	if when, ok := c.acked[id]; ok {
-		lines = append(lines, storyLine{when, "acknowledged"})
+		text := "acknowledged"
+		if arrived, known := c.arrival(when); known {
+			text += ", which the edge had by " + stamp(arrived)
+		}
+		lines = append(lines, storyLine{when, text})
 	}
 	slices.SortStableFunc(lines, func(a, b storyLine) int { return a.when.Compare(b.when) })
 	return lines

@@ -49,6 +49,9 @@ type Profile struct {
 	// OnState and OnFrame hear what the ledger does, see client.Config; nil: nobody.
 	OnState func(client.StateChange)
 	OnFrame func(client.Frame)
+	// HeartbeatInterval is how often it sends heartbeats, see client.Config. The
+	// ledger takes each for a question, see ledger.Asked.
+	HeartbeatInterval time.Duration
 	// ConnectTimeout is after how long an edge that does not answer is left for the
 	// next one; 0: 5 s.
 	ConnectTimeout time.Duration
@@ -106,8 +109,9 @@ func StartDaemon(l *ledger.Ledger, p Profile) (*Daemon, error) {
 		URLs: p.URLs, Token: p.token, OrchestratorID: p.Orchestrator, DaemonID: p.Daemon, Subscriptions: p.Subscribes,
 		Handler: p.Handle, Resume: p.Resume,
 		OnState: d.stateChanged, OnFrame: d.frame, DialContext: d.dial, TLSConfig: p.TLS, Header: p.Header,
-		Backoff:        *p.Backoff,
-		ConnectTimeout: cmp.Or(p.ConnectTimeout, 5*time.Second),
+		Backoff:           *p.Backoff,
+		HeartbeatInterval: p.HeartbeatInterval,
+		ConnectTimeout:    cmp.Or(p.ConnectTimeout, 5*time.Second),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("daemon %s: %w", p.Daemon, err)
@@ -282,7 +286,7 @@ func (d *Daemon) stateChanged(s client.StateChange) {
 	}
 }
 
-// frame writes down events and acks. Its errors are not hidden: what cannot be
+// frame writes down events, acks, and heartbeats with their answers. Its errors are not hidden: what cannot be
 // read is an event that nobody published.
 func (d *Daemon) frame(f client.Frame) {
 	if d.profile.OnFrame != nil {
@@ -305,5 +309,9 @@ func (d *Daemon) frame(f client.Frame) {
 		if ack, ok := m.Payload.(protocol.Ack); fault == nil && ok {
 			d.ledger.Acked(conn, ack.EventIDs...)
 		}
+	case f.Sent && f.Type == protocol.TypeHeartbeat:
+		d.ledger.Asked(conn)
+	case !f.Sent && f.Type == protocol.TypeHeartbeatAck:
+		d.ledger.Answered(conn)
 	}
 }
