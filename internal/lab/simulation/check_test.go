@@ -26,6 +26,10 @@ func (w *world) checkSend(c *conn, e session.Send) {
 	if repeat && !e.Redelivered {
 		w.fail("invariant 2: %s (%s) is first sent sequence %d after %d", c.session, c.id, q, c.highest)
 	}
+	if repeat && slices.ContainsFunc(c.sends, func(s session.Send) bool { return s.Position == e.Position }) {
+		w.vain[e.Event.ID]++ // the ack timeout has passed
+	}
+	c.sends = append(c.sends, e)
 	c.highest = max(c.highest, q)
 	if flushed, ok := w.flushedAcks[flushedAck{c.id, e.Position.Epoch, q}]; ok && flushed < c.began {
 		w.fail("%s (%s) is sent %s at %d, acknowledged and flushed before", c.session, c.id, e.Event.ID, q)
@@ -42,6 +46,47 @@ func (w *world) checkHeard(c *conn, s session.Send) {
 		w.fail("invariant 2: %s hears sequence %d after %d", c.id, s.Position.Sequence, c.heard.Sequence)
 	}
 	c.heard = s.Position
+}
+
+// countInHand counts the try of what a daemon had in hand when it was lost.
+func (w *world) countInHand(c *conn) {
+	for _, s := range c.sends {
+		w.vain[s.Event.ID]++
+	}
+}
+
+// checkGivenUp guards that only what was tried in vain often enough becomes a
+// dead letter. The last try may be an ack timeout, of which nobody has heard yet.
+func (w *world) checkGivenUp(c *conn, e session.DeadLetter) {
+	if w.vain[e.Event.ID]+1 < maxDeliveries {
+		w.fail("%s (%s) has given %s up too early: tried in vain %d times before", c.session, c.id, e.Event.ID, w.vain[e.Event.ID])
+	}
+}
+
+// told is the highest sequence of the newest epoch that routers have spoken of
+// to a connection.
+type told struct {
+	epoch    eventlog.Epoch
+	sequence uint64
+}
+
+// tell remembers what routers say to a connection, and reports whether it hears it.
+func (w *world) tell(c *conn, epoch eventlog.Epoch, sequence uint64) bool {
+	switch {
+	case epoch.Newer(c.told.epoch):
+		c.told = told{epoch, sequence}
+	case epoch == c.told.epoch:
+		c.told.sequence = max(c.told.sequence, sequence)
+	}
+	return w.mistake != deafBefore || c.s.Running()
+}
+
+// checkTold guards that a connection looks for all that routers have told it of,
+// whenever that was, and does not leave it to the net.
+func (w *world) checkTold(c *conn) {
+	if at := c.s.Position(); c.s.Live() && c.told.epoch == at.Epoch && c.told.sequence > at.Sequence {
+		w.fail("%s (%s) was told of sequence %d, has come to %d, and takes that for all there is", c.session, c.id, c.told.sequence, at.Sequence)
+	}
 }
 
 // forgetFlushed: a daemon that lost its entry to a successor, and comes back

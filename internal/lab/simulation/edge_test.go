@@ -50,6 +50,8 @@ type conn struct {
 	ackedBy   []uint64 // acknowledged on this connection, in epoch
 	began     int      // the step in which the session was started
 	latestRun uint32   // of the newest question, for the mistake that ignores it
+	told      told     // by routers
+	sends     []session.Send
 
 	generation uint64 // of its start
 	names      []protocol.DaemonID
@@ -104,6 +106,7 @@ func (w *world) carryOut(c *conn) {
 			c.later(func() { w.learnEpoch(c.edge) })
 		}
 	}
+	w.checkTold(c)
 	if n := c.s.Unsettled(); n > windowEvents {
 		w.fail("invariant 4: %s of %s holds %d unsettled events, at most %d allowed", c.session, c.id, n, windowEvents)
 	}
@@ -177,6 +180,7 @@ func (w *world) answerRead(c *conn, e session.Read) {
 }
 
 func (w *world) deadLetter(c *conn, e session.DeadLetter) {
+	w.checkGivenUp(c, e)
 	stored := w.chance(.7)
 	if stored {
 		w.stats.deadLetters++
@@ -313,8 +317,18 @@ func (w *world) tick(c *conn) {
 	}
 }
 
+// breakOff ends a connection on which the daemon was lost: its edge lives on.
+func (w *world) breakOff(c *conn) {
+	w.countInHand(c)
+	c.s.Broke()
+	w.end(c, true)
+}
+
 // end removes a connection; an orderly end flushes its cursor.
 func (w *world) end(c *conn, orderly bool) {
+	if orderly && w.mistake == gracefulInVain {
+		c.s.Broke()
+	}
 	c.edge.conns = slices.DeleteFunc(c.edge.conns, func(x *conn) bool { return x == c })
 	if c.daemon.conn == c {
 		c.daemon.conn = nil

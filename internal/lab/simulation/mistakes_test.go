@@ -46,6 +46,10 @@ const (
 	newestEntryWins mistake = "the newest cursor entry wins"
 	// windowUnbounded: a session considers as much as comes.
 	windowUnbounded mistake = "the window has no bound"
+	// gracefulInVain: a connection that ends gracefully counts as a try in vain.
+	gracefulInVain mistake = "a graceful end counts against the event in hand"
+	// deafBefore: what routers say before a start is decided is dropped.
+	deafBefore mistake = "what routers say before the start is dropped"
 	// foreignSession: a connection is not bound to the orchestrator that it
 	// has authenticated for.
 	foreignSession mistake = "a connection is bound to another orchestrator"
@@ -58,6 +62,8 @@ const (
 	unbounded   = "invariant 4"
 	foreign     = "invariant 5"
 	resentAcked = "acknowledged and flushed before"
+	givenUp     = "up too early"
+	unheard     = "takes that for all"
 )
 
 // mistakes says for each what it breaks.
@@ -78,6 +84,8 @@ var mistakes = []struct {
 	{rangesForgotten, []string{resentAcked}},
 	{newestEntryWins, []string{resentAcked, passed}},
 	{windowUnbounded, []string{unbounded}},
+	{gracefulInVain, []string{givenUp}},
+	{deafBefore, []string{unheard}},
 	{foreignSession, []string{foreign}},
 }
 

@@ -187,12 +187,12 @@ func (w *world) receive(e *edge, b delivery.Batch) {
 	}
 	for _, c := range slices.Clone(e.conns) {
 		for i, f := range b.Events {
-			if f.Token == c.daemon.token {
+			if f.Token == c.daemon.token && w.tell(c, b.Epoch, f.Message.Sequence) {
 				c.s.Forwarded(b.Epoch, shared[i], f.After, w.now)
 			}
 		}
 		for _, h := range b.Hints {
-			if h.Token == c.daemon.token {
+			if h.Token == c.daemon.token && w.tell(c, b.Epoch, h.Sequence) {
 				c.s.Hint(b.Epoch, h.Sequence, w.now)
 			}
 		}

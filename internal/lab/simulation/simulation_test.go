@@ -107,7 +107,11 @@ func (w *world) disturb(k int, e *edge, c *conn, d *daemon) {
 	case k < 962:
 		w.vanish(d)
 	case k < 970:
-		if c != nil && (c.daemon.conn != c || w.chance(.3)) {
+		switch {
+		case c == nil:
+		case c.daemon.conn != c && w.chance(.5):
+			w.breakOff(c)
+		case c.daemon.conn != c || w.chance(.3):
 			w.end(c, w.chance(.8))
 		}
 	case k < 980:

@@ -41,6 +41,7 @@ type world struct {
 	acked         map[string]bool // event ids acknowledged by some daemon
 	ackedBy       map[ackedBy]bool
 	deadLettered  map[string]bool
+	vain          map[string]int     // tries of an event that were in vain, but for the last
 	flushedAcks   map[flushedAck]int // and the step in which they were flushed
 	settled       map[settledFor]bool
 	connectedView map[protocol.DaemonID]bool // the directory's, stale
@@ -91,7 +92,7 @@ func newWorld(seed uint64, m mistake) *world {
 	w := &world{
 		r: rand.New(rand.NewPCG(seed, 7)), now: time.Unix(1_000_000, 0), mistake: m,
 		records: map[event.Token]versioned{}, acked: map[string]bool{}, ackedBy: map[ackedBy]bool{}, deadLettered: map[string]bool{},
-		flushedAcks: map[flushedAck]int{}, settled: map[settledFor]bool{}, connectedView: map[protocol.DaemonID]bool{}, edgesView: map[string]bool{},
+		vain: map[string]int{}, flushedAcks: map[flushedAck]int{}, settled: map[settledFor]bool{}, connectedView: map[protocol.DaemonID]bool{}, edgesView: map[string]bool{},
 	}
 	w.temper, w.hints = pickOf(w, even, restless, slow, rolledBack), pickOf(w, 0, .7, 1)
 	w.log.epoch = eventlog.NewEpoch(time.Unix(1, 0), 0)
