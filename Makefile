@@ -43,7 +43,7 @@ chaos: ## kill, pause, restart and cut off processes at random, and check that n
 # The seed draws, among others, a killed Redis, a restarted router, an edge cut off in one direction and in
 # both, the cluster cut in two, and then a calm spell.
 chaos-short: ## the same in under three minutes, always from one seed; ARGS adds flags
-	go run ./cmd/lab chaos -seed 272 -duration 70s -calm 12s -settle 45s -fickle=false -workers=false $(ARGS)
+	go run ./cmd/lab chaos -seed 272 -duration 70s -calm 12s -settle 45s -fickle=false -workers=false -slow=false -careless=false $(ARGS)
 
 recovery: ## measure how fast the service is back after each kind of fault; ARGS adds flags
 	go run -ldflags '-X $(BUILDINFO).version=$(VERSION)' ./cmd/lab recovery $(ARGS)

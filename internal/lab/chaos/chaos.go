@@ -8,7 +8,6 @@ import (
 	"context"
 	"errors"
 	"flag"
-	"fmt"
 	"os"
 	"slices"
 	"strconv"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/neolith/daemon-gateway/internal/lab"
 	"github.com/neolith/daemon-gateway/internal/lab/cluster"
+	"github.com/neolith/daemon-gateway/internal/lab/network"
 	"github.com/neolith/daemon-gateway/internal/lab/traffic"
 )
 
@@ -32,6 +32,7 @@ type options struct {
 	duration, settle, calm time.Duration
 	daemons, rate, routers int
 	fickle, workers        bool
+	slow, careless         bool
 }
 
 func scenario(flags *flag.FlagSet) lab.Run {
@@ -44,10 +45,12 @@ func scenario(flags *flag.FlagSet) lab.Run {
 	flags.IntVar(&o.routers, "routers", 2, "routers")
 	flags.BoolVar(&o.fickle, "fickle", true, "some daemons want something else each time they come back, while their last connection is half-open")
 	flags.BoolVar(&o.workers, "workers", true, "some daemons take their time, acknowledge in batches or by HTTP, or crash at certain events")
-	kinds := lab.Select(flags, "faults", "faults", allKinds(), func(k kind) (name, what string) { return k.name, "" })
+	flags.BoolVar(&o.slow, "slow", true, "between the other faults a process or its link is slow, and connections between processes hold little")
+	flags.BoolVar(&o.careless, "careless", true, "some publishers take the log to have another number of partitions, or name daemons that have yet to come for the first time")
+	kinds := lab.Select(flags, "faults", "faults", slices.Concat(allKinds(), slowKinds()), func(k kind) (name, what string) { return k.name, "" })
 	return func(ctx context.Context, w *lab.World) error {
 		c := &chaos{World: w, options: o}
-		chosen, err := possible(kinds.Chosen(), w.Network != nil)
+		chosen, err := possible(kinds.Chosen(), o.slow, w.Network)
 		if err != nil {
 			return err
 		}
@@ -113,7 +116,9 @@ func (c *chaos) run(ctx context.Context, kinds []kind) error {
 }
 
 func (c *chaos) open(ctx context.Context) error {
-	err := c.Open(ctx, cluster.Config{
+	bounded, cancel := context.WithTimeout(ctx, lab.Patience)
+	defer cancel()
+	err := c.LayOut(cluster.Config{
 		NATS: 3, Bridges: 2, Routers: c.options.routers, Edges: 3, Partitions: partitions,
 		Settings: map[string]string{
 			"ENABLE_PPROF": "true",
@@ -130,6 +135,16 @@ func (c *chaos) open(ctx context.Context) error {
 		},
 	})
 	if err != nil {
+		return err
+	}
+	if c.options.slow && c.Network != nil {
+		for _, h := range hostsOf(c.Processes()) {
+			if err := c.Network.Shallow(h); err != nil {
+				return err
+			}
+		}
+	}
+	if err := errors.Join(c.Start(bounded), c.Connect()); err != nil {
 		return err
 	}
 	c.nemesis = newNemesis(c)
@@ -164,11 +179,15 @@ func (c *chaos) settle(ctx context.Context) error {
 	return nil
 }
 
-// possible leaves out what cuts links where there are none to cut.
-func possible(kinds []kind, links bool) ([]kind, error) {
-	kinds = slices.DeleteFunc(slices.Clone(kinds), func(k kind) bool { return k.cuts && !links })
+// possible leaves out what is slow where that is not wanted, and what concerns
+// links where there are none, or none that can be slow.
+func possible(kinds []kind, slow bool, links *network.Network) ([]kind, error) {
+	narrows := links != nil && links.CheckSlow() == nil
+	kinds = slices.DeleteFunc(slices.Clone(kinds), func(k kind) bool {
+		return k.slow && !slow || k.cuts && links == nil || k.narrows && !narrows
+	})
 	if len(kinds) == 0 {
-		return nil, fmt.Errorf("the faults that were chosen all cut links, and there is no private network")
+		return nil, errors.New("none of the faults that were chosen can happen: there is no private network, or no slow links in it, or nothing is to be slow")
 	}
 	return kinds, nil
 }

@@ -39,6 +39,7 @@ const stay = 30 * time.Second
 const (
 	partFaults  = 1
 	partLayout  = 2
+	partSlow    = 3
 	partSeats   = 1_000   // and 10 for each orchestrator, 1 for each of its seats
 	partAuthors = 100_000 // and 1 for each
 	partRivals  = 500_000 // as partSeats

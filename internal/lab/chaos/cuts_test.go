@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/neolith/daemon-gateway/internal/lab"
 	"github.com/neolith/daemon-gateway/internal/lab/network"
 )
 
@@ -78,12 +79,16 @@ func TestHalvesAreCutOffFromEachOther(t *testing.T) {
 
 func TestWithoutANetworkNoLinksAreCut(t *testing.T) {
 	t.Parallel()
-	kinds, err := possible(allKinds(), false)
+	all := slices.Concat(allKinds(), slowKinds())
+	kinds, err := possible(all, false, nil)
 	require.NoError(t, err)
 	require.Len(t, kinds, len(processKinds()))
-	_, err = possible(cutKinds(), false)
+	kinds, err = possible(all, true, nil)
+	require.NoError(t, err)
+	require.Len(t, kinds, len(processKinds())+len(lab.Tiers()), "processes may be slow all the same")
+	_, err = possible(cutKinds(), true, nil)
 	require.ErrorContains(t, err, "there is no private network")
-	kinds, err = possible(cutKinds(), true)
+	kinds, err = possible(cutKinds(), true, &network.Network{})
 	require.NoError(t, err)
 	require.Len(t, kinds, len(cutKinds()))
 }

@@ -21,6 +21,7 @@ type target struct {
 	action  lab.Action
 	process *process.Process // nil for a cut
 	links   []network.Link   // of a cut
+	pace    pace             // of what is slow
 	// what names the process, or the cut.
 	what string
 	// touches are the processes that may misbehave because of it.
@@ -34,8 +35,11 @@ func to(a lab.Action, p *process.Process) target {
 // kind is something that may happen to the cluster.
 type kind struct {
 	name string
-	// cuts says that it needs a network with links that can be cut.
-	cuts bool
+	// cuts says that it needs a network with links that can be cut, and narrows one
+	// with links that can be slow.
+	cuts, narrows bool
+	// slow says that what it concerns is slow, and not gone.
+	slow bool
 	// draw decides what it consists of this time.
 	draw func(w *lab.World, random *rand.Rand) []target
 }
@@ -67,7 +71,7 @@ func (f *fault) touches(concerns func(process string) bool) bool {
 // stalls is how much longer connections may stand still after it was mended: TCP
 // doubles the interval between two tries, so up to as long again as a cut has taken.
 func (f *fault) stalls() time.Duration {
-	if f.mended.IsZero() || !slices.ContainsFunc(f.targets, func(t target) bool { return t.action == cut }) {
+	if f.mended.IsZero() || !slices.ContainsFunc(f.targets, func(t target) bool { return t.action == cut || t.action == narrow }) {
 		return 0
 	}
 	return f.mended.Sub(f.began)

@@ -34,7 +34,7 @@ func TestTheSeedsOfThePagesDrawTheirFaults(t *testing.T) {
 		fmt.Fprintf(&drawn, "seed %d\n", seed)
 		c := laidOut(t, seed)
 		for range 12 {
-			p := c.nemesis.next(allKinds())
+			p := c.nemesis.next(c.nemesis.random, allKinds())
 			links := 0
 			for _, x := range p.fault.targets {
 				links += len(x.links)

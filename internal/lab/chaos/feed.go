@@ -34,6 +34,9 @@ func (c *chaos) publish() {
 		}
 		// Orchestrators of every habit are on both ways, hence not i%2.
 		way := traffic.Way(i / len(c.options.habits()) % 2)
+		if c.options.careless && i == len(c.options.habits()) { // that of the steady ones
+			way = traffic.Astray
+		}
 		random := c.Random(uint64(partAuthors + i))
 		c.Feed.Start(traffic.Author{Way: way, Every: time.Second * authors / time.Duration(c.options.rate), Next: func(time.Time) event.Event {
 			return c.next(c.orchestrators[i+authors*random.IntN(own)], random)
@@ -63,10 +66,13 @@ func (c *chaos) next(seats []*traffic.Seat, random *rand.Rand) event.Event {
 	e.Type, e.ChannelID = eventTypes[random.IntN(len(eventTypes))], channels[random.IntN(len(channels))]
 	e.RequiresAck = random.IntN(5) > 0
 	if random.IntN(20) == 0 {
-		// What is addressed to an id that the gateway has never heard of is
-		// settled for the others, and nobody is owed it.
 		if d := seats[random.IntN(len(seats))].Daemon(); d != nil && d.Subscribed() {
 			e.DaemonID = d.Profile().Daemon
+		}
+	}
+	if c.options.careless {
+		if id := seats[random.IntN(len(seats))].Awaited(); id != "" && random.IntN(2) == 0 {
+			e.DaemonID = id
 		}
 	}
 	if random.IntN(50) == 0 {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/neolith/daemon-gateway/internal/lab"
+	"github.com/neolith/daemon-gateway/internal/lab/network"
 	"github.com/neolith/daemon-gateway/internal/lab/process"
 	"github.com/neolith/daemon-gateway/internal/lab/traffic"
 )
@@ -15,8 +16,8 @@ import (
 // nemesis breaks the cluster, and starts again what ends by itself, as whoever
 // runs the processes in production would.
 type nemesis struct {
-	chaos  *chaos
-	random *rand.Rand
+	chaos        *chaos
+	random, slow *rand.Rand
 
 	mu     sync.Mutex
 	done   []*fault
@@ -25,7 +26,7 @@ type nemesis struct {
 }
 
 func newNemesis(c *chaos) *nemesis {
-	return &nemesis{chaos: c, random: c.Random(partFaults), broken: map[*process.Process]bool{}}
+	return &nemesis{chaos: c, random: c.Random(partFaults), slow: c.Random(partSlow), broken: map[*process.Process]bool{}}
 }
 
 // calmEvery is after how many faults, on average, nothing happens for a while:
@@ -45,14 +46,14 @@ type plan struct {
 	pause          time.Duration
 }
 
-func (n *nemesis) next(kinds []kind) plan {
-	k := kinds[n.random.IntN(len(kinds))]
-	p := plan{fault: &fault{name: k.name, targets: k.draw(n.chaos.World, n.random)}}
-	p.short = 200*time.Millisecond + time.Duration(n.random.IntN(4000))*time.Millisecond
-	p.long = p.short + time.Duration(n.random.IntN(8000))*time.Millisecond
-	p.patient = n.random.IntN(4) > 0
-	p.pause = time.Duration(500+n.random.IntN(4500)) * time.Millisecond
-	p.spell = n.random.IntN(calmEvery) == 0
+func (n *nemesis) next(random *rand.Rand, kinds []kind) plan {
+	k := kinds[random.IntN(len(kinds))]
+	p := plan{fault: &fault{name: k.name, targets: k.draw(n.chaos.World, random)}}
+	p.short = 200*time.Millisecond + time.Duration(random.IntN(4000))*time.Millisecond
+	p.long = p.short + time.Duration(random.IntN(8000))*time.Millisecond
+	p.patient = random.IntN(4) > 0
+	p.pause = time.Duration(500+random.IntN(4500)) * time.Millisecond
+	p.spell = random.IntN(calmEvery) == 0
 	return p
 }
 
@@ -61,22 +62,32 @@ func (n *nemesis) run(ctx context.Context, kinds []kind, d time.Duration) {
 	watch, stop := context.WithCancel(ctx)
 	var watching sync.WaitGroup
 	watching.Go(func() { n.supervise(watch) })
+	usual := slices.DeleteFunc(slices.Clone(kinds), func(k kind) bool { return k.slow })
+	slow := slices.DeleteFunc(slices.Clone(kinds), func(k kind) bool { return !k.slow })
 	for end := time.Now().Add(d); time.Now().Before(end) && ctx.Err() == nil; {
-		p := n.next(kinds)
-		n.inject(ctx, p)
-		if !p.patient {
-			continue
+		if len(usual) > 0 {
+			n.perform(ctx, n.next(n.random, usual))
 		}
-		n.awaitReady(ctx, p.fault)
-		if p.spell {
-			n.chaos.Say("calm for %s", n.chaos.options.calm)
-			n.spells++
-			p.pause = n.chaos.options.calm
+		if len(slow) > 0 && (len(usual) == 0 || n.slow.IntN(2) == 0) {
+			n.perform(ctx, n.next(n.slow, slow))
 		}
-		traffic.Wait(ctx, p.pause)
 	}
 	stop()
 	watching.Wait()
+}
+
+func (n *nemesis) perform(ctx context.Context, p plan) {
+	n.inject(ctx, p)
+	if !p.patient {
+		return
+	}
+	n.awaitReady(ctx, p.fault)
+	if p.spell {
+		n.chaos.Say("calm for %s", n.chaos.options.calm)
+		n.spells++
+		p.pause = n.chaos.options.calm
+	}
+	traffic.Wait(ctx, p.pause)
 }
 
 // inject does a fault to its targets side by side, and undoes it.
@@ -104,24 +115,46 @@ func (n *nemesis) inject(ctx context.Context, p plan) {
 }
 
 func (n *nemesis) strike(ctx context.Context, t target, p plan) {
-	if t.action == cut {
-		if err := n.chaos.Network.Cut(t.links...); err != nil {
-			n.chaos.Find("%s: %v", t.what, err)
-		}
-		traffic.Wait(ctx, p.long)
-		if err := n.chaos.Network.Mend(t.links...); err != nil {
-			n.chaos.Find("%s: %v", t.what, err)
-		}
-		return
-	}
-	n.chaos.Do(ctx, t.action, t.process)
+	links := n.chaos.Network
 	switch t.action {
-	case lab.Kill:
-		traffic.Wait(ctx, p.short)
-	case lab.Pause:
-		traffic.Wait(ctx, p.long)
+	case cut:
+		n.disturb(ctx, t, p.long, func() error { return links.Cut(t.links...) }, func() error { return links.Mend(t.links...) })
+	case narrow:
+		h := network.Host(t.process.Name())
+		n.disturb(ctx, t, p.long, func() error { return links.Narrow(h, t.pace.kilobits) }, func() error { return links.Widen(h) })
+	case stutter:
+		n.stutter(ctx, t, p.long)
+	default:
+		n.chaos.Do(ctx, t.action, t.process)
+		switch t.action {
+		case lab.Kill:
+			traffic.Wait(ctx, p.short)
+		case lab.Pause:
+			traffic.Wait(ctx, p.long)
+		}
+		n.chaos.Undo(t.action, t.process)
 	}
-	n.chaos.Undo(t.action, t.process)
+}
+
+// disturb does something to the network for a while.
+func (n *nemesis) disturb(ctx context.Context, t target, d time.Duration, do, undo func() error) {
+	if err := do(); err != nil {
+		n.chaos.Find("%s: %v", t.what, err)
+	}
+	traffic.Wait(ctx, d)
+	if err := undo(); err != nil {
+		n.chaos.Find("%s: %v", t.what, err)
+	}
+}
+
+// stutter has a process be slow for a while.
+func (n *nemesis) stutter(ctx context.Context, t target, d time.Duration) {
+	for end := time.Now().Add(d); time.Now().Before(end) && ctx.Err() == nil; {
+		n.chaos.Do(ctx, lab.Pause, t.process)
+		traffic.Wait(ctx, t.pace.still)
+		n.chaos.Undo(lab.Pause, t.process)
+		traffic.Wait(ctx, t.pace.going)
+	}
 }
 
 // awaitReady waits until the whole cluster says that it is ready.

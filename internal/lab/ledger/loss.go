@@ -73,7 +73,8 @@ func (j *judge) seatsByOrchestrator() map[protocol.OrchestratorID][]*seat {
 // connection considers events until the start of a later one, however long ago the
 // daemon took it for closed, and maybe without the daemon's having heard that it
 // is subscribed; one that got what comes behind the event has considered it for
-// good. What is addressed to a daemon is meant for the seat that it ever took.
+// good. What is addressed to a daemon is meant for the seat that it ever took; one
+// that was never subscribed has no place that anybody could take over from it.
 func (j *judge) wants(s *seat, p *publication) bool {
 	first := 0
 	for i, c := range s.conns {
@@ -105,7 +106,7 @@ func (j *judge) skipped(c *connection, e event.Event) bool {
 }
 
 func (s *seat) had(id protocol.DaemonID) bool {
-	return slices.ContainsFunc(s.conns, func(c *connection) bool { return c.Daemon == id })
+	return slices.ContainsFunc(s.conns, func(c *connection) bool { return c.Daemon == id && c.subscribed > 0 })
 }
 
 // owed reports whether this very seat must have the event, and not just any

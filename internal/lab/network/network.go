@@ -2,11 +2,13 @@
 // namespace with an address of its own for each host, all attached to one
 // bridge, and the program that asked for it attached as well. Any link between
 // two of them can be cut, each direction by itself and without a word: what is
-// sent there vanishes, and the sender is told nothing.
+// sent there vanishes, and the sender is told nothing. A host's own link can be
+// made slow, and its buffers small.
 //
 // Everything lives in namespaces that the program enters first (Enter) and that
 // end with the last of its processes, however it ends. The machine's own
-// interfaces are never touched. It needs Linux, root and the command ip.
+// interfaces are never touched. It needs Linux, root and the command ip, and
+// for slow links the command tc.
 package network
 
 import (
@@ -57,7 +59,9 @@ var firstAddress = netip.MustParseAddr("10.77.0.1")
 type Network struct {
 	mu        sync.Mutex
 	addresses map[Host]netip.Addr
+	ports     map[Host]string // the bridge's end of each host's link
 	cut       map[Link]bool
+	narrow    map[Host]bool
 }
 
 // New makes a network that nobody but Outside is on. The program must have
@@ -66,7 +70,7 @@ func New() (*Network, error) {
 	if err := claimNamespaces(); err != nil {
 		return nil, fmt.Errorf("make a private network: %w", err)
 	}
-	n := &Network{addresses: map[Host]netip.Addr{Outside: firstAddress}, cut: map[Link]bool{}}
+	n := &Network{addresses: map[Host]netip.Addr{Outside: firstAddress}, ports: map[Host]string{}, cut: map[Link]bool{}, narrow: map[Host]bool{}}
 	return n, batch("",
 		"link set lo up",
 		fmt.Sprintf("link add name %s type bridge", bridge),
@@ -104,7 +108,7 @@ func (n *Network) Add(h Host) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("add host %s to the network: %w", h, err)
 	}
-	n.addresses[h] = address
+	n.addresses[h], n.ports[h] = address, port
 	return address.String(), nil
 }
 
@@ -118,12 +122,16 @@ func (n *Network) Cut(links ...Link) error { return n.set(links, true) }
 // Mend makes links whole again.
 func (n *Network) Mend(links ...Link) error { return n.set(links, false) }
 
-// MendAll makes every link whole again.
+// MendAll makes every link whole and wide again.
 func (n *Network) MendAll() error {
 	n.mu.Lock()
-	links := slices.Collect(maps.Keys(n.cut))
+	links, hosts := slices.Collect(maps.Keys(n.cut)), slices.Collect(maps.Keys(n.narrow))
 	n.mu.Unlock()
-	return n.set(links, false)
+	failures := []error{n.set(links, false)}
+	for _, h := range hosts {
+		failures = append(failures, n.Widen(h))
+	}
+	return errors.Join(failures...)
 }
 
 // set changes what senders believe to be the link-layer address of receivers: a

@@ -120,6 +120,46 @@ func TestACutSilencesOneDirectionAndLeavesTheOther(t *testing.T) {
 	require.Error(t, n.Cut(network.Link{From: "host", To: "nobody"}))
 }
 
+// The kernel lets through no more than was said, so the least time that it takes
+// is known, however fast or slow the machine is.
+func TestANarrowLinkMakesWhatIsSentWait(t *testing.T) {
+	if os.Getenv(role) != inside {
+		if network.Check() == nil {
+			runInside(t)
+		}
+		return
+	}
+	n, err := network.New()
+	require.NoError(t, err)
+	if err := n.CheckSlow(); err != nil {
+		require.ErrorContains(t, err, "tc")
+		return
+	}
+	ip, err := n.Add("host")
+	require.NoError(t, err)
+	require.NoError(t, n.Shallow("host"))
+	sizes, err := exec.CommandContext(t.Context(), "ip", "netns", "exec", "host", "cat", "/proc/sys/net/ipv4/tcp_wmem").Output()
+	require.NoError(t, err)
+	require.Equal(t, []string{"4096", "8192", "8192"}, strings.Fields(string(sizes)))
+	h := startHost(t, n, net.JoinHostPort(ip, "7000"))
+
+	require.NoError(t, n.Narrow("host", 200))
+	text := strings.Repeat("x", 60_000) // each way; 16 KiB of it at once
+	began := time.Now()
+	_, err = fmt.Fprintln(h.tcp, text)
+	require.NoError(t, err)
+	h.answersTCP(text)
+	require.Greater(t, time.Since(began), time.Second)
+
+	require.NoError(t, n.MendAll())
+	for range 20 { // at 200 kbit/s this would take longer than a test may
+		_, err = fmt.Fprintln(h.tcp, text)
+		require.NoError(t, err)
+		h.answersTCP(text)
+	}
+	require.Error(t, n.Narrow("nobody", 200))
+}
+
 // host is a host that echoes, as seen from Outside.
 type host struct {
 	t        *testing.T

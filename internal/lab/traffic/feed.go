@@ -26,6 +26,9 @@ const (
 	OnRedis Way = iota
 	// IntoLog is until the log acknowledges it, as a backend should.
 	IntoLog
+	// Astray is the same by a publisher that takes the log to have one partition
+	// less than it has.
+	Astray
 )
 
 // Entrance is where a gateway takes events.
@@ -67,7 +70,7 @@ type Feed struct {
 
 	ledger   *ledger.Ledger
 	entrance Entrance
-	log      *publisher.Publisher
+	log      map[Way]*publisher.Publisher
 
 	// New events are begun until end, and tried until giveUp; end is nil while
 	// nobody publishes.
@@ -90,14 +93,16 @@ type publicationKey struct {
 // NewFeed returns a feed that nobody publishes to yet.
 func NewFeed(l *ledger.Ledger, into Entrance) (*Feed, error) {
 	log, err := publisher.New(into.JetStream, publisher.Config{Partitions: into.Partitions})
+	astray, fault := publisher.New(into.JetStream, publisher.Config{Partitions: max(1, into.Partitions-1)})
 	if into.Channel == "" {
 		into.Channel = "daemon:events"
 	}
 	return &Feed{
 		// Asked again, the log stores nothing twice.
 		Timeout: 2 * time.Second, Retry: 100 * time.Millisecond,
-		ledger: l, entrance: into, log: log, byEvent: map[publicationKey]*Publication{},
-	}, err
+		ledger: l, entrance: into, log: map[Way]*publisher.Publisher{IntoLog: log, Astray: astray},
+		byEvent: map[publicationKey]*Publication{},
+	}, errors.Join(err, fault)
 }
 
 // ErrUnheard is returned for what Redis gave to no bridge: it is lost, as far as
@@ -188,7 +193,7 @@ func (f *Feed) pipeline(ctx context.Context, texts [][]byte) (heard []int64, err
 func (f *Feed) intoLog(ctx context.Context, p *Publication) error {
 	for {
 		bounded, cancel := context.WithTimeout(ctx, f.Timeout)
-		_, err := f.log.Publish(bounded, p.Event)
+		_, err := f.log[p.Way].Publish(bounded, p.Event)
 		cancel()
 		switch {
 		case err == nil:

@@ -52,7 +52,7 @@ func (l *Log) Close() { l.nc.Close() }
 // letters, as of now.
 func (l *Log) Record(ctx context.Context, to *ledger.Ledger, partitions int) error {
 	for p := range event.Partition(partitions) {
-		if err := l.recordPartition(ctx, to, p); err != nil {
+		if err := l.recordPartition(ctx, to, p, partitions); err != nil {
 			return err
 		}
 	}
@@ -63,7 +63,9 @@ func (l *Log) Record(ctx context.Context, to *ledger.Ledger, partitions int) err
 	return err
 }
 
-func (l *Log) recordPartition(ctx context.Context, to *ledger.Ledger, p event.Partition) error {
+// recordPartition leaves out what stands in a partition that it does not belong
+// to: a router takes it to where it belongs.
+func (l *Log) recordPartition(ctx context.Context, to *ledger.Ledger, p event.Partition, partitions int) error {
 	return l.each(ctx, event.StreamName(p), true, func(m jetstream.Msg, at *jetstream.MsgMetadata) error {
 		if strings.HasSuffix(m.Subject(), "."+string(event.SentinelToken)) {
 			return nil
@@ -71,6 +73,9 @@ func (l *Log) recordPartition(ctx context.Context, to *ledger.Ledger, p event.Pa
 		orchestrator, id, err := addressee(m.Headers().Get(jetstream.MsgIDHeader))
 		if err != nil {
 			return fmt.Errorf("partition %d, sequence %d: %w", p, at.Sequence.Stream, err)
+		}
+		if event.PartitionOf(event.TokenOf(orchestrator), partitions) != p {
+			return nil
 		}
 		to.Stored(orchestrator, id, ledger.Place{Partition: p, Sequence: at.Sequence.Stream, When: at.Timestamp})
 		return nil

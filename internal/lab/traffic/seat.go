@@ -23,8 +23,9 @@ type Seat struct {
 	first protocol.DaemonID // before the first Rename
 	names int               // of Rename
 
-	mu     sync.Mutex
-	daemon *Daemon // nil while it is empty
+	mu      sync.Mutex
+	daemon  *Daemon           // nil while it is empty
+	awaited protocol.DaemonID // see Awaited
 }
 
 // Daemon returns who is there; nil: nobody.
@@ -59,7 +60,7 @@ func (s *Seat) AwaitSubscribed(ctx context.Context) error {
 func (s *Seat) Leave() {
 	s.mu.Lock()
 	d := s.daemon
-	s.daemon = nil
+	s.daemon, s.awaited = nil, ""
 	s.mu.Unlock()
 	if d == nil {
 		return
@@ -114,6 +115,20 @@ func (s *Seat) Rename() {
 	}
 	s.names++
 	s.Profile.Daemon = s.first + protocol.DaemonID(fmt.Sprintf("_%d", s.names))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.awaited = s.Profile.Daemon
+}
+
+// Awaited is the id of the daemon that is to come, or has come and is not yet
+// subscribed, under an id that nobody has had; empty: there is none.
+func (s *Seat) Awaited() protocol.DaemonID {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.daemon != nil && s.daemon.Subscribed() {
+		s.awaited = ""
+	}
+	return s.awaited
 }
 
 // Turn has the next daemon try the crowd's URLs beginning with the n-th.
