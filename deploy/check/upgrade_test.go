@@ -47,6 +47,7 @@ func TestAnUpgradeRestartsOnlyTheTiersThatItConcerns(t *testing.T) {
 		"gossip: {existingSecret: a}":                  {"edge", "router"},
 		"nats: {existingSecret: a}":                    all,
 		"nats: {tlsSecret: a}":                         all,
+		"nats: {restricted: false}":                    all,
 		"redis: {existingSecret: a}":                   {"bridge"},
 		"redis: {addrs: [\"a:1\"], masterName: main}":  {"bridge"},
 		"postgres: {existingSecret: a}":                all,

@@ -87,8 +87,11 @@ func (w *world) url(user string) string {
 	return strings.Replace(w.nats.ClientURL(), "://", "://"+user+":"+password+"@", 1)
 }
 
+// inbox is the prefix under which a user is answered.
+func inbox(user string) string { return "_INBOX_" + user }
+
 func (w *world) natsConfig(user string) natsconn.Config {
-	return natsconn.Config{NATSURL: []settings.URL{settings.URL(w.url(user))}}
+	return natsconn.Config{NATSURL: []settings.URL{settings.URL(w.url(user))}, NATSInboxPrefix: inbox(user)}
 }
 
 // run runs a tier until the test ends.
@@ -137,7 +140,7 @@ func (w *world) client(user string) (js jetstream.JetStream, violations chan err
 	w.t.Helper()
 	violations = make(chan error, 16)
 	report := nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { violations <- err })
-	return testserver.JetStream(w.t, w.url(user), report), violations
+	return testserver.JetStream(w.t, w.url(user), report, nats.CustomInboxPrefix(inbox(user))), violations
 }
 
 // Whoever comes first on an empty server creates all that there is to be.
@@ -231,6 +234,42 @@ func TestNoTierMayDoWhatAnotherIsFor(t *testing.T) {
 		}
 	}
 }
+
+// Regression: a backend could subscribe to _INBOX.>, and read the events on their
+// way to a router.
+func TestNoUserMayReadWhatAnotherIsAnswered(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for _, user := range restricted {
+		t.Run(user, func(t *testing.T) {
+			t.Parallel()
+			js, violations := w.client(user)
+			forbidden := []string{">", "*.>", "_INBOX.>", "_INBOX.*.*", "_INBOX.x", "$JS.>", "$KV.>", "$JS.EVENT.>", "daemon.>", "daemon.events.>", "daemon.*.*.*"}
+			for _, other := range append([]string{"operator"}, restricted...) {
+				if other != user {
+					forbidden = append(forbidden, inbox(other)+".>", inbox(other)+".*", inbox(other)+".x")
+				}
+			}
+			for _, subject := range forbidden {
+				_, err := js.Conn().Subscribe(subject, func(*nats.Msg) {})
+				require.NoError(t, err)
+				requireViolation(t, violations, subject)
+				_, err = js.Conn().QueueSubscribe(subject, "workers", func(*nats.Msg) {})
+				require.NoError(t, err)
+				requireViolation(t, violations, subject)
+			}
+			for _, subject := range []string{inbox(user) + ".>", inbox(user) + ".x.*"} {
+				_, err := js.Conn().Subscribe(subject, func(*nats.Msg) {})
+				require.NoError(t, err)
+			}
+			require.NoError(t, js.Conn().FlushTimeout(patience))
+			require.Empty(t, violations)
+		})
+	}
+}
+
+// restricted are the users that may do only some things.
+var restricted = []string{"edge", "router", "bridge", "backend"}
 
 // output may be read while it is written.
 type output struct {

@@ -4,6 +4,7 @@
 package natsconn
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,11 +25,12 @@ import (
 
 // Config says where NATS is and how to authenticate there.
 type Config struct {
-	NATSURL       []settings.URL `name:"nats-url" default:"nats://127.0.0.1:4222" group:"NATS" help:"URLs of the NATS servers; the others of their cluster are found through them."`
-	NATSCredsFile string         `name:"nats-creds-file" group:"NATS" help:"File with the credentials (JWT and key) of this node's NATS user."`
-	NATSTLSCA     string         `name:"nats-tls-ca" group:"NATS" help:"File with the certificates of the authorities that may sign a server's certificate; those of the system if not given."`
-	NATSTLSCert   string         `name:"nats-tls-cert" group:"NATS" help:"File with this node's client certificate."`
-	NATSTLSKey    string         `name:"nats-tls-key" group:"NATS" help:"File with the key of the client certificate."`
+	NATSURL         []settings.URL `name:"nats-url" default:"nats://127.0.0.1:4222" group:"NATS" help:"URLs of the NATS servers; the others of their cluster are found through them."`
+	NATSCredsFile   string         `name:"nats-creds-file" group:"NATS" help:"File with the credentials (JWT and key) of this node's NATS user."`
+	NATSInboxPrefix string         `name:"nats-inbox-prefix" default:"_INBOX" group:"NATS" help:"What the subjects begin with on which this node is answered. With a prefix of its own, which nobody else's NATS user may subscribe to, nobody else can read the answers. The user must be permitted to subscribe to it and all below: PREFIX.>."`
+	NATSTLSCA       string         `name:"nats-tls-ca" group:"NATS" help:"File with the certificates of the authorities that may sign a server's certificate; those of the system if not given."`
+	NATSTLSCert     string         `name:"nats-tls-cert" group:"NATS" help:"File with this node's client certificate."`
+	NATSTLSKey      string         `name:"nats-tls-key" group:"NATS" help:"File with the key of the client certificate."`
 }
 
 // Validate reports what cannot be connected with: URLs, and files that are not
@@ -42,6 +44,9 @@ func (c Config) Validate(report func(setting, problem string)) {
 			report("NATS_URL", "expected nats://[user:password@]host[:port] for each, or tls://, ws:// or wss://")
 			break
 		}
+	}
+	if c.NATSInboxPrefix != "" && nats.CustomInboxPrefix(c.NATSInboxPrefix)(&nats.Options{}) != nil || strings.ContainsAny(c.NATSInboxPrefix, " \t\r\n") {
+		report("NATS_INBOX_PREFIX", "expected a subject without wildcards and without a dot at its end, such as _INBOX_edge")
 	}
 	if (c.NATSTLSCert == "") != (c.NATSTLSKey == "") {
 		report("NATS_TLS_CERT", "expected together with NATS_TLS_KEY, or neither")
@@ -113,13 +118,15 @@ type Conn struct {
 
 	logger *slog.Logger
 	dialer dialer
+	inbox  string // the prefix under which this node is answered
 	// up says with which server and over which socket the connection is
 	// established; nil: it is not. The library knows that too, but behind the lock
 	// that it holds while it writes.
 	up      atomic.Pointer[established]
-	closing atomic.Bool   // Close was called
-	closed  chan struct{} // closed when the connection was lost for good
-	ended   chan struct{} // closed when the connection is closed, asked or not
+	refused atomic.Pointer[refusal] // what the server has forbidden on this connection
+	closing atomic.Bool             // Close was called
+	closed  chan struct{}           // closed when the connection was lost for good
+	ended   chan struct{}           // closed when the connection is closed, asked or not
 }
 
 // Connect returns at once, also while NATS cannot be reached: it is tried until
@@ -134,6 +141,7 @@ func Connect(ctx context.Context, cfg Config, name string, logger *slog.Logger, 
 	c := &Conn{
 		logger: logger.With("component", "natsconn"),
 		dialer: dialer{Dialer: net.Dialer{Timeout: nats.DefaultTimeout}},
+		inbox:  cmp.Or(cfg.NATSInboxPrefix, strings.TrimSuffix(nats.InboxPrefix, ".")),
 		closed: make(chan struct{}),
 		ended:  make(chan struct{}),
 	}
@@ -147,6 +155,7 @@ func Connect(ctx context.Context, cfg Config, name string, logger *slog.Logger, 
 	metrics := newMetrics(reg)
 	nc, err := nats.Connect(strings.Join(urls, ","), append(cfg.options(),
 		nats.Name(name),
+		nats.CustomInboxPrefix(c.inbox),
 		nats.SetCustomDialer(&c.dialer),
 		nats.ConnectHandler(func(nc *nats.Conn) {
 			c.logger.Info("connected to NATS", "server", c.established(nc))
@@ -166,9 +175,10 @@ func Connect(ctx context.Context, cfg Config, name string, logger *slog.Logger, 
 			}
 		}),
 		nats.ClosedHandler(func(nc *nats.Conn) { c.onClosed(nc.LastError()) }),
-		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
+		nats.ErrorHandler(func(nc *nats.Conn, sub *nats.Subscription, err error) {
 			metrics.asyncErrors.Inc()
 			c.logger.Warn("NATS reported an error", "subject", subjectOf(sub), "error", err)
+			c.noteRefusal(nc, err)
 		}),
 	)...)
 	if err != nil {
@@ -193,6 +203,7 @@ type established struct {
 // established notes that the connection is up, and returns with which server.
 func (c *Conn) established(nc *nats.Conn) (server string) {
 	up := &established{socket: c.dialer.newest.Load(), url: nc.ConnectedUrlRedacted()}
+	c.refused.Store(nil) // each connection is told anew
 	c.up.Store(up)
 	return up.url
 }
@@ -272,6 +283,9 @@ func (c *Conn) Check() (ok bool, detail string) {
 		return false, errSilent.Error()
 	case up == nil || up.socket != c.dialer.newest.Load():
 		return false, "reconnecting"
+	case c.refused.Load() != nil:
+		refused := c.refused.Load()
+		return !refused.answers, "connected to " + up.url + ", " + refused.text
 	default:
 		return true, "connected to " + up.url
 	}

@@ -26,10 +26,13 @@ func TestMain(m *testing.M) { testserver.Main(m) }
 
 const waitTime = testserver.Patience
 
-func connect(t *testing.T, url string, onReconnect func()) (*natsconn.Conn, *prometheus.Registry) {
+func connect(t *testing.T, url string, onReconnect func(), change ...func(*natsconn.Config)) (*natsconn.Conn, *prometheus.Registry) {
 	t.Helper()
 	cfg := settings.Default[natsconn.Config]()
 	cfg.NATSURL = []settings.URL{settings.URL(url)}
+	for _, f := range change {
+		f(&cfg)
+	}
 	reg := prometheus.NewPedanticRegistry()
 	c, err := natsconn.Connect(t.Context(), cfg, "test", slog.New(slog.DiscardHandler), reg, onReconnect)
 	require.NoError(t, err)
@@ -123,9 +126,11 @@ func TestConfigIsValidated(t *testing.T) {
 		"URLs": {mutate: func(c *natsconn.Config) {
 			c.NATSURL = []settings.URL{"nats://a", "tls://user:password@b:4222", "ws://c", "wss://[::1]:443"}
 		}},
-		"a name alone": {mutate: func(c *natsconn.Config) { c.NATSURL = []settings.URL{"nats://a", "foo"} }, want: []string{"NATS_URL"}},
-		"no host":      {mutate: func(c *natsconn.Config) { c.NATSURL = []settings.URL{"nats://:4222"} }, want: []string{"NATS_URL"}},
-		"another kind": {mutate: func(c *natsconn.Config) { c.NATSURL = []settings.URL{"redis://a"} }, want: []string{"NATS_URL"}},
+		"a name alone":        {mutate: func(c *natsconn.Config) { c.NATSURL = []settings.URL{"nats://a", "foo"} }, want: []string{"NATS_URL"}},
+		"no host":             {mutate: func(c *natsconn.Config) { c.NATSURL = []settings.URL{"nats://:4222"} }, want: []string{"NATS_URL"}},
+		"another kind":        {mutate: func(c *natsconn.Config) { c.NATSURL = []settings.URL{"redis://a"} }, want: []string{"NATS_URL"}},
+		"an inbox of its own": {mutate: func(c *natsconn.Config) { c.NATSInboxPrefix = "_INBOX_edge" }},
+		"everybody's inbox":   {mutate: func(c *natsconn.Config) { c.NATSInboxPrefix = "_INBOX.>" }, want: []string{"NATS_INBOX_PREFIX"}},
 		"files that are not there": {mutate: func(c *natsconn.Config) {
 			c.NATSCredsFile, c.NATSTLSCA, c.NATSTLSCert, c.NATSTLSKey = "/no", "/no", "/no", "/no"
 		}, want: []string{"NATS_CREDS_FILE", "NATS_TLS_CA", "NATS_TLS_CERT"}},
@@ -206,4 +211,53 @@ func givenUpUnderLoad(t *testing.T, s *testserver.NATSServer, change func(*natsc
 	network.Cut() // what it kept would come, and end the connection in its own way
 	network.Heal()
 	require.Eventually(t, ready(c), waitTime, time.Millisecond, "it comes back")
+}
+
+// Whoever may subscribe to another's inbox reads what that one is answered: each
+// node's answers come under its own prefix.
+func TestAnswersComeUnderThePrefixThatIsConfigured(t *testing.T) {
+	t.Parallel()
+	s := testserver.NATS(t)
+	c, _ := connect(t, s.ClientURL(), nil, func(cfg *natsconn.Config) { cfg.NATSInboxPrefix = "_INBOX_edge" })
+	require.Eventually(t, ready(c), waitTime, time.Millisecond)
+	seen, err := testserver.Connect(t, s.ClientURL()).SubscribeSync("$JS.API.INFO")
+	require.NoError(t, err)
+	require.NoError(t, c.NC.Flush())
+	_, err = c.JS.AccountInfo(t.Context())
+	require.NoError(t, err)
+	asked, err := seen.NextMsg(waitTime)
+	require.NoError(t, err)
+	require.True(t, strings.HasPrefix(asked.Reply, "_INBOX_edge."), asked.Reply)
+	require.True(t, strings.HasPrefix(c.NC.NewInbox(), "_INBOX_edge."))
+}
+
+// A node that may not hear its answers looked like one whose NATS is slow.
+func TestACheckSaysThatAnswersAreForbiddenUntilTheyAreNot(t *testing.T) {
+	t.Parallel()
+	permitted := func(subject string) *server.User {
+		return &server.User{Username: "u", Password: "p", Permissions: &server.Permissions{
+			Subscribe: &server.SubjectPermission{Allow: []string{subject}},
+		}}
+	}
+	var options *server.Options
+	s := testserver.NATS(t, func(o *server.Options) {
+		o.Users = []*server.User{permitted("_INBOX.>")}
+		options = o
+	})
+	c, _ := connect(t, strings.Replace(s.ClientURL(), "://", "://u:p@", 1), nil, func(cfg *natsconn.Config) { cfg.NATSInboxPrefix = "_INBOX_edge" })
+	ask := func() error {
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		_, err := c.JS.AccountInfo(ctx)
+		return err
+	}
+	require.Eventually(t, func() bool {
+		_ = ask()
+		ok, detail := c.Check()
+		return !ok && strings.Contains(detail, "may not subscribe to _INBOX_edge.>") && strings.Contains(detail, "NATS_INBOX_PREFIX")
+	}, waitTime, time.Millisecond)
+	mended := *options
+	mended.Users = []*server.User{permitted("_INBOX_edge.>")}
+	require.NoError(t, s.Server().ReloadOptions(&mended))
+	require.Eventually(t, func() bool { return ask() == nil && ready(c)() }, waitTime, 10*time.Millisecond)
 }

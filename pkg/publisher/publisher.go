@@ -33,6 +33,13 @@ var (
 // Retryable reports whether publishing the same event again may succeed.
 func Retryable(err error) bool { return errors.Is(err, ErrUnavailable) || errors.Is(err, ErrFull) }
 
+// InboxPrefix is under what the NATS user of backends is answered where it may
+// do nothing but publish events, so that no backend can read what the gateway's
+// nodes are answered. Whoever connects as such a user gives it to the connection:
+//
+//	nats.Connect(url, nats.CustomInboxPrefix(publisher.InboxPrefix))
+const InboxPrefix = "_INBOX_backend"
+
 // Config says what the cluster was created with.
 type Config struct {
 	// Partitions is the cluster's PARTITIONS. 0: the cluster is asked before the

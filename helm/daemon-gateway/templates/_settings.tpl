@@ -43,6 +43,9 @@ NATS_URL: {{ join "," $values.nats.urls | quote }}
 {{- else }}
 NATS_URL_FILE: {{ $secrets }}/nats-url
 {{- end }}
+{{- if or $values.nats.restricted $values.nats.enabled }}
+NATS_INBOX_PREFIX: _INBOX_{{ $tier }}
+{{- end }}
 {{- if $values.nats.credsSecret }}
 NATS_CREDS_FILE: {{ $secrets }}/nats.creds
 {{- end }}

@@ -21,6 +21,7 @@ import (
 	"github.com/neolith/daemon-gateway/pkg/client"
 	"github.com/neolith/daemon-gateway/pkg/event"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
+	"github.com/neolith/daemon-gateway/pkg/publisher"
 )
 
 // ErrFailed: the gateway has not kept what it promises. What UnderLoad has
@@ -69,7 +70,8 @@ func underLoad(ctx context.Context, cfg Config, listen net.Listener, out io.Writ
 		return err
 	}
 	defer func() { _ = redis.Close() }()
-	nc, err := nats.Connect(string(cfg.NATSURL), nats.MaxReconnects(-1), nats.RetryOnFailedConnect(true))
+	nc, err := nats.Connect(string(cfg.NATSURL), nats.MaxReconnects(-1), nats.RetryOnFailedConnect(true),
+		nats.CustomInboxPrefix(publisher.InboxPrefix))
 	if err != nil {
 		return fmt.Errorf("connect to NATS: %w", err)
 	}
