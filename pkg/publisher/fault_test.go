@@ -19,16 +19,11 @@ func TestMain(m *testing.M) { testserver.Main(m) }
 
 const patience = testserver.Patience
 
-// partition creates the stream of a log with one partition.
-func partition(t *testing.T, js jetstream.JetStream, change func(*jetstream.StreamConfig)) jetstream.Stream {
-	t.Helper()
-	cfg := jetstream.StreamConfig{
+// partition is the stream of a log with one partition.
+func partition() jetstream.StreamConfig {
+	return jetstream.StreamConfig{
 		Name: event.StreamName(0), Subjects: []string{event.Subject(0, "*")}, Discard: jetstream.DiscardNew, Duplicates: time.Minute,
 	}
-	change(&cfg)
-	stream, err := js.CreateStream(t.Context(), cfg)
-	require.NoError(t, err)
-	return stream
 }
 
 func messages(t *testing.T, stream jetstream.Stream) uint64 {
@@ -58,7 +53,8 @@ func TestEventWhoseAnswerIsLostOrLateIsRepeatedAndStoredOnce(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := testserver.NATS(t)
-			stream := partition(t, s.JetStream(), func(*jetstream.StreamConfig) {})
+			stream, err := s.JetStream().CreateStream(t.Context(), partition())
+			require.NoError(t, err)
 			network := testserver.NATSProxy(t, s)
 			nc, err := nats.Connect(network.URL(), nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1),
 				nats.ReconnectWait(10*time.Millisecond), nats.ReconnectBufSize(-1))
@@ -100,7 +96,10 @@ func TestFullLogTakesEventsAgainWhenThereIsRoom(t *testing.T) {
 	t.Parallel()
 	s := testserver.NATS(t)
 	js := s.JetStream()
-	stream := partition(t, js, func(cfg *jetstream.StreamConfig) { cfg.MaxBytes = 1024 })
+	small := partition()
+	small.MaxBytes = 1024
+	stream, err := js.CreateStream(t.Context(), small)
+	require.NoError(t, err)
 	p, err := publisher.New(js, publisher.Config{Partitions: 1})
 	require.NoError(t, err)
 	n := 0
@@ -119,7 +118,9 @@ func TestEventsAreTakenAgainOnceTheClusterHasAMajority(t *testing.T) {
 	t.Parallel()
 	c := testserver.NATSCluster(t, 3)
 	js := c.JetStream()
-	partition(t, js, func(cfg *jetstream.StreamConfig) { cfg.Replicas = 3 })
+	replicated := partition()
+	replicated.Replicas = 3
+	c.CreateStream(js, replicated)
 	p, err := publisher.New(js, publisher.Config{Partitions: 1})
 	require.NoError(t, err)
 	untilStored(t, p, sample("before"))
@@ -146,7 +147,10 @@ func TestEventIsStoredAgainAfterTheDuplicateWindow(t *testing.T) {
 	t.Parallel()
 	s := testserver.NATS(t)
 	js := s.JetStream()
-	partition(t, js, func(cfg *jetstream.StreamConfig) { cfg.Duplicates = 100 * time.Millisecond })
+	forgetful := partition()
+	forgetful.Duplicates = 100 * time.Millisecond
+	_, err := js.CreateStream(t.Context(), forgetful)
+	require.NoError(t, err)
 	p, err := publisher.New(js, publisher.Config{Partitions: 1})
 	require.NoError(t, err)
 	first := untilStored(t, p, sample("e1"))

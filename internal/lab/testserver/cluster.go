@@ -128,6 +128,23 @@ func (c *Cluster) JetStream() jetstream.JetStream {
 	return JetStream(c.t, c.URL())
 }
 
+// CreateStream creates a stream, and asks again where no answer comes: a request
+// is lost with a leader of the cluster that is replaced meanwhile.
+func (c *Cluster) CreateStream(js jetstream.JetStream, cfg jetstream.StreamConfig) jetstream.Stream {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
+	defer cancel()
+	var stream jetstream.Stream
+	var err error
+	if !insist(ctx, func(ctx context.Context) bool {
+		stream, err = js.CreateStream(ctx, cfg)
+		return err == nil
+	}) {
+		c.t.Fatalf("create stream %s: %v", cfg.Name, err)
+	}
+	return stream
+}
+
 // StreamLeader returns the node that leads a stream now.
 func (c *Cluster) StreamLeader(js jetstream.JetStream, stream string) *ClusterNode {
 	c.t.Helper()

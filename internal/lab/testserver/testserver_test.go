@@ -43,8 +43,7 @@ func TestNATSClusterSurvivesTheLossOfALeader(t *testing.T) {
 	t.Parallel()
 	c := testserver.NATSCluster(t, 3)
 	js := c.JetStream()
-	_, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "S", Subjects: []string{"s"}, Replicas: 3})
-	require.NoError(t, err)
+	c.CreateStream(js, jetstream.StreamConfig{Name: "S", Subjects: []string{"s"}, Replicas: 3})
 	leader := c.StreamLeader(js, "S")
 	leader.Kill()
 	require.Eventually(t, func() bool {
