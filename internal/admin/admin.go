@@ -73,7 +73,7 @@ func New(addr string, enablePprof bool, reg *prometheus.Registry, checks []Check
 func (s *Server) Addr() net.Addr { return s.listener.Addr() }
 
 // Run serves until ctx ends, then lets requests in progress finish for a
-// second. It returns nil after an orderly stop.
+// second. It returns nil after a graceful stop.
 func (s *Server) Run(ctx context.Context) error {
 	stopped := make(chan struct{})
 	unregister := context.AfterFunc(ctx, func() {

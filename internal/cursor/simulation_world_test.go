@@ -400,7 +400,7 @@ func (w *world) step() {
 		if (s.daemon.session != s || s.dead) && (!w.restless || w.chance(.3)) {
 			w.leave(s)
 		}
-	case k < .92: // orderly close
+	case k < .92: // graceful close
 		w.leave(s)
 	case k < .92+w.crashes:
 		w.crash(w.r.IntN(len(w.edges)))

@@ -61,7 +61,7 @@ type ListenConfig struct {
 	RateConnectsPerIP int            `name:"rate-connects-per-ip" help:"Connects a second of one IP address (IPv6: of one /64), ten times as many at once; further ones get 429." default:"20" min:"1" group:"Daemons"`
 	AllowedCIDRs      []netip.Prefix `name:"allowed-cidrs" help:"Address ranges that daemons may connect from; empty: all." group:"Daemons"`
 	TrustedProxies    []netip.Prefix `help:"Address ranges of load balancers. Their X-Forwarded-For is believed, and the PROXY protocol (version 1 or 2) if they speak it." group:"Daemons"`
-	DrainPeriod       time.Duration  `help:"Time over which daemons are sent away in an orderly stop." default:"20s" min:"0s" group:"Daemons"`
+	DrainPeriod       time.Duration  `help:"Time over which daemons are sent away in a graceful stop." default:"20s" min:"0s" group:"Daemons"`
 }
 
 // SocketConfig says how an edge talks with its daemons.

@@ -19,7 +19,7 @@ type partition struct {
 	*routing
 	id      event.Partition
 	current atomic.Pointer[run]
-	// leave asks for an orderly end; done is closed after it.
+	// leave asks for a graceful end; done is closed after it.
 	leave context.CancelFunc
 	done  chan struct{}
 	// leaveAt is when to leave, once another router is to have the partition.

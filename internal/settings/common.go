@@ -8,7 +8,7 @@ import (
 // Common is the part of the configuration that a program of any tier has.
 type Common struct {
 	NodeName        string        `help:"Name of this node, unique in the cluster; the host name when empty." group:"Operation"`
-	ShutdownTimeout time.Duration `help:"Hard limit of an orderly stop." default:"30s" min:"1s" group:"Operation"`
+	ShutdownTimeout time.Duration `help:"Hard limit of a graceful stop." default:"30s" min:"1s" group:"Operation"`
 	Logging
 }
 

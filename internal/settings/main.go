@@ -31,7 +31,7 @@ const (
 // Main is a program's main function: it fills p.Config from the process's arguments
 // and environment, answers --help, --version and --print-config, and calls run
 // with a context that ends on SIGINT or SIGTERM. A second signal kills the
-// process, so that an operator can cut an orderly stop short. It returns the
+// process, so that an operator can cut a graceful stop short. It returns the
 // exit code: 2 for mistakes in the settings, 1 if run failed.
 func Main(p Program, run func(ctx context.Context) error) int {
 	code, proceed := prepare(p, os.Args[1:], os.LookupEnv, os.Stdout, os.Stderr)

@@ -91,7 +91,7 @@ type freshToken struct {
 }
 
 // run speaks for the daemon until the connection ends, and leaves no goroutine
-// behind; it returns errLeft after an orderly close by this side.
+// behind; it returns errLeft after a graceful close by this side.
 func (k *connection) run(ctx context.Context) error {
 	// Reads and writes outlive ctx: a cancelled one cuts the connection off, and
 	// when ctx ends it is to be closed gracefully.

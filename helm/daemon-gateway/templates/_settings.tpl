@@ -8,7 +8,7 @@
 {{/* Where the Secrets' files are. */}}
 {{- define "gateway.secretsPath" -}}/etc/daemon-gateway/secrets{{- end -}}
 
-{{/* How long an orderly stop of an edge may take: the drain, then writing cursors, leaving the gossip, closing. */}}
+{{/* How long a graceful stop of an edge may take: the drain, then writing cursors, leaving the gossip, closing. */}}
 {{- define "gateway.shutdownSeconds" -}}
 {{- $root := index . 0 -}}
 {{- if eq (index . 1) "edge" -}}{{ add $root.Values.edge.drainSeconds 15 }}{{- else -}}{{ (index $root.Values (index . 1)).shutdownSeconds }}{{- end -}}

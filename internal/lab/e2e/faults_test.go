@@ -91,5 +91,5 @@ func TestAWholeClusterStopsAndContinues(t *testing.T) {
 	p.settle(everything)
 	report := p.judge(everything)
 	require.Equal(t, 3_600, report.Published)
-	require.Zero(t, report.Repeats, "an orderly stop saves every ack")
+	require.Zero(t, report.Repeats, "a graceful stop saves every ack")
 }

@@ -48,7 +48,7 @@ type manners struct {
 	mu     sync.Mutex
 	asked  map[protocol.SessionID]bool
 	delays []time.Duration // of reconnect, since the last take
-	rude   []string        // what no orderly stop may show
+	rude   []string        // what no graceful stop may show
 }
 
 // watch lets all daemons tell what they see.

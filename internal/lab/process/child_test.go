@@ -156,7 +156,7 @@ func count(file string) error {
 	for i := range countingThreads - 1 {
 		go thread(i)
 	}
-	// Its turn comes late, and a signal's with it.
+	// With the lowest priority its turn comes late, and signals reach it late.
 	if err := syscall.Setpriority(syscall.PRIO_PROCESS, 0, 19); err != nil {
 		return err
 	}

@@ -77,8 +77,9 @@ func TestPausedProcessStandsStillWhenPauseReturns(t *testing.T) {
 	}
 }
 
-// Whoever shares a group with processes that end is let go on by the system when
-// the last of them does that belonged to it from outside: a pause would end then.
+// The system continues a process group that has become an orphan, which ends the
+// pause of all in it: a paused process must not share its group with any that
+// may end.
 func TestAProcessIsInAGroupOfItsOwn(t *testing.T) {
 	t.Parallel()
 	p := start(t, roleCounter, fileVariable+"="+counters(t))
@@ -88,7 +89,7 @@ func TestAProcessIsInAGroupOfItsOwn(t *testing.T) {
 }
 
 // A server that is killed with its children can be started again at once: none
-// of them has its port.
+// of them still holds its port.
 func TestKilledProcessLeavesNothingBehind(t *testing.T) {
 	t.Parallel()
 	address, err := process.Reserve(process.Loopback)

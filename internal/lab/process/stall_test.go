@@ -36,7 +36,8 @@ func TestGenerationsThatAreNotMeantGoOn(t *testing.T) {
 	goesOn(t, file)
 }
 
-// Whoever has paused a process of its own finds it so when it goes on itself.
+// A process that was paused before the stall of its parent is still paused after
+// it.
 func TestWhatIsPausedAlreadyIsNotLetGoOn(t *testing.T) {
 	t.Parallel()
 	file := counters(t)

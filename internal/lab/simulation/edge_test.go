@@ -324,16 +324,16 @@ func (w *world) breakOff(c *conn) {
 	w.end(c, true)
 }
 
-// end removes a connection; an orderly end flushes its cursor.
-func (w *world) end(c *conn, orderly bool) {
-	if orderly && w.mistake == gracefulInVain {
+// end removes a connection; a graceful end flushes its cursor.
+func (w *world) end(c *conn, graceful bool) {
+	if graceful && w.mistake == gracefulInVain {
 		c.s.Broke()
 	}
 	c.edge.conns = slices.DeleteFunc(c.edge.conns, func(x *conn) bool { return x == c })
 	if c.daemon.conn == c {
 		c.daemon.conn = nil
 	}
-	if orderly {
+	if graceful {
 		w.save(c, "")
 		w.flush(c.edge, cursorKey{c.daemon.token, c.id, c.generation})
 	}

@@ -32,7 +32,7 @@ var meant = map[string]string{
 	"internal/router/helper_test.go publish":                                              "the event is published until it is stored",
 	"pkg/publisher/fault_test.go TestEventWhoseAnswerIsLostOrLateIsRepeatedAndStoredOnce": "the event is published until it is stored",
 
-	// A slow machine has less proven, and no test fail.
+	// On a slow machine less is proven, and no test fails.
 	"internal/edge/socket/socket_test.go TestAFloodWithoutReadingStopsTheReader":     "it is flooded until it reads nothing for so long",
 	"internal/edge/socket/socket_test.go TestPingsOfAPeerThatReadsNothingAreBounded": "it is flooded until it reads nothing for so long",
 	"internal/lab/network/network_test.go staysSilent":                               "what is cut comes never, not late",
