@@ -36,8 +36,9 @@ type Identity struct {
 // Verifier verifies access tokens. It is immutable and may be used
 // concurrently.
 type Verifier struct {
-	cfg  Config
-	keys jwt.VerificationKeySet
+	cfg     Config
+	keys    jwt.VerificationKeySet
+	signers []*signer // of the same secrets
 }
 
 // New returns a verifier, or a *settings.Error if the configuration would
@@ -50,6 +51,7 @@ func New(cfg Config) (*Verifier, error) {
 	v := &Verifier{cfg: cfg}
 	for _, secret := range append([]settings.Secret{cfg.DaemonJWTSecret}, cfg.DaemonJWTSecretPrevious...) {
 		v.keys.Keys = append(v.keys.Keys, []byte(secret))
+		v.signers = append(v.signers, newSigner([]byte(secret)))
 	}
 	return v, nil
 }
@@ -72,6 +74,14 @@ func (v *Verifier) Verify(token string, now time.Time) (Identity, error) {
 	if len(token) > MaxTokenBytes {
 		return Identity{}, refuse(ReasonMalformed)
 	}
+	if c, ok := v.scan(token, now); ok {
+		return v.identify(&c)
+	}
+	return v.parse(token, now)
+}
+
+// parse is Verify without scan.
+func (v *Verifier) parse(token string, now time.Time) (Identity, error) {
 	var c claims
 	parser := jwt.NewParser(
 		jwt.WithValidMethods([]string{jwt.SigningMethodHS256.Alg()}),
