@@ -37,6 +37,7 @@ type Client struct {
 	outages  *outages
 	absences *absences
 	storer   *storer
+	gets     *gets
 }
 
 // New returns a client that lives as long as the connection of js.
@@ -52,6 +53,7 @@ func New(js jetstream.JetStream, logger *slog.Logger) *Client {
 		outages:  watchOutages(js.Conn(), storer.lost),
 		absences: &absences{list: map[string]absence{}},
 		storer:   storer,
+		gets:     newGets(js.Conn()),
 	}
 }
 

@@ -63,13 +63,9 @@ const (
 	notFound           = "Message Not Found"
 )
 
-// maxAnswers bounds the messages of one answer: the server's own limit for
-// multi_last is 1,024, and Read asks for no more.
-const maxAnswers = 1024
-
-// directPatience is for how long a replica that was asked may be silent. It may
-// stand still or have lost its connection to the others, and the next one that
-// is asked answers.
+// directPatience is for how long a replica that was asked may be silent, or
+// twice that within an answer. It may stand still or have lost its connection to
+// the others, and the next one that is asked answers.
 const directPatience = time.Second
 
 // errSilent ends one try at a direct get.
@@ -111,37 +107,35 @@ func (c *Client) directGet(ctx context.Context, stream string, req directRequest
 	if err != nil {
 		return directAnswer{}, err
 	}
-	// A plain channel and not NextMsg, which takes a stored message with an
-	// empty body and a header "Status: 503" for the absence of a responder.
-	messages := make(chan *nats.Msg, maxAnswers+2)
-	inbox := c.NC.NewInbox()
-	sub, err := c.NC.ChanSubscribe(inbox, messages)
-	if err != nil {
-		return directAnswer{}, err
-	}
-	defer func() { _ = sub.Unsubscribe() }()
-	if err := c.NC.PublishRequest(c.api+"DIRECT.GET."+stream, inbox, body); err != nil {
-		return directAnswer{}, err
-	}
 	collect := collector{nothing: notFound}
 	if len(req.MultiLast) > 0 {
 		collect.nothing = noResults
 	}
+	g := &gathering{collect: collect, done: make(chan struct{})}
+	reply, err := c.gets.add(g)
+	if err != nil {
+		return directAnswer{}, err
+	}
+	defer c.gets.remove(reply)
+	if err := c.NC.PublishRequest(c.api+"DIRECT.GET."+stream, reply, body); err != nil {
+		return directAnswer{}, err
+	}
 	silence := time.NewTimer(directPatience)
 	defer silence.Stop()
-	for {
-		silence.Reset(directPatience)
+	for heard := uint64(0); ; {
 		select {
-		case msg := <-messages:
-			done, err := collect.add(msg)
-			if err != nil {
-				return directAnswer{}, fmt.Errorf("stream %s: %w", stream, err)
+		case <-g.done:
+			if g.err != nil {
+				return directAnswer{}, fmt.Errorf("stream %s: %w", stream, g.err)
 			}
-			if done {
-				return collect.answer, nil
-			}
+			return g.collect.answer, nil
 		case <-silence.C:
-			return directAnswer{}, errSilent
+			now := g.heard.Load()
+			if now == heard {
+				return directAnswer{}, errSilent
+			}
+			heard = now
+			silence.Reset(directPatience)
 		case <-ctx.Done():
 			return directAnswer{}, ctx.Err()
 		}

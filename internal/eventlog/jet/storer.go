@@ -3,7 +3,6 @@ package jet
 import (
 	"context"
 	"fmt"
-	"strconv"
 	"sync"
 	"time"
 
@@ -24,11 +23,10 @@ import (
 // All publishes of a message ask for the answer under the same subject: whichever
 // is answered first says what there is to say.
 type storer struct {
-	nc *nats.Conn
+	nc    *nats.Conn
+	inbox inbox
 
 	mu       sync.Mutex
-	inbox    string // of the answers, dot included; "" until there is a subscription
-	last     uint64 // the number of the newest message
 	pending  map[string]*storing
 	sweeping bool // a sweep is due
 }
@@ -47,33 +45,21 @@ type storing struct {
 	polls    int           // answers that there is no leader, in this try
 }
 
-func newStorer(nc *nats.Conn) *storer { return &storer{nc: nc, pending: map[string]*storing{}} }
-
-// add makes a message pending.
-func (st *storer) add(s *storing) error {
-	st.mu.Lock()
-	defer st.mu.Unlock()
-	if err := st.subscribeLocked(); err != nil {
-		return err
-	}
-	st.last++
-	s.msg.Reply = st.inbox + strconv.FormatUint(st.last, 36)
-	st.pending[s.msg.Reply] = s
-	st.sweepSoonLocked()
-	return nil
+func newStorer(nc *nats.Conn) *storer {
+	st := &storer{nc: nc, pending: map[string]*storing{}}
+	st.inbox = inbox{nc: nc, answered: st.answered}
+	return st
 }
 
-// subscribeLocked subscribes to the answers, once for the life of the connection.
-// st.mu is held.
-func (st *storer) subscribeLocked() error {
-	if st.inbox != "" {
-		return nil
+// add makes a message pending.
+func (st *storer) add(s *storing) (err error) {
+	if s.msg.Reply, err = st.inbox.next(); err != nil {
+		return err
 	}
-	inbox := st.nc.NewInbox() + "."
-	if _, err := st.nc.Subscribe(inbox+"*", st.answered); err != nil {
-		return fmt.Errorf("subscribe to the answers of publishes: %w", err)
-	}
-	st.inbox = inbox
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.pending[s.msg.Reply] = s
+	st.sweepSoonLocked()
 	return nil
 }
 
