@@ -89,7 +89,7 @@ func New(cfg Config, logger *slog.Logger) (*App, error) {
 		return nil, errors.Join(err, a.Close())
 	}
 	a.pump = newPump(a.inbox, a.whose, a.book, a.nats.Up, int(cfg.Log.MaxEventBytes), a.metrics, a.logger)
-	a.pump.partitions = cfg.Log.Partitions
+	a.pump.partitions, a.pump.connectedDaemons = cfg.Log.Partitions, newConnectedDaemons()
 	a.source = a.newSource()
 	a.beats = beats.New(a.nats.NC, a.redis, a.base, a.registry)
 	watchLink(a.registry, a.link)
@@ -250,6 +250,7 @@ func (a *App) Run(ctx context.Context) error {
 	})
 	group.Go("canaries", a.newCanaries().Run)
 	group.Go("heartbeats", a.beats.Run)
+	group.Go("connected daemons", func(ctx context.Context) error { return a.pump.connectedDaemons.Run(ctx, a.nats.NC) })
 	group.Go("NATS", a.nats.Run)
 	// An operator wants to see what a stop waits for.
 	group.Go("admin port", outliving(published, a.admin.Run))

@@ -52,6 +52,8 @@ type pump struct {
 	inbox  *inbox
 	store  store // set by run
 	lookup lookup
+	// connectedDaemons is asked before lookup; nil where nobody tells who is there.
+	connectedDaemons *connectedDaemons
 	// book is nil where tokens alone decide.
 	book      *addressBook
 	connected func() bool
@@ -307,12 +309,17 @@ func (p *pump) of(t ticket) *sequencer.Sequencer[job] {
 	return p.sequencer
 }
 
-// resolve finds whose daemon an event is for. What is known is used at once,
+// resolve finds whose daemon an event is for: of one that is connected an edge has
+// said it, else Neolith's session in Redis does. What is known is used at once,
 // but only here, when the message's turn has come: otherwise a later message
 // could pass those that still wait for the first answer.
 func (p *pump) resolve(ctx context.Context, t ticket) {
-	daemon := t.Value().daemon()
-	if orchestrator, ok := p.daemons.get(daemon, time.Now()); ok {
+	daemon, now := t.Value().daemon(), time.Now()
+	orchestrator, ok := p.connectedDaemons.find(daemon, now)
+	if !ok {
+		orchestrator, ok = p.daemons.get(daemon, now)
+	}
+	if ok {
 		p.resolved(t, orchestrator, nil)
 		return
 	}

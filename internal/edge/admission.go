@@ -61,7 +61,7 @@ func (a *admission) admit(c *connection, e *conversation.Admit) {
 	}
 	c.orchestrator, c.organization = who.orchestrator, who.organization
 	c.token = event.TokenOf(c.orchestrator)
-	c.daemon = e.Auth.DaemonID
+	c.daemon, c.named = e.Auth.DaemonID, e.Identity.Daemon == e.Auth.DaemonID
 	c.partition = a.hub.partition(c.token)
 	if e.Auth.Resume != nil {
 		c.resume = e.Auth.Resume.Position

@@ -48,6 +48,7 @@ type connection struct {
 	orchestrator protocol.OrchestratorID
 	token        event.Token // of the orchestrator
 	daemon       protocol.DaemonID
+	named        bool // the token names the daemon
 	partition    event.Partition
 	organization string // empty if nobody says
 	resume       string // position to continue after, if asked for

@@ -55,7 +55,7 @@ func (c *connection) answerLocked(e conversation.Effect, now time.Time) {
 // reportLocked passes on what the daemon says of itself. c.mu is held.
 func (c *connection) reportLocked(b heartbeat.Beat) {
 	b.Orchestrator, b.Daemon, b.Session, b.Organization = c.orchestrator, c.daemon, c.id, c.organization
-	b.ConnectedAt = c.admittedAt
+	b.ConnectedAt, b.Named = c.admittedAt, c.named
 	c.svc.heartbeats.Add(c.partition, b)
 }
 

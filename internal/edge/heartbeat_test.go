@@ -55,7 +55,7 @@ func TestHeartbeatsArePublishedForTheirPartition(t *testing.T) {
 	require.WithinRange(t, got.ReceivedAt, began, time.Now())
 	got.Session, got.ReceivedAt, got.ConnectedAt = "", time.Time{}, time.Time{}
 	require.Equal(t, heartbeat.Beat{
-		Orchestrator: "vp/1", Daemon: "daemon", Organization: "org",
+		Orchestrator: "vp/1", Daemon: "daemon", Named: true, Organization: "org",
 		Status: protocol.StatusBusy, Metrics: []byte(`{"errors":3}`),
 	}, got)
 }

@@ -69,6 +69,10 @@ type Beat struct {
 	// Opened says that the daemon has only just been admitted, and has not sent a
 	// heartbeat yet.
 	Opened bool `json:"opened,omitempty"`
+	// Named says that the access token names this daemon id: that the daemon is this
+	// orchestrator's is Neolith's word, and not only its own. False where an older
+	// edge does not say.
+	Named bool `json:"named,omitempty"`
 }
 
 // Decode reads a batch. A beat that cannot be used, as a newer version may write
