@@ -72,6 +72,13 @@ func decode(h heard, maxBytes int) job {
 // router names them after the daemon, but its queues after the orchestrator. An
 // element may have no orchestrator at all: then the list's name says whose it is.
 func decodeListed(l list, body []byte, maxBytes int) job {
+	if text, ok := queued(l, body); ok {
+		e, err := event.ParseInPlace(text, maxBytes)
+		if err != nil {
+			return buryInvalid(body, err)
+		}
+		return publishUser(e, text)
+	}
 	e, err := event.ParseInPlace(body, maxBytes)
 	pending := err != nil && e.OrchestratorID == ""
 	if pending {
@@ -91,6 +98,39 @@ func decodeListed(l list, body []byte, maxBytes int) job {
 		return decodeForDaemon(e, protocol.DaemonID(l.name), body, maxBytes)
 	}
 	return job{kind: resolving, event: e, body: body, list: protocol.DaemonID(l.name)}
+}
+
+// queued is an element of the queue of Neolith's router as its code puts it there:
+// a message, of which the router itself would make an event later. It becomes the
+// event that the router would have published, under an id that is the same however
+// often it is read.
+func queued(l list, body []byte) (text []byte, ok bool) {
+	var m struct {
+		ID      string          `json:"messageId"`
+		Type    json.RawMessage `json:"type"`
+		Channel string          `json:"channelId"`
+		Author  string          `json:"authorId"`
+		Content string          `json:"content"`
+		Created string          `json:"createdAt"`
+	}
+	if l.prefix != queuePrefix || json.Unmarshal(body, &m) != nil || m.ID == "" || m.Type != nil {
+		return nil, false
+	}
+	payload, err := json.Marshal(struct {
+		ID      string `json:"messageId"`
+		Channel string `json:"channelId"`
+		Content string `json:"content"`
+		Author  string `json:"authorId"`
+		Created string `json:"timestamp"`
+	}{m.ID, m.Channel, m.Content, m.Author, m.Created})
+	if err != nil {
+		return nil, false
+	}
+	text, err = event.Event{
+		ID: "queued_" + m.ID, Type: "message.received", OrchestratorID: protocol.OrchestratorID(l.name), Payload: payload,
+		Timestamp: m.Created, ChannelID: m.Channel, RequiresAck: true,
+	}.MarshalJSON()
+	return text, err == nil
 }
 
 // named is an element of a list with the list's name for its orchestrator.

@@ -166,12 +166,18 @@ func (d *drainer) scan(ctx context.Context, node redis.Cmdable, kind list) error
 	}
 }
 
-// oldest returns the oldest elements, oldest first, after so many. Neolith pushes
-// at a list's head; its tail is the oldest.
+// oldestFirst tells which lists have the oldest element at their head: Neolith
+// pushes to the head of a list of events, and its router to the tail of its queue.
+func (l list) oldestFirst() bool { return l.prefix == queuePrefix }
+
+// oldest returns the oldest elements, oldest first, after so many.
 func (d *drainer) oldest(ctx context.Context, l list, after int64) (elements []string, err error) {
-	if l.sorted {
+	switch {
+	case l.sorted:
 		elements, err = d.redis.ZRange(ctx, l.key(), after, after+listBatch-1).Result()
-	} else {
+	case l.oldestFirst():
+		elements, err = d.redis.LRange(ctx, l.key(), after, after+listBatch-1).Result()
+	default:
 		elements, err = d.redis.LRange(ctx, l.key(), -after-listBatch, -after-1).Result()
 		slices.Reverse(elements)
 	}
@@ -233,9 +239,12 @@ func (d *drainer) takeOff(ctx context.Context, l list, element string) error {
 	ctx, cancel := context.WithTimeout(ctx, redisconn.IOTimeout)
 	defer cancel()
 	var err error
-	if l.sorted {
+	switch {
+	case l.sorted:
 		err = d.redis.ZRem(ctx, l.key(), element).Err()
-	} else {
+	case l.oldestFirst():
+		err = d.redis.LRem(ctx, l.key(), 1, element).Err()
+	default:
 		err = d.redis.LRem(ctx, l.key(), -1, element).Err()
 	}
 	if err != nil {

@@ -115,8 +115,8 @@ func TestAllShapesOfListsAreDrained(t *testing.T) {
 		require.NoError(t, client.ZAdd(t.Context(), listPrefix+"vp-4", redis.Z{Score: float64(n), Member: eventJSON("vp-4", n)}).Err())
 	}
 	require.NoError(t, client.ZAdd(t.Context(), listPrefix+"vp-4", redis.Z{Score: 5.5, Member: "hello"}).Err())
-	require.NoError(t, client.LPush(t.Context(), queuePrefix+"vp-5", eventJSON("channel-7", 0)).Err())
-	require.NoError(t, client.LPush(t.Context(), queuePrefix+"vp-5", pending("p5")).Err())
+	const message = `{"messageId":"m1","channelId":"channel-7","authorId":"a","content":"<hello>","createdAt":"2026-11-22T10:00:00.000Z","queuedAt":"2026-11-22T10:00:00.500Z"}`
+	require.NoError(t, client.RPush(t.Context(), queuePrefix+"vp-5", eventJSON("channel-7", 0), message, pending("p5")).Err())
 
 	a := s.start(s.draining())
 	s.awaitEmpty("d1", "daemon_session_vp-2_1732291200000", "vp-3")
@@ -130,7 +130,13 @@ func TestAllShapesOfListsAreDrained(t *testing.T) {
 	require.Equal(t, []string{"p3", "event_vp-3_0"}, ids(stored["vp-3"]))
 	require.Empty(t, stored["vp-3"][0].DaemonID)
 	require.Equal(t, eventIDs("vp-4", 0, 120), ids(stored["vp-4"]), "in the order of their scores")
-	require.Equal(t, []string{"event_channel-7_0", "p5"}, ids(stored["vp-5"]))
+	require.Equal(t, []string{"event_channel-7_0", "queued_m1", "p5"}, ids(stored["vp-5"]), "the router pushes to the tail")
+	made := stored["vp-5"][1]
+	require.Equal(t, event.Event{
+		ID: "queued_m1", Type: "message.received", OrchestratorID: "vp-5", ChannelID: "channel-7", RequiresAck: true,
+		Timestamp: "2026-11-22T10:00:00.000Z", Payload: made.Payload,
+	}, made)
+	require.JSONEq(t, `{"messageId":"m1","channelId":"channel-7","content":"<hello>","authorId":"a","timestamp":"2026-11-22T10:00:00.000Z"}`, string(made.Payload))
 	require.Empty(t, s.deadLetters())
 }
 

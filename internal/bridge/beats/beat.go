@@ -23,6 +23,7 @@ type beat struct {
 	record       []byte // what the key holds
 	metrics      []byte // what the list holds; nil where there are none
 	route        []byte // what Neolith's message router reads
+	received     string // receivedAt as it is written
 	notice       []byte // what is published
 
 	heardAt time.Time // by this node's clock
@@ -42,15 +43,22 @@ type record struct {
 }
 
 // route is the JSON by which Neolith's message router knows that a daemon is
-// connected. Without it, it puts messages into a queue and publishes nothing.
+// connected. Without it, it puts messages into a queue and publishes nothing. Its
+// versions differ in what they call the two times.
 type route struct {
 	Orchestrator  protocol.OrchestratorID `json:"orchestratorId"`
 	Daemon        protocol.DaemonID       `json:"daemonId"`
 	Session       protocol.SessionID      `json:"sessionId"`
-	Status        protocol.Status         `json:"status"`
+	Status        string                  `json:"status"`
 	ConnectedAt   string                  `json:"connectedAt"`
+	CreatedAt     string                  `json:"createdAt"`
 	LastHeartbeat string                  `json:"lastHeartbeatAt"`
+	LastActive    string                  `json:"lastActiveAt"`
 }
+
+// routeActive is the status of the session and not of the daemon: with any other,
+// one that is busy would count as away.
+const routeActive = "active"
 
 // notice is what Neolith hears.
 type notice struct {
@@ -63,12 +71,12 @@ type notice struct {
 func newBeat(h heartbeat.Beat, now time.Time) (*beat, error) {
 	b := &beat{
 		orchestrator: h.Orchestrator, daemon: h.Daemon, organization: h.Organization, receivedAt: h.ReceivedAt,
-		opened: h.Opened, heardAt: now,
+		opened: h.Opened, heardAt: now, received: h.ReceivedAt.UTC().Format(timeFormat),
 	}
 	if h.Status == "" {
 		h.Status = protocol.StatusActive // it is there, and has not said otherwise
 	}
-	received := h.ReceivedAt.UTC().Format(timeFormat)
+	received := b.received
 	connected := received
 	if !h.ConnectedAt.IsZero() {
 		connected = h.ConnectedAt.UTC().Format(timeFormat)
@@ -79,7 +87,7 @@ func newBeat(h heartbeat.Beat, now time.Time) (*beat, error) {
 		h.Metrics = json.RawMessage(`{}`)
 	}
 	var err error
-	b.route, err = json.Marshal(route{h.Orchestrator, h.Daemon, h.Session, h.Status, connected, received})
+	b.route, err = json.Marshal(route{h.Orchestrator, h.Daemon, h.Session, routeActive, connected, connected, received, received})
 	if err != nil {
 		return nil, fmt.Errorf("encode a connection: %w", err)
 	}
@@ -108,6 +116,11 @@ func withTimestamp(metrics json.RawMessage, received string) []byte {
 }
 
 func (b *beat) routeKey() string { return "routing:session:" + string(b.orchestrator) }
+
+// The keys of Neolith's presence service: a hash that stays, and one that says
+// whether it holds.
+func (b *beat) presenceKey() string      { return "presence:vp:" + string(b.orchestrator) }
+func (b *beat) presenceAliveKey() string { return "presence:heartbeat:vp:" + string(b.orchestrator) }
 
 func (b *beat) key() string     { return "daemon:heartbeat:" + string(b.orchestrator) }
 func (b *beat) list() string    { return "daemon:metrics:" + string(b.orchestrator) }

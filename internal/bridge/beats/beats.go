@@ -8,6 +8,8 @@
 //	daemon:heartbeats:<organization>    a notice of each, published
 //	daemon:session:<daemon>             its lastHeartbeat, where Neolith has such a session
 //	routing:session:<orchestrator>      that it is connected, also before its first heartbeat
+//	presence:vp:<orchestrator>          the same for Neolith's presence service,
+//	presence:heartbeat:vp:<…>           for as long as this lives
 //
 // What Redis does not take waits: the newest heartbeat of each session, within a
 // bound, as long as it says anything. Nothing else of the bridge waits for that.

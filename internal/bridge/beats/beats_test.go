@@ -162,11 +162,13 @@ func TestWhatADaemonDoesNotSay(t *testing.T) {
 	b.await(written, 1)
 	require.JSONEq(t, `{"orchestratorId":"vp","daemonId":"daemon","sessionId":"session of vp","status":"active","metrics":{},
 		"receivedAt":"2026-11-22T10:00:00.120Z"}`, s.get("daemon:heartbeat:vp"))
-	require.ElementsMatch(t, []string{"daemon:heartbeat:vp", "routing:session:vp"}, s.neolith.Keys(t.Context(), "*").Val(), "no metrics, and no canaries")
+	require.ElementsMatch(t, []string{"daemon:heartbeat:vp", "routing:session:vp", "presence:vp:vp", "presence:heartbeat:vp:vp"}, s.neolith.Keys(t.Context(), "*").Val(),
+		"no metrics, and no canaries")
 }
 
-// Neolith's message router takes for connected whose key there is, and puts
-// messages for all others into a queue.
+// Neolith's message router takes for connected whose key there is with the status
+// "active", and puts messages for all others into a queue: those for a daemon that
+// is busy went there.
 func TestNeolithsRouterKnowsWhoIsConnected(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -176,15 +178,46 @@ func TestNeolithsRouterKnowsWhoIsConnected(t *testing.T) {
 	s.say(opened)
 	b.await(written, 1)
 	require.JSONEq(t, `{"orchestratorId":"vp","daemonId":"daemon","sessionId":"session of vp","status":"active",
-		"connectedAt":"2026-11-22T10:00:00.120Z","lastHeartbeatAt":"2026-11-22T10:00:00.120Z"}`, s.get("routing:session:vp"))
-	require.Equal(t, []string{"routing:session:vp"}, s.neolith.Keys(t.Context(), "*").Val(), "it has said nothing yet")
+		"connectedAt":"2026-11-22T10:00:00.120Z","createdAt":"2026-11-22T10:00:00.120Z",
+		"lastHeartbeatAt":"2026-11-22T10:00:00.120Z","lastActiveAt":"2026-11-22T10:00:00.120Z"}`, s.get("routing:session:vp"))
+	require.Empty(t, s.neolith.Keys(t.Context(), "daemon:*").Val(), "it has said nothing yet")
 	beat := someBeat("vp")
 	beat.ConnectedAt, beat.ReceivedAt = receivedAt, receivedAt.Add(30*time.Second)
 	s.say(beat)
 	b.await(written, 2)
-	require.JSONEq(t, `{"orchestratorId":"vp","daemonId":"daemon","sessionId":"session of vp","status":"busy",
-		"connectedAt":"2026-11-22T10:00:00.120Z","lastHeartbeatAt":"2026-11-22T10:00:30.120Z"}`, s.get("routing:session:vp"))
+	require.JSONEq(t, `{"orchestratorId":"vp","daemonId":"daemon","sessionId":"session of vp","status":"active",
+		"connectedAt":"2026-11-22T10:00:00.120Z","createdAt":"2026-11-22T10:00:00.120Z",
+		"lastHeartbeatAt":"2026-11-22T10:00:30.120Z","lastActiveAt":"2026-11-22T10:00:30.120Z"}`, s.get("routing:session:vp"))
 	require.InDelta(t, 120, s.neolith.TTL(t.Context(), "routing:session:vp").Val().Seconds(), 20)
+}
+
+// Where Neolith has a presence service, its message router asks that instead: ONLINE
+// in the hash, for as long as the other key lives.
+func TestNeolithsPresenceServiceKnowsWhoIsConnected(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	b := s.bridge(s.client())
+	require.NoError(t, s.neolith.HSet(t.Context(), "presence:vp:vp", "vpId", "vp", "status", "OFFLINE", "daemonInfo", `{"hostname":"h"}`).Err())
+	s.say(someBeat("vp"))
+	b.await(written, 1)
+	require.Equal(t, map[string]string{
+		"vpId": "vp", "status": "ONLINE", "lastHeartbeat": "2026-11-22T10:00:00.120Z", "daemonInfo": `{"hostname":"h"}`,
+	}, s.neolith.HGetAll(t.Context(), "presence:vp:vp").Val(), "what Neolith knows of the daemon stays")
+	require.EqualValues(t, -1, s.neolith.TTL(t.Context(), "presence:vp:vp").Val())
+	require.InDelta(t, 120, s.neolith.TTL(t.Context(), "presence:heartbeat:vp:vp").Val().Seconds(), 20)
+}
+
+// An operator whose Neolith has no presence service need not allow its keys.
+func TestThePresenceServicesKeysMayBeForbidden(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	require.NoError(t, s.neolith.Do(t.Context(), "ACL", "SETUSER", "bridge", "on", ">pw", "+@all", "~daemon:*", "~routing:*", "&*").Err())
+	b := s.bridge(s.client(func(o *redis.UniversalOptions) { o.Username, o.Password = "bridge", "pw" }))
+	s.say(someBeat("vp"))
+	b.await(written, 1)
+	require.NotEmpty(t, s.get("routing:session:vp"))
+	ok, detail := b.Check()
+	require.True(t, ok, detail)
 }
 
 func TestTheSessionsLastHeartbeatMovesOn(t *testing.T) {

@@ -50,7 +50,9 @@ func (w *Writer) writeBatch(ctx context.Context, batch []*entry) (settled int, e
 // write queues the commands of one heartbeat. In a Cluster they go to several
 // nodes, so they are no transaction.
 func (b *beat) write(ctx context.Context, pipe redis.Pipeliner, now time.Time) []redis.Cmder {
-	commands := []redis.Cmder{pipe.Set(ctx, b.routeKey(), b.route, max(time.Second, b.left(now)+routeMargin).Round(time.Second))}
+	connectedFor := max(time.Second, b.left(now)+routeMargin).Round(time.Second)
+	commands := []redis.Cmder{pipe.Set(ctx, b.routeKey(), b.route, connectedFor)}
+	b.showPresence(ctx, pipe, connectedFor)
 	if b.opened {
 		return commands
 	}
@@ -65,6 +67,14 @@ func (b *beat) write(ctx context.Context, pipe redis.Pipeliner, now time.Time) [
 		commands = append(commands, pipe.Publish(ctx, b.channel(), b.notice))
 	}
 	return commands
+}
+
+// showPresence queues what Neolith's presence service has of an orchestrator that
+// is connected, busy or not: where it has one, its message router asks that. Where
+// it has none, Redis may forbid these keys, and nobody misses them.
+func (b *beat) showPresence(ctx context.Context, pipe redis.Pipeliner, lifetime time.Duration) {
+	pipe.HSet(ctx, b.presenceKey(), "vpId", string(b.orchestrator), "status", "ONLINE", "lastHeartbeat", b.received)
+	pipe.Set(ctx, b.presenceAliveKey(), "1", lifetime)
 }
 
 // settle decides what becomes of a heartbeat. An error says that it stays.

@@ -71,18 +71,25 @@ func (n *backend) push(list, text string) {
 	require.NoError(n.w.t, n.redis.LTrim(n.w.ctx, list, 0, 999).Err())
 }
 
-// route is the message router: it publishes for those whom it takes for connected,
-// and keeps the message for the others.
+// route is the message router, by itself and with a presence service: it publishes
+// for those whom it takes for connected, and keeps the message for the others.
 func (n *backend) route(orchestrator string) (id, way string) {
 	n.w.t.Helper()
-	held, err := n.redis.Get(n.w.ctx, "routing:session:"+orchestrator).Bytes()
-	if err != nil {
-		text, id := n.event("channel-7", "")
-		n.push("routing:queue:"+orchestrator, text)
-		return id, "queued"
-	}
 	var session struct{ DaemonID, SessionID, Status, ConnectedAt, LastHeartbeatAt string }
-	require.NoError(n.w.t, json.Unmarshal(held, &session))
+	held, err := n.redis.Get(n.w.ctx, "routing:session:"+orchestrator).Bytes()
+	if err == nil {
+		require.NoError(n.w.t, json.Unmarshal(held, &session))
+	}
+	presence := n.redis.HGetAll(n.w.ctx, "presence:vp:"+orchestrator).Val()
+	online := n.redis.Exists(n.w.ctx, "presence:heartbeat:vp:"+orchestrator).Val() == 1 && presence["status"] == "ONLINE"
+	if session.Status != "active" || !online {
+		n.events++
+		message := fmt.Sprint("m", n.events)
+		require.NoError(n.w.t, n.redis.RPush(n.w.ctx, "routing:queue:"+orchestrator, fmt.Sprintf(
+			`{"messageId":%q,"channelId":"channel-7","authorId":"a","content":"c","createdAt":"2026-11-22T10:00:00.000Z","queuedAt":"2026-11-22T10:00:00.000Z"}`,
+			message)).Err())
+		return "queued_" + message, "queued"
+	}
 	text, id := n.event("channel-7", session.DaemonID)
 	n.push("daemon:events:"+session.DaemonID, text)
 	require.NoError(n.w.t, n.redis.Publish(n.w.ctx, "daemon:"+session.DaemonID+":events", text).Err())
@@ -189,7 +196,7 @@ func TestDayOne(t *testing.T) {
 	became("ONLINE")
 	t.Log("vps.status is ONLINE")
 
-	w.eventually(func() bool { return n.redis.Exists(w.ctx, "routing:session:vp").Val() == 1 }, "the router does not see the daemon")
+	w.eventually(func() bool { return n.redis.Exists(w.ctx, "presence:heartbeat:vp:vp").Val() == 1 }, "the router does not see the daemon")
 	routed, way := n.route("vp")
 	require.Equal(t, "published", way)
 	d.receives(routed)
@@ -223,6 +230,10 @@ func TestDayOne(t *testing.T) {
 		err := json.Unmarshal([]byte(n.redis.Get(w.ctx, "daemon:session:"+daemon).Val()), &session)
 		return err == nil && time.Since(session.LastHeartbeat) < 24*time.Hour
 	}, "lastHeartbeat of the session stands still")
+	routed, way = n.route("vp")
+	require.Equal(t, "published", way)
+	d.receives(routed)
+	t.Log("the daemon is busy: to Neolith's router it is connected all the same")
 	t.Log("a heartbeat with a date and nested metrics: daemon:metrics:vp has them, the session's lastHeartbeat moves on, vps.status is BUSY")
 
 	d.leave()
