@@ -10,7 +10,8 @@
 // Where things are: what the log consists of in schema.go and size.go, set up by
 // open.go and mended by state.go; the way in, on and back in publish.go,
 // follow.go, last.go and read.go; what sequences mean in epoch.go, epochs.go,
-// watch.go and rollback.go; whether the servers still have all in audit.go; what
+// watch.go and rollback.go; whether the servers still have all in audit.go, and how
+// much they have of whom in counts.go; what
 // stands beside the log in deadletter.go, unresolved.go and checkpoint.go.
 // Package jet talks to NATS for all of them.
 package eventlog

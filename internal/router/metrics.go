@@ -38,6 +38,9 @@ type metrics struct {
 	lag         *prometheus.GaugeVec
 	lagging     *prometheus.GaugeVec
 	refused     *prometheus.GaugeVec
+	away        *prometheus.GaugeVec // orchestrators
+	awayEvents  *prometheus.GaugeVec
+	awayFull    *prometheus.GaugeVec
 	events      map[status]metric.Counters[string]
 	forwarded   prometheus.Counter
 	batches     metric.Counters[batchOutcome]
@@ -90,6 +93,11 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			"Edges that did not answer last; nobody waits for them, and they get hints instead of events."),
 		refused: ofPartition("gateway_router_refused_waiting",
 			fmt.Sprintf("Refused events that the dead letters have not taken yet; with %d the partition waits.", lane.MaxRefused)),
+		away: ofPartition("gateway_partition_away_orchestrators",
+			"Orchestrators that no edge holds and for whom events wait in the log; of partitions that this router serves."),
+		awayEvents: ofPartition("gateway_partition_away_events", "Events that wait for these orchestrators' daemons to come back."),
+		awayFull: ofPartition("gateway_partition_away_full_orchestrators",
+			"Those of them for whom as many events wait as are kept of one (EVENTS_PER_ORCHESTRATOR): with the next one the oldest is gone undelivered."),
 		events: map[status]metric.Counters[string]{
 			statusSuccess: metric.CountersOf(events.MustCurryWith(prometheus.Labels{"status": string(statusSuccess)}),
 				eventRouted, eventQueued, eventDeadLettered, eventMoved),
@@ -130,6 +138,20 @@ func (m *metrics) takenWithout(fields []string) {
 func (m *metrics) fill(partition string, s eventlog.State) {
 	m.bytes.WithLabelValues(partition).Set(float64(s.Bytes))
 	m.limit.WithLabelValues(partition).Set(float64(s.Limit))
+}
+
+// waitsAway says what waits in a partition for those who are away.
+func (m *metrics) waitsAway(partition string, w waiting) {
+	m.away.WithLabelValues(partition).Set(float64(w.orchestrators))
+	m.awayEvents.WithLabelValues(partition).Set(float64(w.events))
+	m.awayFull.WithLabelValues(partition).Set(float64(w.full))
+}
+
+// forgetAway is for a partition that another router counts now.
+func (m *metrics) forgetAway(partition string) {
+	for _, v := range []*prometheus.GaugeVec{m.away, m.awayEvents, m.awayFull} {
+		v.DeleteLabelValues(partition)
+	}
 }
 
 func label(p event.Partition) string { return strconv.Itoa(int(p)) }

@@ -192,6 +192,9 @@ func (r *Router) route(ctx, base context.Context, group *lifecycle.Group) error 
 		return fmt.Errorf("subscribe to receipts: %w", err)
 	}
 	defer requests.close()
+	group.Go("events of the absent", (&away{
+		log: log, holders: r.ring.AppendEdges, owned: r.placement.owned, metrics: r.metrics, logger: r.logger,
+	}).run)
 	r.logger.Info("routing", "gossip", r.GossipAddr(), "admin", r.AdminAddr())
 	defer r.writePresence(base)()
 	r.placement.run(ctx, base, &routing{
