@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -123,6 +124,7 @@ type Conn struct {
 	// established; nil: it is not. The library knows that too, but behind the lock
 	// that it holds while it writes.
 	up      atomic.Pointer[established]
+	lacking atomic.Pointer[error]   // why there is no JetStream behind the server; nil: there may be
 	refused atomic.Pointer[refusal] // what the server has forbidden on this connection
 	closing atomic.Bool             // Close was called
 	closed  chan struct{}           // closed when the connection was lost for good
@@ -253,9 +255,14 @@ func (c *Conn) Closed() <-chan struct{} { return c.closed }
 // ErrClosed is what Run returns when the connection has ended for good.
 var ErrClosed = errors.New("connection to NATS closed for good")
 
-// Run waits until ctx ends, and returns ErrClosed if the connection ends
-// before. It is how a node that cannot work without NATS ends with it.
+// Run watches over the connection until ctx ends, and returns ErrClosed if that
+// ends before. It is how a node that cannot work without NATS ends with it.
 func (c *Conn) Run(ctx context.Context) error {
+	watching, stop := context.WithCancel(ctx)
+	var watch sync.WaitGroup
+	watch.Go(func() { c.watchJetStream(watching) })
+	defer watch.Wait()
+	defer stop()
 	select {
 	case <-ctx.Done():
 		return nil
@@ -266,13 +273,22 @@ func (c *Conn) Run(ctx context.Context) error {
 
 // Up reports whether the connection is up, without waiting for anything.
 func (c *Conn) Up() bool {
-	ok, _ := c.Check()
+	ok, _ := c.state()
 	return ok
 }
 
-// Check tells /readyz whether the connection is up, without waiting for anything:
-// it does not ask the library.
+// Check tells /readyz whether the connection is up and JetStream behind it, without
+// waiting for anything.
 func (c *Conn) Check() (ok bool, detail string) {
+	ok, detail = c.state()
+	if lacking := c.lacking.Load(); ok && lacking != nil {
+		return false, fmt.Sprintf("%s, but there is no JetStream behind it: %v", detail, *lacking)
+	}
+	return ok, detail
+}
+
+// state does not ask the library.
+func (c *Conn) state() (ok bool, detail string) {
 	select {
 	case <-c.ended:
 		return false, "closed"

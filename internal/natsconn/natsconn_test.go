@@ -114,6 +114,35 @@ func TestCloseIsNotReported(t *testing.T) {
 	c.Close()
 }
 
+// JetStream was switched off, or the name leads to another server: the connection
+// works, and nothing that needs it.
+func TestAServerWithoutJetStreamIsLeftForAnother(t *testing.T) {
+	t.Parallel()
+	without := testserver.NATS(t, func(o *server.Options) { o.JetStream = false })
+	with := testserver.NATS(t)
+	with.Shutdown()
+	cfg := settings.Default[natsconn.Config]()
+	cfg.NATSURL = []settings.URL{settings.URL(without.ClientURL()), settings.URL(with.ClientURL())}
+	c, err := natsconn.Connect(t.Context(), cfg, "test", slog.New(slog.DiscardHandler), prometheus.NewPedanticRegistry(), nil)
+	require.NoError(t, err)
+	t.Cleanup(c.Close)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- c.Run(ctx) }()
+	require.Eventually(t, func() bool {
+		ok, detail := c.Check()
+		return !ok && strings.Contains(detail, without.ClientURL()+", but there is no JetStream")
+	}, waitTime, 10*time.Millisecond, "it is said")
+	require.Eventually(t, c.Up, waitTime, 10*time.Millisecond, "what needs no JetStream works")
+	with.Start()
+	require.Eventually(t, func() bool {
+		ok, detail := c.Check()
+		return ok && detail == "connected to "+with.ClientURL()
+	}, waitTime, 10*time.Millisecond, "another server is found")
+	cancel()
+	require.NoError(t, <-ended)
+}
+
 func TestConfigIsValidated(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {

@@ -1,0 +1,64 @@
+package natsconn
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/neolith/daemon-gateway/internal/lifecycle"
+)
+
+const (
+	// jetStreamLook is how often the server is asked whether there is JetStream
+	// behind it, and jetStreamLooks how many answers in a row must say no.
+	jetStreamLook  = 2 * time.Second
+	jetStreamLooks = 2
+	// A connection to a server without JetStream is given up at once, and then less
+	// and less often: where no server has it, edges and routers still talk over it.
+	leaveFirst = 10 * time.Second
+	leaveMost  = 2 * time.Minute
+)
+
+// watchJetStream gives up a connection that works, to a server that nobody with
+// JetStream is behind: it was switched off there or for the account, or the
+// server's name leads to another one now. The library then takes the next server,
+// and resolves the name again. An outage of JetStream is none of that: its servers
+// answer, or do not.
+func (c *Conn) watchJetStream(ctx context.Context) {
+	misses, leave := 0, leaveFirst
+	var next time.Time
+	lifecycle.Every(ctx, jetStreamLook, func(now time.Time) {
+		if !c.Up() {
+			return
+		}
+		err := c.askForJetStream(ctx)
+		switch {
+		case err == nil:
+			misses, leave = 0, leaveFirst
+			c.lacking.Store(nil)
+			return
+		case !errors.Is(err, jetstream.ErrJetStreamNotEnabled) && !errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount):
+			return
+		}
+		if misses++; misses < jetStreamLooks {
+			return
+		}
+		c.lacking.Store(&err)
+		if now.Before(next) {
+			return
+		}
+		next, leave = now.Add(leave), min(2*leave, leaveMost)
+		c.logger.Warn("the NATS server has no JetStream, trying to reach another", "server", c.NC.ConnectedUrlRedacted(), "error", err)
+		misses = 0
+		_ = c.NC.ForceReconnect() // fails only when it is closed
+	})
+}
+
+func (c *Conn) askForJetStream(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, jetStreamLook)
+	defer cancel()
+	_, err := c.JS.AccountInfo(ctx)
+	return err
+}
