@@ -120,6 +120,7 @@ func (a *App) newSource() *source {
 	channels, patterns := a.cfg.Redis.subscriptions()
 	return &source{
 		client: a.redis, channels: channels, patterns: patterns, canary: canary.Channel(a.cfg.Node()), timing: defaultTiming,
+		echo: newEcho(),
 		push: func(h heard) { a.pump.drops.overflow(a.inbox.push(h)) },
 		link: a.link, metrics: a.metrics, logger: a.logger,
 	}

@@ -22,6 +22,7 @@ type link struct {
 	lastMessage time.Time
 	silenceSaid bool
 	unheard     subscriptions // of events, that Redis forbids
+	readOnly    bool          // the server takes no writes
 }
 
 // gap is a time in which messages may have been published unheard.
@@ -52,6 +53,13 @@ func (l *link) without(unheard subscriptions) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.unheard = unheard
+}
+
+// serves notes whether the server takes writes.
+func (l *link) serves(writes bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.readOnly = !writes
 }
 
 // down notes that the subscription is gone. It returns how long it had lasted,
@@ -165,6 +173,7 @@ func (l *link) state() linkState {
 	return linkState{
 		connected: l.connected, answers: l.answers, since: l.since, problem: l.problem,
 		lastMessage: l.lastMessage, silentSince: l.silentSinceLocked(), gap: l.gap, unheard: l.unheard,
+		readOnly: l.readOnly,
 	}
 }
 
@@ -177,6 +186,7 @@ type linkState struct {
 	silentSince time.Time
 	gap         gap
 	unheard     subscriptions
+	readOnly    bool
 }
 
 // detail is what /readyz says of the subscription. It is said to be silent once
@@ -196,6 +206,9 @@ func (s linkState) detail(now time.Time, silent time.Duration) string {
 	}
 	if s.connected && s.unheard.len() > 0 {
 		parts = append(parts, "Redis forbids this bridge to subscribe to "+s.unheard.String()+": what is published there is not heard")
+	}
+	if s.connected && s.readOnly {
+		parts = append(parts, "this server is read-only: a replica, or what was the master before a failover; what is published on its master may not come here")
 	}
 	if length := s.gap.to.Sub(s.gap.from); !s.gap.to.IsZero() {
 		parts = append(parts, fmt.Sprintf("last gap from %s for %v", stamp(s.gap.from), length.Round(time.Millisecond)))

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -25,6 +26,8 @@ type timing struct {
 	dead    int           // looks that have heard nothing: the connection is dead
 	silent  time.Duration // connected but without a message: worth a word
 	retry   backoff       // between two attempts to connect
+	echo    time.Duration // between two echoes
+	echoes  int           // that do not come: the subscription leads elsewhere
 }
 
 // Once everything is to end, the answer to unsubscribe is waited for until
@@ -41,7 +44,9 @@ var defaultTiming = timing{
 	dead:    12,
 	silent:  5 * time.Minute,
 	// What is published between the return of Redis and the next attempt is lost.
-	retry: backoff{first: 100 * time.Millisecond, most: time.Second},
+	retry:  backoff{first: 100 * time.Millisecond, most: time.Second},
+	echo:   5 * time.Second,
+	echoes: 3,
 }
 
 // healthyAfter: after a subscription that lasted this long the backoff begins
@@ -69,6 +74,7 @@ type source struct {
 	patterns []string
 	canary   string // the channel of this bridge's canaries
 	timing   timing
+	echo     *echo
 	push     func(heard)
 	link     *link
 	metrics  *metrics
@@ -167,14 +173,12 @@ func (s *source) listen(ctx context.Context) (lasted time.Duration, err error) {
 	hard, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	sub := s.client.Subscribe(hard)
 	s.link.dialing()
-	watched := make(chan struct{})
-	go func() {
-		defer close(watched)
-		s.watch(ctx, hard, cancel, sub)
-	}()
+	var watching sync.WaitGroup
+	watching.Go(func() { s.watch(ctx, hard, cancel, sub) })
+	watching.Go(func() { s.tryEchoes(hard, cancel, sub) })
 	defer func() {
 		cancel(nil)
-		<-watched
+		watching.Wait()
 		_ = sub.Close() // fails only if the watch has closed it
 	}()
 	if err := s.wanted().subscribe(hard, sub); err != nil {
@@ -243,6 +247,9 @@ func (s *source) take(m *redis.Message, now time.Time) {
 	s.link.heard(now, false)
 	if m.Channel != s.canary || m.Pattern != "" {
 		return // a wide pattern brings other bridges' canaries, and ours once more
+	}
+	if s.echo.take(h.body) {
+		return
 	}
 	if _, err := canary.ReadEvent(h.body); err != nil {
 		s.metrics.canary(err)

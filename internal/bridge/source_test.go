@@ -53,6 +53,7 @@ func listen(t *testing.T, cfg RedisConfig, change func(*timing)) *listener {
 	l := &listener{in: newInbox(1000, 1<<20), log: &logBuffer{}}
 	l.source = &source{
 		client: client, channels: channels, patterns: patterns, canary: canary.Channel("test"), timing: defaultTiming,
+		echo: newEcho(),
 		push: func(h heard) { l.in.push(h) }, link: newLink(time.Now()),
 		metrics: newMetrics(prometheus.NewPedanticRegistry()), logger: slog.New(slog.NewTextHandler(l.log, nil)),
 	}
@@ -92,6 +93,41 @@ func TestDeadConnectionIsGivenUp(t *testing.T) {
 	eventually(t, func() bool { return l.log.count(errDead.Error()) > 0 && !l.connected() }, "the dead connection is noticed")
 	server.Resume()
 	eventually(t, func() bool { return l.connected() && testutil.ToFloat64(l.metrics.gaps) > 0 }, "subscribed again")
+}
+
+// Sentinels and managed services turn a master into a replica and lead everybody
+// to another server. A subscription that nobody closes stays on the old one, which
+// answers pings, and hears nothing more of what is published.
+func TestASubscriptionOnTheMasterOfBeforeIsGivenUp(t *testing.T) {
+	t.Parallel()
+	before, after := testserver.Redis(t), testserver.Redis(t)
+	name := testserver.RedisProxy(t, before)
+	l := listen(t, redisConfig(name.URL()), func(timing *timing) { timing.echo = 20 * time.Millisecond })
+	eventually(t, l.connected, "subscribed")
+	name.Lead(after)
+	admin := before.Client()
+	require.NoError(t, admin.ReplicaOf(t.Context(), "127.0.0.1", "1").Err())
+	client := after.Client()
+	eventually(t, func() bool {
+		publish(t, client, "daemon:events", "x")
+		return l.in.len() > 0
+	}, "what is published on the new master is heard")
+	require.Positive(t, testutil.ToFloat64(l.metrics.gaps))
+}
+
+// A server that is only a replica brings what its master publishes, so it is heard;
+// readiness says what it is.
+func TestAReplicaIsHeardAndCalledSo(t *testing.T) {
+	t.Parallel()
+	server := testserver.Redis(t)
+	l := listen(t, redisConfig(server.URL()), func(timing *timing) { timing.echo = 20 * time.Millisecond })
+	eventually(t, l.connected, "subscribed")
+	admin := server.Client()
+	detail := func() string { return l.link.state().detail(time.Now(), time.Hour) }
+	require.NoError(t, admin.ReplicaOf(t.Context(), "127.0.0.1", "1").Err())
+	eventually(t, func() bool { return strings.Contains(detail(), "read-only") }, "it is said")
+	require.NoError(t, admin.ReplicaOf(t.Context(), "no", "one").Err())
+	eventually(t, func() bool { return !strings.Contains(detail(), "read-only") }, "and no longer")
 }
 
 // TestCutConnectionIsAGap: go-redis subscribes again behind our back; that

@@ -100,6 +100,10 @@ const (
 	dialTimeout = 3 * time.Second
 	// IOTimeout is for a command and its answer.
 	IOTimeout = 3 * time.Second
+	// lifetime is how long a pooled connection is used. After a failover one may
+	// lead to a server that answers and is not the master any more, however its name
+	// is resolved by now; to make a new one costs nothing.
+	lifetime = time.Minute
 )
 
 var errURL = errors.New("REDIS_URL is not a valid redis:// or rediss:// URL")
@@ -118,12 +122,13 @@ func NewClient(c Config) (redis.UniversalClient, error) {
 		DB:        base.DB,
 		TLSConfig: base.TLSConfig,
 		// RESP2: every server speaks it, and pub/sub needs nothing newer.
-		Protocol:      2,
-		DialTimeout:   dialTimeout,
-		DialerRetries: 1,
-		MaxRetries:    -1,
-		ReadTimeout:   IOTimeout,
-		WriteTimeout:  IOTimeout,
+		Protocol:        2,
+		DialTimeout:     dialTimeout,
+		DialerRetries:   1,
+		MaxRetries:      -1,
+		ReadTimeout:     IOTimeout,
+		WriteTimeout:    IOTimeout,
+		ConnMaxLifetime: lifetime,
 		// So that a lookup ends with its context.
 		ContextTimeoutEnabled: true,
 	}

@@ -11,11 +11,11 @@ import (
 // sent. Methods may be called at the same time.
 type Proxy struct {
 	scheme   string
-	target   string
 	listener net.Listener
 	work     sync.WaitGroup
 
 	mu      sync.Mutex
+	target  string
 	open    chan struct{} // closed while what clients send passes
 	answers chan struct{} // closed while what the server sends passes
 	cut     bool
@@ -41,7 +41,7 @@ func newProxy(t testing.TB, scheme, target string) *Proxy {
 	if err != nil {
 		t.Fatalf("start a proxy: %v", err)
 	}
-	p := &Proxy{scheme: scheme, target: target, listener: listener, open: passing(), answers: passing(), conns: map[net.Conn]bool{}}
+	p := &Proxy{scheme: scheme, listener: listener, target: target, open: passing(), answers: passing(), conns: map[net.Conn]bool{}}
 	p.work.Go(p.accept)
 	t.Cleanup(func() {
 		_ = listener.Close()
@@ -77,6 +77,14 @@ func (p *Proxy) HoldAnswers() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.answers = make(chan struct{})
+}
+
+// Lead has new connections lead to another server, as a name that is resolved to
+// another address does. Those that there are stay.
+func (p *Proxy) Lead(server *RedisServer) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.target = server.Addr()
 }
 
 // Cut closes all connections, and new ones at once.
@@ -119,7 +127,10 @@ func (p *Proxy) connect(client net.Conn) {
 	if !p.remember(client) {
 		return
 	}
-	server, err := net.Dial("tcp", p.target)
+	p.mu.Lock()
+	target := p.target
+	p.mu.Unlock()
+	server, err := net.Dial("tcp", target)
 	if err != nil {
 		return
 	}
