@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/coder/websocket"
@@ -61,6 +62,7 @@ func Accept(w http.ResponseWriter, r *http.Request, cfg Config) (*Socket, error)
 		// not by a cookie: a foreign origin gains nothing.
 		InsecureSkipVerify: true,
 		CompressionMode:    websocket.CompressionDisabled,
+		Subprotocols:       offered(r.Header),
 		OnPingReceived: func(context.Context, []byte) bool {
 			s.pacePing()
 			return true
@@ -75,6 +77,20 @@ func Accept(w http.ResponseWriter, r *http.Request, cfg Config) (*Socket, error)
 	s.conn, s.raw = conn, h.conn
 	s.raw.in.rate = cfg.readRate()
 	return s, nil
+}
+
+// offered is the first subprotocol that the client offers, if any. There is none
+// that means anything here, but a client that offers some insists on one, and what
+// Node's servers answer is the first.
+func offered(h http.Header) []string {
+	for _, list := range h.Values("Sec-WebSocket-Protocol") {
+		for name := range strings.SplitSeq(list, ",") {
+			if name = strings.TrimSpace(name); name != "" {
+				return []string{name}
+			}
+		}
+	}
+	return nil
 }
 
 // hijacker replaces net/http's buffers by small ones.

@@ -154,6 +154,37 @@ func (f *fixture) dialRaw(t *testing.T, ahead string) (net.Conn, *bufio.Reader, 
 	return conn, br, <-f.peers
 }
 
+// A client that offers subprotocols refuses a server that chooses none
+// (websockets/ws#1862), and Node's server chooses the first.
+func TestTheFirstSubprotocolThatIsOfferedIsChosen(t *testing.T) {
+	t.Parallel()
+	f := start(t, defaults(), true)
+	for name, tt := range map[string]struct {
+		offered []string
+		want    string
+	}{
+		"none":             {nil, ""},
+		"one":              {[]string{"neolith.v1"}, "neolith.v1"},
+		"several":          {[]string{"neolith.v2", "neolith.v1"}, "neolith.v2"},
+		"a list":           {[]string{"bearer, token"}, "bearer"},
+		"nothing":          {[]string{""}, ""},
+		"nothing at first": {[]string{"", " a"}, "a"},
+	} {
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, f.url, nil)
+		require.NoError(t, err)
+		request.Header = http.Header{
+			"Connection": {"Upgrade"}, "Upgrade": {"websocket"}, "Sec-Websocket-Version": {"13"}, "Sec-Websocket-Key": {"MDEyMzQ1Njc4OWFiY2RlZg=="},
+			"Sec-Websocket-Protocol": tt.offered,
+		}
+		answer, err := http.DefaultTransport.RoundTrip(request)
+		require.NoError(t, err, name)
+		require.Equal(t, http.StatusSwitchingProtocols, answer.StatusCode, name)
+		require.Equal(t, tt.want, answer.Header.Get("Sec-WebSocket-Protocol"), name)
+		require.NoError(t, answer.Body.Close())
+		<-f.peers
+	}
+}
+
 // masked is a client's frame with an all-zero mask.
 func masked(opcode byte, payload string) string {
 	switch n := len(payload); {
