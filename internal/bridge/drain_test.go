@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
@@ -203,6 +204,31 @@ func TestListedAndHeardIsStoredOnce(t *testing.T) {
 	s.awaitEmpty("d1")
 	a.settled(50)
 	require.ElementsMatch(t, eventIDs("channel-7", 0, 50), ids(s.stored(cfg.Log.Partitions)["vp-1"]))
+}
+
+// After a purge NATS still recognizes what was purged (nats-io/nats-server#6782): an
+// element that counts as a duplicate is in no log, and must not leave its list.
+func TestWhatWasPurgedIsStoredOnceItsIDIsForgotten(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	cfg := s.config()
+	cfg.Log.DuplicateWindow = 3 * time.Second
+	a := s.start(cfg).ready()
+	client := s.publisher()
+	publish(t, client, "daemon:events", eventJSON("vp", 0))
+	a.settled(1)
+	token := event.TokenOf("vp")
+	partition := event.PartitionOf(token, cfg.Log.Partitions)
+	stream, err := s.nats.JetStream().Stream(t.Context(), event.StreamName(partition))
+	require.NoError(t, err)
+	require.NoError(t, stream.Purge(t.Context(), jetstream.WithPurgeSubject(event.Subject(partition, token))))
+	push(t, client, "vp", eventJSON("vp", 0))
+	d := newDrainer(a.redis, a.pump, time.Hour, a.metrics, discard)
+	eventually(t, func() bool {
+		require.NoError(t, d.pass(t.Context()))
+		return client.LLen(t.Context(), listPrefix+"vp").Val() == 0
+	}, "it leaves its list in the end")
+	require.Equal(t, eventIDs("vp", 0, 1), s.awaitStored(cfg, "vp", 1))
 }
 
 func TestTwoBridgesDrainTheSameLists(t *testing.T) {

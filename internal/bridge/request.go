@@ -77,11 +77,19 @@ func (p *pump) settle(ctx context.Context, j job, bury bool) (settled, error) {
 }
 
 // takeListed stores an element of a list. What is rejected is not buried: it stays
-// in its list, and problem says why.
+// in its list, and problem says why. So does what the log takes for a duplicate and
+// does not hold, because it was purged: it is stored once the duplicate window is
+// over.
 func (p *pump) takeListed(ctx context.Context, l list, element []byte) (o outcome, problem string, err error) {
 	j := decodeListed(l, element, p.maxBytes)
 	p.notice(j.event)
 	s, err := p.settle(ctx, p.book.address(j), false)
+	if err == nil && s.outcome() == outcomeDuplicate && s.job.kind == publishing {
+		held, err := p.store.Holds(ctx, s.ack)
+		if err != nil || !held {
+			return outcomeRejected, "it was purged from the log within the duplicate window", err
+		}
+	}
 	return s.outcome(), fmt.Sprintf("%s: %s", s.job.reason, s.job.detail), err
 }
 

@@ -57,6 +57,21 @@ func (l *Log) PublishAsync(ctx context.Context, orchestrator event.Token, eventI
 	})
 }
 
+// Holds reports whether the log still has the message that a publish was
+// acknowledged with. NATS goes on to recognize the id of a message that was purged
+// (nats-io/nats-server#6782), so what counts as a duplicate may be gone.
+func (l *Log) Holds(ctx context.Context, ack Ack) (held bool, err error) {
+	err = l.jet.Request(ctx, func(ctx context.Context) error {
+		place, err := l.jet.At(ctx, event.StreamName(ack.Partition), ack.Sequence)
+		held = place.Sequence != 0
+		return err
+	})
+	if err != nil {
+		return false, fmt.Errorf("look for event %d of partition %d: %w", ack.Sequence, ack.Partition, err)
+	}
+	return held, nil
+}
+
 // RenewSentinel publishes the sentinel of a partition: the one message that is
 // always there, so that a question about orchestrators without events is
 // answered with up to where the replica looked. To be called daily for each
