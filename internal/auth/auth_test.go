@@ -6,9 +6,11 @@ import (
 	"crypto/rsa"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -112,6 +114,7 @@ func TestVerifyGuideShape(t *testing.T) {
 func TestVerifyClaims(t *testing.T) {
 	t.Parallel()
 	strict := func(c *auth.Config) { c.JWTStrict = true }
+	hour := func(c *auth.Config) { c.JWTMaxLifetime = time.Hour }
 	at := func(offset time.Duration) int64 { return now.Add(offset).Unix() }
 	tests := []struct {
 		name   string
@@ -127,6 +130,26 @@ func TestVerifyClaims(t *testing.T) {
 		{name: "starts beyond the leeway", claims: jwt.MapClaims{"nbf": at(31 * time.Second)}, want: auth.ReasonNotYetValid},
 		{name: "issued within the leeway", claims: jwt.MapClaims{"iat": at(30 * time.Second)}},
 		{name: "issued in the future", claims: jwt.MapClaims{"iat": at(31 * time.Second)}, want: auth.ReasonNotYetValid},
+
+		{name: "expiry in milliseconds", claims: jwt.MapClaims{"exp": now.Add(time.Hour).UnixMilli()}, want: auth.ReasonInvalidTime},
+		{name: "expires in the year 58881", claims: jwt.MapClaims{"exp": 1795951200000}, want: auth.ReasonInvalidTime},
+		{name: "expires in the last second of 9999", claims: jwt.MapClaims{"exp": 253402300799}},
+		{name: "expires in the year 10000", claims: jwt.MapClaims{"exp": 253402300800}, want: auth.ReasonInvalidTime},
+		{name: "expires before 1970", claims: jwt.MapClaims{"exp": -1}, want: auth.ReasonInvalidTime},
+		{name: "expires beyond what a float holds", claims: jwt.MapClaims{"exp": json.Number("1e400")}, want: auth.ReasonInvalidTime},
+		{name: "starts in milliseconds", claims: jwt.MapClaims{"nbf": now.UnixMilli()}, want: auth.ReasonInvalidTime},
+		{name: "starts beyond an int64", claims: jwt.MapClaims{"nbf": json.Number("1e19")}, want: auth.ReasonInvalidTime},
+		{name: "starts before 1970", claims: jwt.MapClaims{"nbf": -1}, want: auth.ReasonInvalidTime},
+		{name: "issued in milliseconds", claims: jwt.MapClaims{"iat": now.UnixMilli()}, want: auth.ReasonInvalidTime},
+		{name: "issued beyond an int64", claims: jwt.MapClaims{"iat": json.Number("18446744073709551616")}, want: auth.ReasonInvalidTime},
+		{name: "times with fractions", claims: jwt.MapClaims{"exp": float64(at(time.Hour)) + 0.5, "iat": float64(at(0)) - 0.5}},
+		{name: "a time in milliseconds, and expired", claims: jwt.MapClaims{"exp": at(-time.Hour), "nbf": now.UnixMilli()}, want: auth.ReasonInvalidTime},
+
+		{name: "as long as it may live", change: hour, claims: nil},
+		{name: "longer than it may live", change: hour, claims: jwt.MapClaims{"exp": at(time.Hour + time.Second)}, want: auth.ReasonLifetime},
+		{name: "longer than it may live, and old", change: hour, claims: jwt.MapClaims{"iat": at(-time.Minute)}, want: auth.ReasonLifetime},
+		{name: "as long as it may live from now on", change: hour, claims: jwt.MapClaims{"iat": nil}},
+		{name: "longer than it may live from now on", change: hour, claims: jwt.MapClaims{"iat": nil, "exp": at(time.Hour + 31*time.Second)}, want: auth.ReasonLifetime},
 
 		{name: "refresh token", claims: jwt.MapClaims{"type": "refresh"}, want: auth.ReasonWrongType},
 		{name: "no type", claims: jwt.MapClaims{"type": nil}, want: auth.ReasonWrongType},
@@ -172,6 +195,8 @@ func requireReason(t *testing.T, want auth.Reason, err error) {
 	require.ErrorAs(t, err, &refused)
 	require.Equal(t, want, refused.Reason)
 	require.NotEmpty(t, refused.Error())
+	passing := []auth.Reason{auth.ReasonNotYetValid, auth.ReasonUnknownKey, auth.ReasonKeysUnavailable}
+	require.Equal(t, slices.Contains(passing, want), refused.Passes())
 	code := protocol.AuthFailed
 	if want == auth.ReasonExpired {
 		code = protocol.AuthTokenExpired
@@ -208,6 +233,8 @@ func TestVerifyForgeries(t *testing.T) {
 		"other secret, and expired": {sign(t, jwt.SigningMethodHS256, []byte(previous), with(loginClaims(), jwt.MapClaims{"exp": 1})), auth.ReasonBadSignature},
 		"no signature":              {unsigned, auth.ReasonBadSignature},
 		"payload of another token":  {swapPayload(valid, hs256(t, with(loginClaims(), jwt.MapClaims{"orchestratorId": "orch-2"}))), auth.ReasonBadSignature},
+		"signature with stray bits": {straySignature(valid), auth.ReasonMalformed},
+		"signature with a newline":  {valid + "\n", auth.ReasonMalformed},
 		"empty":                     {"", auth.ReasonMalformed},
 		"not a token":               {"hello", auth.ReasonMalformed},
 		"four parts":                {valid + ".x", auth.ReasonMalformed},
@@ -221,6 +248,14 @@ func TestVerifyForgeries(t *testing.T) {
 			requireReason(t, tt.want, err)
 		})
 	}
+}
+
+// straySignature spells the same signature in another way: of the last character
+// of 32 bytes in base64 two bits say nothing.
+func straySignature(token string) string {
+	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+	last := len(token) - 1
+	return token[:last] + string(alphabet[strings.IndexByte(alphabet, token[last])+1])
 }
 
 func swapPayload(token, other string) string {
@@ -349,7 +384,7 @@ func TestMintedTokenVerifies(t *testing.T) {
 
 func TestEveryReasonHasAMessage(t *testing.T) {
 	t.Parallel()
-	require.Len(t, auth.Reasons(), 17)
+	require.Len(t, auth.Reasons(), 21)
 	for _, reason := range auth.Reasons() {
 		require.NotEmpty(t, (&auth.Error{Reason: reason}).Error(), reason)
 	}

@@ -3,6 +3,7 @@ package auth
 import (
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
@@ -17,10 +18,14 @@ const (
 	ReasonMalformed          Reason = "malformed"
 	ReasonWrongAlgorithm     Reason = "wrong_algorithm"
 	ReasonBadSignature       Reason = "bad_signature"
+	ReasonUnknownKey         Reason = "unknown_key"
+	ReasonKeysUnavailable    Reason = "keys_unavailable"
 	ReasonExpired            Reason = "expired"
 	ReasonNotYetValid        Reason = "not_yet_valid"
 	ReasonMissingClaim       Reason = "missing_claim"
 	ReasonInvalidClaim       Reason = "invalid_claim"
+	ReasonInvalidTime        Reason = "invalid_time"
+	ReasonLifetime           Reason = "lifetime"
 	ReasonWrongType          Reason = "wrong_type"
 	ReasonWrongIssuer        Reason = "wrong_issuer"
 	ReasonWrongAudience      Reason = "wrong_audience"
@@ -37,12 +42,16 @@ const (
 // from the token.
 var messages = map[Reason]string{
 	ReasonMalformed:          "the access token is not a JSON Web Token",
-	ReasonWrongAlgorithm:     "the access token is not signed with HS256",
+	ReasonWrongAlgorithm:     "the access token is not signed with an algorithm of this gateway's keys",
 	ReasonBadSignature:       "the access token's signature is wrong",
+	ReasonUnknownKey:         "the access token is signed with a key that this gateway does not know yet",
+	ReasonKeysUnavailable:    "the keys of access tokens cannot be read at the moment",
 	ReasonExpired:            "the access token has expired",
 	ReasonNotYetValid:        "the access token is not valid yet",
 	ReasonMissingClaim:       "the access token lacks a required claim",
 	ReasonInvalidClaim:       "the access token has a claim of the wrong form",
+	ReasonInvalidTime:        "the access token's exp, nbf or iat is no time from 1970 to 9999: expected seconds, not milliseconds",
+	ReasonLifetime:           "the access token is valid for longer than this gateway accepts",
 	ReasonWrongType:          "the token is not an access token",
 	ReasonWrongIssuer:        "the access token comes from another issuer",
 	ReasonWrongAudience:      "the access token is for another audience",
@@ -64,7 +73,17 @@ func Reasons() []Reason {
 // holds nothing of the token.
 type Error struct {
 	Reason Reason
+	// Wait is when it may be worth to try again, where that is known.
+	Wait time.Duration
 }
+
+// passing are the faults that end by themselves, and so without anybody who
+// gives the daemon another token: clocks, and what this edge does not know yet.
+var passing = []Reason{ReasonUnknownKey, ReasonKeysUnavailable, ReasonNotYetValid, ReasonIdentityUnverified}
+
+// Passes reports whether the same token may be accepted later. A daemon is then
+// told to come back, and not with a code after which it stays away.
+func (e *Error) Passes() bool { return slices.Contains(passing, e.Reason) }
 
 // Code returns what the daemon is told in auth_error.
 func (e *Error) Code() protocol.AuthErrorCode {

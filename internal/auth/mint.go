@@ -33,19 +33,16 @@ func Mint(secret settings.Secret, g Grant) (string, error) {
 		return "", errors.New("mint access token: the secret is empty")
 	}
 	c := claims{
-		RegisteredClaims: jwt.RegisteredClaims{
-			Issuer:    g.Issuer,
-			ExpiresAt: jwt.NewNumericDate(g.ExpiresAt),
-			ID:        g.TokenID,
-		},
-		OrchestratorID: string(g.Orchestrator),
-		DaemonID:       string(g.Daemon),
-		Scopes:         g.Scopes,
-		Type:           accessToken,
-		OrganizationID: g.Organization,
+		RegisteredClaims: jwt.RegisteredClaims{Issuer: g.Issuer, ID: g.TokenID},
+		ExpiresAt:        &instant{at: g.ExpiresAt},
+		OrchestratorID:   string(g.Orchestrator),
+		DaemonID:         string(g.Daemon),
+		Scopes:           g.Scopes,
+		Type:             accessToken,
+		OrganizationID:   g.Organization,
 	}
 	if !g.IssuedAt.IsZero() {
-		c.IssuedAt = jwt.NewNumericDate(g.IssuedAt)
+		c.IssuedAt = &instant{at: g.IssuedAt}
 	}
 	if g.Audience != "" {
 		c.Audience = jwt.ClaimStrings{g.Audience}

@@ -38,8 +38,11 @@ func (s *signer) signed(text, signature []byte) bool {
 	return hmac.Equal(h.Sum(sum[:0]), signature)
 }
 
+// strictBase64 takes one text for each value, but for line breaks in it.
+var strictBase64 = base64.RawURLEncoding.Strict()
+
 // scan returns the claims of a usual token whose signature and times are right.
-func (v *Verifier) scan(token string, now time.Time) (c claims, ok bool) {
+func (v *Verifier) scan(token string, keys *Keys, now time.Time) (c claims, ok bool) {
 	buf := make([]byte, 0, 2*len(token)) // the token, and behind it what its parts say
 	buf = append(buf, token...)
 	head, rest, _ := bytes.Cut(buf, []byte("."))
@@ -48,17 +51,17 @@ func (v *Verifier) scan(token string, now time.Time) (c claims, ok bool) {
 	for i, part := range [][]byte{head, body, foot} {
 		at := len(buf)
 		var err error
-		if buf, err = base64.RawURLEncoding.AppendDecode(buf, part); err != nil {
+		if buf, err = strictBase64.AppendDecode(buf, part); err != nil {
 			return claims{}, false
 		}
 		parts[i] = buf[at:]
 	}
 	header, payload, signature := parts[0], parts[1], parts[2]
 	text := buf[:min(len(head)+len(".")+len(body), len(token))]
-	if !usualHeader(header) || !slices.ContainsFunc(v.signers, func(s *signer) bool { return s.signed(text, signature) }) {
+	if !usualHeader(header) || !slices.ContainsFunc(keys.signers, func(s *signer) bool { return s.signed(text, signature) }) {
 		return claims{}, false
 	}
-	if !c.scan(payload) || !c.timely(now) {
+	if !c.scan(payload) || c.untimely(now, v.cfg.JWTMaxLifetime) != nil {
 		return claims{}, false
 	}
 	return c, true
@@ -97,7 +100,7 @@ var claimNames = []string{
 func (c *claims) scan(payload []byte) bool {
 	texts := []*string{&c.Issuer, &c.Subject, &c.ID, &c.OrchestratorID, &c.DaemonID, &c.Type, &c.WorkspaceID, &c.OrganizationID}
 	lists := []*[]string{(*[]string)(&c.Audience), &c.Scopes}
-	times := []**jwt.NumericDate{&c.ExpiresAt, &c.NotBefore, &c.IssuedAt}
+	times := []**instant{&c.ExpiresAt, &c.NotBefore, &c.IssuedAt}
 	var seen uint
 	fields := jsonscan.Object(payload)
 	for {
@@ -155,18 +158,11 @@ func textsOf(value []byte) ([]string, bool) {
 	}
 }
 
-// timeOf reads whole seconds of an ordinary time; the library computes with
-// floating point, which has no more than 53 bits.
-func timeOf(value []byte) (*jwt.NumericDate, bool) {
+// timeOf reads whole seconds.
+func timeOf(value []byte) (*instant, bool) {
 	seconds, ok := jsonscan.Uint(value)
-	if !ok || seconds >= 1<<40 {
+	if !ok || seconds >= lastSecond {
 		return nil, false
 	}
-	return jwt.NewNumericDate(time.Unix(int64(seconds), 0)), true
-}
-
-// timely reports whether a token that must expire is valid now.
-func (c *claims) timely(now time.Time) bool {
-	begun := func(t *jwt.NumericDate) bool { return t == nil || !now.Before(t.Add(-Leeway)) }
-	return c.ExpiresAt != nil && now.Before(c.ExpiresAt.Add(Leeway)) && begun(c.NotBefore) && begun(c.IssuedAt)
+	return &instant{at: time.Unix(int64(seconds), 0)}, true
 }

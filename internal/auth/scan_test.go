@@ -40,12 +40,12 @@ func signedToken(header, payload string) string {
 // in the same way.
 func requireAgreement(t *testing.T, v *Verifier, token string) {
 	t.Helper()
-	c, ok := v.scan(token, scanNow)
+	c, ok := v.scan(token, v.keys.Load(), scanNow)
 	if !ok {
 		return
 	}
 	got, gotErr := v.identify(&c)
-	want, wantErr := v.parse(token, scanNow)
+	want, wantErr := v.parse(token, v.keys.Load(), scanNow)
 	require.Equal(t, wantErr, gotErr, "%s", token)
 	if want.Scopes.granted == nil && len(got.Scopes.granted) == 0 {
 		got.Scopes.granted = nil
@@ -60,7 +60,7 @@ func TestUsualTokensNeedNoLibrary(t *testing.T) {
 		usualPayload,
 		`{"sub":"orch-1","exp":1795345200,"type":"access","scopes":[],"aud":["a","neolith-api"],"more":{"deep":[1,null]}}`,
 	} {
-		_, ok := v.scan(signedToken(usualToken, payload), scanNow)
+		_, ok := v.scan(signedToken(usualToken, payload), v.keys.Load(), scanNow)
 		require.True(t, ok, "%s", payload)
 		requireAgreement(t, v, signedToken(usualToken, payload))
 	}
@@ -96,10 +96,12 @@ func TestUnusualTokensAreLeftToTheLibrary(t *testing.T) {
 		"expired":                  signedToken(usualToken, `{"sub":"o","type":"access","exp":1795341630}`),
 		"issued in the future":     signedToken(usualToken, `{"sub":"o","type":"access","exp":1795345200,"iat":1795341691}`),
 		"not valid yet":            signedToken(usualToken, `{"sub":"o","type":"access","exp":1795345200,"nbf":1795341691}`),
+		"an end in milliseconds":   signedToken(usualToken, `{"sub":"o","type":"access","exp":1795345200000}`),
+		"a signature that is long": usual[:len(usual)-1] + string(usual[len(usual)-1]+1),
 		"no object":                signedToken(usualToken, `[]`),
 		"something after the body": signedToken(usualToken, usualPayload+"x"),
 	} {
-		_, ok := v.scan(token, scanNow)
+		_, ok := v.scan(token, v.keys.Load(), scanNow)
 		require.False(t, ok, name)
 	}
 }
@@ -114,7 +116,7 @@ func TestVerifyingAUsualTokenAllocatesLittle(t *testing.T) {
 func BenchmarkVerify(b *testing.B) {
 	v := scanVerifier(b)
 	token := signedToken(usualToken, usualPayload)
-	for name, verify := range map[string]func(string, time.Time) (Identity, error){"scanned": v.Verify, "by the library": v.parse} {
+	for name, verify := range map[string]func(string, time.Time) (Identity, error){"scanned": v.Verify, "by the library": func(token string, now time.Time) (Identity, error) { return v.parse(token, v.keys.Load(), now) }} {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {

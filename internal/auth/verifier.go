@@ -3,6 +3,8 @@ package auth
 import (
 	"errors"
 	"slices"
+	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
@@ -33,33 +35,35 @@ type Identity struct {
 	Issuer       string // may be empty
 }
 
-// Verifier verifies access tokens. It is immutable and may be used
-// concurrently.
+// Verifier verifies access tokens. It may be used concurrently.
 type Verifier struct {
-	cfg     Config
-	keys    jwt.VerificationKeySet
-	signers []*signer // of the same secrets
+	cfg  Config
+	keys atomic.Pointer[Keys]
 }
 
 // New returns a verifier, or a *settings.Error if the configuration would
-// accept forged tokens.
+// accept forged tokens. It has the secrets of the configuration; public keys come
+// with Use.
 func New(cfg Config) (*Verifier, error) {
 	if err := settings.Validate(&cfg); err != nil {
 		return nil, err
 	}
-	cfg.DaemonJWTSecretPrevious = slices.Clone(cfg.DaemonJWTSecretPrevious)
 	v := &Verifier{cfg: cfg}
-	for _, secret := range append([]settings.Secret{cfg.DaemonJWTSecret}, cfg.DaemonJWTSecretPrevious...) {
-		v.keys.Keys = append(v.keys.Keys, []byte(secret))
-		v.signers = append(v.signers, newSigner([]byte(secret)))
-	}
+	v.Use(NewKeys(cfg.Secrets(), nil, cfg.PublicKeys()))
 	return v, nil
 }
+
+// Use has tokens verified with these keys from now on.
+func (v *Verifier) Use(k *Keys) { v.keys.Store(k) }
 
 // claims are those of both token shapes: Neolith's login route names the
 // orchestrator in orchestratorId, its integration guide in sub.
 type claims struct {
 	jwt.RegisteredClaims
+	// These hide the times of RegisteredClaims, which overflow unnoticed.
+	ExpiresAt      *instant `json:"exp,omitempty"`
+	NotBefore      *instant `json:"nbf,omitempty"`
+	IssuedAt       *instant `json:"iat,omitempty"`
 	OrchestratorID string   `json:"orchestratorId,omitempty"`
 	DaemonID       string   `json:"daemonId,omitempty"`
 	Scopes         []string `json:"scopes,omitempty"`
@@ -71,54 +75,63 @@ type claims struct {
 // Verify returns who the bearer of token is, or an *Error. Nothing of the
 // payload is believed, or told apart in the answer, before the signature.
 func (v *Verifier) Verify(token string, now time.Time) (Identity, error) {
-	if len(token) > MaxTokenBytes {
+	// Line breaks are skipped by Go's base64, however strict.
+	if len(token) > MaxTokenBytes || strings.ContainsAny(token, "\r\n") {
 		return Identity{}, refuse(ReasonMalformed)
 	}
-	if c, ok := v.scan(token, now); ok {
+	keys := v.keys.Load()
+	if c, ok := v.scan(token, keys, now); ok {
 		return v.identify(&c)
 	}
-	return v.parse(token, now)
+	return v.parse(token, keys, now)
 }
 
 // parse is Verify without scan.
-func (v *Verifier) parse(token string, now time.Time) (Identity, error) {
+func (v *Verifier) parse(token string, keys *Keys, now time.Time) (Identity, error) {
 	var c claims
-	parser := jwt.NewParser(
-		jwt.WithValidMethods([]string{jwt.SigningMethodHS256.Alg()}),
-		jwt.WithLeeway(Leeway),
-		jwt.WithExpirationRequired(),
-		jwt.WithIssuedAt(),
-		jwt.WithTimeFunc(func() time.Time { return now }),
-	)
-	parsed, err := parser.ParseWithClaims(token, &c, func(*jwt.Token) (any, error) { return v.keys, nil })
+	parsed, err := keys.parse(token, &c)
 	if err != nil {
-		return Identity{}, refuse(classify(parsed, err))
+		return Identity{}, err
 	}
 	if _, critical := parsed.Header["crit"]; critical {
 		// RFC 7515, 4.1.11: an extension that must be understood, and is not.
 		return Identity{}, refuse(ReasonMalformed)
 	}
+	if refusal := c.untimely(now, v.cfg.JWTMaxLifetime); refusal != nil {
+		return Identity{}, refusal
+	}
 	return v.identify(&c)
 }
 
-// classify maps the library's error to a reason. The error itself goes no
+// parse reads a token and checks its signature. The library's error goes no
 // further, because it may quote the token.
-func classify(token *jwt.Token, err error) Reason {
+func (k *Keys) parse(token string, c *claims) (*jwt.Token, error) {
+	refusal := Reason("")
+	parser := jwt.NewParser(
+		jwt.WithStrictDecoding(),
+		jwt.WithoutClaimsValidation(), // see claims.untimely
+	)
+	parsed, err := parser.ParseWithClaims(token, c, func(t *jwt.Token) (any, error) {
+		var set jwt.VerificationKeySet
+		id, _ := t.Header["kid"].(string)
+		if set.Keys, refusal = k.candidates(t.Method.Alg(), id); refusal != "" {
+			return nil, &Error{Reason: refusal}
+		}
+		return set, nil
+	})
 	switch {
+	case err == nil:
+		return parsed, nil
+	case refusal != "":
+		return nil, refuse(refusal)
 	case errors.Is(err, jwt.ErrTokenMalformed):
-		return ReasonMalformed
-	case token == nil || token.Method == nil || token.Method.Alg() != jwt.SigningMethodHS256.Alg():
-		return ReasonWrongAlgorithm
+		return nil, refuse(ReasonMalformed)
+	case parsed == nil || parsed.Method == nil: // one that the library does not know
+		return nil, refuse(ReasonWrongAlgorithm)
 	case errors.Is(err, jwt.ErrTokenSignatureInvalid):
-		return ReasonBadSignature
-	case errors.Is(err, jwt.ErrTokenRequiredClaimMissing):
-		return ReasonMissingClaim
-	case errors.Is(err, jwt.ErrTokenExpired):
-		return ReasonExpired
-	case errors.Is(err, jwt.ErrTokenNotValidYet), errors.Is(err, jwt.ErrTokenUsedBeforeIssued):
-		return ReasonNotYetValid
+		return nil, refuse(ReasonBadSignature)
 	}
-	return ReasonInvalidClaim
+	return nil, refuse(ReasonInvalidClaim)
 }
 
 func (v *Verifier) identify(c *claims) (Identity, error) {
@@ -129,7 +142,7 @@ func (v *Verifier) identify(c *claims) (Identity, error) {
 		Orchestrator: c.orchestrator(),
 		Daemon:       protocol.DaemonID(c.DaemonID),
 		Scopes:       NewScopes(c.Scopes, v.cfg.ScopesStrict),
-		ExpiresAt:    c.ExpiresAt.Time,
+		ExpiresAt:    c.ExpiresAt.at,
 		TokenID:      c.ID,
 		Workspace:    c.WorkspaceID,
 		Organization: c.OrganizationID,

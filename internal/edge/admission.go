@@ -117,7 +117,7 @@ func (a *admission) turnAway(c *connection, err error) {
 		refusal = &auth.Error{Reason: auth.ReasonIdentityUnverified}
 	}
 	a.metrics.authFailures.Of(refusal.Reason).Inc()
-	if refusal.Reason == auth.ReasonIdentityUnverified {
+	if refusal.Passes() {
 		c.diverted("identity unavailable", unavailableDelay+rand.N(unavailableDelay), protocol.CloseGoingAway)
 		return
 	}

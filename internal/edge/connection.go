@@ -25,6 +25,7 @@ type services struct {
 	log       *logSide
 	admission *admission
 	metrics   *metrics
+	refusals  *refusals
 	logger    *slog.Logger
 	draining  func() bool
 

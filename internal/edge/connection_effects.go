@@ -41,7 +41,7 @@ func (c *connection) answerLocked(e conversation.Effect, now time.Time) {
 	case conversation.Pause:
 		c.pause = max(c.pause, e.For)
 	case conversation.AuthRefused:
-		m.authFailures.Of(e.Reason).Inc()
+		c.svc.refusals.token(e.Reason)
 	case conversation.Acked:
 		m.event(outcomeAcked, "acked", e.Events)
 		c.record.acked(e.Events)

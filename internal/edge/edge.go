@@ -30,6 +30,7 @@ import (
 
 	"github.com/neolith/daemon-gateway/internal/admin"
 	"github.com/neolith/daemon-gateway/internal/auth"
+	"github.com/neolith/daemon-gateway/internal/auth/keyring"
 	"github.com/neolith/daemon-gateway/internal/buildinfo"
 	"github.com/neolith/daemon-gateway/internal/canary"
 	"github.com/neolith/daemon-gateway/internal/cursor"
@@ -53,6 +54,7 @@ type Edge struct {
 	registry  *prometheus.Registry
 	metrics   *metrics
 	verifier  *auth.Verifier
+	keyring   *keyring.Ring
 	directory *ring.Directory
 	nats      *natsconn.Conn
 	admin     *admin.Server
@@ -96,6 +98,9 @@ func New(cfg Config, logger *slog.Logger) (_ *Edge, err error) {
 	if e.verifier, err = auth.New(cfg.Auth); err != nil {
 		return nil, err
 	}
+	if e.keyring, err = keyring.New(cfg.Auth, e.verifier.Use, logger, e.registry); err != nil {
+		return nil, err
+	}
 	if err := e.listen(); err != nil {
 		return nil, err
 	}
@@ -111,6 +116,7 @@ func New(cfg Config, logger *slog.Logger) (_ *Edge, err error) {
 		{Name: "log", Ready: e.logReady},
 		{Name: "directory", Ready: e.directoryReady},
 		{Name: "edge", Ready: e.serving},
+		{Name: "keys", Ready: e.keyring.Check},
 	}...)
 	if e.admin, err = admin.New(cfg.Admin.AdminAddr, cfg.Admin.EnablePprof, e.registry, checks, logger); err != nil {
 		return nil, err
@@ -234,6 +240,7 @@ func (e *Edge) Run(ctx context.Context) error {
 	parts.Go("directory", e.directory.Run)
 	parts.Go("nats", e.nats.Run)
 	parts.Go("wheel", e.wheel.Run)
+	parts.Go("token keys", e.keyring.Run)
 	e.runDatabase(parts)
 	parts.Go("daemons", e.serveHTTP)
 	parts.Go("edge", func(partCtx context.Context) error {
@@ -321,14 +328,15 @@ func (e *Edge) start(partCtx context.Context, log *eventlog.Log) (*running, erro
 		}
 		n.unsubscribe = append(n.unsubscribe, unsubscribe)
 	}
+	refusals := &refusals{metrics: e.metrics, wantKeys: e.keyring.Want}
 	e.door.events.Store(&events{
 		cfg: &e.cfg, verifier: e.verifier, registrar: e.registrar, hub: e.hub, log: log, acks: acks,
-		metrics: e.metrics, logger: e.logger, slots: make(chan struct{}, concurrentRequests), busy: map[event.Token]int{},
+		metrics: e.metrics, refusals: refusals, logger: e.logger, slots: make(chan struct{}, concurrentRequests), busy: map[event.Token]int{},
 	})
 	e.door.services.Store(&services{
 		cfg: &e.cfg, talk: e.cfg.conversation(e.verifier), hub: e.hub, wheel: e.wheel, log: n.log,
 		admission: e.admission, metrics: e.metrics, logger: e.logger, draining: e.door.leaving, heartbeats: beats,
-		history: e.history,
+		history: e.history, refusals: refusals,
 	})
 	e.logger.Info("serving daemons", "address", e.Addr().String(), "member", self)
 	return n, nil

@@ -62,6 +62,7 @@ type events struct {
 	log       *eventlog.Log
 	acks      *acker
 	metrics   *metrics
+	refusals  *refusals
 	logger    *slog.Logger
 	slots     chan struct{} // a place for each request being carried out
 
@@ -193,8 +194,8 @@ func (e *events) refuse(err error) *failure {
 	if !errors.As(err, &refusal) {
 		return &failure{http.StatusInternalServerError, codeInternal, "the access token cannot be checked at the moment", tryAgain}
 	}
-	e.metrics.authFailures.Of(refusal.Reason).Inc()
-	if refusal.Reason == auth.ReasonIdentityUnverified {
+	e.refusals.token(refusal.Reason)
+	if refusal.Passes() {
 		return &failure{http.StatusServiceUnavailable, codeInternal, refusal.Error(), unavailableDelay}
 	}
 	return &failure{http.StatusUnauthorized, codeUnauthorized, refusal.Error(), 0}

@@ -99,6 +99,7 @@ func (r *reader) finish(cfg any) error {
 			return err
 		}
 	}
+	fillFiles(reflect.ValueOf(cfg), r.files())
 	r.validate(reflect.ValueOf(cfg))
 	return r.result()
 }

@@ -2,6 +2,7 @@ package conversation
 
 import (
 	"errors"
+	"hash/fnv"
 	"time"
 
 	"github.com/neolith/daemon-gateway/internal/auth"
@@ -13,10 +14,10 @@ import (
 // three quarters of it.
 const expiryNotice = 2 * time.Minute
 
-func (c *Conversation) authenticate(p protocol.Auth, now time.Time) {
+func (c *Conversation) authenticate(id string, p protocol.Auth, now time.Time) {
 	identity, err := c.verify(p, now)
 	if err != nil {
-		c.refuse(err)
+		c.refuse(err, id)
 		return
 	}
 	if c.phase == phaseAuthenticated {
@@ -44,13 +45,44 @@ func (c *Conversation) verify(p protocol.Auth, now time.Time) (auth.Identity, er
 
 // refuse answers a token that was not accepted. What is not an *auth.Error is
 // not shown to the daemon.
-func (c *Conversation) refuse(err error) {
+func (c *Conversation) refuse(err error, inReplyTo string) {
 	var refusal *auth.Error
 	if !errors.As(err, &refusal) {
 		refusal = &auth.Error{Reason: auth.ReasonInvalidClaim}
 	}
 	c.emit(AuthRefused{refusal.Reason})
-	c.deny(refusal.Code(), refusal.Error())
+	switch {
+	case !refusal.Passes():
+		c.deny(refusal.Code(), refusal.Error())
+	case c.phase == phaseAuthenticated:
+		// The session goes on as long as its own token.
+		c.reply(&protocol.Fault{Code: protocol.InternalError, Message: refusal.Error(), InReplyTo: inReplyTo})
+	default:
+		c.postpone(refusal)
+	}
+}
+
+// What a daemon is told to wait, and up to as much again, before it comes back
+// with a token that may be good then; and the longest, since a clock may be set
+// right at any time.
+const (
+	comeBackDelay   = 5 * time.Second
+	longestComeBack = 5 * time.Minute
+)
+
+// postpone has the daemon come back with the same token.
+func (c *Conversation) postpone(refusal *auth.Error) {
+	delay := min(max(refusal.Wait, comeBackDelay), longestComeBack)
+	c.reply(protocol.Reconnection{Reason: refusal.Error(), Delay: delay + c.share(delay)})
+	c.End(protocol.CloseGoingAway, string(refusal.Reason))
+}
+
+// share is a part of a time that differs from conversation to conversation, so
+// that what ends for many at once brings not all of them back at once.
+func (c *Conversation) share(of time.Duration) time.Duration {
+	hash := fnv.New64a()
+	_, _ = hash.Write([]byte(c.session))
+	return time.Duration(float64(hash.Sum64()>>11) / (1 << 53) * float64(of))
 }
 
 func (c *Conversation) deny(code protocol.AuthErrorCode, message string) {

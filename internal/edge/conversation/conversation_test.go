@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/golang-jwt/jwt/v5"
 	"github.com/stretchr/testify/require"
 
 	"github.com/neolith/daemon-gateway/internal/auth"
@@ -159,6 +160,49 @@ func TestTokenExpiry(t *testing.T) {
 			require.Equal(t, protocol.CloseTokenExpired, closing(effects))
 		})
 	}
+}
+
+// authNotBefore shows a token that is good only later.
+func (x *talk) authNotBefore(notBefore time.Time) []Effect {
+	x.Helper()
+	token, err := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{
+		"orchestratorId": "orch", "daemonId": "daemon", "type": "access",
+		"nbf": notBefore.Unix(), "exp": notBefore.Add(time.Hour).Unix(),
+	}).SignedString([]byte(secret))
+	require.NoError(x, err)
+	return x.say("auth", fmt.Sprintf(`{"accessToken":%q,"daemonId":"daemon","orchestratorId":"orch"}`, token))
+}
+
+// A daemon that gets 4001 does not come back by itself, so that a clock that was
+// wrong for a minute cost a fleet.
+func TestATokenThatIsGoodLaterIsNoReasonToStayAway(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct{ in, least, most time.Duration }{
+		"soon":     {31 * time.Second, 31 * time.Second, 62 * time.Second},
+		"tomorrow": {24 * time.Hour, 5 * time.Minute, 10 * time.Minute},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			effects := newTalk(t).authNotBefore(start.Add(test.in))
+			require.Len(t, effects, 3)
+			require.Equal(t, AuthRefused{auth.ReasonNotYetValid}, effects[0])
+			told := effects[1].(Reply).Payload.(protocol.Reconnection)
+			require.Equal(t, "the access token is not valid yet", told.Reason)
+			require.GreaterOrEqual(t, told.Delay, test.least)
+			require.Less(t, told.Delay, test.most)
+			require.Equal(t, protocol.CloseGoingAway, closing(effects))
+		})
+	}
+}
+
+func TestATokenThatIsGoodLaterDoesNotEndTheSession(t *testing.T) {
+	t.Parallel()
+	x := admitted(t, start.Add(time.Hour))
+	effects := x.authNotBefore(start.Add(time.Minute))
+	require.Len(t, effects, 2)
+	require.Equal(t, AuthRefused{auth.ReasonNotYetValid}, effects[0])
+	require.Equal(t, "m2", effects[1].(Reply).Payload.(*protocol.Fault).InReplyTo)
+	require.True(t, x.Authenticated())
 }
 
 func TestAFreshTokenExtendsTheSession(t *testing.T) {

@@ -117,7 +117,7 @@ func (c *Conversation) paceAcks(now time.Time) {
 func (c *Conversation) carryOut(m protocol.ClientMessage, now time.Time) {
 	switch p := m.Payload.(type) {
 	case protocol.Auth:
-		c.authenticate(p, now)
+		c.authenticate(m.ID, p, now)
 	case protocol.Heartbeat:
 		c.reply(protocol.HeartbeatAck{ServerTime: now, NextHeartbeat: now.Add(c.cfg.HeartbeatInterval)})
 		if p.Status != "" {
