@@ -26,6 +26,7 @@ import (
 	"github.com/neolith/daemon-gateway/internal/eventlog"
 	"github.com/neolith/daemon-gateway/internal/lifecycle"
 	"github.com/neolith/daemon-gateway/internal/natsconn"
+	"github.com/neolith/daemon-gateway/internal/revocation"
 	"github.com/neolith/daemon-gateway/internal/settings"
 	"github.com/neolith/daemon-gateway/pkg/event"
 )
@@ -108,8 +109,8 @@ func Take(ctx context.Context, js jetstream.JetStream, dir string, logger *slog.
 	}
 	for _, stream := range inOrder(len(m.Epochs)) {
 		s, err := takeStream(ctx, js, stream, filepath.Join(parts, stream), logger)
-		if errors.Is(err, jetstream.ErrStreamNotFound) && stream == eventlog.UnresolvedStream {
-			continue // it exists only where bridges have a database
+		if errors.Is(err, jetstream.ErrStreamNotFound) && slices.Contains(optional, stream) {
+			continue
 		}
 		if err != nil {
 			return "", m, fmt.Errorf("stream %s: %w", stream, err)
@@ -130,6 +131,10 @@ func Take(ctx context.Context, js jetstream.JetStream, dir string, logger *slog.
 	return name, m, os.Rename(parts, filepath.Join(dir, name))
 }
 
+// optional may be missing: the stream exists only where bridges have a database,
+// and the bucket does not in clusters of before there was one.
+var optional = []string{eventlog.UnresolvedStream, eventlog.BucketStream(revocation.Bucket)}
+
 // inOrder lists the streams of a backup. What says that an event is done with
 // comes before what has the event: cursors and checkpoints before the log, so
 // that none is ahead of it, and what waits for its orchestrator before the log,
@@ -139,6 +144,7 @@ func inOrder(partitions int) []string {
 	list := []string{
 		eventlog.BucketStream(eventlog.ClusterBucket),
 		eventlog.BucketStream(eventlog.CheckpointBucket),
+		eventlog.BucketStream(revocation.Bucket),
 		eventlog.UnresolvedStream,
 	}
 	for p := range event.Partition(partitions) {

@@ -59,6 +59,7 @@ type App struct {
 	pump     *pump
 	source   *source
 	beats    *beats.Writer
+	revoked  *revoked
 	metrics  *metrics
 	logState atomic.Pointer[string] // what the event log waits for; "" when open
 	open     chan struct{}          // closed when the event log is open
@@ -92,6 +93,7 @@ func New(cfg Config, logger *slog.Logger) (*App, error) {
 	a.pump.partitions, a.pump.connectedDaemons = cfg.Log.Partitions, newConnectedDaemons()
 	a.source = a.newSource()
 	a.beats = beats.New(a.nats.NC, a.redis, a.base, a.registry)
+	a.revoked = newRevoked(a.redis, a.nats.JS, a.cfg.RevocationLifetime, a.metrics, a.logger)
 	watchLink(a.registry, a.link)
 	watchBuffer(a.registry, a.pump.depth, cfg.PublishBuffer)
 	if err := a.bind(); err != nil {
@@ -252,6 +254,7 @@ func (a *App) Run(ctx context.Context) error {
 	group.Go("canaries", a.newCanaries().Run)
 	group.Go("heartbeats", a.beats.Run)
 	group.Go("connected daemons", func(ctx context.Context) error { return a.pump.connectedDaemons.Run(ctx, a.nats.NC) })
+	group.Go("revocations", a.whenOpen(a.revoked.Run))
 	group.Go("NATS", a.nats.Run)
 	// An operator wants to see what a stop waits for.
 	group.Go("admin port", outliving(published, a.admin.Run))
@@ -321,6 +324,7 @@ func (a *App) checks() []admin.Check {
 		{Name: "log", Ready: a.checkLog},
 		{Name: "buffer", Ready: a.checkBuffer},
 		{Name: "heartbeats", Ready: a.beats.Check, Advisory: true},
+		{Name: "revocations", Ready: a.revoked.check, Advisory: true},
 	}...)
 }
 

@@ -26,6 +26,8 @@ type Config struct {
 	Postgres postgres.Config `embed:""`
 	Identity identity.Config `embed:""`
 
+	RevocationLifetime time.Duration `help:"How long a token stays refused once it has left Neolith's set daemon:tokens:revoked: at least as long as tokens live." default:"24h" min:"1m" max:"720h" group:"Redis"`
+
 	PublishBuffer int `help:"Events held while NATS is away (at most 256 MiB together); then the oldest are dropped, counted and logged. About 1 KB of memory each." default:"100000" min:"1" max:"10000000" group:"Bridge"`
 }
 

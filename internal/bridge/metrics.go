@@ -23,6 +23,9 @@ type metrics struct {
 	drainLeft  prometheus.Gauge
 	unresolved metric.Counters[cause]
 	released   metric.Counters[outcome]
+
+	revoked        prometheus.Counter
+	revokedCurrent prometheus.Gauge
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -51,6 +54,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		released: metric.By(reg, "gateway_bridge_released_total",
 			"Events out of DAEMON_UNRESOLVED that are in the log (stored), were there already (duplicate), or are in the dead letters (rejected).",
 			"outcome", outcomeStored, outcomeDuplicate, outcomeRejected),
+		revoked: metric.Counter(reg, "gateway_bridge_revocations_total",
+			"Members of Neolith's set daemon:tokens:revoked that this bridge has passed on to the edges, or renewed."),
+		revokedCurrent: metric.Gauge(reg, "gateway_bridge_revocations_current",
+			"1 while that set is read and passed on, 0 while it cannot be."),
 	}
 }
 

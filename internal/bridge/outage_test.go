@@ -209,6 +209,7 @@ func TestDocumentedPermissionsOnRedisAreEnough(t *testing.T) {
 	s.call("edge-1")
 	eventually(t, func() bool { return a.canaries(statusSuccess) == 1 }, "the canary is stored")
 	s.beat(admin, "vp")
+	eventually(t, func() bool { ok, _ := a.revoked.check(); return ok }, "what is revoked is read")
 	require.NoError(t, a.wait())
 	require.Equal(t, map[string]int{"vp": 2, "_canary_edge-1": 1}, counts(s.stored(cfg.Log.Partitions)))
 }

@@ -38,6 +38,8 @@ type directory interface {
 // orchestrator exists, the limit of connections over the cluster, and that there
 // is one connection of each daemon id. It is told of others' claims by the directory (ring.Watcher).
 type admission struct {
+	gate      *gate
+	revoker   *revoker
 	registrar *registrar // nil: whoever has a token is who it says
 	directory directory
 	hub       *hub
@@ -55,6 +57,9 @@ type admission struct {
 // a probe; the connection's reader waits meanwhile.
 func (a *admission) admit(c *connection, e *conversation.Admit) {
 	who, err := a.identify(c, e.Identity)
+	if err == nil && a.gate.revokes(time.Now(), auth.Identity{}, "", who.orchestrator) {
+		err = &auth.Error{Reason: auth.ReasonRevoked}
+	}
 	if err != nil {
 		a.turnAway(c, err)
 		return
@@ -85,6 +90,7 @@ func (a *admission) admit(c *connection, e *conversation.Admit) {
 	if who.unconfirmed {
 		a.registrar.remember(c)
 	}
+	a.revoker.look(c) // what was revoked meanwhile
 	a.enforce(c.token)
 	if c.svc.draining() {
 		c.reconnect("draining", drainingDelay)

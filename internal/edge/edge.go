@@ -41,6 +41,7 @@ import (
 	"github.com/neolith/daemon-gateway/internal/lifecycle"
 	"github.com/neolith/daemon-gateway/internal/natsconn"
 	"github.com/neolith/daemon-gateway/internal/neolith/history"
+	"github.com/neolith/daemon-gateway/internal/revocation"
 	"github.com/neolith/daemon-gateway/internal/ring"
 	"github.com/neolith/daemon-gateway/pkg/event"
 )
@@ -55,6 +56,8 @@ type Edge struct {
 	metrics   *metrics
 	verifier  *auth.Verifier
 	keyring   *keyring.Ring
+	gate      *gate
+	revoker   *revoker
 	directory *ring.Directory
 	nats      *natsconn.Conn
 	admin     *admin.Server
@@ -117,6 +120,7 @@ func New(cfg Config, logger *slog.Logger) (_ *Edge, err error) {
 		{Name: "directory", Ready: e.directoryReady},
 		{Name: "edge", Ready: e.serving},
 		{Name: "keys", Ready: e.keyring.Check},
+		{Name: "revocations", Ready: e.gate.revoked.Check, Advisory: true},
 	}...)
 	if e.admin, err = admin.New(cfg.Admin.AdminAddr, cfg.Admin.EnablePprof, e.registry, checks, logger); err != nil {
 		return nil, err
@@ -188,8 +192,13 @@ func (e *Edge) wire() {
 	e.hub = newHub(e.cfg.Log.Partitions, talk.Rates)
 	e.wheel = wheel.New(time.Now())
 	e.prober = newProber(e.directory.Self().Name, e.nats.NC, e.hub, e.metrics, e.logger)
+	e.revoker = &revoker{
+		connections: e.door.connections, changed: make(chan struct{}, 1), metrics: e.metrics, logger: e.logger,
+	}
+	e.gate = &gate{Verifier: e.verifier, revoked: revocation.NewList(e.nats.JS, e.revoker.note, e.base, e.registry)}
+	e.revoker.gate = e.gate
 	e.admission = &admission{
-		registrar: e.registrar, directory: e.directory, hub: e.hub, prober: e.prober, limit: e.cfg.Sockets.WSMaxConnectionsPerVP,
+		gate: e.gate, revoker: e.revoker, registrar: e.registrar, directory: e.directory, hub: e.hub, prober: e.prober, limit: e.cfg.Sockets.WSMaxConnectionsPerVP,
 		metrics: e.metrics, logger: e.logger, seed: maphash.MakeSeed(),
 	}
 	e.directory.Watch(e.admission)
@@ -268,6 +277,9 @@ func (e *Edge) work(ctx, partCtx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if !e.open(opening, n, log) {
+		return e.drain(ctx, n)
+	}
 	select {
 	case <-ctx.Done():
 	case <-n.parts.Context().Done():
@@ -279,6 +291,8 @@ func (e *Edge) work(ctx, partCtx context.Context) error {
 type running struct {
 	parts       *lifecycle.Group // of the log side
 	log         *logSide
+	acks        *acker
+	beats       *heartbeat.Sender
 	reloads     *reloader
 	stopLog     context.CancelFunc
 	unsubscribe []func() // from NATS
@@ -300,8 +314,11 @@ func (e *Edge) start(partCtx context.Context, log *eventlog.Log) (*running, erro
 	n.parts.Go("net", func(ctx context.Context) error { return n.log.runNet(ctx, e.cfg.Delivery.NetInterval) })
 	n.parts.Go("reconnects", func(ctx context.Context) error { return n.log.runReconnects(ctx, e.reconnected) })
 
-	beats := heartbeat.NewSender(e.nats.NC, e.base)
-	n.parts.Go("heartbeats", beats.Run)
+	n.parts.Go("revocations", e.gate.revoked.Run)
+	n.parts.Go("revoked connections", e.revoker.Run)
+
+	n.beats = heartbeat.NewSender(e.nats.NC, e.base)
+	n.parts.Go("heartbeats", n.beats.Run)
 	canaries := newCaller(e.nats.NC, e.directory, e.canaryInterval, e.metrics, e.logger)
 	n.parts.Go("canaries", canaries.Run)
 	n.parts.Go("balance", newShedder(e.cfg.Balance, e.directory, e.door.connections, e.metrics, e.logger).Run)
@@ -309,16 +326,16 @@ func (e *Edge) start(partCtx context.Context, log *eventlog.Log) (*running, erro
 	alone := &isolation{connected: e.nats.Up, members: e.directory, door: e.door, logger: e.logger}
 	n.parts.Go("isolation", alone.Run)
 
-	acks := &acker{hub: e.hub, directory: e.directory, log: log, cursors: cursors, alive: e.alive, metrics: e.metrics}
-	acks.peers = peers[ackRequest, ackAnswer]{
-		self: self, nc: e.nats.NC, subject: delivery.AckSubject, answer: acks.give, logger: e.logger,
+	n.acks = &acker{hub: e.hub, directory: e.directory, log: log, cursors: cursors, alive: e.alive, metrics: e.metrics}
+	n.acks.peers = peers[ackRequest, ackAnswer]{
+		self: self, nc: e.nats.NC, subject: delivery.AckSubject, answer: n.acks.give, logger: e.logger,
 	}
 	for _, listen := range []func() (func(), error){
 		func() (func(), error) {
 			return newReceiver(e.nats.NC, e.hub, canaries, e.metrics, e.logger).serve(self)
 		},
 		func() (func(), error) { return e.prober.peers.serve(n.parts.Context()) },
-		func() (func(), error) { return acks.peers.serve(n.parts.Context()) },
+		func() (func(), error) { return n.acks.peers.serve(n.parts.Context()) },
 		func() (func(), error) { return n.reloads.peers.serve(n.parts.Context()) },
 	} {
 		unsubscribe, err := listen()
@@ -328,18 +345,33 @@ func (e *Edge) start(partCtx context.Context, log *eventlog.Log) (*running, erro
 		}
 		n.unsubscribe = append(n.unsubscribe, unsubscribe)
 	}
+	return n, nil
+}
+
+// open lets daemons in once it is known which of them are revoked. It reports
+// whether it did.
+func (e *Edge) open(ctx context.Context, n *running, log *eventlog.Log) bool {
+	e.logState.Store("reading what is revoked")
+	select {
+	case <-e.gate.revoked.Loaded():
+	case <-n.parts.Context().Done():
+		return false
+	case <-ctx.Done():
+		return false
+	}
+	e.logState.Store("")
 	refusals := &refusals{metrics: e.metrics, wantKeys: e.keyring.Want}
 	e.door.events.Store(&events{
-		cfg: &e.cfg, verifier: e.verifier, registrar: e.registrar, hub: e.hub, log: log, acks: acks,
+		cfg: &e.cfg, verifier: e.gate, registrar: e.registrar, hub: e.hub, log: log, acks: n.acks,
 		metrics: e.metrics, refusals: refusals, logger: e.logger, slots: make(chan struct{}, concurrentRequests), busy: map[event.Token]int{},
 	})
 	e.door.services.Store(&services{
-		cfg: &e.cfg, talk: e.cfg.conversation(e.verifier), hub: e.hub, wheel: e.wheel, log: n.log,
-		admission: e.admission, metrics: e.metrics, logger: e.logger, draining: e.door.leaving, heartbeats: beats,
+		cfg: &e.cfg, talk: e.cfg.conversation(e.gate), hub: e.hub, wheel: e.wheel, log: n.log,
+		admission: e.admission, metrics: e.metrics, logger: e.logger, draining: e.door.leaving, heartbeats: n.beats,
 		history: e.history, refusals: refusals,
 	})
-	e.logger.Info("serving daemons", "address", e.Addr().String(), "member", self)
-	return n, nil
+	e.logger.Info("serving daemons", "address", e.Addr().String(), "member", e.directory.Self().Name)
+	return true
 }
 
 // alive returns which edges the directory shows, or nil while it is not known to

@@ -56,7 +56,7 @@ const (
 // same time.
 type events struct {
 	cfg       *Config
-	verifier  *auth.Verifier
+	verifier  *gate
 	registrar *registrar // nil where there is no database
 	hub       *hub
 	log       *eventlog.Log
@@ -170,6 +170,9 @@ func (e *events) authenticate(ctx context.Context, r *http.Request) (httpevents.
 		return httpevents.Viewer{}, e.refuse(err)
 	}
 	who, err := e.registrar.identify(ctx, token)
+	if err == nil && e.verifier.revokes(time.Now(), auth.Identity{}, "", who.orchestrator) {
+		err = &auth.Error{Reason: auth.ReasonRevoked}
+	}
 	if err != nil {
 		return httpevents.Viewer{}, e.refuse(err)
 	}

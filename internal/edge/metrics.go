@@ -49,6 +49,7 @@ const (
 	terminatedLimit    terminated = "limit"
 	terminatedSilent   terminated = "silent"
 	terminatedFight    terminated = "fight" // too many takeovers, the newcomer waits
+	terminatedRevoked  terminated = "revoked"
 )
 
 // maxConnections is a reason for a refused authentication beside those of
@@ -118,8 +119,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		closes: metric.CounterVec(reg, "gateway_edge_closes_total", "Connections ended, by close code.", "code"),
 		authFailures: metric.By(reg, "gateway_edge_auth_failures_total", "Refused authentications, by reason.",
 			"reason", append(auth.Reasons(), maxConnections)...),
-		terminations: metric.By(reg, "gateway_edge_terminations_total", "Connections ended for another's sake, by reason.",
-			"reason", terminatedTakeover, terminatedLimit, terminatedSilent, terminatedFight),
+		terminations: metric.By(reg, "gateway_edge_terminations_total", "Connections ended for another's sake, or by an operator, by reason.",
+			"reason", terminatedTakeover, terminatedLimit, terminatedSilent, terminatedFight, terminatedRevoked),
 		events: metric.By(reg, "gateway_edge_events_total", "What happened to events on connections.",
 			"outcome", outcomeSent, outcomeRedelivered, outcomeAcked, outcomeDeadLettered, outcomeWithheld),
 		filtered: metric.By(reg, "gateway_edge_events_filtered_total", "Events settled without being sent, by reason.",

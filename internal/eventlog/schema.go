@@ -7,6 +7,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/neolith/daemon-gateway/internal/revocation"
 	"github.com/neolith/daemon-gateway/pkg/event"
 )
 
@@ -89,6 +90,7 @@ func (c Config) buckets() []jetstream.KeyValueConfig {
 	list := []jetstream.KeyValueConfig{
 		{Bucket: CheckpointBucket, Description: "Daemon gateway: how far the routers have come"},
 		{Bucket: ClusterBucket, Description: "Daemon gateway: number of partitions, epochs"},
+		{Bucket: revocation.Bucket, Description: "Daemon gateway: revoked tokens, daemons and orchestrators", TTL: revocation.Lifetime},
 	}
 	for p := range c.Partitions {
 		list = append(list, jetstream.KeyValueConfig{

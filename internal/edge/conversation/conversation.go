@@ -147,6 +147,9 @@ func (c *Conversation) Take() []Effect {
 // events.
 func (c *Conversation) Authenticated() bool { return c.phase == phaseAuthenticated }
 
+// Bearer returns whose connection it is, or is about to become; zero if nobody's.
+func (c *Conversation) Bearer() (auth.Identity, protocol.DaemonID) { return c.identity, c.daemon }
+
 // Allows reports whether the token's scopes allow an event of this type.
 func (c *Conversation) Allows(t protocol.EventType) bool { return c.identity.Scopes.AllowsEvent(t) }
 

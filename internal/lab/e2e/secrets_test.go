@@ -91,8 +91,9 @@ func (s *servers) natsURL(name string) string {
 // that docs/operations.md gives it.
 func (s *servers) userRedis(rules ...string) {
 	s.w.t.Helper()
-	rights := "on ~daemon:session:* ~daemon:heartbeat:* ~daemon:metrics:* ~daemon:events:* &daemon:* &daemon:*:events " +
-		"+subscribe +psubscribe +unsubscribe +punsubscribe +ping +publish +get +set +lpush +ltrim +expire +scan +lrange +lrem"
+	rights := "on ~daemon:session:* ~daemon:heartbeat:* ~daemon:metrics:* ~daemon:events:* ~daemon:tokens:revoked " +
+		"&daemon:* &daemon:*:events " +
+		"+subscribe +psubscribe +unsubscribe +punsubscribe +ping +publish +get +set +lpush +ltrim +expire +scan +lrange +lrem +sscan"
 	args := []any{"ACL", "SETUSER", "bridge"}
 	for _, rule := range append(strings.Fields(rights), rules...) {
 		args = append(args, rule)

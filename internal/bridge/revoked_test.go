@@ -1,0 +1,96 @@
+package bridge
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+
+	"github.com/neolith/daemon-gateway/internal/revocation"
+)
+
+// revoked returns the entries that the bridges have written.
+func (s *site) revoked() map[string]revocation.Entry {
+	s.t.Helper()
+	bucket, err := s.nats.JetStream().KeyValue(s.t.Context(), revocation.Bucket)
+	require.NoError(s.t, err)
+	found := map[string]revocation.Entry{}
+	keys, err := bucket.Keys(s.t.Context())
+	if err != nil {
+		require.ErrorIs(s.t, err, jetstream.ErrNoKeysFound)
+	}
+	for _, key := range keys {
+		entry, err := bucket.Get(s.t.Context(), key)
+		require.NoError(s.t, err)
+		found[key] = revocation.Decode(entry.Value(), entry.Created())
+	}
+	return found
+}
+
+func TestWhatNeolithHasRevokedIsTakenOver(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	redis := s.publisher()
+	require.NoError(t, redis.SAdd(t.Context(), revokedKey, "jti-1", "orchestrator:clx1", strings.Repeat("x", maxMemberBytes+1)).Err())
+	first := s.start(s.config()).ready()
+	second := s.start(s.config()).ready()
+	eventually(t, func() bool { return len(s.revoked()) == 2 }, "what was there before the bridge")
+	require.Contains(t, s.revoked(), "token.jti-1")
+	require.Contains(t, s.revoked(), "orchestrator.clx1")
+	require.WithinDuration(t, time.Now().Add(24*time.Hour), s.revoked()["token.jti-1"].Until, time.Hour)
+	for _, b := range []*bridge{first, second} {
+		eventually(t, func() bool { _, detail := b.revoked.check(); return strings.Contains(detail, "left out") }, "one that is too long is told of")
+	}
+
+	require.NoError(t, redis.Del(t.Context(), revokedKey).Err())
+	require.NoError(t, redis.SAdd(t.Context(), revokedKey, "daemon:worker-7").Err())
+	eventually(t, func() bool { return len(s.revoked()) == 3 }, "what Redis has lost stays revoked")
+	for _, b := range []*bridge{first, second} {
+		eventually(t, func() bool { ok, _ := b.revoked.check(); return ok }, "and all is well again")
+	}
+}
+
+func TestAnEntryIsRenewedWhileItsMemberIsInTheSet(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	require.NoError(t, s.publisher().SAdd(t.Context(), revokedKey, "jti-1").Err())
+	cfg := s.config()
+	cfg.RevocationLifetime = time.Minute
+	b := s.start(cfg).ready()
+	eventually(t, func() bool { return len(s.revoked()) == 1 }, "taken over")
+	require.NoError(t, b.wait())
+
+	js := s.nats.JetStream()
+	r := newRevoked(s.publisher(), js, time.Minute, b.metrics, discard)
+	before := s.revoked()["token.jti-1"].Until
+	now := before.Add(-time.Minute)
+	for _, step := range []struct {
+		later   time.Duration
+		renewed bool
+	}{{0, false}, {20 * time.Second, false}, {35 * time.Second, true}} {
+		taken, err := r.takeOver(t.Context(), "jti-1", now.Add(step.later))
+		require.NoError(t, err)
+		require.True(t, taken)
+		require.Equal(t, step.renewed, s.revoked()["token.jti-1"].Until.After(before), step.later)
+	}
+}
+
+func TestABridgeThatMayNotReadTheSetSaysSo(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	admin := s.publisher()
+	forbid := func(rule string) {
+		require.NoError(t, admin.Do(t.Context(), "ACL", "SETUSER", "default", rule).Err())
+	}
+	forbid("-sscan")
+	b := s.start(s.config()).ready()
+	eventually(t, func() bool { _, detail := b.revoked.check(); return strings.Contains(detail, "NOPERM") }, "it says what is forbidden")
+	status, waitsFor := b.readyz()
+	require.Equal(t, http.StatusOK, status, "events do not depend on it")
+	require.Contains(t, waitsFor, "revocations")
+	forbid("+sscan")
+	eventually(t, func() bool { ok, _ := b.revoked.check(); return ok }, "and reads it once it may")
+}

@@ -1,0 +1,176 @@
+package revocation
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/require"
+
+	"github.com/neolith/daemon-gateway/internal/lab/testserver"
+)
+
+func TestMain(m *testing.M) { testserver.Main(m) }
+
+const eve Key = "orchestrator.eve"
+
+// follower is a list that runs.
+type follower struct {
+	*testing.T
+	*List
+	changes atomic.Int64
+}
+
+func follow(t *testing.T, js jetstream.JetStream) *follower {
+	t.Helper()
+	f := &follower{T: t}
+	f.List = NewList(js, func() { f.changes.Add(1) }, slog.New(slog.DiscardHandler), prometheus.NewPedanticRegistry())
+	f.compareInterval = 20 * time.Millisecond
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = f.List.Run(ctx)
+	}()
+	t.Cleanup(func() { cancel(); <-ended })
+	return f
+}
+
+func (f *follower) eventually(condition func() bool) {
+	f.Helper()
+	require.Eventually(f, condition, testserver.Patience, 5*time.Millisecond)
+}
+
+func (f *follower) revokes(keys ...Key) bool {
+	_, _, found := f.Revokes(time.Now(), keys...)
+	return found
+}
+
+func (f *follower) says(ok bool, detail string) func() bool {
+	return func() bool {
+		got, text := f.Check()
+		return got == ok && strings.Contains(text, detail)
+	}
+}
+
+func newBucket(t *testing.T, js jetstream.JetStream) jetstream.KeyValue {
+	t.Helper()
+	bucket, err := js.CreateKeyValue(t.Context(), jetstream.KeyValueConfig{Bucket: Bucket, TTL: Lifetime})
+	require.NoError(t, err)
+	return bucket
+}
+
+func put(t *testing.T, bucket jetstream.KeyValue, key Key, life time.Duration) {
+	t.Helper()
+	_, err := bucket.Put(t.Context(), string(key), Entry{Until: time.Now().Add(life)}.Encode())
+	require.NoError(t, err)
+}
+
+func TestAListFollowsTheBucket(t *testing.T) {
+	t.Parallel()
+	js := testserver.NATS(t).JetStream()
+	bucket := newBucket(t, js)
+	put(t, bucket, eve, time.Hour)
+	put(t, bucket, "token.over", -time.Second)
+	put(t, bucket, "token.taken-back", time.Hour)
+	require.NoError(t, bucket.Delete(t.Context(), "token.taken-back"))
+	put(t, bucket, "somebody.else", time.Hour)
+	f := follow(t, js)
+	<-f.Loaded()
+	require.True(t, f.revokes("token.other", eve), "any of the keys will do")
+	require.False(t, f.revokes("token.over", "token.taken-back", "somebody.else"))
+	require.True(t, f.says(true, "1 revoked")())
+
+	put(t, bucket, "token.new", time.Hour)
+	f.eventually(func() bool { return f.revokes("token.new") })
+	require.NoError(t, bucket.Delete(t.Context(), string(eve)))
+	f.eventually(func() bool { return !f.revokes(eve) })
+	require.Positive(t, f.changes.Load())
+}
+
+func TestAnEntryEndsByItself(t *testing.T) {
+	t.Parallel()
+	js := testserver.NATS(t).JetStream()
+	put(t, newBucket(t, js), eve, time.Hour)
+	f := follow(t, js)
+	<-f.Loaded()
+	now := time.Now()
+	_, _, found := f.Revokes(now.Add(time.Hour+time.Second), eve)
+	require.False(t, found)
+	f.sweep(now)
+	require.False(t, f.Empty())
+	f.sweep(now.Add(time.Hour + time.Second))
+	require.True(t, f.Empty(), "and takes no memory then")
+}
+
+// A list that cannot be read, or has stood still without a word, keeps what it
+// knows and says so.
+func TestWhatIsKnownStaysRevokedWhileTheBucketIsAway(t *testing.T) {
+	t.Parallel()
+	server := testserver.NATS(t)
+	js := server.JetStream()
+	bucket := newBucket(t, js)
+	put(t, bucket, eve, time.Hour)
+	f := follow(t, js)
+	<-f.Loaded()
+	server.Shutdown()
+	f.eventually(f.says(false, "1 known stay revoked"))
+	require.True(t, f.revokes(eve))
+	server.Start()
+	f.eventually(f.says(true, "1 revoked"))
+
+	require.NoError(t, js.DeleteKeyValue(t.Context(), Bucket))
+	f.eventually(f.says(false, "bucket"))
+	require.True(t, f.revokes(eve), "whoever deletes the bucket lets nobody in")
+	bucket = newBucket(t, js)
+	put(t, bucket, "token.new", time.Hour)
+	f.eventually(func() bool { return f.revokes("token.new") })
+	require.False(t, f.revokes(eve), "the bucket says what is revoked as soon as it can be read")
+}
+
+// An ordered consumer that is gone on the server may leave its client waiting.
+func TestAWatchThatIsBehindIsBegunAnew(t *testing.T) {
+	t.Parallel()
+	js := testserver.NATS(t).JetStream()
+	bucket := newBucket(t, js)
+	f := follow(t, js)
+	<-f.Loaded()
+	f.mu.Lock()
+	f.revision = 1 << 40 // as though the bucket had been rolled back
+	f.mu.Unlock()
+	put(t, bucket, eve, time.Hour)
+	f.eventually(func() bool { return f.revokes(eve) && f.seen() == 1 })
+	f.eventually(f.says(true, ""))
+}
+
+func TestAListIsBounded(t *testing.T) {
+	t.Parallel()
+	r := reading{entries: map[Key]Entry{}}
+	for n := range MaxEntries + 2 {
+		r.take(entryOf(fmt.Sprintf("token.%d", n)))
+	}
+	require.Len(t, r.entries, MaxEntries)
+	require.Equal(t, 2, r.left)
+	r.take(entryOf("token.7"))
+	require.Equal(t, 2, r.left, "one that is known can be renewed")
+}
+
+// stored is an entry of a bucket without a server.
+type stored struct {
+	jetstream.KeyValueEntry
+	key string
+}
+
+func (s stored) Key() string                     { return s.key }
+func (s stored) Value() []byte                   { return nil }
+func (s stored) Revision() uint64                { return 1 }
+func (s stored) Created() time.Time              { return written }
+func (s stored) Operation() jetstream.KeyValueOp { return jetstream.KeyValuePut }
+
+func entryOf(key string) stored { return stored{key: key} }
