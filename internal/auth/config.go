@@ -29,7 +29,7 @@ type Config struct {
 	JWTStrict               bool              `name:"jwt-strict" help:"Refuse tokens without issuer or audience. The tokens of Neolith's login route have neither." group:"Authentication"`
 	JWTMaxLifetime          time.Duration     `name:"jwt-max-lifetime" help:"Longest life of a token, from its iat (without one: from now) to its exp; longer ones are refused. 0: any." default:"0s" min:"0s" group:"Authentication"`
 	JWTBindDaemonID         bool              `name:"jwt-bind-daemon-id" help:"Refuse a daemon whose id is not the one in its token." default:"true" group:"Authentication"`
-	ScopesStrict            bool              `name:"scopes-strict" help:"Take an empty or absent list of scopes as no scope; else it is unrestricted, as Neolith's login route needs." group:"Authentication"`
+	ScopesStrict            bool              `name:"scopes-strict" help:"Take an empty or absent list of scopes as no scope; else it is unrestricted, as Neolith's login route needs. And refuse types of events whose scope is not known to those without the scope *; else these take none." group:"Authentication"`
 	AllowInsecureSecret     bool              `name:"allow-insecure-secret" help:"Accept known weak and short secrets, and JWT_JWKS_URL without TLS. For development only: anybody can forge tokens." group:"Authentication"`
 
 	// Files are where the secrets have come from.

@@ -10,14 +10,16 @@ import (
 // everything is the scope that grants all others.
 const everything = "*"
 
-// scopeOf is the scope that receiving events of a prefix takes. Any other
-// prefix takes none: vp and system events by Neolith's rule, and unknown ones
-// because the set of event types is open and no scope could grant them.
+// scopeOf is the scope that receiving events of a prefix takes; "": none, by
+// Neolith's rule. The set of event types is open, and what scope an unknown one
+// takes nobody has said: it takes none, or where scopes are strict everything.
 var scopeOf = map[string]string{
 	"message":  "messages:read",
 	"channel":  "channels:read",
 	"presence": "presence:read",
 	"call":     "calls:join",
+	"vp":       "",
+	"system":   "",
 }
 
 // Scopes is what a token allows. It is immutable; the zero Scopes allows only
@@ -29,12 +31,14 @@ var scopeOf = map[string]string{
 type Scopes struct {
 	granted      []string
 	unrestricted bool
+	strict       bool
 }
 
 // NewScopes returns what a token's list of scopes allows. An empty list is
 // unrestricted, unless strict.
 func NewScopes(granted []string, strict bool) Scopes {
 	return Scopes{
+		strict:       strict,
 		granted:      slices.Clone(granted),
 		unrestricted: len(granted) == 0 && !strict || slices.Contains(granted, everything),
 	}
@@ -50,21 +54,34 @@ func (s Scopes) Unrestricted() bool { return s.unrestricted }
 // Allows reports whether events of this prefix ("message") may be received. It
 // does not allocate.
 func (s Scopes) Allows(prefix string) bool {
+	return s.missing(prefix) == ""
+}
+
+// missing returns the scope that events of this prefix take and the token has not,
+// "" if it lacks none.
+func (s Scopes) missing(prefix string) string {
 	if s.unrestricted {
-		return true
+		return ""
 	}
-	scope, needed := scopeOf[prefix]
-	return !needed || slices.Contains(s.granted, scope)
+	scope, known := scopeOf[prefix]
+	switch {
+	case !known && s.strict:
+		return everything
+	case scope == "" || slices.Contains(s.granted, scope):
+		return ""
+	}
+	return scope
 }
 
 // AllowsEvent reports whether an event of this type may be sent to the daemon.
 func (s Scopes) AllowsEvent(t protocol.EventType) bool { return s.Allows(t.Prefix()) }
 
-// AllowsPattern reports whether the daemon may subscribe to the pattern.
-func (s Scopes) AllowsPattern(p protocol.Pattern) bool {
+// MissingFor returns the scope that the daemon needs to subscribe to the pattern
+// and has not, "" if it may.
+func (s Scopes) MissingFor(p protocol.Pattern) string {
 	if p == protocol.AllEvents {
-		return true
+		return ""
 	}
 	prefix, _, _ := strings.Cut(string(p), ".")
-	return s.Allows(prefix)
+	return s.missing(prefix)
 }

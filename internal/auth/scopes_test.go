@@ -12,7 +12,8 @@ import (
 func TestScopes(t *testing.T) {
 	t.Parallel()
 	all := []protocol.EventType{"message.received", "channel.joined", "presence.updated", "call.started", "vp.mentioned", "system.maintenance", "task.created"}
-	free := []protocol.EventType{"vp.mentioned", "system.maintenance", "task.created"}
+	strictly := []protocol.EventType{"vp.mentioned", "system.maintenance"} // what takes no scope
+	free := append([]protocol.EventType{"task.created"}, strictly...)      // and what nobody knows a scope of
 	tests := []struct {
 		name    string
 		granted []string
@@ -21,10 +22,11 @@ func TestScopes(t *testing.T) {
 	}{
 		{name: "none is unrestricted", want: all},
 		{name: "empty is unrestricted", granted: []string{}, want: all},
-		{name: "none, strict", strict: true, want: free},
-		{name: "empty, strict", granted: []string{}, strict: true, want: free},
+		{name: "none, strict", strict: true, want: strictly},
+		{name: "empty, strict", granted: []string{}, strict: true, want: strictly},
 		{name: "everything", granted: []string{"users:read", "*"}, strict: true, want: all},
 		{name: "messages", granted: []string{"messages:read"}, want: append([]protocol.EventType{"message.received"}, free...)},
+		{name: "messages, strict", granted: []string{"messages:read"}, strict: true, want: append([]protocol.EventType{"message.received"}, strictly...)},
 		{name: "writing is not reading", granted: []string{"messages:write", "presence:write", "calls:manage", "channels:join"}, want: free},
 		{name: "admin reads nothing more", granted: []string{"admin:read", "admin:write"}, want: free},
 		{name: "one for each", granted: []string{"messages:read", "channels:read", "presence:read", "calls:join"}, want: all},
@@ -38,14 +40,24 @@ func TestScopes(t *testing.T) {
 				if scopes.AllowsEvent(event) {
 					got = append(got, event)
 				}
-				require.Equal(t, scopes.AllowsEvent(event), scopes.AllowsPattern(protocol.Pattern(event)))
-				require.Equal(t, scopes.AllowsEvent(event), scopes.AllowsPattern(protocol.Pattern(event.Prefix()+".*")))
+				require.Equal(t, scopes.AllowsEvent(event), scopes.MissingFor(protocol.Pattern(event)) == "")
+				require.Equal(t, scopes.AllowsEvent(event), scopes.MissingFor(protocol.Pattern(event.Prefix()+".*")) == "")
 			}
 			require.ElementsMatch(t, tt.want, got)
-			require.True(t, scopes.AllowsPattern("*"), "subscribing to all is filtered, not refused")
+			require.Empty(t, scopes.MissingFor("*"), "subscribing to all is filtered, not refused")
 			require.NotNil(t, scopes.List())
 			require.Equal(t, len(tt.granted), len(scopes.List()))
 		})
+	}
+}
+
+func TestTheMissingScopeIsNamed(t *testing.T) {
+	t.Parallel()
+	scopes := auth.NewScopes([]string{"messages:read"}, true)
+	for pattern, want := range map[protocol.Pattern]string{
+		"message.*": "", "channel.joined": "channels:read", "presence.*": "presence:read", "call.*": "calls:join", "vp.*": "", "task.*": "*",
+	} {
+		require.Equal(t, want, scopes.MissingFor(pattern), pattern)
 	}
 }
 

@@ -97,6 +97,24 @@ func (a *admission) admit(c *connection, e *conversation.Admit) {
 	}
 }
 
+// confirm answers the conversation's Confirm: whoever extends a session for ever
+// must not outlive its orchestrator. It may take as long as PostgreSQL.
+func (a *admission) confirm(c *connection, e *conversation.Confirm) {
+	who, err := a.identify(c, e.Identity)
+	switch {
+	case err == nil && a.gate.revokes(time.Now(), auth.Identity{}, "", who.orchestrator):
+		err = &auth.Error{Reason: auth.ReasonRevoked}
+	case err == nil && !who.unconfirmed && who.orchestrator != c.orchestrator && !a.registrar.awaits(c):
+		err = &auth.Error{Reason: auth.ReasonOtherSession}
+	}
+	if err != nil {
+		c.unconfirmed(err, e.InReplyTo)
+		return
+	}
+	c.confirmed(e.Identity)
+	a.revoker.look(c) // what was revoked meanwhile
+}
+
 // identify finds the daemon's orchestrator. It waits no longer than the
 // connection lasts.
 func (a *admission) identify(c *connection, token auth.Identity) (bearer, error) {

@@ -70,8 +70,9 @@ type connection struct {
 	record     *record
 
 	// For the reader's goroutine, which carries them out without the lock.
-	admit *conversation.Admit
-	pause time.Duration
+	admit   *conversation.Admit
+	confirm *conversation.Confirm
+	pause   time.Duration
 }
 
 func newConnection(svc *services, id protocol.SessionID, s *socket.Socket, addr string, now time.Time) *connection {
@@ -123,11 +124,14 @@ func (c *connection) Message(data []byte) {
 	c.mu.Lock()
 	c.talk.Message(data, now)
 	c.carryOutLocked(now)
-	admit, pause := c.admit, c.pause
-	c.admit, c.pause = nil, 0
+	admit, confirm, pause := c.admit, c.confirm, c.pause
+	c.admit, c.confirm, c.pause = nil, nil, 0
 	c.mu.Unlock()
 	if admit != nil {
 		c.svc.admission.admit(c, admit)
+	}
+	if confirm != nil {
+		c.svc.admission.confirm(c, confirm)
 	}
 	if pause > 0 {
 		c.wait(pause)

@@ -3,6 +3,7 @@ package edge
 import (
 	"time"
 
+	"github.com/neolith/daemon-gateway/internal/auth"
 	"github.com/neolith/daemon-gateway/internal/edge/conversation"
 	"github.com/neolith/daemon-gateway/internal/edge/session"
 	"github.com/neolith/daemon-gateway/internal/heartbeat"
@@ -30,6 +31,16 @@ func (c *connection) refused(code protocol.AuthErrorCode, message string) {
 
 func (c *connection) diverted(reason string, delay time.Duration, code protocol.CloseCode) {
 	c.converse(func(talk *conversation.Conversation, _ time.Time) { talk.Diverted(reason, delay, code) })
+}
+
+// confirmed and unconfirmed are the answers to Confirm.
+
+func (c *connection) confirmed(token auth.Identity) {
+	c.converse(func(talk *conversation.Conversation, now time.Time) { talk.Confirmed(token, now) })
+}
+
+func (c *connection) unconfirmed(err error, inReplyTo string) {
+	c.converse(func(talk *conversation.Conversation, _ time.Time) { talk.Unconfirmed(err, inReplyTo) })
 }
 
 // dismissed ends the connection because its token is no good any more.

@@ -38,6 +38,8 @@ func (c *connection) answerLocked(e conversation.Effect, now time.Time) {
 		c.socket.Close(int(e.Code), e.Reason)
 	case conversation.Admit:
 		c.admit = &e
+	case conversation.Confirm:
+		c.confirm = &e
 	case conversation.Pause:
 		c.pause = max(c.pause, e.For)
 	case conversation.AuthRefused:

@@ -104,6 +104,33 @@ func TestAnUnknownOrchestratorIsRefusedUntilItExists(t *testing.T) {
 	}, testserver.Patience, 100*time.Millisecond)
 }
 
+// A daemon that shows a fresh token again and again would stay for ever.
+func TestWhoExtendsASessionMustStillExist(t *testing.T) {
+	t.Parallel()
+	db := neolith(t)
+	n := newCluster(t).edge(onDatabase(db.URL(), func(cfg *DatabaseConfig) { cfg.Identity.IdentityCacheTTL = time.Millisecond }))
+	d := n.login("user-1", "daemon")
+	d.send("auth", authPayload(t, "user-1", "daemon"))
+	d.expect(protocol.TypeAuthSuccess)
+	db.Execute(t, `delete from vps where id = 'vp-1'`)
+	d.send("auth", authPayload(t, "user-1", "daemon"))
+	require.Equal(t, "the orchestrator does not exist", d.expect(protocol.TypeAuthError).text("message"))
+	d.expectClose(protocol.CloseAuthFailed)
+}
+
+// PostgreSQL that is away is no fault of the daemon's.
+func TestWithoutPostgresASessionIsExtended(t *testing.T) {
+	t.Parallel()
+	db := ownNeolith(t)
+	n := newCluster(t).edge(onDatabase(db.URL(), func(cfg *DatabaseConfig) { cfg.Identity.IdentityCacheTTL = time.Millisecond }))
+	d := n.login("user-1", "daemon")
+	db.Stop()
+	d.send("auth", authPayload(t, "user-1", "daemon"))
+	d.expect(protocol.TypeAuthSuccess)
+	d.send("heartbeat", `{}`)
+	d.expect(protocol.TypeHeartbeatAck)
+}
+
 func TestTheConnectionLimitCountsBothIDsOfAnOrchestratorTogether(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)

@@ -130,6 +130,18 @@ func (r *registrar) forget(c *connection) {
 	delete(r.unconfirmed, c)
 }
 
+// awaits reports whether a connection was admitted on its token alone, and is
+// still to be looked up.
+func (r *registrar) awaits(c *connection) bool {
+	if r == nil {
+		return false
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_, found := r.unconfirmed[c]
+	return found
+}
+
 func (r *registrar) countUnconfirmed() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()

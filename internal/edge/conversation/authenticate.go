@@ -1,8 +1,9 @@
 package conversation
 
 import (
+	"crypto/sha256"
+	"encoding/binary"
 	"errors"
-	"hash/fnv"
 	"time"
 
 	"github.com/neolith/daemon-gateway/internal/auth"
@@ -21,7 +22,7 @@ func (c *Conversation) authenticate(id string, p protocol.Auth, now time.Time) {
 		return
 	}
 	if c.phase == phaseAuthenticated {
-		c.extend(identity, now)
+		c.emit(Confirm{Identity: identity, InReplyTo: id})
 		return
 	}
 	c.phase = phaseAdmitting
@@ -80,9 +81,8 @@ func (c *Conversation) postpone(refusal *auth.Error) {
 // share is a part of a time that differs from conversation to conversation, so
 // that what ends for many at once brings not all of them back at once.
 func (c *Conversation) share(of time.Duration) time.Duration {
-	hash := fnv.New64a()
-	_, _ = hash.Write([]byte(c.session))
-	return time.Duration(float64(hash.Sum64()>>11) / (1 << 53) * float64(of))
+	hash := sha256.Sum256([]byte(c.session))
+	return time.Duration(float64(binary.BigEndian.Uint64(hash[:])>>11) / (1 << 53) * float64(of))
 }
 
 func (c *Conversation) deny(code protocol.AuthErrorCode, message string) {
@@ -116,6 +116,20 @@ func (c *Conversation) Dismiss(code protocol.AuthErrorCode, message string) {
 	}
 }
 
+// Confirmed is an answer to Confirm: the session goes on with the fresh token.
+func (c *Conversation) Confirmed(identity auth.Identity, now time.Time) {
+	if c.phase == phaseAuthenticated {
+		c.extend(identity, now)
+	}
+}
+
+// Unconfirmed is an answer to Confirm: why the session cannot be extended.
+func (c *Conversation) Unconfirmed(err error, inReplyTo string) {
+	if c.phase == phaseAuthenticated {
+		c.refuse(err, inReplyTo)
+	}
+}
+
 // Diverted is an answer to Admit: the daemon is to come back later, or to
 // another edge.
 func (c *Conversation) Diverted(reason string, delay time.Duration, code protocol.CloseCode) {
@@ -125,17 +139,25 @@ func (c *Conversation) Diverted(reason string, delay time.Duration, code protoco
 	}
 }
 
-// extend begins, or prolongs, the session that the token allows.
+// extend begins, or prolongs, the session that the token allows. Tokens that were
+// issued together, as after an outage, expire together: their connections are told
+// and closed over a time, so that not all of them come back at once.
 func (c *Conversation) extend(identity auth.Identity, now time.Time) {
 	c.identity = identity
 	c.expiresAt = identity.ExpiresAt.UTC()
-	if !c.expiresAt.After(now) {
+	lenient := !c.expiresAt.After(now)
+	if lenient {
 		// Accepted within the leeway for clocks that disagree, which the session
 		// then has as well.
 		c.expiresAt = c.expiresAt.Add(auth.Leeway)
 	}
 	left := c.expiresAt.Sub(now)
-	c.noticeAt = c.expiresAt.Add(-min(expiryNotice, left/4))
+	spread := c.share(min(auth.Leeway, left/4))
+	c.closeAt = c.expiresAt
+	if !lenient {
+		c.closeAt = c.expiresAt.Add(spread) // still within the leeway
+	}
+	c.noticeAt = c.expiresAt.Add(-min(expiryNotice, left/4) - spread)
 	c.reply(protocol.AuthSuccess{
 		SessionID: c.session, Scopes: identity.Scopes.List(), ServerTime: now,
 		HeartbeatInterval: c.cfg.HeartbeatInterval, ExpiresAt: c.expiresAt,

@@ -62,6 +62,13 @@ type Admit struct {
 	Auth     protocol.Auth
 }
 
+// Confirm asks whether the orchestrator of a fresh token still exists; then for
+// Confirmed or Unconfirmed.
+type Confirm struct {
+	Identity  auth.Identity
+	InReplyTo string
+}
+
 // Pause asks that nothing be read from the daemon for a while.
 type Pause struct{ For time.Duration }
 
@@ -91,6 +98,7 @@ type LeftOut struct {
 func (Reply) isEffect()       {}
 func (Close) isEffect()       {}
 func (Admit) isEffect()       {}
+func (Confirm) isEffect()     {}
 func (Pause) isEffect()       {}
 func (AuthRefused) isEffect() {}
 func (Acked) isEffect()       {}
@@ -119,7 +127,8 @@ type Conversation struct {
 	identity    auth.Identity
 	daemon      protocol.DaemonID
 	status      protocol.Status // of the heartbeats; empty: not said yet
-	expiresAt   time.Time       // when the session ends without a fresh auth
+	expiresAt   time.Time       // when the daemon is told that the session ends without a fresh auth
+	closeAt     time.Time       // when it does
 	noticeAt    time.Time       // when token_expiring is due; zero: sent
 	heartbeatBy time.Time       // when the connection is given up without a heartbeat
 	overSince   time.Time       // since when the daemon has been over a limit
@@ -168,7 +177,7 @@ func (c *Conversation) Tick(now time.Time) {
 
 func (c *Conversation) tickAuthenticated(now time.Time) {
 	switch {
-	case !now.Before(c.expiresAt):
+	case !now.Before(c.closeAt):
 		c.reply(protocol.AuthError{Code: protocol.AuthTokenExpired, Message: "the access token has expired"})
 		c.End(protocol.CloseTokenExpired, "TOKEN_EXPIRED")
 	case !now.Before(c.heartbeatBy):
@@ -186,7 +195,7 @@ func (c *Conversation) Wake() time.Time {
 	case phaseAnonymous:
 		return c.authBy
 	case phaseAuthenticated:
-		wake := c.expiresAt
+		wake := c.closeAt
 		if c.heartbeatBy.Before(wake) {
 			wake = c.heartbeatBy
 		}

@@ -2,6 +2,7 @@ package conversation
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -140,22 +141,24 @@ func TestTokenExpiry(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
 		expires, notice, end time.Duration
+		spread               time.Duration // the notice comes up to so much earlier, the end later
+		late                 time.Duration // the most that the end comes later
 	}{
-		"an hour":               {time.Hour, 58 * time.Minute, time.Hour},
-		"a minute":              {time.Minute, 45 * time.Second, time.Minute},
-		"expired in the leeway": {-10 * time.Second, 15 * time.Second, 20 * time.Second},
+		"an hour":               {time.Hour, 58 * time.Minute, time.Hour, 30 * time.Second, 30 * time.Second},
+		"a minute":              {time.Minute, 45 * time.Second, time.Minute, 15 * time.Second, 15 * time.Second},
+		"expired in the leeway": {-10 * time.Second, 15 * time.Second, 20 * time.Second, 5 * time.Second, 0},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			x := admitted(t, start.Add(test.expires))
 			x.heartbeatBy = start.Add(24 * time.Hour)
-			require.Empty(t, x.tickTo(start.Add(test.notice-1)))
+			require.Empty(t, x.tickTo(start.Add(test.notice-test.spread-1)))
 			effects := x.tickTo(start.Add(test.notice))
 			require.Len(t, effects, 1)
 			require.Equal(t, protocol.TokenExpiring{ExpiresAt: start.Add(test.end)}, effects[0].(Reply).Payload)
 			require.Empty(t, x.tickTo(start.Add(test.end-1)))
-			effects = x.tickTo(start.Add(test.end))
+			effects = x.tickTo(start.Add(test.end + test.late))
 			require.Equal(t, protocol.AuthTokenExpired, effects[0].(Reply).Payload.(protocol.AuthError).Code)
 			require.Equal(t, protocol.CloseTokenExpired, closing(effects))
 		})
@@ -205,6 +208,44 @@ func TestATokenThatIsGoodLaterDoesNotEndTheSession(t *testing.T) {
 	require.True(t, x.Authenticated())
 }
 
+// An issuer that was away issues to all at once. Two hundred were closed within
+// 0.01 s, and came back together.
+func TestWhatExpiresTogetherEndsOverATime(t *testing.T) {
+	t.Parallel()
+	const n = 200
+	var notices, ends []time.Duration
+	for i := range n {
+		x := newTalk(t)
+		x.Conversation = New(x.cfg, protocol.SessionID(fmt.Sprintf("session-%d", i)), start)
+		x.auth("orch", start.Add(time.Hour))
+		x.Admitted(x.limits, session.New(session.Config{}), x.now)
+		notices = append(notices, x.noticeAt.Sub(start))
+		ends = append(ends, x.closeAt.Sub(start))
+	}
+	for name, times := range map[string][]time.Duration{"notices": notices, "ends": ends} {
+		slices.Sort(times)
+		require.Less(t, times[n-1]-times[0], auth.Leeway, name)
+		for i := range n - n/4 {
+			require.Greater(t, times[i+n/4]-times[i], auth.Leeway/8, "%s: no quarter of them comes together", name)
+		}
+	}
+	require.GreaterOrEqual(t, ends[0], time.Hour)
+}
+
+func TestWhatTheScopesLackIsNamed(t *testing.T) {
+	t.Parallel()
+	x := newTalk(t)
+	token, err := auth.Mint(secret, auth.Grant{Orchestrator: "orch", Daemon: "daemon", Scopes: []string{"messages:read"}, ExpiresAt: start.Add(time.Hour)})
+	require.NoError(t, err)
+	x.say("auth", fmt.Sprintf(`{"accessToken":%q,"daemonId":"daemon","orchestratorId":"orch"}`, token))
+	x.Admitted(x.limits, session.New(session.Config{}), x.now)
+	x.Take()
+	effects := x.say("subscribe", `{"eventTypes":["message.*","channel.joined","channel.left","call.*"]}`)
+	fault := effects[0].(Reply).Payload.(*protocol.Fault)
+	require.Equal(t, protocol.ErrorInsufficientScope, fault.Code)
+	require.Equal(t, "the token's scopes do not allow channel.joined, channel.left, call.*: missing channels:read, calls:join", fault.Message)
+}
+
 func TestAFreshTokenExtendsTheSession(t *testing.T) {
 	t.Parallel()
 	x := admitted(t, start.Add(time.Minute))
@@ -212,8 +253,21 @@ func TestAFreshTokenExtendsTheSession(t *testing.T) {
 	x.tickTo(start.Add(50 * time.Second))
 	effects := x.auth("orch", start.Add(time.Hour))
 	require.Len(t, effects, 1)
+	fresh := effects[0].(Confirm)
+	require.Equal(t, "m2", fresh.InReplyTo)
+	x.Confirmed(fresh.Identity, x.now)
+	effects = x.Take()
+	require.Len(t, effects, 1)
 	require.Equal(t, start.Add(time.Hour), effects[0].(Reply).Payload.(protocol.AuthSuccess).ExpiresAt)
 	require.Empty(t, x.tickTo(start.Add(57*time.Minute)))
+
+	fresh = x.auth("orch", x.now.Add(time.Hour))[0].(Confirm)
+	x.Unconfirmed(&auth.Error{Reason: auth.ReasonIdentityUnverified}, fresh.InReplyTo)
+	effects = x.Take()
+	require.Equal(t, AuthRefused{auth.ReasonIdentityUnverified}, effects[0])
+	require.Equal(t, protocol.InternalError, effects[1].(Reply).Payload.(*protocol.Fault).Code)
+	require.True(t, x.Authenticated(), "as long as its own token is good")
+
 	require.Equal(t, AuthRefused{auth.ReasonOtherSession}, x.auth("other", x.now.Add(time.Hour))[0])
 }
 
@@ -418,7 +472,7 @@ func TestWhatBreaksAConnectionAndWhatEndsItGracefully(t *testing.T) {
 		"cut off after it got a fresh token": {func(x *talk) {
 			x.alive(start.Add(time.Hour))
 			x.tickTo(start.Add(58 * time.Minute))
-			x.auth("orch", start.Add(3*time.Hour))
+			x.Confirmed(x.auth("orch", start.Add(3*time.Hour))[0].(Confirm).Identity, x.now)
 		}, abnormal, true, true},
 		"its token has expired": {
 			func(x *talk) { x.alive(start.Add(time.Hour)); x.tickTo(start.Add(time.Hour)) }, protocol.CloseTokenExpired, false, false,

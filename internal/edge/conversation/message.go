@@ -137,18 +137,23 @@ func (c *Conversation) carryOut(m protocol.ClientMessage, now time.Time) {
 // subscribe passes on what the scopes allow, and says what they do not.
 func (c *Conversation) subscribe(id string, p protocol.Subscribe, now time.Time) {
 	var allowed []protocol.Subscription
-	var denied []string
+	var denied, missing []string
 	for _, pattern := range p.EventTypes {
-		if c.identity.Scopes.AllowsPattern(pattern) {
+		scope := c.identity.Scopes.MissingFor(pattern)
+		if scope == "" {
 			allowed = append(allowed, protocol.Subscription{Pattern: pattern, Channels: p.ChannelIDs})
-		} else {
-			denied = append(denied, string(pattern))
+			continue
+		}
+		denied = append(denied, string(pattern))
+		if !slices.Contains(missing, scope) {
+			missing = append(missing, scope)
 		}
 	}
 	if len(denied) > 0 {
+		types, scopes := strings.Join(denied, ", "), strings.Join(missing, ", ")
 		c.reply(&protocol.Fault{
-			Code: protocol.ErrorInsufficientScope, Message: "the token's scopes do not allow " + strings.Join(denied, ", "),
-			Field: "payload.eventTypes", Detail: "not allowed: " + strings.Join(denied, ", "), InReplyTo: id,
+			Code: protocol.ErrorInsufficientScope, Message: "the token's scopes do not allow " + types + ": missing " + scopes,
+			Field: "payload.eventTypes", Detail: "not allowed: " + types + "; missing scopes: " + scopes, InReplyTo: id,
 		})
 	}
 	if field, problem := c.tooMany(allowed); problem != "" {
