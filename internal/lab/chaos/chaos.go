@@ -45,7 +45,7 @@ func scenario(flags *flag.FlagSet) lab.Run {
 	flags.IntVar(&o.routers, "routers", 2, "routers")
 	flags.BoolVar(&o.fickle, "fickle", true, "some daemons want something else each time they come back, while their last connection is half-open")
 	flags.BoolVar(&o.workers, "workers", true, "some daemons take their time, acknowledge in batches or by HTTP, or crash at certain events")
-	flags.BoolVar(&o.slow, "slow", true, "between the other faults a process or its link is slow, and connections between processes hold little")
+	flags.BoolVar(&o.slow, "slow", true, "between the other faults a process or its link is slow, and connections with NATS hold little")
 	flags.BoolVar(&o.careless, "careless", true, "some publishers take the log to have another number of partitions, or name daemons that have yet to come for the first time")
 	kinds := lab.Select(flags, "faults", "faults", slices.Concat(allKinds(), slowKinds()), func(k kind) (name, what string) { return k.name, "" })
 	return func(ctx context.Context, w *lab.World) error {
@@ -137,19 +137,28 @@ func (c *chaos) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if c.options.slow && c.Network != nil {
-		for _, h := range hostsOf(c.Processes()) {
-			if err := c.Network.Shallow(h); err != nil {
-				return err
-			}
-		}
-	}
-	if err := errors.Join(c.Start(bounded), c.Connect()); err != nil {
+	if err := errors.Join(c.shallow(), c.Start(bounded), c.Connect()); err != nil {
 		return err
 	}
 	c.nemesis = newNemesis(c)
 	c.layOut()
 	return c.Enter(ctx, c.Crowd.Seats()...)
+}
+
+// shallow has little room between the gateway's nodes and NATS: that of an edge is
+// full within seconds where a server stands still.
+func (c *chaos) shallow() error {
+	if !c.options.slow || c.Network == nil {
+		return nil
+	}
+	var failures []error
+	for _, n := range c.Nodes() {
+		failures = append(failures, c.Network.Shallow(network.Host(n.Name()), network.Sending))
+	}
+	for _, h := range hostsOf(c.Tier("nats")) {
+		failures = append(failures, c.Network.Shallow(h, network.Receiving))
+	}
+	return errors.Join(failures...)
 }
 
 // settle waits until nothing is missing, at most for the time that was given.

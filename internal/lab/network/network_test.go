@@ -137,10 +137,10 @@ func TestANarrowLinkMakesWhatIsSentWait(t *testing.T) {
 	}
 	ip, err := n.Add("host")
 	require.NoError(t, err)
-	require.NoError(t, n.Shallow("host"))
+	require.NoError(t, n.Shallow("host", network.Sending))
 	sizes, err := exec.CommandContext(t.Context(), "ip", "netns", "exec", "host", "cat", "/proc/sys/net/ipv4/tcp_wmem").Output()
 	require.NoError(t, err)
-	require.Equal(t, []string{"4096", "8192", "8192"}, strings.Fields(string(sizes)))
+	require.Equal(t, []string{"4096", "16384", "16384"}, strings.Fields(string(sizes)))
 	h := startHost(t, n, net.JoinHostPort(ip, "7000"))
 
 	require.NoError(t, n.Narrow("host", 200))

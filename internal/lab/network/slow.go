@@ -48,13 +48,21 @@ func (n *Network) Widen(h Host) error {
 	return tc("", "del", n.ports[h])
 }
 
-// Shallow has the connections that a host makes from now on hold no more than 8 KiB
-// in each direction: whoever sends to one that stands still has to wait soon.
-func (n *Network) Shallow(h Host) error {
-	const sizes = "for f in tcp_rmem tcp_wmem; do echo 4096 8192 8192 > /proc/sys/net/ipv4/$f || exit; done"
-	command := append(n.Command(h), "sh", "-c", sizes)
+// Buffer is what the system holds of a connection.
+type Buffer string
+
+// The buffers of a connection.
+const (
+	Sending   Buffer = "tcp_wmem"
+	Receiving Buffer = "tcp_rmem"
+)
+
+// Shallow has a buffer of the connections that a host makes from now on hold no more
+// than 16 KiB: whoever sends to one that stands still has to wait soon.
+func (n *Network) Shallow(h Host, b Buffer) error {
+	command := append(n.Command(h), "sh", "-c", "echo 4096 16384 16384 > /proc/sys/net/ipv4/"+string(b))
 	if out, err := exec.Command(command[0], command[1:]...).CombinedOutput(); err != nil {
-		return fmt.Errorf("make the buffers of %s small: %w: %s", h, err, out)
+		return fmt.Errorf("make the buffers of %s small (%s): %w: %s", h, b, err, out)
 	}
 	return nil
 }
