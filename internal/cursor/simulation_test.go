@@ -46,6 +46,7 @@ const (
 	keepName      mistake = "who returns does not get its name back"
 	notPutBack    mistake = "who was taken over while it lives stays without an entry"
 	unanswered    mistake = "a start is decided though its daemon has given the connection up"
+	unwritten     mistake = "the first start of an orchestrator is not written if it wants everything"
 	keepHands     mistake = "who comes back wanting less goes on speaking for those who wanted more"
 )
 
@@ -71,7 +72,7 @@ func TestSimulationCatches(t *testing.T) {
 		startNow, connectedLow, shared, narrow, skipEarly, othersRanges, dropEvicted,
 		keepEpoch, lateEpoch, resumeRemoves, forgetIDs, blindWrite, unfenced, floorsAcked, lateStart, wordless,
 		unnoted, holderUnnoted, keepRanges, resumeUnnoted, keepName, notPutBack, keepHands,
-		unanswered,
+		unanswered, unwritten,
 	} {
 		t.Run(string(m), func(t *testing.T) {
 			t.Parallel()
