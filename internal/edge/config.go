@@ -16,6 +16,7 @@ import (
 	"github.com/neolith/daemon-gateway/internal/edge/session"
 	"github.com/neolith/daemon-gateway/internal/edge/socket"
 	"github.com/neolith/daemon-gateway/internal/eventlog"
+	"github.com/neolith/daemon-gateway/internal/lifecycle"
 	"github.com/neolith/daemon-gateway/internal/natsconn"
 	"github.com/neolith/daemon-gateway/internal/ring"
 	"github.com/neolith/daemon-gateway/internal/settings"
@@ -155,11 +156,12 @@ const (
 	maxReplies   = 64
 )
 
-func (c *Config) socket() socket.Config {
+func (c *Config) socket(crew *lifecycle.Crew) socket.Config {
 	return socket.Config{
 		MaxMessageBytes: int(c.Sockets.WSMaxMessageBytes),
 		WriteTimeout:    c.Sockets.WSWriteTimeout,
 		CloseTimeout:    closeTimeout,
 		MaxReplies:      maxReplies,
+		Go:              crew.Go,
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/neolith/daemon-gateway/internal/edge/access"
 	"github.com/neolith/daemon-gateway/internal/edge/httpevents"
 	"github.com/neolith/daemon-gateway/internal/edge/socket"
+	"github.com/neolith/daemon-gateway/internal/lifecycle"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
 
@@ -24,6 +25,7 @@ import (
 type door struct {
 	access  *access.Control
 	cfg     *Config
+	crew    *lifecycle.Crew
 	metrics *metrics
 	logger  *slog.Logger
 
@@ -39,10 +41,10 @@ type door struct {
 	empty chan struct{} // to be closed when taken is 0; nil if nobody waits
 }
 
-func newDoor(cfg *Config, m *metrics, logger *slog.Logger) *door {
+func newDoor(cfg *Config, crew *lifecycle.Crew, m *metrics, logger *slog.Logger) *door {
 	d := &door{
 		access: access.New(cfg.Listen.AllowedCIDRs, cfg.Listen.TrustedProxies, cfg.Listen.RateConnectsPerIP),
-		cfg:    cfg, metrics: m, logger: logger, open: make(map[*connection]struct{}),
+		cfg:    cfg, crew: crew, metrics: m, logger: logger, open: make(map[*connection]struct{}),
 	}
 	m.watchDoor(d)
 	return d
@@ -79,7 +81,7 @@ func (d *door) upgrade(w http.ResponseWriter, r *http.Request) {
 	case !d.reserve():
 		d.refuse(w, refusedFull, http.StatusServiceUnavailable, "this edge is full", retryAfter)
 	default:
-		s, err := socket.Accept(w, r, d.cfg.socket())
+		s, err := socket.Accept(w, r, d.cfg.socket(d.crew))
 		if err != nil {
 			d.leave(nil)
 			d.logger.Debug("upgrade failed", "address", addr.String(), "error", err)

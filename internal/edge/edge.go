@@ -76,8 +76,9 @@ type Edge struct {
 	canaryInterval time.Duration // between two calls
 	writeTimeout   time.Duration // for what a drain writes, each time
 
-	reconnected chan struct{} // NATS has come back
-	logState    atomic.Value  // string: what opening the log waits for; "" when it is open
+	crew        lifecycle.Crew // runs what connections ask for and wait for
+	reconnected chan struct{}  // NATS has come back
+	logState    atomic.Value   // string: what opening the log waits for; "" when it is open
 	undo        lifecycle.Stack
 }
 
@@ -145,7 +146,7 @@ func (e *Edge) listen() error {
 	if e.listener, err = net.Listen("tcp", e.cfg.Listen.address()); err != nil {
 		return fmt.Errorf("listen for daemons on %s: %w", e.cfg.Listen.address(), err)
 	}
-	e.door = newDoor(&e.cfg, e.metrics, e.logger)
+	e.door = newDoor(&e.cfg, &e.crew, e.metrics, e.logger)
 	e.listener = e.door.access.Listener(e.listener)
 	if cert != nil {
 		e.listener = tls.NewListener(e.listener, cert.config())
@@ -157,6 +158,7 @@ func (e *Edge) listen() error {
 		MaxHeaderBytes:    16 << 10,
 		ErrorLog:          slog.NewLogLogger(e.logger.Handler(), slog.LevelDebug),
 	}
+	e.undo.Push("crew", func(context.Context) error { e.crew.Dismiss(); return nil })
 	e.undo.Push("daemon address", func(context.Context) error {
 		if err := e.listener.Close(); !errors.Is(err, net.ErrClosed) {
 			return err
@@ -306,7 +308,7 @@ func (e *Edge) start(partCtx context.Context, log *eventlog.Log) (*running, erro
 	n.reloads = newReloader(self, e.nats.NC, e.logger)
 	cursors := cursor.NewStore(log, e.nats.JS, cursor.Peers{Self: self, Tell: n.reloads.tell}, e.base, e.registry)
 	n.reloads.cursors = cursors
-	n.log = newLogSide(n.parts.Context(), self, log, cursors, e.hub, e.logger, e.alive)
+	n.log = newLogSide(n.parts.Context(), &e.crew, self, log, cursors, e.hub, e.logger, e.alive)
 
 	n.parts.Go("epochs", log.Run)
 	n.parts.Go("audit", eventlog.NewAuditor(log).Run)

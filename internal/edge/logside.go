@@ -12,6 +12,7 @@ import (
 	"github.com/neolith/daemon-gateway/internal/cursor"
 	"github.com/neolith/daemon-gateway/internal/edge/session"
 	"github.com/neolith/daemon-gateway/internal/eventlog"
+	"github.com/neolith/daemon-gateway/internal/lifecycle"
 	"github.com/neolith/daemon-gateway/pkg/event"
 )
 
@@ -47,15 +48,15 @@ type logSide struct {
 	epochs      *epochKeeper
 }
 
-func newLogSide(ctx context.Context, self string, log *eventlog.Log, cursors *cursor.Store, h *hub, logger *slog.Logger, alive func() func(string) bool) *logSide {
+func newLogSide(ctx context.Context, crew *lifecycle.Crew, self string, log *eventlog.Log, cursors *cursor.Store, h *hub, logger *slog.Logger, alive func() func(string) bool) *logSide {
 	l := &logSide{
 		self: self, log: log, cursors: cursors, hub: h, logger: logger, alive: alive,
-		starts:      newPool(ctx, concurrentStarts),
-		asks:        newPool(ctx, log.Config().Partitions),
-		reads:       newPool(ctx, concurrentReads),
-		deadLetters: newPool(ctx, concurrentDeadLetters),
-		pings:       newPool(ctx, math.MaxInt), // one of each connection at most
-		standings:   newPool(ctx, log.Config().Partitions),
+		starts:      newPool(ctx, crew, concurrentStarts),
+		asks:        newPool(ctx, crew, log.Config().Partitions),
+		reads:       newPool(ctx, crew, concurrentReads),
+		deadLetters: newPool(ctx, crew, concurrentDeadLetters),
+		pings:       newPool(ctx, crew, math.MaxInt), // one of each connection at most
+		standings:   newPool(ctx, crew, log.Config().Partitions),
 		epochs:      newEpochKeeper(log),
 	}
 	for p := range event.Partition(log.Config().Partitions) {

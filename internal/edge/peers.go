@@ -59,7 +59,7 @@ func (p *peers[Question, Answer]) tell(edge string, q Question) error {
 // way by the end of its context.
 func (p *peers[Question, Answer]) serve(ctx context.Context) (stop func(), err error) {
 	ctx, cancel := context.WithCancel(ctx)
-	answers := newPool(ctx, concurrentAnswers)
+	answers := newPool(ctx, nil, concurrentAnswers)
 	subject := p.subject(event.TokenOf(p.self))
 	sub, err := p.nc.Subscribe(subject, func(m *nats.Msg) {
 		answers.submit(m, func(ctx context.Context) { p.respond(ctx, m) })

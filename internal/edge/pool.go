@@ -4,12 +4,15 @@ import (
 	"context"
 	"slices"
 	"sync"
+
+	"github.com/neolith/daemon-gateway/internal/lifecycle"
 )
 
 // pool runs jobs with bounded concurrency. What waits is bounded by its users:
 // each owner has a few jobs at most, and none once it is forgotten.
 type pool struct {
 	ctx     context.Context // of the jobs; given once, when the pool is made
+	crew    *lifecycle.Crew
 	most    int
 	workers sync.WaitGroup
 
@@ -27,8 +30,8 @@ type job struct {
 	run   func(context.Context)
 }
 
-func newPool(ctx context.Context, most int) *pool {
-	return &pool{ctx: ctx, most: most, owned: make(map[any][]*job)}
+func newPool(ctx context.Context, crew *lifecycle.Crew, most int) *pool {
+	return &pool{ctx: ctx, crew: crew, most: most, owned: make(map[any][]*job)}
 }
 
 // submit runs a job of the owner soon; it never blocks. After close it does
@@ -47,10 +50,10 @@ func (p *pool) submit(owner any, run func(context.Context)) {
 	}
 	p.running++
 	p.workers.Add(1)
-	go func() {
+	p.crew.Go(func() {
 		defer p.workers.Done()
 		p.work(run)
-	}()
+	})
 }
 
 // forget drops what waits of an owner, and holds nothing of it any more.

@@ -49,6 +49,9 @@ type Config struct {
 	CloseTimeout time.Duration
 	// MaxReplies is how many replies may wait before reading pauses.
 	MaxReplies int
+	// Go runs a function beside its caller, if possible in a goroutine whose stack
+	// has grown before.
+	Go func(func())
 }
 
 // Accept upgrades the request. On an error the response has been written. Else

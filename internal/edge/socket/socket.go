@@ -59,6 +59,7 @@ type Socket struct {
 
 	handler Handler // set by Serve before the reader starts
 	pings   pace    // owned by the reader
+	opened  int     // messages of the opening; owned by the reader
 
 	ended   chan struct{} // closed when the close has begun
 	writers sync.WaitGroup
@@ -171,7 +172,7 @@ func (s *Socket) read() error {
 			return s.discard()
 		}
 		s.raw.in.Await()
-		refused, err := s.readMessage()
+		refused, err := s.nextMessage()
 		if err != nil {
 			return err
 		}
@@ -181,6 +182,31 @@ func (s *Socket) read() error {
 			return s.discard()
 		}
 	}
+}
+
+// opening is how many messages a peer begins with that are much work: a token
+// and a subscription.
+const opening = 2
+
+// nextMessage is readMessage, which for the opening runs on another goroutine's
+// stack: that of the reader would be as large from then on, for as long as the
+// peer says nothing.
+func (s *Socket) nextMessage() (*refusal, error) {
+	if s.opened >= opening || s.raw.in.raw == nil {
+		return s.readMessage()
+	}
+	s.opened++
+	return s.readElsewhere()
+}
+
+func (s *Socket) readElsewhere() (refused *refusal, err error) {
+	done := make(chan struct{})
+	s.cfg.Go(func() {
+		defer close(done)
+		refused, err = s.readMessage()
+	})
+	<-done
+	return refused, err
 }
 
 // pacePing is called by the reader for each ping, and waits where there are too

@@ -21,6 +21,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/neolith/daemon-gateway/internal/lab/testserver"
+	"github.com/neolith/daemon-gateway/internal/lifecycle"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -92,7 +93,10 @@ type fixture struct {
 }
 
 func defaults() Config {
-	return Config{MaxMessageBytes: 1024, WriteTimeout: testserver.Patience, CloseTimeout: 5 * time.Second, MaxReplies: 8}
+	return Config{
+		MaxMessageBytes: 1024, WriteTimeout: testserver.Patience, CloseTimeout: 5 * time.Second, MaxReplies: 8,
+		Go: (*lifecycle.Crew)(nil).Go,
+	}
 }
 
 func start(t *testing.T, cfg Config, echo bool) *fixture {

@@ -16,10 +16,10 @@ func (s *Socket) wakeLocked() {
 	}
 	s.writing = true
 	s.writers.Add(1)
-	go func() {
+	s.cfg.Go(func() {
 		defer s.writers.Done()
 		s.write()
-	}()
+	})
 }
 
 // write writes until nothing waits.
