@@ -7,16 +7,17 @@ import (
 	"os"
 
 	"github.com/neolith/daemon-gateway/internal/bridge"
+	"github.com/neolith/daemon-gateway/internal/headroom"
 	"github.com/neolith/daemon-gateway/internal/settings"
 )
 
 func main() {
 	var cfg bridge.Config
-	os.Exit(settings.Main(cfg.Program(), func(ctx context.Context) error {
+	os.Exit(settings.Main(cfg.Program(), headroom.Kept(func(ctx context.Context) error {
 		app, err := bridge.New(cfg, cfg.Logger(os.Stderr))
 		if err != nil {
 			return err
 		}
 		return app.Run(ctx)
-	}))
+	})))
 }
