@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -74,7 +75,7 @@ func all[T any, P interface {
 // workload is whatever has pods.
 type workload struct {
 	name     string
-	selector *metav1.LabelSelector // nil for the pod of the test
+	selector *metav1.LabelSelector // nil for a Job and the pod of the test
 	pod      corev1.PodTemplateSpec
 }
 
@@ -89,6 +90,9 @@ func (c *installation) workloads() []workload {
 	}
 	for name, s := range all[appsv1.StatefulSet](c) {
 		list = append(list, workload{name, s.Spec.Selector, s.Spec.Template})
+	}
+	for name, j := range all[batchv1.Job](c) {
+		list = append(list, workload{name, nil, j.Spec.Template})
 	}
 	for name, p := range all[corev1.Pod](c) {
 		list = append(list, workload{name, nil, corev1.PodTemplateSpec{ObjectMeta: p.ObjectMeta, Spec: p.Spec}})

@@ -147,7 +147,7 @@ func TestPoliciesFollowTheServersThatAreSet(t *testing.T) {
 	for _, w := range c.workloads() {
 		servers[w.component()] = w
 	}
-	for server, clients := range map[string][]string{"nats": {"edge", "router", "bridge"}, "redis": {"bridge", "test"}} {
+	for server, clients := range map[string][]string{"nats": {"edge", "router", "bridge", "admin"}, "redis": {"bridge", "test"}} {
 		port := servers[server].container().Ports[0]
 		for _, w := range c.gateways() {
 			to := contains(clients, w.component())

@@ -22,12 +22,12 @@ func seconds(t *testing.T, text string) int64 {
 var external = map[string][]string{
 	"gateway-jwt":      {"jwt-secret"},
 	"gateway-gossip":   {"gossip-keys"},
-	"gateway-nats":     {"edge-url", "router-url", "bridge-url"},
+	"gateway-nats":     {"edge-url", "router-url", "bridge-url", "admin-url"},
 	"gateway-redis":    {"redis-url"},
 	"gateway-postgres": {"database-url"},
 	"gateway-intake":   {"api-keys"},
 	"jwt":              {"jwt-secret", "jwt-secret-previous"},
-	"nats-creds":       {"edge.creds", "router.creds", "bridge.creds"},
+	"nats-creds":       {"edge.creds", "router.creds", "bridge.creds", "admin.creds"},
 	"nats-tls":         {"ca.crt", "tls.crt", "tls.key"},
 	"edge-tls":         {"tls.crt", "tls.key"},
 }
@@ -119,6 +119,7 @@ func TestATierSeesItsOwnSecretsAlone(t *testing.T) {
 		"edge":   {folder + "nats-url", folder + "gossip-keys", folder + "jwt-secret"},
 		"router": {folder + "nats-url", folder + "gossip-keys"},
 		"bridge": {folder + "nats-url", folder + "redis-url"},
+		"admin":  {folder + "nats-url"},
 		"test":   {folder + "jwt-secret", folder + "redis-url"},
 	}
 	for _, w := range c.workloads() {

@@ -6,8 +6,10 @@ package compose_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -23,11 +25,13 @@ import (
 
 	"github.com/neolith/daemon-gateway/internal/bridge"
 	"github.com/neolith/daemon-gateway/internal/edge"
+	"github.com/neolith/daemon-gateway/internal/eventlog"
 	"github.com/neolith/daemon-gateway/internal/lab/probe"
 	"github.com/neolith/daemon-gateway/internal/lab/testserver"
 	"github.com/neolith/daemon-gateway/internal/natsconn"
 	"github.com/neolith/daemon-gateway/internal/router"
 	"github.com/neolith/daemon-gateway/internal/settings"
+	"github.com/neolith/daemon-gateway/internal/upkeep"
 	"github.com/neolith/daemon-gateway/pkg/event"
 	"github.com/neolith/daemon-gateway/pkg/publisher"
 )
@@ -41,7 +45,7 @@ const (
 const password = "p4ssword"
 
 func TestMain(m *testing.M) {
-	for _, user := range []string{"EDGE", "ROUTER", "BRIDGE", "BACKEND", "OPERATOR"} {
+	for _, user := range []string{"EDGE", "ROUTER", "BRIDGE", "ADMIN", "BACKEND", "OPERATOR"} {
 		if err := os.Setenv(user+"_PASSWORD", password); err != nil {
 			panic(err)
 		}
@@ -59,13 +63,20 @@ type world struct {
 	peers []string
 }
 
-func newWorld(t *testing.T) *world {
+// Permissions of the users, as files.
+const (
+	// shipped are what the Compose file and the chart give their own servers.
+	shipped = "../../helm/daemon-gateway/files/nats/authorization.conf"
+	// transition is for the time of the change to those.
+	transition = "../../helm/daemon-gateway/files/nats/authorization-transition.conf"
+	// before are what users had before.
+	before = "testdata/authorization-before.conf"
+)
+
+func newWorld(t *testing.T, permissions string) *world {
 	t.Helper()
 	folder := t.TempDir()
-	for name, source := range map[string]string{
-		"nats.conf":          "nats.conf",
-		"authorization.conf": "../../helm/daemon-gateway/files/nats/authorization.conf",
-	} {
+	for name, source := range map[string]string{"nats.conf": "nats.conf", "authorization.conf": permissions} {
 		text, err := os.ReadFile(source)
 		require.NoError(t, err)
 		require.NoError(t, os.WriteFile(filepath.Join(folder, name), text, 0o600))
@@ -107,61 +118,172 @@ func (w *world) run(program interface{ Run(context.Context) error }, err error) 
 	})
 }
 
-// start starts a tier with its own NATS user.
-func (w *world) start(tier string) {
+// manner is how a node uses NATS.
+type manner struct{ unmanaged, ownInbox bool }
+
+var (
+	restrictedly = manner{unmanaged: true, ownInbox: true} // as the Compose file and the chart have it
+	asBefore     = manner{}                                // as by default
+)
+
+func (m manner) nats(w *world, user string) natsconn.Config {
+	cfg := w.natsConfig(user)
+	if !m.ownInbox {
+		cfg.NATSInboxPrefix = settings.Default[natsconn.Config]().NATSInboxPrefix
+	}
+	return cfg
+}
+
+// start starts a tier with its own NATS user, and returns its admin address.
+func (w *world) start(tier string, m manner) (admin string) {
 	w.t.Helper()
 	logger := slog.New(slog.NewTextHandler(w.told, nil))
 	gossip := net.JoinHostPort("127.0.0.1", strconv.Itoa(testserver.Port(w.t)))
 	switch tier {
 	case "edge":
 		cfg := settings.Default[edge.Config]()
-		cfg.NodeName, cfg.NATS, cfg.Admin.AdminAddr = tier, w.natsConfig(tier), "127.0.0.1:0"
+		cfg.NodeName, cfg.NATS, cfg.Admin.AdminAddr = tier, m.nats(w, tier), "127.0.0.1:0"
+		cfg.Upkeep.ManageStreams = !m.unmanaged
 		cfg.Ring.GossipAddr, cfg.Ring.GossipJoin = gossip, w.peers
 		cfg.Listen.ListenAddr, cfg.Auth.DaemonJWTSecret, cfg.Listen.DrainPeriod = "127.0.0.1:0", secret, 0
 		e, err := edge.New(cfg, logger)
 		w.run(e, err)
-		w.edge = "ws://" + e.Addr().String() + "/daemon/ws"
+		w.edge, admin = "ws://"+e.Addr().String()+"/daemon/ws", e.AdminAddr().String()
 	case "router":
 		cfg := settings.Default[router.Config]()
-		cfg.NodeName, cfg.NATS, cfg.Admin.AdminAddr = tier, w.natsConfig(tier), "127.0.0.1:0"
+		cfg.NodeName, cfg.NATS, cfg.Admin.AdminAddr = tier, m.nats(w, tier), "127.0.0.1:0"
+		cfg.Upkeep.ManageStreams = !m.unmanaged
 		cfg.Ring.GossipAddr, cfg.Ring.GossipJoin = gossip, w.peers
-		w.run(router.New(cfg, logger))
+		r, err := router.New(cfg, logger)
+		w.run(r, err)
+		admin = r.AdminAddr()
 	case "bridge":
 		cfg := settings.Default[bridge.Config]()
-		cfg.NodeName, cfg.NATS, cfg.Admin.AdminAddr = tier, w.natsConfig(tier), "127.0.0.1:0"
+		cfg.NodeName, cfg.NATS, cfg.Admin.AdminAddr = tier, m.nats(w, tier), "127.0.0.1:0"
+		cfg.Upkeep.ManageStreams = !m.unmanaged
 		cfg.Redis.RedisURL = settings.URL(w.redis.URL())
-		w.run(bridge.New(cfg, logger))
+		b, err := bridge.New(cfg, logger)
+		w.run(b, err)
+		admin = b.AdminAddr().String()
 	}
 	w.peers = append(w.peers, gossip)
+	return admin
+}
+
+// administer runs gateway-admin.
+func (w *world) administer(change ...func(*upkeep.Config)) {
+	w.t.Helper()
+	cfg := settings.Default[upkeep.Config]()
+	cfg.NATS, cfg.KeepUnresolved, cfg.Timeout = w.natsConfig("admin"), true, patience
+	for _, f := range change {
+		f(&cfg)
+	}
+	require.NoError(w.t, upkeep.Run(w.t.Context(), cfg, slog.New(slog.NewTextHandler(w.told, nil))), w.told)
+}
+
+// says reads what /readyz says about the log.
+func (w *world) says(admin string) (ready bool, detail string) {
+	response, err := http.Get("http://" + admin + "/readyz")
+	if err != nil {
+		return false, err.Error()
+	}
+	defer func() { _ = response.Body.Close() }()
+	var body struct {
+		Checks map[string]struct {
+			Ready  bool
+			Detail string
+		}
+	}
+	if err := json.NewDecoder(response.Body).Decode(&body); err != nil {
+		return false, err.Error()
+	}
+	return body.Checks["log"].Ready, body.Checks["log"].Detail
+}
+
+// delivers sends an event from Redis to a daemon.
+func (w *world) delivers() {
+	w.t.Helper()
+	cfg := settings.Default[probe.Config]()
+	cfg.EdgeURL, cfg.DaemonJWTSecret, cfg.Redis.RedisURL = settings.URL(w.edge), secret, settings.URL(w.redis.URL())
+	cfg.Timeout = patience
+	require.NoError(w.t, probe.Once(w.t.Context(), cfg, slog.New(slog.DiscardHandler)), w.told)
 }
 
 // client connects as a user; what the server forbids it arrives in violations.
 func (w *world) client(user string) (js jetstream.JetStream, violations chan error) {
 	w.t.Helper()
-	violations = make(chan error, 16)
+	violations = make(chan error, 2048)
 	report := nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { violations <- err })
 	return testserver.JetStream(w.t, w.url(user), report, nats.CustomInboxPrefix(inbox(user))), violations
 }
 
-// Whoever comes first on an empty server creates all that there is to be.
+// Nodes that start before gateway-admin has run wait for it, and say so.
 func TestEachTierMayDoAllThatItMust(t *testing.T) {
 	t.Parallel()
 	for _, order := range [][]string{{"edge", "router", "bridge"}, {"router", "bridge", "edge"}, {"bridge", "edge", "router"}} {
 		t.Run(order[0]+" first", func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
-			w.start(order[0])
-			operator, _ := w.client("operator")
+			w := newWorld(t, shipped)
+			admin := w.start(order[0], restrictedly)
 			require.Eventually(t, func() bool {
-				_, err := operator.KeyValue(t.Context(), "daemon_cursors_15")
-				return err == nil
+				ready, detail := w.says(admin)
+				return !ready && strings.Contains(detail, "gateway-admin makes it")
 			}, patience, 20*time.Millisecond, w.told)
-			w.start(order[1])
-			w.start(order[2])
-			cfg := settings.Default[probe.Config]()
-			cfg.EdgeURL, cfg.DaemonJWTSecret, cfg.Redis.RedisURL = settings.URL(w.edge), secret, settings.URL(w.redis.URL())
-			cfg.Timeout = patience
-			require.NoError(t, probe.Once(t.Context(), cfg, slog.New(slog.DiscardHandler)), w.told)
+			require.Contains(t, w.told.String(), "gateway-admin makes it")
+			w.start(order[1], restrictedly)
+			w.administer()
+			w.start(order[2], restrictedly)
+			w.delivers()
+			require.NotContains(t, strings.ToLower(w.told.String()), "permissions violation")
+		})
+	}
+}
+
+// Limits that differ for the time of a rollout keep nobody from working.
+func TestANodeSaysWhatIsNotAsItIsConfiguredAndGoesOn(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, shipped)
+	w.administer(func(cfg *upkeep.Config) { cfg.Log.DeadletterRetention = time.Hour })
+	admin := w.start("router", restrictedly)
+	require.Eventually(t, func() bool {
+		ready, detail := w.says(admin)
+		return ready && detail == "open; other settings than this node's have: DAEMON_DEADLETTERS; gateway-admin changes them"
+	}, patience, 20*time.Millisecond, w.told)
+	w.administer()
+	operator, _ := w.client("operator")
+	stream, err := operator.Stream(t.Context(), eventlog.DeadletterStream)
+	require.NoError(t, err)
+	require.Equal(t, settings.Default[eventlog.Config]().DeadletterRetention, stream.CachedInfo().Config.MaxAge)
+}
+
+// The order of docs/upgrading.md: new programs with the permissions and settings of
+// before; the permissions of the transition, with settings of both kinds; those
+// that are shipped.
+func TestEachStepOfTheWayToTheseUsersWorks(t *testing.T) {
+	t.Parallel()
+	for name, step := range map[string]struct {
+		permissions          string
+		edge, router, bridge manner
+		administered         bool
+	}{
+		"new programs, nothing else":     {before, asBefore, asBefore, asBefore, false},
+		"permissions of both kinds":      {transition, asBefore, asBefore, asBefore, true},
+		"the edge has changed":           {transition, restrictedly, asBefore, asBefore, true},
+		"the router has changed":         {transition, asBefore, restrictedly, asBefore, true},
+		"the bridge has changed":         {transition, asBefore, asBefore, restrictedly, true},
+		"all have changed":               {transition, restrictedly, restrictedly, restrictedly, true},
+		"the inbox alone, to begin with": {transition, manner{ownInbox: true}, manner{ownInbox: true}, manner{ownInbox: true}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, step.permissions)
+			if step.administered {
+				w.administer()
+			}
+			w.start("router", step.router)
+			w.start("bridge", step.bridge)
+			w.start("edge", step.edge)
+			w.delivers()
 			require.NotContains(t, strings.ToLower(w.told.String()), "permissions violation")
 		})
 	}
@@ -169,18 +291,14 @@ func TestEachTierMayDoAllThatItMust(t *testing.T) {
 
 func TestBackendsMayPublishEventsAndNothingElse(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	w.start("router")
+	w := newWorld(t, shipped)
+	w.administer()
 	operator, _ := w.client("operator")
-	var partition jetstream.Stream
-	require.Eventually(t, func() bool {
-		var err error
-		partition, err = operator.Stream(t.Context(), event.StreamName(event.PartitionOf(event.TokenOf("clx1"), 16)))
-		return err == nil
-	}, patience, 20*time.Millisecond)
+	partition, err := operator.Stream(t.Context(), event.StreamName(event.PartitionOf(event.TokenOf("clx1"), 16)))
+	require.NoError(t, err)
 
 	backend, violations := w.client("backend")
-	_, err := backend.Publish(t.Context(), "daemon.events.clx1", []byte(`{}`))
+	_, err = backend.Publish(t.Context(), "daemon.events.clx1", []byte(`{}`))
 	require.NoError(t, err, "the mapping of the server adds the partition")
 	library, err := publisher.New(backend, publisher.Config{})
 	require.NoError(t, err)
@@ -209,37 +327,11 @@ func requireViolation(t *testing.T, violations chan error, subject string) {
 	}
 }
 
-func TestNoTierMayDoWhatAnotherIsFor(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
-	for user, forbidden := range map[string][]string{
-		"edge": {
-			"daemon.edge.other.deliver", "daemon.events.0.clx1", "$KV.gateway_checkpoints.0",
-			"$JS.API.STREAM.PURGE.DAEMON_EVENTS_0", "$JS.API.STREAM.UPDATE.DAEMON_EVENTS_0",
-		},
-		"router": {
-			"daemon.edge.other.ack", "daemon.edge.other.cursor", "daemon.canary", "$KV.daemon_cursors_0.clx1",
-			"$JS.API.STREAM.PURGE.DAEMON_EVENTS_0",
-		},
-		"bridge": {
-			"daemon.edge.other.deliver", "daemon.edge.other.ack", "daemon.edge.other.cursor",
-			"$KV.daemon_cursors_0.clx1", "$KV.gateway_checkpoints.0",
-			"$JS.API.STREAM.PURGE.DAEMON_EVENTS_0", "$JS.API.STREAM.UPDATE.DAEMON_EVENTS_0",
-		},
-	} {
-		js, violations := w.client(user)
-		for _, subject := range forbidden {
-			require.NoError(t, js.Conn().Publish(subject, nil))
-			requireViolation(t, violations, subject)
-		}
-	}
-}
-
 // Regression: a backend could subscribe to _INBOX.>, and read the events on their
 // way to a router.
 func TestNoUserMayReadWhatAnotherIsAnswered(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newWorld(t, shipped)
 	for _, user := range restricted {
 		t.Run(user, func(t *testing.T) {
 			t.Parallel()
@@ -269,7 +361,7 @@ func TestNoUserMayReadWhatAnotherIsAnswered(t *testing.T) {
 }
 
 // restricted are the users that may do only some things.
-var restricted = []string{"edge", "router", "bridge", "backend"}
+var restricted = []string{"edge", "router", "bridge", "backend", "admin"}
 
 // output may be read while it is written.
 type output struct {

@@ -19,14 +19,16 @@ import (
 // into the log.
 func TestBridgesMayRemoveTheUnresolvedEventsThatTheyHavePublished(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newWorld(t, shipped)
 	database := testserver.Postgres(t)
 	database.NeolithTables(t)
 	cfg := settings.Default[bridge.Config]()
 	cfg.NodeName, cfg.NATS, cfg.Admin.AdminAddr = "bridge", w.natsConfig("bridge"), "127.0.0.1:0"
 	cfg.Redis.RedisURL, cfg.Postgres.DatabaseURL = settings.URL(w.redis.URL()), settings.URL(database.URL())
 	cfg.Identity.QueryTimeout = patience
-	w.start("router")
+	cfg.Upkeep.ManageStreams = false
+	w.administer()
+	w.start("router", restrictedly)
 	w.run(bridge.New(cfg, slog.New(slog.NewTextHandler(w.told, nil))))
 
 	operator, _ := w.client("operator")

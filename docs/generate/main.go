@@ -13,6 +13,7 @@ import (
 	"github.com/neolith/daemon-gateway/internal/lab/probe"
 	"github.com/neolith/daemon-gateway/internal/router"
 	"github.com/neolith/daemon-gateway/internal/settings"
+	"github.com/neolith/daemon-gateway/internal/upkeep"
 )
 
 func main() {
@@ -20,6 +21,7 @@ func main() {
 		new(edge.Config).Program(),
 		new(router.Config).Program(),
 		new(bridge.Config).Program(),
+		new(upkeep.Config).Program(),
 		new(probe.Config).Program(),
 		new(backup.Config).Program(),
 		new(backup.RestoreConfig).Program(),

@@ -25,7 +25,6 @@ import (
 	"log/slog"
 	"net"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -61,11 +60,11 @@ type App struct {
 	beats    *beats.Writer
 	revoked  *revoked
 	metrics  *metrics
-	logState atomic.Pointer[string] // what the event log waits for; "" when open
-	open     chan struct{}          // closed when the event log is open
-	database *database              // nil where there is none
-	book     *addressBook           // nil where there is no database
-	intake   *intake.Intake         // nil where no events are taken over HTTP
+	opening  eventlog.Opening
+	open     chan struct{}  // closed when the event log is open
+	database *database      // nil where there is none
+	book     *addressBook   // nil where there is no database
+	intake   *intake.Intake // nil where no events are taken over HTTP
 	teardown lifecycle.Stack
 }
 
@@ -81,7 +80,6 @@ func New(cfg Config, logger *slog.Logger) (*App, error) {
 		open:     make(chan struct{}),
 	}
 	a.logger = a.base.With("component", "bridge")
-	a.logProgress("not opened yet")
 	if err := a.connect(); err != nil {
 		return nil, errors.Join(err, a.Close())
 	}
@@ -270,7 +268,7 @@ func (a *App) publish(ctx, opening context.Context) (left int, err error) {
 	opening, stopOpening := context.WithCancel(opening)
 	defer stopOpening()
 	defer context.AfterFunc(hard, stopOpening)()
-	log, err := eventlog.Open(opening, a.nats.JS, a.cfg.Log, a.base, a.registry, eventlog.Progress(a.logProgress))
+	log, err := eventlog.Open(opening, a.nats.JS, a.cfg.Log, a.base, a.registry, a.cfg.Upkeep.Options(a.opening.Option())...)
 	if err == nil {
 		err = a.openUnresolved(opening, log)
 	}
@@ -314,14 +312,12 @@ func (a *App) reportLost(left int) error {
 	return fmt.Errorf("%d messages were not published", left)
 }
 
-func (a *App) logProgress(detail string) { a.logState.Store(&detail) }
-
 // checks are what /readyz answers from.
 func (a *App) checks() []admin.Check {
 	return append(a.databaseChecks(), []admin.Check{
 		{Name: "redis", Ready: a.checkRedis},
 		{Name: "nats", Ready: a.nats.Check},
-		{Name: "log", Ready: a.checkLog},
+		{Name: "log", Ready: a.opening.Check},
 		{Name: "buffer", Ready: a.checkBuffer},
 		{Name: "heartbeats", Ready: a.beats.Check, Advisory: true},
 		{Name: "revocations", Ready: a.revoked.check, Advisory: true},
@@ -331,13 +327,6 @@ func (a *App) checks() []admin.Check {
 func (a *App) checkRedis() (bool, string) {
 	s := a.link.state()
 	return s.connected, s.detail(time.Now(), a.source.timing.silent)
-}
-
-func (a *App) checkLog() (bool, string) {
-	if waitsFor := *a.logState.Load(); waitsFor != "" {
-		return false, waitsFor
-	}
-	return true, "open"
 }
 
 func (a *App) checkBuffer() (bool, string) {

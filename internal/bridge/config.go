@@ -20,6 +20,7 @@ type Config struct {
 	Admin  admin.Config    `embed:""`
 	NATS   natsconn.Config `embed:""`
 	Log    eventlog.Config `embed:""`
+	Upkeep eventlog.Upkeep `embed:""`
 	Redis  RedisConfig     `embed:""`
 	Intake intake.Config   `embed:""`
 

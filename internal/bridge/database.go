@@ -47,8 +47,8 @@ func (a *App) openUnresolved(ctx context.Context, log *eventlog.Log) error {
 	if a.database == nil {
 		return nil
 	}
-	a.logProgress("opening the stream of unresolved events")
-	stream, err := log.OpenUnresolved(ctx, a.logProgress)
+	a.opening.Waits("opening the stream of unresolved events")
+	stream, err := log.OpenUnresolved(ctx, a.opening.Waits)
 	if err != nil {
 		return err
 	}
@@ -57,10 +57,10 @@ func (a *App) openUnresolved(ctx context.Context, log *eventlog.Log) error {
 	for failures := 1; ; failures++ {
 		_, err := a.database.releaser.list(ctx)
 		if err == nil {
-			a.logProgress("")
+			a.opening.Waits("")
 			return nil
 		}
-		a.logProgress(err.Error())
+		a.opening.Waits(err.Error())
 		select {
 		case <-time.After(workBackoff.delay(failures)):
 		case <-ctx.Done():

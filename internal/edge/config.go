@@ -30,6 +30,7 @@ type Config struct {
 	Admin    admin.Config    `embed:""`
 	NATS     natsconn.Config `embed:""`
 	Log      eventlog.Config `embed:""`
+	Upkeep   eventlog.Upkeep `embed:""`
 	Ring     ring.Config     `embed:""`
 	Auth     auth.Config     `embed:""`
 	Listen   ListenConfig    `embed:""`

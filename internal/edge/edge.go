@@ -23,7 +23,6 @@ import (
 	"net"
 	"net/http"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -78,7 +77,7 @@ type Edge struct {
 
 	crew        lifecycle.Crew // runs what connections ask for and wait for
 	reconnected chan struct{}  // NATS has come back
-	logState    atomic.Value   // string: what opening the log waits for; "" when it is open
+	opening     eventlog.Opening
 	undo        lifecycle.Stack
 }
 
@@ -92,7 +91,6 @@ func New(cfg Config, logger *slog.Logger) (_ *Edge, err error) {
 		registry: prometheus.NewRegistry(), reconnected: make(chan struct{}, 1), canaryInterval: canary.Interval,
 		writeTimeout: stepTimeout,
 	}
-	e.logState.Store("starting")
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, e.Close())
@@ -117,7 +115,7 @@ func New(cfg Config, logger *slog.Logger) (_ *Edge, err error) {
 	e.wire()
 	checks := append(e.databaseChecks(), []admin.Check{
 		{Name: "nats", Ready: e.nats.Check},
-		{Name: "log", Ready: e.logReady},
+		{Name: "log", Ready: e.opening.Check},
 		{Name: "directory", Ready: e.directoryReady},
 		{Name: "edge", Ready: e.serving},
 		{Name: "keys", Ready: e.keyring.Check},
@@ -216,11 +214,6 @@ func (e *Edge) AdminAddr() net.Addr { return e.admin.Addr() }
 // others join.
 func (e *Edge) Member() ring.Member { return e.directory.Self() }
 
-func (e *Edge) logReady() (bool, string) {
-	state := e.logState.Load().(string)
-	return state == "", state
-}
-
 func (e *Edge) directoryReady() (bool, string) {
 	if !e.directory.Settled() {
 		return false, "joining"
@@ -268,7 +261,7 @@ func (e *Edge) work(ctx, partCtx context.Context) error {
 	opening, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(partCtx, cancel)()
-	log, err := eventlog.Open(opening, e.nats.JS, e.cfg.Log, e.base, e.registry, eventlog.Progress(func(s string) { e.logState.Store(s) }))
+	log, err := eventlog.Open(opening, e.nats.JS, e.cfg.Log, e.base, e.registry, e.cfg.Upkeep.Options(e.opening.Option())...)
 	if err != nil {
 		if opening.Err() != nil {
 			return nil // stopped before it began
@@ -353,7 +346,7 @@ func (e *Edge) start(partCtx context.Context, log *eventlog.Log) (*running, erro
 // open lets daemons in once it is known which of them are revoked. It reports
 // whether it did.
 func (e *Edge) open(ctx context.Context, n *running, log *eventlog.Log) bool {
-	e.logState.Store("reading what is revoked")
+	e.opening.Waits("reading what is revoked")
 	select {
 	case <-e.gate.revoked.Loaded():
 	case <-n.parts.Context().Done():
@@ -361,7 +354,7 @@ func (e *Edge) open(ctx context.Context, n *running, log *eventlog.Log) bool {
 	case <-ctx.Done():
 		return false
 	}
-	e.logState.Store("")
+	e.opening.Waits("")
 	refusals := &refusals{metrics: e.metrics, wantKeys: e.keyring.Want}
 	e.door.events.Store(&events{
 		cfg: &e.cfg, verifier: e.gate, registrar: e.registrar, hub: e.hub, log: log, acks: n.acks,

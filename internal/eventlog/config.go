@@ -28,3 +28,16 @@ func (c Config) Validate(report func(setting, problem string)) {
 		report("LOG_MAX_BYTES", "expected at least four times MAX_EVENT_BYTES")
 	}
 }
+
+// Upkeep says who makes and changes the streams and buckets.
+type Upkeep struct {
+	ManageStreams bool `default:"true" group:"Event log" help:"Create streams and buckets that are missing and, on routers, change those that have other settings. With false only gateway-admin does that, as a NATS user of its own, and nodes wait for what is missing."`
+}
+
+// Options are what a node tells Open that would otherwise tell it own.
+func (u Upkeep) Options(own ...Option) []Option {
+	if u.ManageStreams {
+		return own
+	}
+	return append(own, Unmanaged()) // the last one to say something holds
+}

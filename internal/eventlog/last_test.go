@@ -229,3 +229,24 @@ func TestDomain(t *testing.T) {
 	f.until(t, want)
 	require.NoError(t, f.stop())
 }
+
+// The heads are the same, whichever way they are read.
+func TestHeadsAreReadWithAndWithoutAConsumer(t *testing.T) {
+	t.Parallel()
+	s, l := setup(t)
+	token := tokensOf(l, 0, 1)[0]
+	want := map[uint64]string{}
+	for i := range 30 {
+		id := strconv.Itoa(i)
+		want[publish(t, l, token, id, strings.Repeat("x", 100<<10))] = event.MessageID(token, id)
+	}
+	for name, reader := range map[string]*eventlog.Log{"with": l, "without": open(t, s.JetStream(), config(), eventlog.Unmanaged())} {
+		got, err := insist(func() (map[uint64]string, error) {
+			got := map[uint64]string{}
+			err := reader.EachHead(t.Context(), 0, token, 1, func(sequence uint64, messageID string) { got[sequence] = messageID })
+			return got, err
+		})
+		require.NoError(t, err)
+		require.Equal(t, want, got, name)
+	}
+}

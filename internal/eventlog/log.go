@@ -40,12 +40,13 @@ type Log struct {
 	checkpoints jetstream.KeyValue
 	sizer       string // what tells this node from others that decide the size of the partitions
 
-	epochs *epochs
+	epochs    *epochs
+	differing differing
 }
 
-func newLog(js jetstream.JetStream, cfg Config, logger *slog.Logger, reg prometheus.Registerer) *Log {
+func newLog(js jetstream.JetStream, cfg Config, rights jet.Rights, logger *slog.Logger, reg prometheus.Registerer) *Log {
 	logger = logger.With("component", "eventlog")
-	l := &Log{cfg: cfg, jet: jet.New(js, logger), logger: logger, metrics: newMetrics(reg), sizer: rand.Text()}
+	l := &Log{cfg: cfg, jet: jet.New(js, rights, logger), logger: logger, metrics: newMetrics(reg), sizer: rand.Text()}
 	l.epochs = newEpochs(l)
 	return l
 }

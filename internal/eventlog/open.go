@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -36,34 +39,45 @@ type Option func(*openOptions)
 
 type openOptions struct {
 	wanted   Config // as configured; the log's own may have smaller partitions
-	manage   bool
+	rights   jet.Rights
 	progress func(detail string)
+	remark   func(detail string)
 }
 
 // Manage makes Open change streams and buckets that exist with other settings
 // than the configured ones. One tier does that (routers), so that nodes that
 // disagree for the time of a rollout do not undo each other's changes.
-func Manage() Option { return func(o *openOptions) { o.manage = true } }
+func Manage() Option { return func(o *openOptions) { o.rights = jet.Change } }
+
+// Unmanaged makes Open, and the log for as long as it lives, leave streams and
+// buckets alone: gateway-admin makes and changes them, with a NATS user of its own.
+// What is missing is waited for. What has other settings is used as it is, because
+// limits that differ for a while, as in every rollout of a change, keep no event
+// from being delivered.
+func Unmanaged() Option { return func(o *openOptions) { o.rights = jet.Use } }
 
 // Progress is told what Open is waiting for, for /readyz; "" when it is done.
 // It is called from Open's goroutine.
 func Progress(f func(detail string)) Option { return func(o *openOptions) { o.progress = f } }
 
 // Open makes sure that everything the log consists of exists, creating what is
-// missing; any number of nodes may do so at the same time. While NATS cannot be
-// reached or is not ready it waits, until ctx ends. ErrPartitions and ErrConfig
-// are returned at once.
+// missing, unless it is Unmanaged; any number of nodes may do so at the same time.
+// While NATS cannot be reached or is not ready it waits, until ctx ends.
+// ErrPartitions and ErrConfig are returned at once.
 func Open(ctx context.Context, js jetstream.JetStream, cfg Config, logger *slog.Logger, reg prometheus.Registerer, options ...Option) (*Log, error) {
-	opts := openOptions{wanted: cfg, progress: func(string) {}}
+	opts := openOptions{wanted: cfg, rights: jet.Create, progress: func(string) {}, remark: func(string) {}}
 	for _, o := range options {
 		o(&opts)
 	}
-	l := newLog(js, cfg, logger, reg)
+	l := newLog(js, cfg, opts.rights, logger, reg)
 	opts.progress("connecting to NATS")
 	var err error
 	for delay := firstOpenDelay; ctx.Err() == nil; delay = min(2*delay, longestDelay) {
 		err = l.jet.Bounded(ctx, openTimeout, func(ctx context.Context) error { return l.setUp(ctx, opts) })
 		if err == nil {
+			if names := l.differing.names(); len(names) > 0 {
+				opts.remark("other settings than this node's have: " + strings.Join(names, ", ") + "; " + l.jet.Changer())
+			}
 			opts.progress("")
 			return l, nil
 		}
@@ -96,17 +110,17 @@ func (l *Log) setUp(ctx context.Context, opts openOptions) error {
 	buckets := l.cfg.buckets()
 	for _, b := range buckets {
 		if b.Bucket == ClusterBucket {
-			if err := l.setUpCluster(ctx, b, opts); err != nil {
+			if err := l.setUpCluster(ctx, b); err != nil {
 				return err
 			}
 		}
 	}
-	bytes, err := l.partitionBytes(ctx, wanted, opts.manage)
+	bytes, err := l.partitionBytes(ctx, wanted)
 	if err != nil {
 		return err
 	}
 	l.cfg.LogMaxBytes = settings.ByteSize(bytes)
-	if err := l.setUpParts(ctx, buckets, opts); err != nil {
+	if err := l.setUpParts(ctx, buckets); err != nil {
 		return err
 	}
 	if l.checkpoints, err = l.jet.Bucket(ctx, CheckpointBucket); err != nil {
@@ -116,7 +130,7 @@ func (l *Log) setUp(ctx context.Context, opts openOptions) error {
 }
 
 // setUpParts makes sure of everything side by side.
-func (l *Log) setUpParts(ctx context.Context, buckets []jetstream.KeyValueConfig, opts openOptions) error {
+func (l *Log) setUpParts(ctx context.Context, buckets []jetstream.KeyValueConfig) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(concurrentSetup)
 	start := func(f func(context.Context) error) {
@@ -127,7 +141,7 @@ func (l *Log) setUpParts(ctx context.Context, buckets []jetstream.KeyValueConfig
 		})
 	}
 	for _, b := range buckets {
-		start(func(ctx context.Context) error { return l.jet.EnsureBucket(ctx, b, opts.manage) })
+		start(func(ctx context.Context) error { return l.ensureBucket(ctx, b) })
 	}
 	start(func(ctx context.Context) error {
 		want := l.cfg.deadletters()
@@ -135,18 +149,18 @@ func (l *Log) setUpParts(ctx context.Context, buckets []jetstream.KeyValueConfig
 		if err != nil {
 			return err
 		}
-		return l.jet.AdjustStream(ctx, info.Config, want, opts.manage)
+		return l.adjust(ctx, info.Config, want)
 	})
 	for p := range event.Partition(l.cfg.Partitions) {
-		start(func(ctx context.Context) error { return l.setUpPartition(ctx, p, opts.manage) })
+		start(func(ctx context.Context) error { return l.setUpPartition(ctx, p) })
 	}
 	return group.Wait()
 }
 
-func (l *Log) setUpCluster(ctx context.Context, cfg jetstream.KeyValueConfig, opts openOptions) error {
+func (l *Log) setUpCluster(ctx context.Context, cfg jetstream.KeyValueConfig) error {
 	ctx, cancel := context.WithTimeout(ctx, setupTimeout)
 	defer cancel()
-	if err := l.jet.EnsureBucket(ctx, cfg, opts.manage); err != nil {
+	if err := l.ensureBucket(ctx, cfg); err != nil {
 		return err
 	}
 	kv, err := l.jet.Bucket(ctx, ClusterBucket)
@@ -161,14 +175,19 @@ func (l *Log) setUpCluster(ctx context.Context, cfg jetstream.KeyValueConfig, op
 // so, and returns ErrPartitions where it is another.
 func (l *Log) recordPartitions(ctx context.Context) error {
 	want := strconv.Itoa(l.cfg.Partitions)
-	// Create, not Get: only the leader knows that the key is absent.
-	_, err := jet.Ask(ctx, func(ctx context.Context) (uint64, error) {
-		return l.cluster.Create(ctx, event.PartitionsKey, []byte(want))
-	})
-	if !errors.Is(err, jetstream.ErrKeyExists) {
-		return wrap("record the number of partitions", err)
+	if l.jet.Rights() >= jet.Create {
+		// Create, not Get: only the leader knows that the key is absent.
+		_, err := jet.Ask(ctx, func(ctx context.Context) (uint64, error) {
+			return l.cluster.Create(ctx, event.PartitionsKey, []byte(want))
+		})
+		if !errors.Is(err, jetstream.ErrKeyExists) {
+			return wrap("record the number of partitions", err)
+		}
 	}
 	entry, err := jet.Entry(ctx, l.cluster, event.PartitionsKey)
+	if errors.Is(err, jetstream.ErrKeyNotFound) {
+		return fmt.Errorf("number of partitions: %w", jet.ErrMissing)
+	}
 	if err != nil {
 		return wrap("read the number of partitions", err)
 	}
@@ -178,7 +197,7 @@ func (l *Log) recordPartitions(ctx context.Context) error {
 	return nil
 }
 
-func (l *Log) setUpPartition(ctx context.Context, p event.Partition, manage bool) error {
+func (l *Log) setUpPartition(ctx context.Context, p event.Partition) error {
 	info, err := l.jet.EnsureStream(ctx, l.cfg.partitionStream(p), l.jet.Stream)
 	if err != nil {
 		return err
@@ -186,7 +205,7 @@ func (l *Log) setUpPartition(ctx context.Context, p event.Partition, manage bool
 	if _, err := l.epochs.reconcile(ctx, p, info.Created); err != nil {
 		return err
 	}
-	if err := l.jet.AdjustStream(ctx, info.Config, l.cfg.partitionStream(p), manage); err != nil {
+	if err := l.adjust(ctx, info.Config, l.cfg.partitionStream(p)); err != nil {
 		return err
 	}
 	return l.ensureSentinel(ctx, p)
@@ -208,6 +227,45 @@ func (l *Log) ensureSentinel(ctx context.Context, p event.Partition) error {
 		l.logger.Error("partition is full, and refuses events", "partition", p, "error", err)
 		return nil
 	}
+	return err
+}
+
+// differing are the streams and buckets that have other settings than this node.
+type differing struct {
+	mu   sync.Mutex
+	list map[string]bool
+}
+
+func (d *differing) note(name string, differs bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.list == nil {
+		d.list = map[string]bool{}
+	}
+	d.list[name] = differs
+}
+
+func (d *differing) names() (names []string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for name, differs := range d.list {
+		if differs {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+func (l *Log) ensureBucket(ctx context.Context, want jetstream.KeyValueConfig) error {
+	differs, err := l.jet.EnsureBucket(ctx, want)
+	l.differing.note(want.Bucket, differs)
+	return err
+}
+
+func (l *Log) adjust(ctx context.Context, have, want jetstream.StreamConfig) error {
+	differs, err := l.jet.AdjustStream(ctx, have, want)
+	l.differing.note(want.Name, differs)
 	return err
 }
 

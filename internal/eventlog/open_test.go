@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sync/errgroup"
@@ -209,4 +210,54 @@ func TestOpenAsksAgainWhatIsNotAnswered(t *testing.T) {
 			require.Equal(t, []string{"connecting to NATS", ""}, details, "it begins anew only when a whole try has failed")
 		})
 	}
+}
+
+// A node that makes no streams waits for them, and says who makes them.
+func TestAnUnmanagedLogUsesWhatOthersHaveMade(t *testing.T) {
+	t.Parallel()
+	s := testserver.NATS(t)
+	asked, err := testserver.Connect(t, s.ClientURL()).SubscribeSync("$JS.API.STREAM.*.*")
+	require.NoError(t, err)
+	require.NoError(t, asked.SetPendingLimits(-1, -1))
+	var opening eventlog.Opening
+	opened := make(chan *eventlog.Log)
+	js := s.JetStream()
+	go func() {
+		l, err := eventlog.Open(t.Context(), js, config(), quiet(), prometheus.NewRegistry(), opening.Option(), eventlog.Unmanaged())
+		if err != nil {
+			t.Error(err)
+		}
+		opened <- l
+	}()
+	require.Eventually(t, func() bool {
+		ready, detail := opening.Check()
+		return !ready && strings.Contains(detail, "bucket gateway_cluster") && strings.Contains(detail, "gateway-admin makes it")
+	}, waitTime, time.Millisecond)
+	for err := error(nil); err == nil; {
+		var m *nats.Msg
+		if m, err = asked.NextMsg(time.Millisecond); err == nil {
+			require.True(t, strings.HasPrefix(m.Subject, "$JS.API.STREAM.INFO."), m.Subject)
+		}
+	}
+	open(t, s.JetStream(), config(func(c *eventlog.Config) { c.EventsPerOrchestrator = 7 }), eventlog.Manage())
+	l := <-opened
+	ready, detail := opening.Check()
+	require.True(t, ready)
+	require.Equal(t, "open; other settings than this node's have: DAEMON_EVENTS_0, DAEMON_EVENTS_1; gateway-admin changes them", detail)
+
+	require.NoError(t, js.DeleteStream(t.Context(), event.StreamName(0)))
+	require.NoError(t, js.DeleteStream(t.Context(), eventlog.DeadletterStream))
+	_, err = l.Refresh(t.Context(), 0)
+	require.ErrorIs(t, err, eventlog.ErrUnavailable)
+	require.ErrorContains(t, err, "gateway-admin makes it")
+	require.ErrorIs(t, l.DeadLetter(t.Context(), eventlog.DeadLetter{Reason: event.ReasonNotJSON, Body: []byte("x")}), eventlog.ErrUnavailable)
+	before := l.Epoch(0)
+	open(t, s.JetStream(), config(), eventlog.Manage())
+	state, err := insist(func() (eventlog.State, error) { return l.Refresh(t.Context(), 0) })
+	require.NoError(t, err)
+	require.True(t, state.Epoch.Newer(before), "it is another stream")
+	_, err = insist(func() (struct{}, error) {
+		return struct{}{}, l.DeadLetter(t.Context(), eventlog.DeadLetter{Reason: event.ReasonNotJSON, Body: []byte("x")})
+	})
+	require.NoError(t, err)
 }

@@ -70,8 +70,8 @@ func (l *Log) read(ctx context.Context, p event.Partition, token event.Token, re
 
 // EachHead calls yield for each event that the log has of an orchestrator, from a
 // sequence on, with its message id (event.MessageID; "" if it was published
-// without one). It is for those who look for few events among many: the leader
-// sends no bodies.
+// without one). It is for those who look for few events among many: unless the
+// log is Unmanaged, the leader sends no bodies.
 func (l *Log) EachHead(ctx context.Context, p event.Partition, token event.Token, from uint64, yield func(sequence uint64, messageID string)) error {
 	start := time.Now()
 	err := l.jet.Heads(ctx, event.StreamName(p), event.Subject(p, token), max(from, 1), func(sequence uint64, header nats.Header) {

@@ -36,10 +36,14 @@ const (
 var errBeingSized = fmt.Errorf("%w: another node does so", ErrUnavailable)
 
 // partitionBytes returns how large each partition may get.
-func (l *Log) partitionBytes(ctx context.Context, wanted int64, manage bool) (int64, error) {
+func (l *Log) partitionBytes(ctx context.Context, wanted int64) (int64, error) {
+	manage := l.jet.Rights() == jet.Change
 	have, _, err := l.recordedBytes(ctx)
 	if err != nil || have == wanted || have != 0 && !manage {
 		return have, err
+	}
+	if l.jet.Rights() == jet.Use {
+		return 0, fmt.Errorf("size of the partitions: %w", jet.ErrMissing)
 	}
 	done, err := l.sizeAlone(ctx)
 	if err != nil {

@@ -24,7 +24,7 @@ type State struct {
 
 // Refresh asks the leader for the state of a partition's stream. It notices a
 // stream that was created again, and creates one that has been missing for some
-// seconds; until then it returns ErrUnavailable. Compare finds a stream that
+// seconds, unless the log is Unmanaged; until then it returns ErrUnavailable. Compare finds a stream that
 // was rolled back, and the caller says so with RaiseEpoch.
 func (l *Log) Refresh(ctx context.Context, p event.Partition) (State, error) {
 	start := time.Now()
@@ -53,8 +53,8 @@ func (l *Log) Refresh(ctx context.Context, p event.Partition) (State, error) {
 	}, nil
 }
 
-// ensureRest creates what is missing of the dead letters and of the buckets
-// that a partition needs: when its stream was created again, all of JetStream
+// ensureRest makes sure of the dead letters and of the buckets that a partition
+// needs: when its stream was created again, all of JetStream
 // may have been lost. It does so at once, since the stream has been missing for
 // some seconds, and until the new epoch is written, what is sent is sent under
 // the old one, and again.
@@ -63,7 +63,7 @@ func (l *Log) ensureRest(ctx context.Context, p event.Partition) error {
 		if !slices.Contains([]string{ClusterBucket, CheckpointBucket, CursorBucket(p)}, want.Bucket) {
 			continue
 		}
-		if err := l.jet.EnsureBucket(ctx, want, false); err != nil {
+		if _, err := l.jet.EnsureBucket(ctx, want); err != nil {
 			return err
 		}
 	}

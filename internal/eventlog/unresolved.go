@@ -87,12 +87,15 @@ func (l *Log) OpenUnresolved(ctx context.Context, progress func(detail string)) 
 func (l *Log) openUnresolved(ctx context.Context) (u *Unresolved, err error) {
 	err = l.jet.Bounded(ctx, setupTimeout, func(ctx context.Context) error {
 		info, err := l.ensureUnresolved(ctx, l.jet.Stream)
+		if errors.Is(err, jet.ErrMissing) {
+			return fmt.Errorf("%w (KEEP_UNRESOLVED=true has it make this one)", err)
+		}
 		if err != nil {
 			return err
 		}
 		want := l.cfg.unresolved()
 		want.MaxBytes = info.Config.MaxBytes
-		if err := l.jet.AdjustStream(ctx, info.Config, want, false); err != nil {
+		if err := l.adjust(ctx, info.Config, want); err != nil {
 			return err
 		}
 		stream, err := l.jet.Stream(ctx, UnresolvedStream)

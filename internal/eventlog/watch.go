@@ -6,70 +6,75 @@ import (
 	"strings"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
-
 	"github.com/neolith/daemon-gateway/internal/lifecycle"
 	"github.com/neolith/daemon-gateway/pkg/event"
 )
 
 const (
-	// epochInterval is how often the epochs are read again in full: the net
-	// under the watch, which is only told of changes.
+	// epochLook is how often a node looks whether the cluster bucket has changed,
+	// which costs one small question.
+	epochLook = time.Second
+	// epochInterval is how often the epochs are read in full whatever that look has
+	// shown: replicas that lag answer it, too.
 	epochInterval = 30 * time.Second
-	watchRetry    = time.Second
 )
 
 // run keeps the epochs up to date and tells the listeners of changes, until ctx
 // ends.
 func (e *epochs) run(ctx context.Context) error {
-	updates := make(chan struct{})
+	looks := make(chan struct{})
 	go func() {
-		defer close(updates)
-		e.watch(ctx)
+		defer close(looks)
+		look := look{newest: e.newest, read: e.readAll}
+		lifecycle.Every(ctx, epochLook, func(now time.Time) { look.once(ctx, now) })
 	}()
-	defer func() { <-updates }()
-	net := time.NewTicker(epochInterval)
-	defer net.Stop()
+	defer func() { <-looks }()
 	for {
 		e.tell()
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-e.changed:
-		case <-net.C:
-			e.readAll(ctx)
 		}
 	}
 }
 
-// watch follows the cluster bucket until ctx ends.
-func (e *epochs) watch(ctx context.Context) {
-	for ctx.Err() == nil {
-		watcher, err := e.bucket.Watch(ctx, epochKeyPrefix+"*")
-		if err == nil {
-			e.readWatcher(ctx, watcher)
-		} else if ctx.Err() == nil {
-			e.logger.Warn("epochs cannot be watched, trying again", "error", err)
-		}
-		lifecycle.Sleep(ctx, watchRetry)
-	}
+// look finds out whether the cluster bucket has changed. It asks, instead of
+// having the server tell: that would take a consumer, and whoever may make
+// consumers may have the server push stored messages to any subject, as if they
+// had been published there. Its methods belong to one goroutine.
+type look struct {
+	newest func(context.Context) (uint64, error) // the newest sequence of the bucket
+	read   func(context.Context) error           // reads all epochs
+
+	seen  uint64    // the newest sequence at the last look
+	again bool      // the epochs are to be read at the next look
+	last  time.Time // when they were read
 }
 
-func (e *epochs) readWatcher(ctx context.Context, watcher jetstream.KeyWatcher) {
-	defer func() { _ = watcher.Stop() }()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case entry, ok := <-watcher.Updates():
-			if !ok {
-				return
-			}
-			if entry != nil && entry.Operation() == jetstream.KeyValuePut {
-				e.learnEntry(entry.Key(), entry.Value())
-			}
-		}
+// once reads the epochs where the bucket has changed, or has just done so, since
+// the replica that is read may lag behind the one that was looked at; and where
+// they have not been read for long.
+func (l *look) once(ctx context.Context, now time.Time) {
+	newest, err := l.newest(ctx)
+	changed := err == nil && newest != l.seen
+	if changed {
+		l.seen = newest
 	}
+	if !changed && !l.again && now.Sub(l.last) < epochInterval {
+		return
+	}
+	l.last = now
+	l.again = l.read(ctx) != nil || changed
+}
+
+// newest returns the newest sequence of the cluster bucket, as any replica has it.
+func (e *epochs) newest(ctx context.Context) (sequence uint64, err error) {
+	err = e.jet.Request(ctx, func(ctx context.Context) error {
+		sequence, err = e.jet.ReplicaLast(ctx, BucketStream(ClusterBucket))
+		return err
+	})
+	return sequence, err
 }
 
 func (e *epochs) learnEntry(key string, value []byte) {
@@ -79,14 +84,14 @@ func (e *epochs) learnEntry(key string, value []byte) {
 	}
 }
 
-func (e *epochs) readAll(ctx context.Context) {
+func (e *epochs) readAll(ctx context.Context) error {
 	subjects := make([]string, len(e.known))
 	for p := range subjects {
 		subjects[p] = BucketSubject(ClusterBucket, epochKey(event.Partition(p)))
 	}
 	found, err := e.stored(ctx, BucketStream(ClusterBucket), subjects)
 	if err != nil {
-		return // counted there; asked again at the next tick
+		return err // counted there
 	}
 	for p, subject := range subjects {
 		e.learnEntry(epochKey(event.Partition(p)), found[subject].Data)
@@ -94,6 +99,7 @@ func (e *epochs) readAll(ctx context.Context) {
 			e.restore(ctx, event.Partition(p))
 		}
 	}
+	return nil
 }
 
 // restore writes what is known here into a bucket that has an older epoch,

@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/neolith/daemon-gateway/internal/eventlog/jet"
 	"github.com/neolith/daemon-gateway/internal/lifecycle"
 	"github.com/neolith/daemon-gateway/internal/metric"
 )
@@ -20,25 +22,30 @@ const (
 	// MaxEntries bounds what an edge remembers, at about 40 MB; what is beyond is
 	// not refused, and told of.
 	MaxEntries = 200_000
-	// compareInterval is how often the list is compared with the bucket: the net
-	// under the watch, which may have ended without a word.
-	compareInterval = 5 * time.Second
-	askTimeout      = 3 * time.Second
-	readTimeout     = 30 * time.Second
-	retryInterval   = time.Second
-	sweepInterval   = time.Minute
+	// pollInterval is how soon what is revoked counts.
+	pollInterval  = time.Second
+	askTimeout    = 3 * time.Second
+	readTimeout   = 30 * time.Second
+	retryInterval = time.Second
+	sweepInterval = time.Minute
+	// readBatch and readBytes bound what is read at a time.
+	readBatch = 1000
+	readBytes = 1 << 20
+
+	stream   = "KV_" + Bucket
+	subjects = "$KV." + Bucket + "."
 )
 
 // List is what is revoked, as this node knows it. While the bucket cannot be read
 // it keeps what it knows. Its methods may be called at the same time; Run once.
 type List struct {
-	js      jetstream.JetStream
+	client  *jet.Client
 	changed func()
 	logger  *slog.Logger
 
 	loaded chan struct{} // closed when the bucket has been read once
 
-	compareInterval time.Duration // a field so that tests need not wait
+	pollInterval time.Duration // a field so that tests need not wait
 
 	mu       sync.RWMutex
 	entries  map[Key]Entry
@@ -50,9 +57,10 @@ type List struct {
 // NewList returns an empty list. changed is called, from a goroutine of Run, when
 // something has been revoked, and should not block.
 func NewList(js jetstream.JetStream, changed func(), logger *slog.Logger, reg prometheus.Registerer) *List {
+	logger = logger.With("component", "revocation")
 	l := &List{
-		js: js, changed: changed, logger: logger.With("component", "revocation"),
-		loaded: make(chan struct{}), compareInterval: compareInterval, entries: map[Key]Entry{}, problem: "not read yet",
+		client: jet.New(js, jet.Use, logger), changed: changed, logger: logger,
+		loaded: make(chan struct{}), pollInterval: pollInterval, entries: map[Key]Entry{}, problem: "not read yet",
 	}
 	metric.GaugeFunc(reg, "gateway_edge_revocations", "Tokens, daemons and orchestrators that are revoked.", nil,
 		func() float64 { n, _ := l.state(); return float64(n) })
@@ -131,91 +139,95 @@ func (l *List) trouble(err error) {
 
 // follow reads the bucket, and then its changes until that fails.
 func (l *List) follow(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	before, err := l.lastRevision(ctx)
+	began, err := l.ask(ctx)
 	if err != nil {
 		return err
 	}
-	bucket, err := l.js.KeyValue(ctx, Bucket)
-	if err != nil {
-		return fmt.Errorf("open bucket %s: %w", Bucket, err)
-	}
-	watcher, err := bucket.WatchAll(ctx)
-	if err != nil {
-		return fmt.Errorf("watch bucket %s: %w", Bucket, err)
-	}
-	defer func() { _ = watcher.Stop() }()
-	if err := l.read(ctx, watcher, before); err != nil {
+	r := &reading{entries: map[Key]Entry{}}
+	if err := l.read(ctx, 1, r.take); err != nil {
 		return err
 	}
-	return l.watch(ctx, watcher)
-}
-
-// read takes what the bucket holds. Its newest entries may have ended long ago, so
-// that the revision before the watch began counts as read as well.
-func (l *List) read(ctx context.Context, watcher jetstream.KeyWatcher, before uint64) error {
-	ctx, cancel := context.WithTimeout(ctx, readTimeout)
-	defer cancel()
-	r := &reading{entries: map[Key]Entry{}, revision: before}
-	for {
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("bucket %s is not read to its end: %w", Bucket, ctx.Err())
-		case entry, ok := <-watcher.Updates():
-			switch {
-			case !ok:
-				return errWatchEnded
-			case entry == nil:
-				l.complete(r)
-				return nil
-			}
-			r.take(entry)
-		}
-	}
-}
-
-var errWatchEnded = errors.New("the watch has ended")
-
-// watch takes changes, and compares what it has seen with the bucket.
-func (l *List) watch(ctx context.Context, watcher jetstream.KeyWatcher) error {
-	compare, sweep := time.NewTicker(l.compareInterval), time.NewTicker(sweepInterval)
-	defer compare.Stop()
+	l.complete(r)
+	poll, sweep := time.NewTicker(l.pollInterval), time.NewTicker(sweepInterval)
+	defer poll.Stop()
 	defer sweep.Stop()
-	var expected uint64 // what the bucket had at the comparison before
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case entry, ok := <-watcher.Updates():
-			if !ok {
-				return errWatchEnded
-			}
-			l.take(entry)
-		case <-compare.C:
-			last, err := l.lastRevision(ctx)
-			if err != nil {
+		case <-poll.C:
+			if err := l.poll(ctx, began.created); err != nil {
 				return err
 			}
-			if seen := l.seen(); seen < expected || last < seen {
-				return fmt.Errorf("bucket %s is at revision %d, and the watch at %d", Bucket, last, seen)
-			}
-			expected = last
 		case now := <-sweep.C:
 			l.sweep(now)
 		}
 	}
 }
 
-// lastRevision asks for the newest revision of the bucket.
-func (l *List) lastRevision(ctx context.Context) (uint64, error) {
+// poll takes what has changed. What a replica that lags does not have yet is asked
+// for again, since the bucket's newest revision has not been seen then.
+func (l *List) poll(ctx context.Context, created time.Time) error {
+	now, err := l.ask(ctx)
+	if err != nil {
+		return err
+	}
+	seen := l.seen()
+	switch {
+	case now.last < seen || !now.created.Equal(created):
+		return fmt.Errorf("bucket %s was made or rolled back to revision %d, and had %d", Bucket, now.last, seen)
+	case now.last == seen:
+		return nil
+	}
+	return l.read(ctx, seen+1, l.take)
+}
+
+// read hands over what stands in the bucket from a revision on. It asks, instead of
+// having the server tell: that would take a consumer, and whoever may make
+// consumers may have the server push stored messages to any subject.
+func (l *List) read(ctx context.Context, from uint64, take func(change)) error {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	for {
+		page, err := l.client.Read(ctx, stream, jet.ReadRequest{Subject: subjects + ">", From: from, Batch: readBatch, MaxBytes: readBytes})
+		if err != nil {
+			return fmt.Errorf("read bucket %s: %w", Bucket, err)
+		}
+		for _, m := range page.Messages {
+			take(change{
+				key: Key(strings.TrimPrefix(m.Subject, subjects)), revision: m.Sequence, written: m.Stored, value: m.Data, deleted: m.Deleted(),
+			})
+			from = m.Sequence + 1
+		}
+		if page.Remaining == 0 || len(page.Messages) == 0 {
+			return nil
+		}
+	}
+}
+
+// change is what stands at a revision of the bucket.
+type change struct {
+	key      Key
+	revision uint64
+	written  time.Time
+	value    []byte
+	deleted  bool
+}
+
+// standing is what the bucket's leader says of it.
+type standing struct {
+	created time.Time
+	last    uint64 // the newest revision
+}
+
+func (l *List) ask(ctx context.Context) (standing, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	stream, err := l.js.Stream(ctx, "KV_"+Bucket)
+	found, err := l.client.Stream(ctx, stream)
 	if err != nil {
-		return 0, fmt.Errorf("ask for the state of bucket %s: %w", Bucket, err)
+		return standing{}, fmt.Errorf("ask for the state of bucket %s: %w", Bucket, err)
 	}
-	return stream.CachedInfo().State.LastSeq, nil
+	return standing{created: found.CachedInfo().Created, last: found.CachedInfo().State.LastSeq}, nil
 }
 
 func (l *List) seen() uint64 {
@@ -231,21 +243,20 @@ type reading struct {
 	left     int
 }
 
-func (r *reading) take(entry jetstream.KeyValueEntry) {
-	r.revision = max(r.revision, entry.Revision())
-	key := Key(entry.Key())
-	if entry.Operation() != jetstream.KeyValuePut {
-		delete(r.entries, key)
+func (r *reading) take(c change) {
+	r.revision = max(r.revision, c.revision)
+	if c.deleted {
+		delete(r.entries, c.key)
 		return
 	}
-	if key.kind() == "" {
+	if c.key.kind() == "" {
 		return
 	}
-	if _, known := r.entries[key]; !known && len(r.entries) >= MaxEntries {
+	if _, known := r.entries[c.key]; !known && len(r.entries) >= MaxEntries {
 		r.left++
 		return
 	}
-	r.entries[key] = Decode(entry.Value(), entry.Created())
+	r.entries[c.key] = Decode(c.value, c.written)
 }
 
 // complete takes what the bucket held as a whole: what is not in it any more has
@@ -269,19 +280,19 @@ func (l *List) complete(r *reading) {
 }
 
 // take takes a change.
-func (l *List) take(entry jetstream.KeyValueEntry) {
+func (l *List) take(c change) {
 	l.mu.Lock()
 	r := reading{entries: l.entries, revision: l.revision, left: l.left}
-	r.take(entry)
+	r.take(c)
 	l.revision, l.left = r.revision, r.left
-	e, revoked := l.entries[Key(entry.Key())]
+	e, revoked := l.entries[c.key]
 	l.mu.Unlock()
-	if entry.Operation() != jetstream.KeyValuePut {
-		l.logger.Info("revocation ended by an operator", "key", entry.Key())
+	if c.deleted {
+		l.logger.Info("revocation ended by an operator", "key", string(c.key))
 		return
 	}
 	if revoked {
-		l.logger.Info("revoked", "key", entry.Key(), "until", e.Until, "by", e.By, "reason", e.Reason)
+		l.logger.Info("revoked", "key", string(c.key), "until", e.Until, "by", e.By, "reason", e.Reason)
 		l.changed()
 	}
 }

@@ -31,7 +31,7 @@ func follow(t *testing.T, js jetstream.JetStream) *follower {
 	t.Helper()
 	f := &follower{T: t}
 	f.List = NewList(js, func() { f.changes.Add(1) }, slog.New(slog.DiscardHandler), prometheus.NewPedanticRegistry())
-	f.compareInterval = 20 * time.Millisecond
+	f.pollInterval = 20 * time.Millisecond
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() {
@@ -134,8 +134,7 @@ func TestWhatIsKnownStaysRevokedWhileTheBucketIsAway(t *testing.T) {
 	require.False(t, f.revokes(eve), "the bucket says what is revoked as soon as it can be read")
 }
 
-// An ordered consumer that is gone on the server may leave its client waiting.
-func TestAWatchThatIsBehindIsBegunAnew(t *testing.T) {
+func TestABucketThatWasRolledBackIsReadAnew(t *testing.T) {
 	t.Parallel()
 	js := testserver.NATS(t).JetStream()
 	bucket := newBucket(t, js)
@@ -161,16 +160,4 @@ func TestAListIsBounded(t *testing.T) {
 	require.Equal(t, 2, r.left, "one that is known can be renewed")
 }
 
-// stored is an entry of a bucket without a server.
-type stored struct {
-	jetstream.KeyValueEntry
-	key string
-}
-
-func (s stored) Key() string                     { return s.key }
-func (s stored) Value() []byte                   { return nil }
-func (s stored) Revision() uint64                { return 1 }
-func (s stored) Created() time.Time              { return written }
-func (s stored) Operation() jetstream.KeyValueOp { return jetstream.KeyValuePut }
-
-func entryOf(key string) stored { return stored{key: key} }
+func entryOf(key string) change { return change{key: Key(key), revision: 1, written: written} }

@@ -17,6 +17,7 @@ type Config struct {
 	settings.Common
 	NATS            natsconn.Config `embed:""`
 	Log             eventlog.Config `embed:""`
+	Upkeep          eventlog.Upkeep `embed:""`
 	Ring            ring.Config     `embed:""`
 	Admin           admin.Config    `embed:""`
 	Postgres        postgres.Config `embed:""`

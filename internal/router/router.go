@@ -17,7 +17,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -48,8 +47,7 @@ type Router struct {
 	database  *postgres.DB     // nil where there is none
 	presence  *presence.Writer // nil where there is no database
 	teardown  lifecycle.Stack
-	// waiting is what the event log is waiting for; "" when it is open.
-	waiting atomic.Pointer[string]
+	opening   eventlog.Opening
 }
 
 // New binds the admin and gossip addresses and begins to connect to NATS. It
@@ -62,7 +60,6 @@ func New(cfg Config, logger *slog.Logger) (*Router, error) {
 	r.logger = r.base.With("component", "router")
 	r.metrics = newMetrics(r.registry)
 	r.metrics.partitions.Set(float64(cfg.Log.Partitions))
-	r.setWaiting("not started")
 	if err := r.bind(); err != nil {
 		_ = r.Close()
 		return nil, err
@@ -174,7 +171,7 @@ func (r *Router) route(ctx, base context.Context, group *lifecycle.Group) error 
 	starting, cancel := context.WithCancel(base)
 	defer cancel()
 	defer context.AfterFunc(ctx, cancel)()
-	log, err := eventlog.Open(starting, r.conn.JS, r.cfg.Log, r.base, r.registry, eventlog.Manage(), eventlog.Progress(r.setWaiting))
+	log, err := eventlog.Open(starting, r.conn.JS, r.cfg.Log, r.base, r.registry, r.cfg.Upkeep.Options(eventlog.Manage(), r.opening.Option())...)
 	if err != nil {
 		if starting.Err() != nil {
 			return nil
@@ -232,17 +229,10 @@ func (r *Router) settle(ctx context.Context) bool {
 	return true
 }
 
-func (r *Router) setWaiting(detail string) { r.waiting.Store(&detail) }
-
 func (r *Router) checks() []admin.Check {
 	checks := []admin.Check{
 		{Name: "nats", Ready: r.conn.Check},
-		{Name: "log", Ready: func() (bool, string) {
-			if waiting := *r.waiting.Load(); waiting != "" {
-				return false, waiting
-			}
-			return true, "open"
-		}},
+		{Name: "log", Ready: r.opening.Check},
 		{Name: "gossip", Ready: func() (bool, string) {
 			detail := fmt.Sprintf("%d routers, %d edges", len(r.ring.Members(ring.TierRouter)), len(r.ring.Members(ring.TierEdge)))
 			return r.ring.Settled(), detail

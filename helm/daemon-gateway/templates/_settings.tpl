@@ -30,20 +30,21 @@
 {{/* Whether a tier has to do with PostgreSQL. */}}
 {{- define "gateway.asksDatabase" -}}{{ if has . (list "edge" "router" "bridge") }}yes{{ end }}{{- end -}}
 
-{{/* What the chart itself decides; takes (list root tier). */}}
-{{- define "gateway.ownSettings" -}}
+{{/* Whether the NATS users may do no more than files/nats/authorization.conf says, which is what the chart's own server has. */}}
+{{- define "gateway.restricted" -}}{{ if or .Values.nats.restricted .Values.nats.enabled }}yes{{ end }}{{- end -}}
+
+{{/* Where NATS is, and as whom one is there; takes (list root tier). */}}
+{{- define "gateway.natsSettings" -}}
 {{- $root := index . 0 -}}
 {{- $tier := index . 1 -}}
 {{- $values := $root.Values -}}
 {{- $secrets := include "gateway.secretsPath" $root -}}
-ADMIN_ADDR: ":9090"
-SHUTDOWN_TIMEOUT: {{ include "gateway.shutdownSeconds" . }}s
-{{- if $values.nats.urls }}
+{{- if $values.nats.urls -}}
 NATS_URL: {{ join "," $values.nats.urls | quote }}
-{{- else }}
+{{- else -}}
 NATS_URL_FILE: {{ $secrets }}/nats-url
 {{- end }}
-{{- if or $values.nats.restricted $values.nats.enabled }}
+{{- if include "gateway.restricted" $root }}
 NATS_INBOX_PREFIX: _INBOX_{{ $tier }}
 {{- end }}
 {{- if $values.nats.credsSecret }}
@@ -56,6 +57,18 @@ NATS_TLS_CERT: {{ $secrets }}/nats-tls.crt
 NATS_TLS_KEY: {{ $secrets }}/nats-tls.key
 {{- end }}
 {{- end }}
+{{- end -}}
+
+{{/* What the chart itself decides; takes (list root tier). */}}
+{{- define "gateway.ownSettings" -}}
+{{- $root := index . 0 -}}
+{{- $tier := index . 1 -}}
+{{- $values := $root.Values -}}
+{{- $secrets := include "gateway.secretsPath" $root -}}
+ADMIN_ADDR: ":9090"
+SHUTDOWN_TIMEOUT: {{ include "gateway.shutdownSeconds" . }}s
+MANAGE_STREAMS: {{ ternary "false" "true" (eq (include "gateway.restricted" $root) "yes") | quote }}
+{{ include "gateway.natsSettings" . }}
 {{- if and $values.postgres.existingSecret (include "gateway.asksDatabase" $tier) }}
 DATABASE_URL_FILE: {{ $secrets }}/database-url
 {{- end }}
@@ -116,6 +129,18 @@ REDIS_MASTER_NAME: {{ . | quote }}
 {{- if and $factor (regexMatch "^[0-9]+[KMG]i$" .) -}}
 {{ div (mul (regexFind "^[0-9]+" . | int64) $factor 9) 10 }}
 {{- end -}}
+{{- end -}}
+
+{{/* The settings of gateway-admin: what all nodes must agree on about the log. */}}
+{{- define "gateway.adminSettings" -}}
+{{- $given := dict -}}
+{{- range $name, $value := .Values.settings -}}
+{{- if has $name (list "PARTITIONS" "STREAM_REPLICAS" "EVENT_RETENTION" "EVENTS_PER_ORCHESTRATOR" "MAX_EVENT_BYTES" "LOG_MAX_BYTES" "DUPLICATE_WINDOW" "DEADLETTER_RETENTION" "LOG_LEVEL" "LOG_FORMAT") -}}
+{{- $_ := set $given $name (include "gateway.scalar" $value) -}}
+{{- end -}}
+{{- end -}}
+{{- if .Values.postgres.existingSecret -}}{{- $_ := set $given "KEEP_UNRESOLVED" "true" -}}{{- end -}}
+{{ merge (include "gateway.natsSettings" (list . "admin") | fromYaml) $given | toYaml }}
 {{- end -}}
 
 {{/* The settings of the test. */}}

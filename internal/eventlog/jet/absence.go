@@ -55,6 +55,9 @@ func (c *Client) Find(ctx context.Context, stream string) (jetstream.Stream, err
 	case err == nil:
 		c.absences.end(stream)
 	case errors.Is(err, jetstream.ErrStreamNotFound) && !c.absences.lasts(stream, time.Now()):
+		if c.rights == Use {
+			return nil, fmt.Errorf("stream %s: %w", stream, ErrMissing)
+		}
 		return nil, fmt.Errorf("%w: stream %s is missing, and created again after %v", ErrUnavailable, stream, recreateAfter)
 	}
 	return found, err

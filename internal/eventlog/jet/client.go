@@ -2,7 +2,7 @@
 // bound and ends with the connection, is repeated where servers that elect a
 // leader leave it unanswered, and what comes back is believed only where it is
 // whole. It knows streams, subjects and sequences, and nothing of what they
-// mean: that is for package eventlog, its only user.
+// mean: that is for its users, package eventlog and package revocation.
 package jet
 
 import (
@@ -28,6 +28,7 @@ type Client struct {
 	JS jetstream.JetStream
 
 	api    string // what the subjects of JetStream's API start with
+	rights Rights
 	logger *slog.Logger
 
 	// lasts and reads hold a token for each request under way on the connection.
@@ -40,13 +41,27 @@ type Client struct {
 	gets     *gets
 }
 
+// Rights are what a client may do with streams and buckets beside using them.
+type Rights int
+
+// The rights, each of which includes those before it.
+const (
+	// Use nothing but what others have made.
+	Use Rights = iota
+	// Create what is missing.
+	Create
+	// Change what exists with other settings.
+	Change
+)
+
 // New returns a client that lives as long as the connection of js.
-func New(js jetstream.JetStream, logger *slog.Logger) *Client {
+func New(js jetstream.JetStream, rights Rights, logger *slog.Logger) *Client {
 	storer := newStorer(js.Conn())
 	return &Client{
 		NC:       js.Conn(),
 		JS:       js,
 		api:      apiPrefix(js.Options()),
+		rights:   rights,
 		logger:   logger,
 		lasts:    make(chan struct{}, concurrentLast),
 		reads:    make(chan struct{}, concurrentReads),
@@ -56,6 +71,9 @@ func New(js jetstream.JetStream, logger *slog.Logger) *Client {
 		gets:     newGets(js.Conn()),
 	}
 }
+
+// Rights returns what the client may do.
+func (c *Client) Rights() Rights { return c.rights }
 
 // apiPrefix is what the subjects of JetStream's API start with, dot included.
 func apiPrefix(opts jetstream.JetStreamOptions) string {

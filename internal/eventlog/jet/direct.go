@@ -37,6 +37,9 @@ type Message struct {
 	header nats.Header // only of an answer to a direct get
 }
 
+// Deleted reports whether the message says that a key of a bucket was deleted.
+func (m Message) Deleted() bool { return isDeleteMarker(m.header) }
+
 // directAnswer is a whole answer of one replica.
 type directAnswer struct {
 	messages []Message

@@ -14,11 +14,12 @@ import (
 type Finder func(ctx context.Context, name string) (jetstream.Stream, error)
 
 // EnsureStream returns the stream that find finds, and creates it if there is
-// none. Many nodes may do that at once: the server accepts the same settings
-// twice, and if it refuses because of different ones, the stream is there.
+// none and the client may. Many nodes may do that at once: the server accepts the
+// same settings twice, and if it refuses because of different ones, the stream is
+// there.
 func (c *Client) EnsureStream(ctx context.Context, want jetstream.StreamConfig, find Finder) (*jetstream.StreamInfo, error) {
 	stream, err := find(ctx, want.Name)
-	if errors.Is(err, jetstream.ErrStreamNotFound) {
+	if errors.Is(err, jetstream.ErrStreamNotFound) && c.rights >= Create {
 		stream, err = c.createStream(ctx, want)
 		if err == nil {
 			c.logger.Info("stream created", "stream", want.Name)
@@ -28,7 +29,7 @@ func (c *Client) EnsureStream(ctx context.Context, want jetstream.StreamConfig, 
 		}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("stream %s: %w", want.Name, setupError(err))
+		return nil, fmt.Errorf("stream %s: %w", want.Name, c.setupError(err))
 	}
 	info := stream.CachedInfo()
 	if !slices.Equal(info.Config.Subjects, want.Subjects) {
@@ -43,21 +44,30 @@ func (c *Client) createStream(ctx context.Context, cfg jetstream.StreamConfig) (
 	return Ask(ctx, func(ctx context.Context) (jetstream.Stream, error) { return c.JS.CreateStream(ctx, cfg) })
 }
 
-// AdjustStream changes a stream's settings to the wanted ones, or complains.
-func (c *Client) AdjustStream(ctx context.Context, have, want jetstream.StreamConfig, manage bool) error {
+// AdjustStream changes a stream's settings to the wanted ones if the client may.
+// Else it reports that they differ, which keeps nobody from using the stream.
+func (c *Client) AdjustStream(ctx context.Context, have, want jetstream.StreamConfig) (differs bool, err error) {
 	merged, differs := merge(have, want)
 	if !differs {
-		return nil
+		return false, nil
 	}
-	if !manage {
-		c.logger.Warn("stream has other settings than this node; a router changes them", "stream", want.Name)
-		return nil
+	if c.rights < Change {
+		c.logger.Warn("stream has other settings than this node; "+c.Changer(), "stream", want.Name)
+		return true, nil
 	}
 	if _, err := c.JS.UpdateStream(ctx, merged); err != nil {
-		return fmt.Errorf("update stream %s: %w", want.Name, setupError(err))
+		return true, fmt.Errorf("update stream %s: %w", want.Name, c.setupError(err))
 	}
 	c.logger.Info("stream updated", "stream", want.Name)
-	return nil
+	return false, nil
+}
+
+// Changer says who changes streams and buckets, where this client may not.
+func (c *Client) Changer() string {
+	if c.rights == Use {
+		return "gateway-admin changes them"
+	}
+	return "a router changes them"
 }
 
 // merge returns have with the settings that can be changed taken from want, and
@@ -87,36 +97,43 @@ func unlimited(limit int64) int64 {
 }
 
 // EnsureBucket is EnsureStream and AdjustStream for a bucket.
-func (c *Client) EnsureBucket(ctx context.Context, want jetstream.KeyValueConfig, manage bool) error {
+func (c *Client) EnsureBucket(ctx context.Context, want jetstream.KeyValueConfig) (differs bool, err error) {
 	stream, err := c.Stream(ctx, "KV_"+want.Bucket)
-	if errors.Is(err, jetstream.ErrStreamNotFound) {
+	if errors.Is(err, jetstream.ErrStreamNotFound) && c.rights >= Create {
 		_, err = Ask(ctx, func(ctx context.Context) (jetstream.KeyValue, error) { return c.JS.CreateKeyValue(ctx, want) })
 		if err == nil || errors.Is(err, jetstream.ErrBucketExists) {
-			return nil
+			return false, nil
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("bucket %s: %w", want.Bucket, setupError(err))
+		return false, fmt.Errorf("bucket %s: %w", want.Bucket, c.setupError(err))
 	}
 	have := stream.CachedInfo().Config
 	if have.Replicas == want.Replicas && have.MaxAge == want.TTL {
-		return nil
+		return false, nil
 	}
-	if !manage {
-		c.logger.Warn("bucket has other settings than this node; a router changes them", "bucket", want.Bucket)
-		return nil
+	if c.rights < Change {
+		c.logger.Warn("bucket has other settings than this node; "+c.Changer(), "bucket", want.Bucket)
+		return true, nil
 	}
 	if _, err := c.JS.UpdateKeyValue(ctx, want); err != nil {
-		return fmt.Errorf("update bucket %s: %w", want.Bucket, setupError(err))
+		return true, fmt.Errorf("update bucket %s: %w", want.Bucket, c.setupError(err))
 	}
 	c.logger.Info("bucket updated", "bucket", want.Bucket)
-	return nil
+	return false, nil
 }
+
+// ErrMissing means that a stream or bucket is missing that this node does not
+// make.
+var ErrMissing = fmt.Errorf("%w: it is missing, and gateway-admin makes it: run it with the settings of the nodes", ErrUnavailable)
 
 // setupError marks what no waiting mends, and explains those of NATS's messages
 // that do not help.
-func setupError(err error) error {
+func (c *Client) setupError(err error) error {
 	var api *jetstream.APIError
+	if c.rights == Use && errors.Is(err, jetstream.ErrStreamNotFound) {
+		return fmt.Errorf("%w: %w", ErrMissing, err)
+	}
 	if !errors.As(err, &api) {
 		return err
 	}

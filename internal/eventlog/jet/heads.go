@@ -15,11 +15,41 @@ const (
 	// the server may take for them.
 	headsBatch = 1000
 	headsWait  = 5 * time.Second
+	// headsBytes bounds what is read at a time where bodies come along.
+	headsBytes = 1 << 20
 )
 
-// Heads calls yield for each message of one subject from a sequence on, with its
-// headers alone: the leader does not send the data.
+// Heads calls yield for the headers of each message of one subject from a
+// sequence on. Only a consumer spares sending the bodies. A client that just uses
+// what others have made has none, because whoever may make consumers may have the
+// server push stored messages to any subject: it reads the bodies as well, a MiB at
+// a time.
 func (c *Client) Heads(ctx context.Context, stream, subject string, from uint64, yield func(sequence uint64, header nats.Header)) error {
+	if c.rights == Use {
+		return c.headsOfAll(ctx, stream, subject, from, yield)
+	}
+	return c.headsAlone(ctx, stream, subject, from, yield)
+}
+
+// headsOfAll is Heads with direct gets, which any replica answers.
+func (c *Client) headsOfAll(ctx context.Context, stream, subject string, from uint64, yield func(sequence uint64, header nats.Header)) error {
+	for {
+		page, err := c.Read(ctx, stream, ReadRequest{Subject: subject, From: from, Batch: headsBatch, MaxBytes: headsBytes})
+		if err != nil {
+			return err
+		}
+		for _, m := range page.Messages {
+			yield(m.Sequence, m.header)
+			from = m.Sequence + 1
+		}
+		if page.Remaining == 0 || len(page.Messages) == 0 {
+			return nil
+		}
+	}
+}
+
+// headsAlone is Heads with a consumer: the leader does not send the bodies.
+func (c *Client) headsAlone(ctx context.Context, stream, subject string, from uint64, yield func(sequence uint64, header nats.Header)) error {
 	name := "heads" + rand.Text()
 	consumer, err := Ask(ctx, func(ctx context.Context) (jetstream.Consumer, error) {
 		return c.JS.CreateConsumer(ctx, stream, jetstream.ConsumerConfig{

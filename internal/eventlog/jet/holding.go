@@ -84,7 +84,7 @@ func leaderHolding(info *jetstream.StreamInfo) Holding {
 // three questions, which the same replica answers as long as the client's
 // server has one.
 func (c *Client) replicaHolding(ctx context.Context, stream string, from uint64) (Holding, error) {
-	last, err := c.replicaLast(ctx, stream)
+	last, err := c.ReplicaLast(ctx, stream)
 	if err != nil {
 		return Holding{}, err
 	}
@@ -95,7 +95,7 @@ func (c *Client) replicaHolding(ctx context.Context, stream string, from uint64)
 	if len(answer.messages) == 0 {
 		return Holding{}, fmt.Errorf("%w: the replica that was asked has nothing of stream %s", ErrUnavailable, stream)
 	}
-	after, err := c.replicaLast(ctx, stream)
+	after, err := c.ReplicaLast(ctx, stream)
 	if err != nil {
 		return Holding{}, err
 	}
@@ -108,8 +108,8 @@ func (c *Client) replicaHolding(ctx context.Context, stream string, from uint64)
 	}, nil
 }
 
-// replicaLast asks any replica for its newest sequence.
-func (c *Client) replicaLast(ctx context.Context, stream string) (uint64, error) {
+// ReplicaLast asks any replica of a stream for its newest sequence.
+func (c *Client) ReplicaLast(ctx context.Context, stream string) (uint64, error) {
 	msg, err := c.NC.RequestWithContext(ctx, c.api+"DIRECT.GET."+stream, []byte(`{"last_by_subj":">"}`))
 	if err != nil {
 		return 0, err

@@ -28,13 +28,13 @@ func (c *Client) CanReserve(ctx context.Context, bytes int64, replicas int) (boo
 	case NoRoom(err):
 		return false, nil
 	case err != nil && !left:
-		return false, fmt.Errorf("reserve disk: %w", setupError(err))
+		return false, fmt.Errorf("reserve disk: %w", c.setupError(err))
 	}
 	_, err = Ask(ctx, func(ctx context.Context) (struct{}, error) {
 		return struct{}{}, c.JS.DeleteStream(ctx, reservationStream)
 	})
 	if err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
-		return false, fmt.Errorf("give back a reservation: %w", setupError(err))
+		return false, fmt.Errorf("give back a reservation: %w", c.setupError(err))
 	}
 	if left {
 		return false, fmt.Errorf("%w: gave back what another node had reserved", ErrUnavailable)

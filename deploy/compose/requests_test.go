@@ -1,0 +1,176 @@
+package compose_test
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/stretchr/testify/require"
+)
+
+// streams are those of the gateway, one of each kind, and one of somebody else's.
+var streams = []string{
+	"DAEMON_EVENTS_0", "DAEMON_DEADLETTERS", "DAEMON_UNRESOLVED", "DAEMON_GATEWAY_RESERVATION",
+	"KV_gateway_cluster", "KV_gateway_checkpoints", "KV_daemon_cursors_0", "KV_gateway_revocations", "SOMEBODY_ELSES",
+}
+
+// requests are all that the API of JetStream knows, as their subjects; the first
+// token that is to be filled in is a stream.
+var requests = []string{
+	server.JSApiAccountInfo, server.JSApiStreams, server.JSApiStreamList,
+	server.JSApiStreamCreateT, server.JSApiStreamUpdateT, server.JSApiStreamInfoT, server.JSApiStreamDeleteT, server.JSApiStreamPurgeT,
+	server.JSApiStreamSnapshotT, server.JSApiStreamRestoreT, server.JSApiMsgDeleteT, server.JSApiMsgGetT,
+	"$JS.API.DIRECT.GET.%s", "$JS.API.DIRECT.GET.%s.%s",
+	server.JSApiStreamRemovePeerT, server.JSApiStreamEvacuatePeerT, server.JSApiStreamCancelMoveT, server.JSApiStreamLeaderStepDownT,
+	server.JSApiConsumerCreateT, "$JS.API.CONSUMER.CREATE.%s.%s", server.JSApiConsumerCreateExT, server.JSApiDurableCreateT,
+	server.JSApiConsumersT, server.JSApiConsumerListT, server.JSApiConsumerInfoT, server.JSApiConsumerDeleteT,
+	server.JSApiConsumerPauseT, server.JSApiConsumerUnpinT, server.JSApiConsumerResetT, server.JSApiRequestNextT,
+	server.JSApiConsumerLeaderStepDownT, server.JSApiConsumerRemovePeerT, server.JSApiConsumerEvacuatePeerT,
+	server.JSApiLeaderStepDown, server.JSApiRemoveServer, server.JSApiEvacuateServer, server.JSApiMetaRescue, server.JSApiAccountPurgeT,
+	server.JSApiServerStreamMoveT, server.JSApiServerStreamCancelMoveT, "$JS.API.SOMETHING.NEW.%s",
+}
+
+// permitted says which users may make a request of a stream.
+func permitted(request, stream string) []string {
+	tiers := []string{"edge", "router", "bridge"}
+	switch request {
+	case server.JSApiAccountInfo, server.JSApiStreamCreateT, server.JSApiStreamUpdateT:
+		return []string{"admin"}
+	case server.JSApiStreamInfoT:
+		if stream == "KV_gateway_cluster" {
+			return append(tiers, "admin", "backend")
+		}
+		return append(tiers, "admin")
+	case server.JSApiStreamDeleteT:
+		if stream == "DAEMON_GATEWAY_RESERVATION" {
+			return []string{"admin"}
+		}
+	case server.JSApiStreamPurgeT:
+		if stream == "DAEMON_UNRESOLVED" {
+			return []string{"bridge"}
+		}
+	case server.JSApiMsgGetT:
+		return tiers
+	case "$JS.API.DIRECT.GET.%s":
+		return append(tiers, "admin")
+	case "$JS.API.CONSUMER.CREATE.%s.%s", server.JSApiConsumerDeleteT, server.JSApiRequestNextT:
+		return []string{"router"}
+	}
+	return nil
+}
+
+// published are subjects beside the API's, with the users who may publish there.
+var published = map[string][]string{
+	"$JS.API.DIRECT.GET.KV_gateway_cluster.$KV.gateway_cluster.partitions":      {"edge", "router", "bridge", "admin", "backend"},
+	"$JS.API.DIRECT.GET.KV_gateway_cluster.$KV.gateway_cluster.epoch.0":         {"edge", "router", "bridge", "admin"},
+	"$JS.API.DIRECT.GET.KV_gateway_checkpoints.$KV.gateway_checkpoints.0":       {"router"},
+	"$JS.API.DIRECT.GET.KV_daemon_cursors_0.$KV.daemon_cursors_0.clx1":          nil,
+	"$JS.API.CONSUMER.CREATE.DAEMON_EVENTS_0.name.daemon.events.0.clx1":         nil,
+	"$KV.gateway_cluster.partitions":                                            {"admin"},
+	"$KV.gateway_cluster.partition_bytes":                                       {"admin"},
+	"$KV.gateway_cluster.epoch.0":                                               {"edge", "router", "bridge", "admin"},
+	"$KV.gateway_checkpoints.0":                                                 {"router"},
+	"$JS.API.DIRECT.GET.KV_gateway_revocations.$KV.gateway_revocations.token.a": {"bridge"},
+	"$KV.gateway_revocations.token.a":                                           {"bridge"},
+	"$KV.daemon_cursors_0.clx1":                                                 {"edge"},
+	"daemon.events.0.clx1":                                                      {"router", "bridge", "backend"},
+	"daemon.events.0.=":                                                         {"edge", "router", "bridge", "admin"},
+	"daemon.deadletters.not_json.clx1":                                          {"edge", "router", "bridge"},
+	"daemon.unresolved.clx1":                                                    {"bridge"},
+	"daemon.edge.other.deliver":                                                 {"router"},
+	"daemon.edge.other.probe":                                                   {"edge"},
+	"daemon.edge.other.ack":                                                     {"edge"},
+	"daemon.edge.other.cursor":                                                  {"edge"},
+	"daemon.edge.other.other":                                                   nil,
+	"daemon.heartbeats.0":                                                       {"edge"},
+	"daemon.canary":                                                             {"edge"},
+	"daemon.reservation":                                                        nil,
+	"$JS.ACK.DAEMON_EVENTS_0.name.1.1.1.1.1":                                    nil,
+	"$JS.FC.DAEMON_EVENTS_0.name.x":                                             nil,
+	"$JS.SNAPSHOT.ACK.x":                                                        nil,
+	"$SYS.REQ.SERVER.PING":                                                      nil,
+	"anything":                                                                  nil,
+}
+
+// access is all that is tried, with the users who may.
+func access() map[string][]string {
+	all := maps.Clone(published)
+	for _, request := range requests {
+		for _, stream := range streams {
+			values := []any{stream, "name", "filter"}[:strings.Count(request, "%s")]
+			all[fmt.Sprintf(request, values...)] = permitted(request, stream)
+		}
+	}
+	for _, user := range append([]string{"operator"}, restricted...) {
+		all[inbox(user)+".x"], all["_INBOX.x"] = nil, nil
+	}
+	return all
+}
+
+var publishRefused = regexp.MustCompile(`Publish to "([^"]+)"`)
+
+// Regression: edges could make streams, and so delete partitions or forge events,
+// and consumers, and so push what is stored into another edge.
+func TestEachUserMayPublishWhatIsMeantAndNothingElse(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, shipped)
+	all := access()
+	require.Greater(t, len(all), 250)
+	for _, user := range restricted {
+		t.Run(user, func(t *testing.T) {
+			t.Parallel()
+			js, violations := w.client(user)
+			const last = "the.last" // nobody may
+			for subject := range all {
+				require.NoError(t, js.Conn().Publish(subject, []byte("{}")))
+			}
+			require.NoError(t, js.Conn().Publish(last, nil))
+			refused := map[string]bool{}
+			for !refused[last] {
+				select {
+				case err := <-violations:
+					found := publishRefused.FindStringSubmatch(err.Error())
+					require.NotNil(t, found, err)
+					refused[found[1]] = true
+				case <-time.After(patience):
+					require.Fail(t, "the server has not said all")
+				}
+			}
+			for subject, users := range all {
+				require.Equal(t, !slices.Contains(users, user), refused[subject], subject)
+			}
+		})
+	}
+}
+
+// What operators give their users with nsc is what the file has.
+func TestTheCommandsForJWTAccountsGiveThePermissionsOfTheFile(t *testing.T) {
+	t.Parallel()
+	configured, err := server.ProcessConfigFile(shipped)
+	require.NoError(t, err)
+	text, err := os.ReadFile("../../docs/operations.md")
+	require.NoError(t, err)
+	joined := strings.ReplaceAll(string(text), " \\\n  ", " ")
+	for _, user := range configured.Users {
+		if user.Username == "operator" {
+			continue
+		}
+		p := user.Permissions
+		command := fmt.Sprintf("nsc add user --account GATEWAY --name %s --allow-sub '%s'", user.Username, strings.Join(p.Subscribe.Allow, ","))
+		require.Empty(t, p.Subscribe.Deny)
+		if r := p.Response; r != nil {
+			command += fmt.Sprintf(" --allow-pub-response=%d --response-ttl %s", r.MaxMsgs, strings.TrimSuffix(r.Expires.String(), "0s"))
+		}
+		command += fmt.Sprintf(" --allow-pub '%s'", strings.Join(p.Publish.Allow, ","))
+		if len(p.Publish.Deny) > 0 {
+			command += fmt.Sprintf(" --deny-pub '%s'", strings.Join(p.Publish.Deny, ","))
+		}
+		require.Contains(t, joined, command+"\n")
+	}
+}
