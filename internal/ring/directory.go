@@ -98,6 +98,7 @@ func open(cfg Config, tier Tier, node, build string, logger *slog.Logger, reg pr
 		return nil, err
 	}
 	d := assemble(cfg, tier, node, build, net.address.String(), logger, reg, o)
+	net.receive(newStreams(d.metrics.dropped))
 	gossip := gossipConfig(d, keys, o.wrap(net))
 	gossip.Logger = gossipLog
 	d.list, err = memberlist.Create(gossip)

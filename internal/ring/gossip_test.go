@@ -362,6 +362,8 @@ gateway_directory_dropped_messages_total{reason="inbox_full"} 0
 gateway_directory_dropped_messages_total{reason="malformed"} 0
 gateway_directory_dropped_messages_total{reason="queue_full"} 0
 gateway_directory_dropped_messages_total{reason="send_failed"} 0
+gateway_directory_dropped_messages_total{reason="stream_bytes"} 0
+gateway_directory_dropped_messages_total{reason="streams"} 0
 gateway_directory_dropped_messages_total{reason="unknown_edge"} 0
 gateway_directory_dropped_messages_total{reason="unknown_kind"} 0
 # HELP gateway_directory_health_score How far this node itself fails to keep the gossip's pace; 0 is healthy.

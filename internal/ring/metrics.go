@@ -20,6 +20,8 @@ const (
 	dropUnknownKind dropReason = "unknown_kind" // of a version that says more
 	dropUnknownEdge dropReason = "unknown_edge" // not, not yet or no longer a member
 	dropEarly       dropReason = "early"        // too many came before their turn
+	dropStreams     dropReason = "streams"      // an address has opened too many at a time
+	dropStreamBytes dropReason = "stream_bytes" // more than a member sends
 )
 
 // snapshotEvent is a step in the life of a snapshot.
@@ -46,7 +48,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		snapshots: metric.By(reg, "gateway_directory_snapshots_total", "Snapshots of an edge's claims, by what happened.", "event",
 			snapshotRequested, snapshotReceived, snapshotAbandoned, snapshotDiffers, snapshotSent, snapshotFailed),
 		drops: metric.By(reg, "gateway_directory_dropped_messages_total", "Directory messages thrown away, by reason.", "reason",
-			dropInboxFull, dropQueueFull, dropSendFailed, dropMalformed, dropUnknownKind, dropUnknownEdge, dropEarly),
+			dropInboxFull, dropQueueFull, dropSendFailed, dropMalformed, dropUnknownKind, dropUnknownEdge, dropEarly,
+			dropStreams, dropStreamBytes),
 		sentBytes: metric.Counter(reg, "gateway_directory_sent_bytes_total",
 			"Bytes of changes and snapshots sent to members, before encryption."),
 		stateBytes: metric.Gauge(reg, "gateway_directory_state_bytes", "Size of the digests last exchanged in a push/pull."),

@@ -7,20 +7,26 @@ import (
 	"log"
 	"net"
 	"net/netip"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/memberlist"
 )
 
-// transport is memberlist's own transport with two of its traps closed: a
+// transport is memberlist's own transport with three of its traps closed: a
 // stream being sent has a deadline from the dial on (memberlist sets none when
 // it sends a user message, so a peer that is stopped would block it for ever),
-// and all that it waits for ends with Shutdown.
+// all that it waits for ends with Shutdown, and the streams that others open are
+// bounded.
 type transport struct {
 	*memberlist.NetTransport
-	address netip.AddrPort // advertised
-	closing context.Context
-	close   context.CancelFunc
+	address   netip.AddrPort // advertised
+	closing   context.Context
+	close     context.CancelFunc
+	opened    chan net.Conn // by others
+	receiving sync.WaitGroup
+	shut      context.Context // closing, and nothing comes in any more
+	endShut   context.CancelFunc
 }
 
 // listen binds the address and settles what to advertise.
@@ -39,10 +45,40 @@ func listen(bind, advertise netip.AddrPort, logger *log.Logger) (*transport, err
 	if advertise.Port() == 0 {
 		advertise = netip.AddrPortFrom(advertise.Addr(), uint16(bound.GetAutoBindPort()))
 	}
-	t := &transport{NetTransport: bound, address: advertise}
+	t := &transport{NetTransport: bound, address: advertise, opened: make(chan net.Conn)}
 	t.closing, t.close = context.WithCancel(context.Background())
+	t.shut, t.endShut = context.WithCancel(context.Background())
 	return t, nil
 }
+
+// receive passes on what others open, within the bounds, until Shutdown.
+func (t *transport) receive(bounds *streams) {
+	t.receiving.Go(func() {
+		for {
+			select {
+			case conn := <-t.NetTransport.StreamCh():
+				t.pass(bounds, conn)
+			case <-t.shut.Done():
+				return
+			}
+		}
+	})
+}
+
+func (t *transport) pass(bounds *streams, conn net.Conn) {
+	s, ok := bounds.enter(conn)
+	if !ok {
+		return
+	}
+	select {
+	case t.opened <- s:
+	case <-t.closing.Done():
+		_ = s.Close()
+	}
+}
+
+// StreamCh implements memberlist.Transport.
+func (t *transport) StreamCh() <-chan net.Conn { return t.opened }
 
 // bindTransport tries port 0 several times: the port must be free for TCP and
 // for UDP, and the kernel picks it for TCP alone.
@@ -90,7 +126,11 @@ func (t *transport) DialAddressTimeout(a memberlist.Address, timeout time.Durati
 // Shutdown implements memberlist.Transport.
 func (t *transport) Shutdown() error {
 	t.close()
-	return t.NetTransport.Shutdown()
+	// Its listener may be about to hand over a stream, and waits for that.
+	err := t.NetTransport.Shutdown()
+	t.endShut()
+	t.receiving.Wait()
+	return err
 }
 
 // dialedConn is closed by the transport's shutdown at the latest.

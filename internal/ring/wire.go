@@ -46,8 +46,12 @@ const (
 	// of 128 bytes in their longest encoding.
 	chunkClaims  = 2000
 	batchChanges = 2000
-	// maxChunks bounds what a peer can make us wait for.
-	maxChunks = 10_000
+	// maxChunks bounds what a peer can make us wait for: a million claims.
+	maxChunks = 500
+	// maxItems bounds what a message may be about, which takes twenty times the
+	// room that it has in a message. A member that puts together what waits for
+	// another, of messageBytes, has half as many at most.
+	maxItems = 32_768
 	// digestBytes is the most that one digest takes.
 	digestBytes = 8 + 2*binary.MaxVarintLen64 + 8
 	digestLeast = 8 + 2 + 8
@@ -71,6 +75,8 @@ type message struct {
 	Batches  []batch
 	Chunks   []chunk
 	Unknown  int // frames of kinds that only newer versions know
+
+	items int // all of these together
 }
 
 // errMalformed is wrapped by every error of decodeMessage.
@@ -212,21 +218,28 @@ func (r *reader) frame(m *message, kind byte, body reader) {
 	if r.err != nil {
 		return
 	}
+	m.items++
 	switch kind {
 	case frameDigests:
-		for range body.count(digestLeast) {
+		n := body.count(digestLeast, maxItems)
+		m.items += n
+		for range n {
 			m.Digests = append(m.Digests, body.digest())
 		}
 	case frameRequest:
 		m.Requests = append(m.Requests, body.digest())
 	case frameBatch:
 		m.Batches = append(m.Batches, body.batch())
+		m.items += len(m.Batches[len(m.Batches)-1].Changes)
 	case frameChunk:
 		m.Chunks = append(m.Chunks, body.chunk())
+		m.items += len(m.Chunks[len(m.Chunks)-1].Claims)
 	default:
 		m.Unknown++ // of a newer version, in a rolling upgrade
 	}
-	r.err = body.err
+	if r.err = body.err; m.items > maxItems {
+		r.fail(errBounds)
+	}
 }
 
 // reader keeps the first fault and yields zero values after it.
@@ -278,10 +291,11 @@ func (r *reader) uvarint() uint64 {
 	return v
 }
 
-// count reads how many items follow that take at least size bytes each.
-func (r *reader) count(size int) int {
+// count reads how many items follow, at most so many, that take at least size
+// bytes each.
+func (r *reader) count(size, most int) int {
 	n := r.uvarint()
-	if n > uint64(len(r.data)/size) {
+	if n > uint64(min(most, len(r.data)/size)) {
 		r.fail(errBounds)
 		return 0
 	}
@@ -305,7 +319,7 @@ func (r *reader) digest() digest {
 
 func (r *reader) batch() batch {
 	b := batch{From: r.uvarint()}
-	for range r.count(3) {
+	for range r.count(3, batchChanges) {
 		switch r.byte() {
 		case 0:
 			b.Changes = append(b.Changes, change{Released: true, Claim: Claim{Session: r.session()}})
@@ -329,7 +343,7 @@ func (r *reader) chunk() chunk {
 		return c
 	}
 	c.Index, c.Total = int(index), int(total)
-	n := r.count(5)
+	n := r.count(5, chunkClaims)
 	c.Claims = make([]Claim, 0, n)
 	for range n {
 		c.Claims = append(c.Claims, r.claim())

@@ -1,8 +1,11 @@
 package ring
 
 import (
+	"bytes"
+	"encoding/binary"
 	"encoding/hex"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -32,6 +35,7 @@ func TestWireRoundTrip(t *testing.T) {
 	require.Equal(t, message{
 		Sender: w.own.id, Digests: []digest{d, {Edge: 1}}, Requests: []digest{d}, Batches: []batch{b},
 		Chunks: []chunk{{Digest: d, Index: 0, Total: 1, Claims: plain(claims)}},
+		items:  4 + 2 + len(b.Changes) + len(claims),
 	}, m)
 }
 
@@ -73,7 +77,7 @@ func TestWireSkipsWhatANewerVersionSays(t *testing.T) {
 	data = append(data, requestFrame(digest{})...)
 	m, err := decodeMessage(data)
 	require.NoError(t, err)
-	require.Equal(t, message{Sender: 7, Requests: []digest{{}}, Unknown: 1}, m)
+	require.Equal(t, message{Sender: 7, Requests: []digest{{}}, Unknown: 1, items: 2}, m)
 }
 
 // What members of other versions write and read.
@@ -124,6 +128,11 @@ func TestWireRefuses(t *testing.T) {
 		{"chunk beyond total", frame(frameChunk, append(zero, 2, 2, 0)...)},
 		{"too many chunks", frame(frameChunk, append(zero, 0, 0xff, 0xff, 0x7f, 0)...)},
 		{"short uuid", frame(frameBatch, 0, 1, 0, 1, 0)},
+		{"more changes than a member sends", frame(frameBatch, slices.Concat([]byte{0}, binary.AppendUvarint(nil, batchChanges+1), releases(batchChanges+1))...)},
+		{"more claims than a chunk has", frame(frameChunk, slices.Concat(zero, []byte{0, 1}, binary.AppendUvarint(nil, chunkClaims+1), make([]byte, 5*(chunkClaims+1)))...)},
+		{"more frames than a member sends", append(header[:9:9], bytes.Repeat([]byte{9, 0}, maxItems+1)...)},
+		{"more changes in all", append(header[:9:9], bytes.Repeat(
+			appendFrame(nil, frameBatch, slices.Concat([]byte{0}, binary.AppendUvarint(nil, batchChanges), releases(batchChanges))), maxItems/batchChanges+1)...)},
 		{"unknown session kind", frame(frameBatch, 0, 1, 0, 9, 0)},
 	}
 	for _, test := range tests {
@@ -131,6 +140,9 @@ func TestWireRefuses(t *testing.T) {
 		require.ErrorIs(t, err, errMalformed, test.name)
 	}
 }
+
+// releases are changes in the fewest bytes: of sessions without a name.
+func releases(n int) []byte { return bytes.Repeat([]byte{0, 0, 0}, n) }
 
 func FuzzDecodeMessage(f *testing.F) {
 	w := history(rand.New(rand.NewPCG(3, 4)), "edge-a", 20)

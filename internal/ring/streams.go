@@ -1,0 +1,100 @@
+package ring
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"sync"
+
+	"github.com/neolith/daemon-gateway/internal/share"
+)
+
+// memberlist gives each stream that comes in a goroutine, and reads up to 20 MiB
+// of it into memory before it tries whether the sender has the key. These bounds
+// are in front of it. A member that is refused for them is told by nobody, and
+// sends what counts again: the digests see to that.
+const (
+	// maxStreams bounds the streams that are open at a time. A member sends one
+	// message after the other.
+	maxStreams = 128
+	// streamBytes bounds one stream, far above the largest message of a member
+	// and what a push/pull says of thousands.
+	streamBytes = 4 << 20
+	// openBytes bounds what has been read of all open streams together.
+	openBytes = 32 << 20
+)
+
+// streams are those that others have opened. Each address has its share, so
+// that nobody keeps the members out by opening many or sending much.
+type streams struct {
+	places, bytes *share.Pool[netip.Addr]
+	dropped       func(dropReason)
+}
+
+func newStreams(dropped func(dropReason)) *streams {
+	return &streams{places: share.New[netip.Addr](maxStreams), bytes: share.New[netip.Addr](openBytes), dropped: dropped}
+}
+
+// enter takes a stream in, or closes it.
+func (s *streams) enter(conn net.Conn) (*stream, bool) {
+	from := addressOf(conn)
+	if !s.places.Take(from, 1) {
+		s.dropped(dropStreams)
+		_ = conn.Close()
+		return nil, false
+	}
+	return &stream{Conn: conn, streams: s, from: from}, true
+}
+
+func addressOf(conn net.Conn) netip.Addr {
+	if tcp, ok := conn.RemoteAddr().(*net.TCPAddr); ok {
+		return tcp.AddrPort().Addr().Unmap()
+	}
+	return netip.Addr{}
+}
+
+// stream is read as far as the bounds allow. Its methods may be called at any
+// time.
+type stream struct {
+	net.Conn
+	streams *streams
+	from    netip.Addr
+
+	mu     sync.Mutex
+	read   int64 // guarded by mu
+	closed bool  // guarded by mu
+}
+
+var errStreamTooLarge = errors.New("the stream is larger than a member's, or the open ones are together")
+
+// Read implements net.Conn.
+func (s *stream) Read(p []byte) (int, error) {
+	n, err := s.Conn.Read(p)
+	if n > 0 && !s.take(int64(n)) {
+		s.streams.dropped(dropStreamBytes)
+		return 0, errStreamTooLarge
+	}
+	return n, err
+}
+
+func (s *stream) take(n int64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || s.read+n > streamBytes || !s.streams.bytes.Take(s.from, n) {
+		return false
+	}
+	s.read += n
+	return true
+}
+
+// Close implements net.Conn, and gives back what the stream has taken.
+func (s *stream) Close() error {
+	s.mu.Lock()
+	if !s.closed {
+		s.closed = true
+		s.streams.bytes.Give(s.from, s.read)
+		s.streams.places.Give(s.from, 1)
+	}
+	s.mu.Unlock()
+	return s.Conn.Close()
+}
