@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"unicode/utf8"
 
+	"github.com/neolith/daemon-gateway/internal/quote"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
 
@@ -247,7 +248,7 @@ func (r *fieldReader) text(name string, required bool) string {
 	}
 	var s string
 	if json.Unmarshal(raw, &s) != nil {
-		r.fail(ReasonInvalidField, name, "expected a string, got "+excerpt(raw))
+		r.fail(ReasonInvalidField, name, "expected a string, got "+quote.Cut(string(raw)))
 		return ""
 	}
 	if required && s == "" {
@@ -290,16 +291,8 @@ func (r *fieldReader) object(name string) json.RawMessage {
 		return nil
 	}
 	if raw[0] != '{' {
-		r.fail(ReasonInvalidField, name, "expected an object, got "+excerpt(raw))
+		r.fail(ReasonInvalidField, name, "expected an object, got "+quote.Cut(string(raw)))
 		return nil
 	}
 	return raw
-}
-
-func excerpt(raw json.RawMessage) string {
-	const most = 40
-	if len(raw) <= most {
-		return string(raw)
-	}
-	return string(bytes.ToValidUTF8(raw[:most], nil)) + "…"
 }

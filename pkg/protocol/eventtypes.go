@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/neolith/daemon-gateway/internal/quote"
 )
 
 // EventType is the kind of an event: two words joined by a dot, such as
@@ -24,7 +26,7 @@ func (t EventType) Validate() error {
 	}
 	prefix, name, ok := strings.Cut(string(t), ".")
 	if !ok || !isWord(prefix) || !isWord(name) {
-		return fmt.Errorf("event type %q is not of the form word.word", string(t))
+		return fmt.Errorf("event type %q is not of the form word.word", quote.Cut(string(t)))
 	}
 	return nil
 }

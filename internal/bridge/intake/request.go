@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/neolith/daemon-gateway/internal/quote"
 	"github.com/neolith/daemon-gateway/pkg/event"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
@@ -100,7 +101,7 @@ func read(text []byte, maxBytes int) submitted {
 	var wrong *event.InvalidError
 	if errors.As(err, &wrong) {
 		s.result = result{
-			ID: wrong.Event.ID, Status: invalid,
+			ID: quote.Cut(wrong.Event.ID), Status: invalid,
 			Error: &fault{Code: string(wrong.Reason), Message: wrong.Detail, Field: wrong.Field},
 		}
 	}

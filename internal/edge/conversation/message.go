@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/neolith/daemon-gateway/internal/quote"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
 
@@ -144,7 +145,7 @@ func (c *Conversation) subscribe(id string, p protocol.Subscribe, now time.Time)
 			allowed = append(allowed, protocol.Subscription{Pattern: pattern, Channels: p.ChannelIDs})
 			continue
 		}
-		denied = append(denied, string(pattern))
+		denied = append(denied, quote.Cut(string(pattern)))
 		if !slices.Contains(missing, scope) {
 			missing = append(missing, scope)
 		}
