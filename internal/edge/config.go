@@ -153,8 +153,9 @@ func (c *Config) session(token event.Token, daemon protocol.DaemonID, p event.Pa
 }
 
 const (
-	closeTimeout = 5 * time.Second
-	maxReplies   = 64
+	closeTimeout  = 5 * time.Second
+	maxReplies    = 64
+	maxReplyBytes = 64 << 10
 )
 
 func (c *Config) socket(crew *lifecycle.Crew) socket.Config {
@@ -163,6 +164,7 @@ func (c *Config) socket(crew *lifecycle.Crew) socket.Config {
 		WriteTimeout:    c.Sockets.WSWriteTimeout,
 		CloseTimeout:    closeTimeout,
 		MaxReplies:      maxReplies,
+		MaxReplyBytes:   maxReplyBytes,
 		Go:              crew.Go,
 	}
 }

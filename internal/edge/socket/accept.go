@@ -47,8 +47,9 @@ type Config struct {
 	// CloseTimeout bounds the close: writing what is queued and waiting for
 	// the peer's close frame.
 	CloseTimeout time.Duration
-	// MaxReplies is how many replies may wait before reading pauses.
-	MaxReplies int
+	// MaxReplies and MaxReplyBytes are how many replies, and how much of them, may
+	// wait before reading pauses.
+	MaxReplies, MaxReplyBytes int
 	// Go runs a function beside its caller, if possible in a goroutine whose stack
 	// has grown before.
 	Go func(func())

@@ -28,8 +28,14 @@ type Frame struct {
 
 // queue holds what waits to be written: replies first, then events.
 type queue struct {
-	replies [][]byte
-	events  []Frame
+	replies    [][]byte
+	replyBytes int
+	events     []Frame
+}
+
+func (q *queue) addReply(data []byte) {
+	q.replies = append(q.replies, data)
+	q.replyBytes += len(data)
 }
 
 // addEvent inserts behind all frames of the same or a higher priority.
@@ -44,11 +50,8 @@ func (q *queue) addEvent(f Frame) {
 
 // take removes what goes into the next batch.
 func (q *queue) take() (replies [][]byte, events []Frame) {
-	size := 0
-	replies, q.replies = q.replies, nil
-	for _, r := range replies {
-		size += len(r)
-	}
+	size := q.replyBytes
+	replies, q.replies, q.replyBytes = q.replies, nil, 0
 	n := 0
 	for n < len(q.events) && (size < batchBytes || n == 0) {
 		size += q.events[n].Size

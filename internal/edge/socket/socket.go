@@ -103,7 +103,7 @@ func (s *Socket) Send(data []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.closing {
-		s.queue.replies = append(s.queue.replies, data)
+		s.queue.addReply(data)
 		s.wakeLocked()
 	}
 }
@@ -291,7 +291,7 @@ func (s *Socket) awaitRoom() bool {
 			s.mu.Unlock()
 			return false
 		}
-		if len(s.queue.replies) < s.cfg.MaxReplies {
+		if len(s.queue.replies) < s.cfg.MaxReplies && s.queue.replyBytes < s.cfg.MaxReplyBytes {
 			s.mu.Unlock()
 			return true
 		}

@@ -94,7 +94,7 @@ type fixture struct {
 
 func defaults() Config {
 	return Config{
-		MaxMessageBytes: 1024, WriteTimeout: testserver.Patience, CloseTimeout: 5 * time.Second, MaxReplies: 8,
+		MaxMessageBytes: 1024, WriteTimeout: testserver.Patience, CloseTimeout: 5 * time.Second, MaxReplies: 8, MaxReplyBytes: 1 << 20,
 		Go: (*lifecycle.Crew)(nil).Go,
 	}
 }
@@ -411,6 +411,33 @@ func TestAFloodWithoutReadingStopsTheReader(t *testing.T) {
 	waiting := len(p.socket.queue.replies)
 	p.socket.mu.Unlock()
 	require.LessOrEqual(t, waiting, defaults().MaxReplies)
+}
+
+func TestRepliesThatWaitAreBoundedInBytes(t *testing.T) {
+	t.Parallel()
+	cfg := defaults()
+	cfg.MaxReplies, cfg.MaxReplyBytes = 1<<20, 2*cfg.MaxMessageBytes
+	s := newSocket(cfg)
+	s.mu.Lock()
+	s.writing = true // nothing is taken
+	s.mu.Unlock()
+	require.True(t, s.awaitRoom())
+	s.Send(make([]byte, cfg.MaxReplyBytes-1))
+	require.True(t, s.awaitRoom())
+	s.Send([]byte("x"))
+	read := make(chan bool)
+	go func() { read <- s.awaitRoom() }()
+	require.Eventually(t, func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.room != nil
+	}, testserver.Patience, time.Millisecond, "reading pauses")
+	s.mu.Lock()
+	replies, _ := s.queue.take()
+	s.roomLocked()
+	s.mu.Unlock()
+	require.Len(t, replies, 2)
+	require.True(t, <-read)
 }
 
 func TestPingsOfAPeerThatReadsNothingAreBounded(t *testing.T) {
