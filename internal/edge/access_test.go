@@ -33,8 +33,8 @@ func (n *node) useUpConnects() {
 func TestForbiddenAddressesAreToldSo(t *testing.T) {
 	t.Parallel()
 	n := newCluster(t).edge(func(cfg *Config) {
-		cfg.Listen.AllowedCIDRs = prefixes("192.0.2.0/24")
-		cfg.Listen.TrustedProxies = prefixes("127.0.0.0/8")
+		cfg.Listen.Access.AllowedCIDRs = prefixes("192.0.2.0/24")
+		cfg.Listen.Access.TrustedProxies = prefixes("127.0.0.0/8")
 	})
 	_, res, err := websocket.Dial(t.Context(), n.url(), nil)
 	require.Error(t, err)

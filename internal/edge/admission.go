@@ -24,6 +24,9 @@ const (
 	releasePoll = 20 * time.Millisecond
 	// drainingDelay is for daemons that authenticate just as the edge leaves.
 	drainingDelay = time.Second
+	// fullDelay, and up to as much again, is for daemons that authenticate just as
+	// the last seat is taken.
+	fullDelay = retryAfter * time.Second
 )
 
 // directory is what admission needs of the ring.
@@ -73,6 +76,11 @@ func (a *admission) admit(c *connection, e *conversation.Admit) {
 	}
 	if c.svc.draining() {
 		c.diverted("draining", drainingDelay, protocol.CloseGoingAway)
+		return
+	}
+	if !c.svc.seat(c) {
+		a.metrics.refused.Of(refusedFull).Inc()
+		c.diverted("this edge is full", fullDelay+rand.N(fullDelay), protocol.CloseGoingAway)
 		return
 	}
 	if a.fighting(c) {

@@ -236,10 +236,14 @@ func TestAFullEdgeAndTooManyConnects(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	full := c.edge(func(cfg *Config) { cfg.Listen.MaxConnections = 1 })
-	full.dial()
+	late := full.dial()
+	full.login("orch", "d")
 	_, res, err := websocket.Dial(t.Context(), full.url(), nil)
 	require.Error(t, err)
 	require.Equal(t, http.StatusServiceUnavailable, res.StatusCode)
+	late.send("auth", authPayload(t, "orch", "e"))
+	require.Equal(t, "this edge is full", late.expect(protocol.TypeReconnect).text("reason"))
+	late.expectClose(protocol.CloseGoingAway)
 
 	slow := c.edge(func(cfg *Config) { cfg.Listen.RateConnectsPerIP = 1 })
 	require.Eventually(t, func() bool {

@@ -4,11 +4,11 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net"
-	"net/netip"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/neolith/daemon-gateway/internal/access"
 	"github.com/neolith/daemon-gateway/internal/admin"
 	"github.com/neolith/daemon-gateway/internal/auth"
 	"github.com/neolith/daemon-gateway/internal/edge/conversation"
@@ -54,16 +54,15 @@ func (c *Config) Program() settings.Program {
 
 // ListenConfig says where daemons connect, and who may.
 type ListenConfig struct {
-	Port              int            `help:"Port for daemons, on all addresses." default:"8080" min:"0" max:"65535" group:"Daemons"`
-	ListenAddr        string         `help:"Address for daemons (host:port), instead of PORT." group:"Daemons"`
-	TLSCertFile       string         `name:"tls-cert-file" help:"File with the certificate chain (PEM), read again when it changes; with TLS_KEY_FILE daemons connect by TLS." group:"Daemons"`
-	TLSKeyFile        string         `name:"tls-key-file" help:"File with the key of the certificate." group:"Daemons"`
-	WSPath            string         `name:"ws-path" help:"Path of the WebSocket; /api/daemon/ws works as well." default:"/daemon/ws" group:"Daemons"`
-	MaxConnections    int            `help:"Connections that this edge may hold at most; further ones get 503." default:"60000" min:"1" group:"Daemons"`
-	RateConnectsPerIP int            `name:"rate-connects-per-ip" help:"Connects a second of one IP address (IPv6: of one /64), ten times as many at once; further ones get 429." default:"20" min:"1" group:"Daemons"`
-	AllowedCIDRs      []netip.Prefix `name:"allowed-cidrs" help:"Address ranges that daemons may connect from; empty: all." group:"Daemons"`
-	TrustedProxies    []netip.Prefix `help:"Address ranges of load balancers. Their X-Forwarded-For is believed, and the PROXY protocol (version 1 or 2) if they speak it." group:"Daemons"`
-	DrainPeriod       time.Duration  `help:"Time over which daemons are sent away in a graceful stop." default:"20s" min:"0s" group:"Daemons"`
+	Port              int           `help:"Port for daemons, on all addresses." default:"8080" min:"0" max:"65535" group:"Daemons"`
+	ListenAddr        string        `help:"Address for daemons (host:port), instead of PORT." group:"Daemons"`
+	TLSCertFile       string        `name:"tls-cert-file" help:"File with the certificate chain (PEM), read again when it changes; with TLS_KEY_FILE daemons connect by TLS." group:"Daemons"`
+	TLSKeyFile        string        `name:"tls-key-file" help:"File with the key of the certificate." group:"Daemons"`
+	WSPath            string        `name:"ws-path" help:"Path of the WebSocket; /api/daemon/ws works as well." default:"/daemon/ws" group:"Daemons"`
+	MaxConnections    int           `help:"Connections that this edge may hold at most, without those that have not authenticated; further ones get 503." default:"60000" min:"1" group:"Daemons"`
+	RateConnectsPerIP int           `name:"rate-connects-per-ip" help:"Connects a second of one IP address (IPv6: of one /64), ten times as many at once; further ones get 429." default:"20" min:"1" group:"Daemons"`
+	Access            access.Config `embed:"" group:"Daemons"`
+	DrainPeriod       time.Duration `help:"Time over which daemons are sent away in a graceful stop." default:"20s" min:"0s" group:"Daemons"`
 }
 
 // SocketConfig says how an edge talks with its daemons.
@@ -116,6 +115,7 @@ func (c *Config) Validate(report func(setting, problem string)) {
 			report("LISTEN_ADDR", "expected an address such as 0.0.0.0:8080")
 		}
 	}
+	c.Listen.Access.Check("", report)
 	if c.Listen.DrainPeriod >= c.ShutdownTimeout {
 		report("DRAIN_PERIOD", "expected less than SHUTDOWN_TIMEOUT")
 	}

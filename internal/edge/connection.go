@@ -2,9 +2,11 @@ package edge
 
 import (
 	"log/slog"
+	"net/netip"
 	"sync"
 	"time"
 
+	"github.com/neolith/daemon-gateway/internal/access"
 	"github.com/neolith/daemon-gateway/internal/cursor"
 	"github.com/neolith/daemon-gateway/internal/edge/conversation"
 	"github.com/neolith/daemon-gateway/internal/edge/session"
@@ -28,6 +30,7 @@ type services struct {
 	refusals  *refusals
 	logger    *slog.Logger
 	draining  func() bool
+	seat      func(*connection) bool
 
 	heartbeats *heartbeat.Sender
 	history    *history.Recorder // nil where there is no database
@@ -43,7 +46,10 @@ type connection struct {
 	svc    *services
 	id     protocol.SessionID
 	socket *socket.Socket
-	addr   string // of the daemon, for logs
+	addr   netip.Addr // of the daemon
+
+	accepted *access.Conn // nil where it was not accepted by the edge's listener
+	seated   bool         // guarded by the door's mu
 
 	// Set on admission, before the connection is in the hub.
 	orchestrator protocol.OrchestratorID
@@ -75,8 +81,10 @@ type connection struct {
 	pause   time.Duration
 }
 
-func newConnection(svc *services, id protocol.SessionID, s *socket.Socket, addr string, now time.Time) *connection {
-	c := &connection{svc: svc, id: id, socket: s, addr: addr, talk: conversation.New(svc.talk, id, now), state: stateConnected}
+func newConnection(svc *services, id protocol.SessionID, s *socket.Socket, accepted *access.Conn, addr netip.Addr, now time.Time) *connection {
+	c := &connection{
+		svc: svc, id: id, socket: s, accepted: accepted, addr: addr, talk: conversation.New(svc.talk, id, now), state: stateConnected,
+	}
 	c.alarm = wheel.NewAlarm(c.tick)
 	c.record = newRecord(svc.history, id, addr, now)
 	svc.metrics.moved("", stateConnected)

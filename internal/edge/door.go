@@ -13,7 +13,7 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/neolith/daemon-gateway/internal/edge/access"
+	"github.com/neolith/daemon-gateway/internal/access"
 	"github.com/neolith/daemon-gateway/internal/edge/httpevents"
 	"github.com/neolith/daemon-gateway/internal/edge/socket"
 	"github.com/neolith/daemon-gateway/internal/lifecycle"
@@ -35,19 +35,23 @@ type door struct {
 	draining atomic.Bool // for good
 	isolated atomic.Bool // for as long as NATS is lost to this edge alone
 
-	mu    sync.Mutex
-	open  map[*connection]struct{}
-	taken int           // places: open connections and upgrades under way
-	empty chan struct{} // to be closed when taken is 0; nil if nobody waits
+	mu     sync.Mutex
+	open   map[*connection]struct{}
+	taken  int           // open connections and upgrades under way
+	seated int           // open connections that have authenticated
+	empty  chan struct{} // to be closed when taken is 0; nil if nobody waits
 }
 
-func newDoor(cfg *Config, crew *lifecycle.Crew, m *metrics, logger *slog.Logger) *door {
-	d := &door{
-		access: access.New(cfg.Listen.AllowedCIDRs, cfg.Listen.TrustedProxies, cfg.Listen.RateConnectsPerIP),
-		cfg:    cfg, crew: crew, metrics: m, logger: logger, open: make(map[*connection]struct{}),
+func newDoor(cfg *Config, crew *lifecycle.Crew, m *metrics, logger *slog.Logger) (*door, error) {
+	refused := func(why access.Refusal) { m.refused.Of(refusedConnect(why)).Inc() }
+	control, err := access.New(cfg.Listen.Access, "", cfg.Listen.RateConnectsPerIP, refused, logger, m.registry)
+	if err != nil {
+		return nil, err
 	}
+	d := &door{access: control, cfg: cfg, crew: crew, metrics: m, logger: logger, open: make(map[*connection]struct{})}
+	control.OnChange(d.endForbidden)
 	m.watchDoor(d)
-	return d
+	return d, nil
 }
 
 func (d *door) handler() http.Handler {
@@ -80,6 +84,9 @@ func (d *door) upgrade(w http.ResponseWriter, r *http.Request) {
 		d.refuse(w, refusedRate, http.StatusTooManyRequests, "too many connections from this address", 1)
 	case !d.reserve():
 		d.refuse(w, refusedFull, http.StatusServiceUnavailable, "this edge is full", retryAfter)
+	case !access.Of(r.Context()).Belongs(addr):
+		d.leave(nil)
+		d.refuse(w, refusedConnections, http.StatusTooManyRequests, "this address has as many connections as it may", retryAfter)
 	default:
 		s, err := socket.Accept(w, r, d.cfg.socket(d.crew))
 		if err != nil {
@@ -87,7 +94,7 @@ func (d *door) upgrade(w http.ResponseWriter, r *http.Request) {
 			d.logger.Debug("upgrade failed", "address", addr.String(), "error", err)
 			return
 		}
-		d.enter(svc, s, addr.String(), now)
+		d.enter(newConnection(svc, protocol.SessionID(uuid.NewString()), s, access.Of(r.Context()), addr, now))
 	}
 }
 
@@ -103,21 +110,45 @@ func (d *door) sendAway(period time.Duration) {
 	}
 }
 
-// reserve takes a place for a socket, if there is one.
+// reserve takes a socket in, unless whoever authenticated on it would find no
+// seat.
 func (d *door) reserve() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.taken >= d.cfg.Listen.MaxConnections {
+	if d.seated >= d.cfg.Listen.MaxConnections {
 		return false
 	}
 	d.taken++
 	return true
 }
 
+// seat counts the connection among those that have authenticated, if there is
+// room for one more. So nobody without a token keeps a daemon out.
+func (d *door) seat(c *connection) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.seated >= d.cfg.Listen.MaxConnections {
+		return false
+	}
+	d.seated++
+	c.seated = true
+	c.accepted.Authenticated()
+	return true
+}
+
+// endForbidden ends the connections from addresses that are not allowed any
+// more.
+func (d *door) endForbidden() {
+	for _, c := range d.connections() {
+		if !d.access.Permits(c.addr) {
+			c.end(protocol.CloseSessionTerminated, "connections from this address are not allowed")
+		}
+	}
+}
+
 // enter serves the socket in a goroutine of its own, so that net/http frees
 // what it holds for the request.
-func (d *door) enter(svc *services, s *socket.Socket, addr string, now time.Time) {
-	c := newConnection(svc, protocol.SessionID(uuid.NewString()), s, addr, now)
+func (d *door) enter(c *connection) {
 	d.mu.Lock()
 	d.open[c] = struct{}{}
 	d.mu.Unlock()
@@ -129,6 +160,10 @@ func (d *door) enter(svc *services, s *socket.Socket, addr string, now time.Time
 		// Let in just before; nobody may have seen it to send it away.
 		c.end(protocol.CloseGoingAway, "the edge is shutting down")
 	}
+	if !d.access.Permits(c.addr) {
+		// The same of a change of the lists.
+		d.endForbidden()
+	}
 }
 
 // leave gives the place back; c is nil where no connection came of it.
@@ -137,6 +172,9 @@ func (d *door) leave(c *connection) {
 	defer d.mu.Unlock()
 	delete(d.open, c)
 	d.taken--
+	if c != nil && c.seated {
+		d.seated--
+	}
 	if d.taken == 0 && d.empty != nil {
 		close(d.empty)
 		d.empty = nil

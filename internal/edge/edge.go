@@ -27,6 +27,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/neolith/daemon-gateway/internal/access"
 	"github.com/neolith/daemon-gateway/internal/admin"
 	"github.com/neolith/daemon-gateway/internal/auth"
 	"github.com/neolith/daemon-gateway/internal/auth/keyring"
@@ -42,6 +43,7 @@ import (
 	"github.com/neolith/daemon-gateway/internal/neolith/history"
 	"github.com/neolith/daemon-gateway/internal/revocation"
 	"github.com/neolith/daemon-gateway/internal/ring"
+	"github.com/neolith/daemon-gateway/internal/share"
 	"github.com/neolith/daemon-gateway/pkg/event"
 )
 
@@ -141,21 +143,17 @@ func (e *Edge) listen() error {
 		}
 		e.metrics.watchCertificate(cert)
 	}
+	if e.door, err = newDoor(&e.cfg, &e.crew, e.metrics, e.logger); err != nil {
+		return err
+	}
 	if e.listener, err = net.Listen("tcp", e.cfg.Listen.address()); err != nil {
 		return fmt.Errorf("listen for daemons on %s: %w", e.cfg.Listen.address(), err)
 	}
-	e.door = newDoor(&e.cfg, &e.crew, e.metrics, e.logger)
 	e.listener = e.door.access.Listener(e.listener)
 	if cert != nil {
 		e.listener = tls.NewListener(e.listener, cert.config())
 	}
-	e.http = &http.Server{
-		Handler:           e.door.handler(),
-		ReadHeaderTimeout: 10 * time.Second,
-		IdleTimeout:       time.Minute,
-		MaxHeaderBytes:    16 << 10,
-		ErrorLog:          slog.NewLogLogger(e.logger.Handler(), slog.LevelDebug),
-	}
+	e.http = access.NewServer(e.door.handler(), readTimeout, writeTimeout, e.logger, slog.LevelDebug)
 	e.undo.Push("crew", func(context.Context) error { e.crew.Dismiss(); return nil })
 	e.undo.Push("daemon address", func(context.Context) error {
 		if err := e.listener.Close(); !errors.Is(err, net.ErrClosed) {
@@ -246,6 +244,7 @@ func (e *Edge) Run(ctx context.Context) error {
 	parts.Go("wheel", e.wheel.Run)
 	parts.Go("token keys", e.keyring.Run)
 	e.runDatabase(parts)
+	parts.Go("access", e.door.access.Run)
 	parts.Go("daemons", e.serveHTTP)
 	parts.Go("edge", func(partCtx context.Context) error {
 		defer stop()
@@ -359,10 +358,11 @@ func (e *Edge) open(ctx context.Context, n *running, log *eventlog.Log) bool {
 	e.door.events.Store(&events{
 		cfg: &e.cfg, verifier: e.gate, registrar: e.registrar, hub: e.hub, log: log, acks: n.acks,
 		metrics: e.metrics, refusals: refusals, logger: e.logger, slots: make(chan struct{}, concurrentRequests), busy: map[event.Token]int{},
+		unread: share.New[event.Token](unreadBytes),
 	})
 	e.door.services.Store(&services{
 		cfg: &e.cfg, talk: e.cfg.conversation(e.gate), hub: e.hub, wheel: e.wheel, log: n.log,
-		admission: e.admission, metrics: e.metrics, logger: e.logger, draining: e.door.leaving, heartbeats: n.beats,
+		admission: e.admission, metrics: e.metrics, logger: e.logger, draining: e.door.leaving, seat: e.door.seat, heartbeats: n.beats,
 		history: e.history, refusals: refusals,
 	})
 	e.logger.Info("serving daemons", "address", e.Addr().String(), "member", e.directory.Self().Name)

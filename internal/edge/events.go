@@ -12,9 +12,11 @@ import (
 	"sync"
 	"time"
 
+	"github.com/neolith/daemon-gateway/internal/access"
 	"github.com/neolith/daemon-gateway/internal/auth"
 	"github.com/neolith/daemon-gateway/internal/edge/httpevents"
 	"github.com/neolith/daemon-gateway/internal/eventlog"
+	"github.com/neolith/daemon-gateway/internal/share"
 	"github.com/neolith/daemon-gateway/pkg/event"
 )
 
@@ -36,20 +38,29 @@ const (
 )
 
 const (
-	// concurrentRequests bounds the requests carried out at once; further ones
-	// are told to come again.
+	// concurrentRequests bounds the requests that the log is asked for at once;
+	// further ones are told to come again. What clients take their time for, to
+	// send a body or to take an answer, needs none of these places.
 	concurrentRequests = 64
-	// requestsOfOne bounds those of one orchestrator among them, so that it leaves
-	// places to others.
+	// requestsOfOne bounds the requests of one orchestrator, from their
+	// authentication to their end.
 	requestsOfOne = 8
+	// unreadBytes bounds the answers that clients have not taken yet.
+	unreadBytes = 64 << 20
 	// requestTimeout bounds what a request waits for: Postgres, log, other edges.
 	requestTimeout = 15 * time.Second
-	// bodyTimeout and answerTimeout are how long a client may take to send a
-	// body, and to take an answer.
+	// bodyTimeout is how long a client may take to send a body. To take an answer
+	// it has answerTimeout, and a second for each answerPace bytes.
 	bodyTimeout   = 10 * time.Second
-	answerTimeout = time.Minute
-	listBytes     = 1 << 20 // of each read
-	tryAgain      = 2 * time.Second
+	answerTimeout = 10 * time.Second
+	answerPace    = 128 << 10
+	// readTimeout and writeTimeout are for requests that are not carried out, and
+	// for all that comes of them: longer than requestTimeout, which they must not
+	// cut short.
+	readTimeout  = 20 * time.Second
+	writeTimeout = 30 * time.Second
+	listBytes    = 1 << 20 // of each read
+	tryAgain     = 2 * time.Second
 )
 
 // events answers requests for httpevents.Path. Its methods may be called at the
@@ -64,10 +75,11 @@ type events struct {
 	metrics   *metrics
 	refusals  *refusals
 	logger    *slog.Logger
-	slots     chan struct{} // a place for each request being carried out
+	slots     chan struct{}            // a place for each request that asks the log
+	unread    *share.Pool[event.Token] // bytes of answers being written
 
 	mu   sync.Mutex
-	busy map[event.Token]int // requests being carried out, of each orchestrator
+	busy map[event.Token]int // requests of each orchestrator
 }
 
 // eventsRequest lets a request in by the same rules as an upgrade.
@@ -109,18 +121,13 @@ func (f *failure) write(w http.ResponseWriter) {
 
 // serve carries out a request, and answers it unless it returns a failure.
 func (e *events) serve(w http.ResponseWriter, r *http.Request) (status int, _ *failure) {
-	select {
-	case e.slots <- struct{}{}:
-		defer func() { <-e.slots }()
-	default:
-		return 0, &failure{http.StatusServiceUnavailable, codeInternal, "this edge has as many requests as it can handle", tryAgain}
-	}
 	ctx, cancel := context.WithTimeout(r.Context(), requestTimeout)
 	defer cancel()
 	viewer, refusal := e.authenticate(ctx, r)
 	if refusal != nil {
 		return 0, refusal
 	}
+	access.Of(ctx).Used()
 	if !e.enter(viewer.Orchestrator) {
 		e.metrics.rateLimited.Inc()
 		return 0, &failure{http.StatusTooManyRequests, codeRateLimited, "too many requests of this orchestrator at once", time.Second}
@@ -135,13 +142,34 @@ func (e *events) serve(w http.ResponseWriter, r *http.Request) (status int, _ *f
 	if refusal != nil {
 		return 0, refusal
 	}
+	return e.answer(w, viewer.Orchestrator, body)
+}
+
+// answer writes what was found.
+func (e *events) answer(w http.ResponseWriter, orchestrator event.Token, body []byte) (status int, _ *failure) {
+	size := int64(len(body))
+	if !e.unread.Take(orchestrator, size) {
+		e.metrics.rateLimited.Inc()
+		return 0, &failure{http.StatusTooManyRequests, codeRateLimited, "too many answers that this orchestrator has not taken", tryAgain}
+	}
+	defer e.unread.Give(orchestrator, size)
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
-	// Where the connection knows no deadlines, the client has as long as it likes.
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerTimeout))
+	// Where the connection knows no deadlines, the server's own holds.
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerTimeout + time.Duration(len(body)/answerPace)*time.Second))
 	_, _ = w.Write(body) // the client may be gone
 	return http.StatusOK, nil
+}
+
+// askLog takes a place to ask the log, which the caller gives back.
+func (e *events) askLog() (giveBack func(), _ *failure) {
+	select {
+	case e.slots <- struct{}{}:
+		return func() { <-e.slots }, nil
+	default:
+		return nil, &failure{http.StatusServiceUnavailable, codeInternal, "this edge has as many requests as it can handle", tryAgain}
+	}
 }
 
 // enter takes one of the orchestrator's places, if there is one.
@@ -227,6 +255,11 @@ func (e *events) list(ctx context.Context, r *http.Request, v httpevents.Viewer)
 	if err != nil {
 		return nil, &failure{http.StatusBadRequest, codeValidation, err.Error(), 0}
 	}
+	giveBack, refusal := e.askLog()
+	if refusal != nil {
+		return nil, refusal
+	}
+	defer giveBack()
 	listing := httpevents.NewListing(v, query)
 	if err := e.readAll(ctx, v.Orchestrator, query.Since, listing); err != nil {
 		return nil, e.broken("events not listed", v, err)
@@ -263,6 +296,11 @@ func (e *events) remove(ctx context.Context, w http.ResponseWriter, r *http.Requ
 	if err != nil {
 		return nil, &failure{http.StatusBadRequest, codeValidation, err.Error(), 0}
 	}
+	giveBack, refusal := e.askLog()
+	if refusal != nil {
+		return nil, refusal
+	}
+	defer giveBack()
 	n, err := e.acks.acknowledge(ctx, v, ids)
 	if err != nil {
 		return nil, e.broken("events not acknowledged", v, err)
@@ -274,9 +312,7 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, *failure) {
 	if encoding := r.Header.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
 		return nil, &failure{http.StatusUnsupportedMediaType, codeValidation, "Content-Encoding: expected none", 0}
 	}
-	deadline := http.NewResponseController(w)
-	_ = deadline.SetReadDeadline(time.Now().Add(bodyTimeout))
-	defer func() { _ = deadline.SetReadDeadline(time.Time{}) }()
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, httpevents.MaxBodyBytes))
 	var tooLarge *http.MaxBytesError
 	switch {
@@ -285,6 +321,7 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, *failure) {
 	case err != nil:
 		return nil, &failure{http.StatusBadRequest, codeValidation, "the body cannot be read", 0}
 	}
+	access.BodyTaken(w)
 	return body, nil
 }
 

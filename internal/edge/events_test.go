@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
@@ -221,7 +220,10 @@ func TestRequestsHaveTheLimitsOfMessages(t *testing.T) {
 func TestRequestsHaveTheLimitsOfConnects(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
-	closed := c.edge(func(cfg *Config) { cfg.Listen.AllowedCIDRs = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")} })
+	closed := c.edge(func(cfg *Config) {
+		cfg.Listen.Access.AllowedCIDRs = prefixes("192.0.2.0/24")
+		cfg.Listen.Access.TrustedProxies = prefixes("127.0.0.0/8")
+	})
 	require.Equal(t, http.StatusForbidden, closed.request("GET", "", "", as(t, "orch", "d")).status)
 	slow := c.edge(func(cfg *Config) { cfg.Listen.RateConnectsPerIP = 1 })
 	require.Eventually(t, func() bool {
@@ -304,4 +306,31 @@ func TestADrainingEdgeSendsRequestsElsewhere(t *testing.T) {
 	require.Equal(t, http.StatusServiceUnavailable, a.status)
 	require.NotEmpty(t, a.header.Get("Retry-After"))
 	require.Equal(t, fmt.Sprint(tryAgain.Seconds()), a.header.Get("Retry-After"))
+}
+
+// 72 requests whose bodies did not come took all places for 10 s, and everybody
+// else was told to come again.
+func TestSlowClientsKeepNobodyFromTheirEvents(t *testing.T) {
+	t.Parallel()
+	n := newCluster(t).edge()
+	api := n.door.events.Load()
+	const orchestrators = concurrentRequests/requestsOfOne + 1
+	for i := range orchestrators {
+		bearer := token(t, auth.Grant{Orchestrator: protocol.OrchestratorID(fmt.Sprint("slow-", i)), Daemon: "d"})
+		for range requestsOfOne {
+			n.knock(request("DELETE", httpevents.Path, "Authorization: Bearer "+bearer+"\r\nContent-Length: 18\r\n"))
+		}
+	}
+	require.Eventually(t, func() bool {
+		api.mu.Lock()
+		defer api.mu.Unlock()
+		all := 0
+		for _, busy := range api.busy {
+			all += busy
+		}
+		return all == orchestrators*requestsOfOne
+	}, testserver.Patience, time.Millisecond)
+	require.Equal(t, http.StatusOK, n.request("GET", "", "", as(t, "other", "d")).status)
+	require.Zero(t, n.acknowledge(as(t, "other", "d"), "a"))
+	require.Equal(t, http.StatusTooManyRequests, n.request("GET", "", "", as(t, "slow-0", "d")).status, "its own are used up")
 }

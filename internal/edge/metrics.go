@@ -5,6 +5,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/neolith/daemon-gateway/internal/access"
 	"github.com/neolith/daemon-gateway/internal/auth"
 	"github.com/neolith/daemon-gateway/internal/edge/session"
 	"github.com/neolith/daemon-gateway/internal/metric"
@@ -31,14 +32,18 @@ const (
 	outcomeWithheld     eventOutcome = "withheld" // the scopes do not allow it
 )
 
-// refusedConnect is why an upgrade was refused.
+// refusedConnect is why a connection or an upgrade was refused.
 type refusedConnect string
 
 const (
 	refusedNotReady refusedConnect = "not_ready"
-	refusedAddress  refusedConnect = "address"
+	refusedAddress  refusedConnect = refusedConnect(access.RefusedAddress)
 	refusedRate     refusedConnect = "rate"
 	refusedFull     refusedConnect = "full"
+	// refusedConnections and refusedUnauthenticated are closed without an answer
+	// where they come by no proxy.
+	refusedConnections     refusedConnect = refusedConnect(access.RefusedConnections)
+	refusedUnauthenticated refusedConnect = refusedConnect(access.RefusedUnauthenticated)
 )
 
 // terminated is why the cluster ended a connection.
@@ -111,8 +116,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	m := &metrics{
 		registry:    reg,
 		connections: metric.GaugeVec(reg, "gateway_connections", "Connections by how far they have come.", "state"),
-		refused: metric.By(reg, "gateway_edge_connects_refused_total", "Upgrades refused, by reason.",
-			"reason", refusedNotReady, refusedAddress, refusedRate, refusedFull),
+		refused: metric.By(reg, "gateway_edge_connects_refused_total", "Connections and upgrades refused, by reason.",
+			"reason", refusedNotReady, refusedAddress, refusedRate, refusedFull, refusedConnections, refusedUnauthenticated),
 		attaches: metric.Counter(reg, "gateway_edge_attaches_total", "Connections whose first subscribe has taken effect."),
 		attachSeconds: metric.Histogram(reg, "gateway_edge_attach_seconds", "From a connection's first subscribe, settled, to its subscribed message.",
 			[]float64{0.05, 0.075, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30}),

@@ -69,12 +69,12 @@ func (p *prober) probe(ctx context.Context, r probeRequest) probeAnswer {
 	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
 	defer cancel()
 	if err := c.socket.Ping(ctx); err == nil {
-		return probeAnswer{Alive: true, Address: c.addr}
+		return probeAnswer{Alive: true, Address: c.addr.String()}
 	}
 	p.metrics.terminations.Of(terminatedSilent).Inc()
 	p.logger.Info("half-open connection ended", "orchestrator", r.Orchestrator, "daemon", c.daemon, "session", c.id, "address", c.addr)
 	c.end(protocol.CloseSessionTerminated, "does not answer")
 	// Its peer will not answer the close frame either.
 	c.socket.Cut()
-	return probeAnswer{Address: c.addr}
+	return probeAnswer{Address: c.addr.String()}
 }

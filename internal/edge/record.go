@@ -18,11 +18,10 @@ type record struct {
 	session  history.Session
 }
 
-func newRecord(recorder *history.Recorder, id protocol.SessionID, addr string, now time.Time) *record {
+func newRecord(recorder *history.Recorder, id protocol.SessionID, remote netip.Addr, now time.Time) *record {
 	if recorder == nil {
 		return nil
 	}
-	remote, _ := netip.ParseAddr(addr) // text that is no address: not known
 	return &record{recorder: recorder, session: history.Session{ID: id, RemoteAddress: remote, Connected: now}}
 }
 

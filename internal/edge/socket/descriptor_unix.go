@@ -12,7 +12,7 @@ import (
 
 // descriptorOf returns the descriptor of a TCP connection; nil for any other.
 func descriptorOf(conn net.Conn) syscall.RawConn {
-	c, ok := conn.(*net.TCPConn)
+	c, ok := conn.(syscall.Conn)
 	if !ok {
 		return nil
 	}

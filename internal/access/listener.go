@@ -1,0 +1,182 @@
+package access
+
+import (
+	"container/list"
+	"context"
+	"crypto/tls"
+	"net"
+	"net/netip"
+
+	"github.com/pires/go-proxyproto"
+)
+
+// listener accepts whom the rules let in.
+type listener struct {
+	net.Listener
+	control *Control
+}
+
+// Accept closes at once, without reading, what may not connect.
+func (l *listener) Accept() (net.Conn, error) {
+	for {
+		conn, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		tcp, ok := conn.(*net.TCPConn)
+		if !ok {
+			return conn, nil
+		}
+		c, refusal := l.control.enter(tcp)
+		if refusal == "" {
+			return c, nil
+		}
+		l.control.refused(refusal)
+		_ = tcp.SetLinger(0) // nothing stays behind of a flood
+		_ = tcp.Close()
+	}
+}
+
+// Conn is a connection that was accepted. It counts from then on, among those
+// of its address until it is closed, and among those that have not
+// authenticated until it has. Its methods may be called at any time, and on a
+// nil one, which counts nowhere.
+type Conn struct {
+	*net.TCPConn
+	control *Control
+
+	network netip.Addr    // what it counts for; invalid: nobody yet; guarded by control.mu
+	place   *list.Element // among those waiting; nil: not or no longer; guarded by control.mu
+	gone    bool          // guarded by control.mu
+}
+
+// enter takes a connection in, or says why not. Where too many wait, the oldest
+// has to go for it.
+func (a *Control) enter(tcp *net.TCPConn) (*Conn, Refusal) {
+	addr := peerAddress(tcp.RemoteAddr().String())
+	proxied := a.trusts(addr)
+	if !proxied && !a.Permits(addr) {
+		return nil, RefusedAddress
+	}
+	c := &Conn{TCPConn: tcp, control: a}
+	a.mu.Lock()
+	if !proxied && !a.countLocked(c, addr) {
+		a.mu.Unlock()
+		return nil, RefusedConnections
+	}
+	c.place = a.waiting.PushBack(c)
+	var oldest *Conn
+	if a.waiting.Len() > a.cfg.MaxUnauthenticated {
+		oldest = a.waiting.Front().Value.(*Conn)
+		a.forgetLocked(oldest)
+	}
+	a.mu.Unlock()
+	if oldest != nil {
+		a.refused(RefusedUnauthenticated)
+		_ = oldest.Close()
+	}
+	return c, ""
+}
+
+// countLocked counts the connection for an address, if that may have one more.
+// a.mu is held.
+func (a *Control) countLocked(c *Conn, addr netip.Addr) bool {
+	n := network(addr)
+	if a.held[n] >= a.cfg.MaxConnectionsPerIP {
+		return false
+	}
+	a.held[n]++
+	c.network = n
+	return true
+}
+
+// forgetLocked takes the connection off those that wait. a.mu is held.
+func (a *Control) forgetLocked(c *Conn) {
+	if c.place != nil {
+		a.waiting.Remove(c.place)
+		c.place = nil
+	}
+}
+
+// Belongs says whose connection it is, where a proxy has made it. It reports
+// false if that address has as many as it may.
+func (c *Conn) Belongs(addr netip.Addr) bool {
+	if c == nil {
+		return true
+	}
+	c.control.mu.Lock()
+	defer c.control.mu.Unlock()
+	return c.gone || c.network.IsValid() || c.control.countLocked(c, addr)
+}
+
+// Authenticated says that somebody has authenticated on the connection, which
+// is not closed for others' sake from then on.
+func (c *Conn) Authenticated() {
+	if c == nil {
+		return
+	}
+	c.control.mu.Lock()
+	defer c.control.mu.Unlock()
+	c.control.forgetLocked(c)
+}
+
+// Used says that somebody with a right to it has used the connection just now,
+// which may wait unused from then on: all others that wait go before it.
+func (c *Conn) Used() {
+	if c == nil {
+		return
+	}
+	c.control.mu.Lock()
+	defer c.control.mu.Unlock()
+	if c.place != nil {
+		c.control.waiting.MoveToBack(c.place)
+	}
+}
+
+// Close ends the connection, which counts no more.
+func (c *Conn) Close() error {
+	c.control.mu.Lock()
+	if !c.gone {
+		c.gone = true
+		c.control.forgetLocked(c)
+		if c.network.IsValid() {
+			if c.control.held[c.network]--; c.control.held[c.network] == 0 {
+				delete(c.control.held, c.network)
+			}
+		}
+	}
+	c.control.mu.Unlock()
+	return c.TCPConn.Close()
+}
+
+// Waiting returns how many connections have not authenticated.
+func (a *Control) Waiting() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.waiting.Len()
+}
+
+type connKey struct{}
+
+// withConn is for http.Server.ConnContext.
+func withConn(ctx context.Context, c net.Conn) context.Context {
+	for {
+		switch layer := c.(type) {
+		case *Conn:
+			return context.WithValue(ctx, connKey{}, layer)
+		case *tls.Conn:
+			c = layer.NetConn()
+		case *proxyproto.Conn:
+			c = layer.Raw()
+		default:
+			return ctx
+		}
+	}
+}
+
+// Of returns the connection that a request came on, by the request's context;
+// nil if it was not accepted here.
+func Of(ctx context.Context) *Conn {
+	c, _ := ctx.Value(connKey{}).(*Conn)
+	return c
+}

@@ -1,0 +1,75 @@
+package access
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync/atomic"
+)
+
+// ranges are address ranges, some of them in a file that is read again.
+type ranges struct {
+	fixed   []netip.Prefix
+	hasFile bool
+	// keep: what the file said before counts on as long as a line of it cannot
+	// be read. So a mistake in a list lets nobody in, whatever the list is for.
+	keep bool
+	file atomic.Pointer[[]netip.Prefix]
+}
+
+// empty reports whether there is no list at all.
+func (r *ranges) empty() bool { return !r.hasFile && len(r.fixed) == 0 }
+
+func (r *ranges) contains(addr netip.Addr) bool {
+	if contains(r.fixed, addr) {
+		return true
+	}
+	file := r.file.Load()
+	return file != nil && contains(*file, addr)
+}
+
+// take takes over what a file says. Of one with mistakes the other lines count.
+func (r *ranges) take(content []byte) error {
+	list, err := parseRanges(content)
+	if before := r.file.Load(); err != nil && r.keep && before != nil {
+		list = append(slices.Clone(*before), list...)
+		slices.SortFunc(list, netip.Prefix.Compare)
+		list = slices.Compact(list)
+	}
+	r.file.Store(&list)
+	return err
+}
+
+// parseRanges reads an address range, or an address, on each line; empty lines
+// and those that begin with # are ignored. The error is about the first line
+// that is none of these.
+func parseRanges(content []byte) (list []netip.Prefix, err error) {
+	lines := bufio.NewScanner(bytes.NewReader(content))
+	for n := 1; lines.Scan(); n++ {
+		text := strings.TrimSpace(lines.Text())
+		if text == "" || strings.HasPrefix(text, "#") {
+			continue
+		}
+		p, parseErr := parseRange(text)
+		if parseErr == nil {
+			list = append(list, p)
+		} else if err == nil {
+			err = fmt.Errorf("line %d: expected an address range such as 10.0.0.0/8", n)
+		}
+	}
+	if err == nil {
+		err = lines.Err()
+	}
+	return list, err
+}
+
+func parseRange(text string) (netip.Prefix, error) {
+	if addr, err := netip.ParseAddr(text); err == nil {
+		addr = addr.Unmap().WithZone("")
+		return netip.PrefixFrom(addr, addr.BitLen()), nil
+	}
+	return netip.ParsePrefix(text)
+}
