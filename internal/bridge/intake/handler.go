@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/neolith/daemon-gateway/internal/access"
 )
 
 // openAPI describes the API.
@@ -42,22 +44,26 @@ func (in *Intake) handler() http.Handler {
 
 // events answers one request.
 func (in *Intake) events(w http.ResponseWriter, r *http.Request) {
+	if !in.permits(w, r) {
+		return
+	}
 	began := time.Now()
 	defer func() { in.metrics.seconds.Observe(time.Since(began).Seconds()) }()
 	name, ok := in.admit(w, r)
 	if !ok {
 		return
 	}
-	size, ok := in.reserve(w, r)
-	if !ok {
+	if !in.expects(w, r, name) {
 		return
 	}
-	defer in.inFlight.Release(size)
-	body, err := readBody(http.MaxBytesReader(w, r.Body, size), r.ContentLength)
+	room := &room{pool: in.inFlight, key: name}
+	defer room.giveBack()
+	body, err := readBody(http.MaxBytesReader(w, r.Body, maxBodyBytes), r.ContentLength, room)
 	if err != nil {
 		in.unreadable(w, err)
 		return
 	}
+	access.BodyTaken(w)
 	texts, err := split(body)
 	if err != nil {
 		in.refuse(w, http.StatusBadRequest, "invalid_body", err.Error())
@@ -71,14 +77,15 @@ func (in *Intake) events(w http.ResponseWriter, r *http.Request) {
 	in.answer(w, name, events)
 }
 
-// readBody takes no more memory than the body, where its length is known.
-func readBody(r io.Reader, length int64) ([]byte, error) {
-	if length < 0 {
-		return io.ReadAll(r)
+// permits refuses addresses that are not allowed, behind a proxy that is; others
+// have not come this far.
+func (in *Intake) permits(w http.ResponseWriter, r *http.Request) bool {
+	if in.access.Permits(in.access.Client(r)) {
+		return true
 	}
-	body := make([]byte, length)
-	_, err := io.ReadFull(r, body)
-	return body, err
+	in.metrics.refused.Of(access.RefusedAddress).Inc()
+	in.refuse(w, http.StatusForbidden, "forbidden", "requests from this address are not allowed")
+	return false
 }
 
 // admit refuses callers without a key, and what is no request of this API.
@@ -103,26 +110,22 @@ func (in *Intake) admit(w http.ResponseWriter, r *http.Request) (name string, ok
 	return name, true
 }
 
-// reserve takes room for the body, which the caller gives back. A body whose
-// length is not given may be as long as any.
-func (in *Intake) reserve(w http.ResponseWriter, r *http.Request) (size int64, ok bool) {
-	size = r.ContentLength
-	if size < 0 {
-		size = maxBodyBytes
-	}
+// expects refuses a request whose body would not be read to its end.
+func (in *Intake) expects(w http.ResponseWriter, r *http.Request, name string) bool {
+	access.Of(r.Context()).Used()
 	switch {
-	case size > maxBodyBytes:
+	case r.ContentLength > maxBodyBytes:
 		// A client that still sends may not see an answer before a reset.
 		_, _ = io.CopyN(io.Discard, r.Body, 2*maxBodyBytes)
 		in.refuse(w, http.StatusRequestEntityTooLarge, "too_large", tooLarge())
 	case !in.ready():
 		in.later(w, http.StatusServiceUnavailable, "unavailable", "the event log cannot be reached at the moment")
-	case !in.inFlight.TryAcquire(size):
-		in.later(w, http.StatusTooManyRequests, "busy", "too much is being stored at the moment")
+	case !in.inFlight.Fits(name, max(r.ContentLength, 1)):
+		in.later(w, http.StatusTooManyRequests, "busy", errNoRoom.Error())
 	default:
-		return size, true
+		return true
 	}
-	return 0, false
+	return false
 }
 
 func tooLarge() string {
@@ -131,11 +134,14 @@ func tooLarge() string {
 
 func (in *Intake) unreadable(w http.ResponseWriter, err error) {
 	var over *http.MaxBytesError
-	if errors.As(err, &over) {
+	switch {
+	case errors.As(err, &over):
 		in.refuse(w, http.StatusRequestEntityTooLarge, "too_large", tooLarge())
-		return
+	case errors.Is(err, errNoRoom):
+		in.later(w, http.StatusTooManyRequests, "busy", err.Error())
+	default:
+		in.refuse(w, http.StatusBadRequest, "unreadable", "the body did not arrive whole")
 	}
-	in.refuse(w, http.StatusBadRequest, "unreadable", "the body did not arrive whole")
 }
 
 // storeAll stores what is valid and sets the results. Of an orchestrator one

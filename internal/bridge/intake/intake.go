@@ -20,8 +20,10 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/sync/semaphore"
 
+	"github.com/neolith/daemon-gateway/internal/access"
+	"github.com/neolith/daemon-gateway/internal/reread"
+	"github.com/neolith/daemon-gateway/internal/share"
 	"github.com/neolith/daemon-gateway/pkg/event"
 )
 
@@ -29,7 +31,12 @@ import (
 type Config struct {
 	HTTPAddr    string `name:"http-addr" help:"Address at which events are taken over HTTP (POST /v1/events). It speaks no TLS: the proxy in front does." default:":8081" group:"Event intake"`
 	APIKeysFile string `name:"api-keys-file" help:"File of the API keys that may publish over HTTP, a line for each: a name and the hexadecimal SHA-256 of the key. Read again when it changes. Unset: no intake." group:"Event intake"`
+
+	Access access.Config `embed:"" prefix:"intake-" group:"Event intake"`
 }
+
+// settingsPrefix begins the names of the settings of Access.
+const settingsPrefix = "INTAKE_"
 
 // Enabled reports whether there is an intake at all.
 func (c Config) Enabled() bool { return c.APIKeysFile != "" }
@@ -47,9 +54,10 @@ func (c Config) Validate(report func(setting, problem string)) {
 	if err != nil {
 		report("HTTP_ADDR", "expected an address such as :8081 or 127.0.0.1:8081")
 	}
-	if _, err := readKeys(c.APIKeysFile); err != nil {
+	if err := checkKeys(c.APIKeysFile); err != nil {
 		report("API_KEYS_FILE", err.Error())
 	}
+	c.Access.Check(settingsPrefix, report)
 }
 
 // Outcome is what has become of an event that was stored.
@@ -75,16 +83,21 @@ type Store func(ctx context.Context, e event.Event, body []byte) (Outcome, error
 const (
 	// MaxEvents of one request.
 	MaxEvents = 1000
-	// maxBodyBytes of one request; maxInFlight of all requests together.
+	// maxBodyBytes of one request; maxInFlight of all requests together, of which
+	// each key has its share.
 	maxBodyBytes = 16 << 20
 	maxInFlight  = 64 << 20
+	// bodyPiece is for what room is taken first; it grows with what arrives.
+	bodyPiece = 64 << 10
 	// concurrentStores bounds the unacknowledged publishes of one request.
 	concurrentStores = 128
 	// storeTimeout is for all events of one request. It ends before the writing
 	// of the answer times out.
 	storeTimeout = 20 * time.Second
 	readTimeout  = 30 * time.Second
-	retryAfter   = 2 * time.Second
+	// idleTimeout is longer than clients' pools keep a connection.
+	idleTimeout = 2 * time.Minute
+	retryAfter  = 2 * time.Second
 )
 
 // Intake is the HTTP server. Run is called once.
@@ -93,7 +106,8 @@ type Intake struct {
 	ready    func() bool
 	maxEvent int
 	keys     *keyring
-	inFlight *semaphore.Weighted
+	access   *access.Control
+	inFlight *share.Pool[string] // bytes of bodies, by key
 	metrics  *metrics
 	logger   *slog.Logger
 	listener net.Listener
@@ -104,26 +118,24 @@ type Intake struct {
 // maxEventBytes bounds one event. cfg is enabled and valid.
 func New(cfg Config, store Store, ready func() bool, maxEventBytes int, logger *slog.Logger, reg prometheus.Registerer) (*Intake, error) {
 	logger = logger.With("component", "intake")
-	keys, err := newKeyring(cfg.APIKeysFile, logger)
+	keys, err := newKeyring(cfg.APIKeysFile, logger, reg)
 	if err != nil {
 		return nil, fmt.Errorf("API_KEYS_FILE: %w", err)
 	}
 	in := &Intake{
 		store: store, ready: ready, maxEvent: maxEventBytes, keys: keys,
-		inFlight: semaphore.NewWeighted(maxInFlight), metrics: newMetrics(reg), logger: logger,
+		inFlight: share.New[string](maxInFlight), metrics: newMetrics(reg), logger: logger,
+	}
+	in.access, err = access.New(cfg.Access, settingsPrefix, 0, func(why access.Refusal) { in.metrics.refused.Of(why).Inc() }, logger, reg)
+	if err != nil {
+		return nil, err
 	}
 	if in.listener, err = net.Listen("tcp", cfg.HTTPAddr); err != nil {
 		return nil, fmt.Errorf("listen for events on %s: %w", cfg.HTTPAddr, err)
 	}
-	in.server = &http.Server{
-		Handler:           in.handler(),
-		ReadHeaderTimeout: 10 * time.Second,
-		ReadTimeout:       readTimeout,
-		WriteTimeout:      readTimeout + storeTimeout + 10*time.Second,
-		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    16 << 10,
-		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
-	}
+	in.listener = in.access.Listener(in.listener)
+	in.server = access.NewServer(in.handler(), readTimeout, readTimeout+storeTimeout+10*time.Second, logger, slog.LevelDebug)
+	in.server.IdleTimeout = idleTimeout
 	return in, nil
 }
 
@@ -146,7 +158,7 @@ func (in *Intake) Run(ctx context.Context) error {
 	watched := make(chan struct{})
 	go func() {
 		defer close(watched)
-		in.keys.watch(watching)
+		reread.Watch(watching, append(in.access.Files(), in.keys.file)...)
 	}()
 	defer func() { <-watched }()
 	defer stopWatching()

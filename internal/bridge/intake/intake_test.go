@@ -1,6 +1,7 @@
 package intake
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/sha256"
@@ -10,7 +11,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -38,6 +41,7 @@ func TestMain(m *testing.M) { testserver.Main(m) }
 
 const (
 	key      = "a key of the tests"
+	otherKey = "another key of the tests"
 	patience = testserver.Patience
 	look     = 10 * time.Millisecond
 )
@@ -91,9 +95,13 @@ type intake struct {
 	stop   func()
 }
 
-func start(t testing.TB, store Store, ready func() bool) *intake {
+func start(t testing.TB, store Store, ready func() bool, change ...func(*Config)) *intake {
 	t.Helper()
-	cfg := Config{HTTPAddr: "127.0.0.1:0", APIKeysFile: keyFile(t, line("backend", key))}
+	cfg := settings.Default[Config]()
+	cfg.HTTPAddr, cfg.APIKeysFile = "127.0.0.1:0", keyFile(t, line("backend", key), line("other", otherKey))
+	for _, f := range change {
+		f(&cfg)
+	}
 	in, err := New(cfg, store, ready, 1024, slog.New(slog.DiscardHandler), prometheus.NewPedanticRegistry())
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -355,7 +363,8 @@ func TestAtMostSoMuchIsHeldAtOnce(t *testing.T) {
 	}, always)
 	large := sample("1", "vp") + strings.Repeat(" ", maxBodyBytes-len(sample("1", "vp")))
 	var requests errgroup.Group
-	for range maxInFlight / maxBodyBytes {
+	// A key has half of all.
+	for range maxInFlight / maxBodyBytes / 2 {
 		requests.Go(func() error {
 			a := in.post(large)
 			if a.code != http.StatusOK || a.Results[0].Status != waiting {
@@ -364,14 +373,92 @@ func TestAtMostSoMuchIsHeldAtOnce(t *testing.T) {
 			return nil
 		})
 	}
-	for range maxInFlight / maxBodyBytes {
+	for range maxInFlight / maxBodyBytes / 2 {
 		<-entered
 	}
 	a := in.post(sample("1", "vp"))
 	require.Equal(t, http.StatusTooManyRequests, a.code)
 	require.NotEmpty(t, a.header.Get("Retry-After"))
+	requests.Go(func() error {
+		r := in.request(strings.NewReader(sample("1", "vp")))
+		r.Header.Set("Authorization", "Bearer "+otherKey)
+		if a := in.do(r); a.code != http.StatusOK {
+			return fmt.Errorf("another key was answered %d", a.code)
+		}
+		return nil
+	})
+	<-entered
 	close(leave)
 	require.NoError(t, requests.Wait())
+}
+
+// Four requests that declared 16 MiB, and sent a byte each, kept everybody else
+// out for 30 s.
+func TestABodyThatDoesNotArriveTakesNoRoom(t *testing.T) {
+	t.Parallel()
+	in := start(t, func(context.Context, event.Event, []byte) (Outcome, error) { return Outcome{Sequence: 1}, nil }, always)
+	for range 2 * maxInFlight / maxBodyBytes {
+		conn, err := net.Dial("tcp", in.Addr().String())
+		require.NoError(t, err)
+		defer func() { _ = conn.Close() }()
+		_, err = fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n[",
+			pathEvents, key, maxBodyBytes)
+		require.NoError(t, err)
+	}
+	require.Eventually(t, func() bool { return !in.inFlight.Fits("backend", maxInFlight/2) }, patience, look, "they have come in")
+	for _, bearer := range []string{key, otherKey} {
+		r := in.request(strings.NewReader(sample("1", "vp")))
+		r.Header.Set("Authorization", "Bearer "+bearer)
+		require.Equal(t, http.StatusOK, in.do(r).code)
+	}
+}
+
+func TestARefusedRequestIsAnsweredWithoutItsBody(t *testing.T) {
+	t.Parallel()
+	in := start(t, nil, always)
+	for _, headers := range []string{"", "Authorization: Bearer wrong\r\n", "Authorization: Bearer " + key + "\r\nContent-Type: text/plain\r\n"} {
+		conn, err := net.Dial("tcp", in.Addr().String())
+		require.NoError(t, err)
+		_, err = fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: x\r\n%sContent-Length: 1000\r\n\r\n", pathEvents, headers)
+		require.NoError(t, err)
+		reader := bufio.NewReader(conn)
+		response, err := http.ReadResponse(reader, nil)
+		require.NoError(t, err)
+		_, err = io.Copy(io.Discard, response.Body)
+		require.NoError(t, err)
+		_, err = reader.ReadByte()
+		require.ErrorIs(t, err, io.EOF, "the connection is closed")
+		require.NoError(t, conn.Close())
+	}
+}
+
+func TestAnIDThatIsTooLongIsNotRepeated(t *testing.T) {
+	t.Parallel()
+	in := start(t, nil, always)
+	a := in.post(sample(strings.Repeat("x", 500), "vp"))
+	require.Equal(t, []status{invalid}, a.statuses())
+	require.Less(t, len(a.Results[0].ID), 100)
+}
+
+func TestAddressesThatMayNotPublish(t *testing.T) {
+	t.Parallel()
+	in := start(t, nil, always, func(cfg *Config) { cfg.Access.AllowedCIDRs = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")} })
+	conn, err := net.Dial("tcp", in.Addr().String())
+	if err == nil {
+		_, err = conn.Read(make([]byte, 1))
+		_ = conn.Close()
+	}
+	require.Error(t, err, "closed before anything is read")
+
+	behind := start(t, nil, always, func(cfg *Config) {
+		cfg.Access.DeniedCIDRs = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
+		cfg.Access.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+	})
+	r := behind.request(strings.NewReader(sample("1", "vp")))
+	r.Header.Set("X-Forwarded-For", "192.0.2.9")
+	a := behind.do(r)
+	require.Equal(t, http.StatusForbidden, a.code)
+	require.Equal(t, "forbidden", a.Error.Code)
 }
 
 func TestAStopAnswersWhatIsInProgress(t *testing.T) {
@@ -401,23 +488,35 @@ func TestAStopAnswersWhatIsInProgress(t *testing.T) {
 
 func TestKeysCanBeChangedWhileItRuns(t *testing.T) {
 	t.Parallel()
-	file := keyFile(t, "# those who may publish", "", line("backend", "old"))
-	k, err := newKeyring(file, slog.New(slog.DiscardHandler))
+	file := keyFile(t, "# those who may publish", "", line("backend", "old"), line("removed", "removed"))
+	reg := prometheus.NewRegistry()
+	k, err := newKeyring(file, slog.New(slog.DiscardHandler), reg)
 	require.NoError(t, err)
-	name, ok := k.name("old")
-	require.True(t, ok)
-	require.Equal(t, "backend", name)
-	require.NoError(t, os.WriteFile(file, []byte("half a li"), 0o600))
-	k.reread()
-	_, ok = k.name("old")
-	require.True(t, ok, "a file that cannot be used changes nothing")
-	require.NoError(t, os.WriteFile(file, []byte(line("backend", "new")), 0o600))
-	k.reread()
-	_, ok = k.name("old")
-	require.False(t, ok)
-	name, ok = k.name("new")
-	require.True(t, ok)
-	require.Equal(t, "backend", name)
+	look := func(faulty bool, names map[string]string, lines ...string) {
+		t.Helper()
+		require.NoError(t, os.WriteFile(file, []byte(strings.Join(lines, "\n")), 0o600))
+		require.Equal(t, faulty, k.file.Look() != nil)
+		for _, key := range []string{"old", "removed", "new"} {
+			name, _ := k.name(key)
+			require.Equal(t, names[key], name, key)
+		}
+	}
+	look(false, map[string]string{"old": "backend", "removed": "removed"}, line("backend", "old"), line("removed", "removed"))
+	look(true, map[string]string{"old": "backend"}, line("backend", "old"), "half a li")
+	look(true, map[string]string{"old": "backend", "new": "more"}, "backend 123", line("more", "new"))
+	look(false, map[string]string{"new": "backend"}, line("backend", "new"))
+	require.NoError(t, os.Remove(file))
+	require.Error(t, k.file.Look())
+	_, ok := k.name("new")
+	require.True(t, ok, "a file that cannot be read changes nothing")
+	look(true, nil, "# nobody any more")
+	look(true, nil)
+	require.NoError(t, testutil.GatherAndCompare(reg, strings.NewReader(`
+# HELP gateway_intake_api_keys API keys that may publish over HTTP now.
+# TYPE gateway_intake_api_keys gauge
+gateway_intake_api_keys 0
+`), "gateway_intake_api_keys"))
+	look(false, map[string]string{"old": "backend"}, line("backend", "old"))
 }
 
 func TestAKeyFileThatCannotBeUsedIsRefusedWithoutShowingIt(t *testing.T) {
@@ -433,7 +532,8 @@ func TestAKeyFileThatCannotBeUsedIsRefusedWithoutShowingIt(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var problems []string
-			cfg := Config{HTTPAddr: "nowhere", APIKeysFile: keyFile(t, lines...)}
+			cfg := settings.Default[Config]()
+			cfg.HTTPAddr, cfg.APIKeysFile = "nowhere", keyFile(t, lines...)
 			cfg.Validate(func(setting, problem string) { problems = append(problems, setting+": "+problem) })
 			require.Len(t, problems, 2)
 			require.NotContains(t, strings.Join(problems, " "), "not-hashed-key")

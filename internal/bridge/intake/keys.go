@@ -3,20 +3,20 @@ package intake
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
+	"slices"
 	"strings"
 	"sync/atomic"
-	"time"
-)
 
-// rereadInterval is how soon a changed file counts.
-const rereadInterval = 5 * time.Second
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/neolith/daemon-gateway/internal/metric"
+	"github.com/neolith/daemon-gateway/internal/reread"
+)
 
 // keys maps the SHA-256 of each API key to its name. The hash is a plain one,
 // because a key is 32 random bytes: nobody can try them all, and a slow hash
@@ -24,15 +24,12 @@ const rereadInterval = 5 * time.Second
 // depends on it, which tells nothing about the key.
 type keys map[[sha256.Size]byte]string
 
-// readKeys reads lines of a name and a hash; empty lines and those that begin
-// with # are ignored. Errors name the line and not what stands there: it may be
-// a key that somebody forgot to hash.
-func readKeys(file string) (keys, error) {
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return nil, err
-	}
-	list := make(keys)
+// parseKeys reads lines of a name and a hash; empty lines and those that begin
+// with # are ignored. Where some are wrong, the others count, and wrong has what
+// may be the names of those. The error is about the first of them, and tells the
+// line and not what stands there: it may be a key that somebody forgot to hash.
+func parseKeys(text []byte) (list keys, wrong []string, err error) {
+	list = make(keys)
 	names := make(map[string]bool)
 	lines := bufio.NewScanner(bytes.NewReader(text))
 	for n := 1; lines.Scan(); n++ {
@@ -40,75 +37,87 @@ func readKeys(file string) (keys, error) {
 		if len(fields) == 0 || strings.HasPrefix(fields[0], "#") {
 			continue
 		}
-		var hash [sha256.Size]byte
-		if len(fields) != 2 || len(fields[1]) != hex.EncodedLen(len(hash)) {
-			return nil, fmt.Errorf("line %d: expected a name and 64 hexadecimal digits", n)
+		hash, ok := parseHash(fields)
+		var problem error
+		switch {
+		case !ok:
+			problem = fmt.Errorf("line %d: expected a name and 64 hexadecimal digits", n)
+		case names[fields[0]] || list[hash] != "":
+			problem = fmt.Errorf("line %d: the name or the key is in the file twice", n)
+		default:
+			names[fields[0]], list[hash] = true, fields[0]
+			continue
 		}
-		if _, err := hex.Decode(hash[:], []byte(fields[1])); err != nil {
-			return nil, fmt.Errorf("line %d: expected a name and 64 hexadecimal digits", n)
+		wrong = append(wrong, fields[0])
+		if err == nil {
+			err = problem
 		}
-		if names[fields[0]] || list[hash] != "" {
-			return nil, fmt.Errorf("line %d: the name or the key is in the file twice", n)
-		}
-		names[fields[0]], list[hash] = true, fields[0]
 	}
-	if err := lines.Err(); err != nil {
-		return nil, err
+	if err == nil {
+		err = lines.Err()
 	}
-	if len(list) == 0 {
-		return nil, errors.New("expected at least one line with a name and the SHA-256 of a key")
-	}
-	return list, nil
+	return list, wrong, err
 }
 
-// keyring is the keys as the file has them now. A file that cannot be used
-// leaves the keys as they were.
+func parseHash(fields []string) (hash [sha256.Size]byte, ok bool) {
+	if len(fields) != 2 || len(fields[1]) != hex.EncodedLen(len(hash)) {
+		return hash, false
+	}
+	_, err := hex.Decode(hash[:], []byte(fields[1]))
+	return hash, err == nil
+}
+
+var errNoKeys = errors.New("expected at least one line with a name and the SHA-256 of a key")
+
+// checkKeys reports what is wrong with a file at the start.
+func checkKeys(path string) error {
+	f := reread.File{Path: path, Take: func(text []byte) error {
+		list, _, err := parseKeys(text)
+		if err == nil && len(list) == 0 {
+			err = errNoKeys
+		}
+		return err
+	}}
+	return f.Look()
+}
+
+// keyring is the keys as the file has them now: what is not in it any more is
+// no key. Only a file that cannot be read leaves all as it was, and a line that
+// cannot be read the key that its name had.
 type keyring struct {
-	file    string
-	logger  *slog.Logger
+	file    *reread.File
 	current atomic.Pointer[keys]
-	text    string // what was wrong last; owned by watch
 }
 
-func newKeyring(file string, logger *slog.Logger) (*keyring, error) {
-	k := &keyring{file: file, logger: logger}
-	list, err := readKeys(file)
-	if err != nil {
+func newKeyring(path string, logger *slog.Logger, reg prometheus.Registerer) (*keyring, error) {
+	k := &keyring{}
+	k.current.Store(&keys{})
+	k.file = &reread.File{Setting: "API_KEYS_FILE", Path: path, Take: k.take}
+	if err := k.file.Look(); err != nil {
 		return nil, err
+	}
+	k.file.Observe(logger, reg)
+	metric.GaugeFunc(reg, "gateway_intake_api_keys", "API keys that may publish over HTTP now.", nil,
+		func() float64 { return float64(len(*k.current.Load())) })
+	return k, nil
+}
+
+func (k *keyring) take(text []byte) error {
+	list, wrong, err := parseKeys(text)
+	for hash, name := range *k.current.Load() {
+		if slices.Contains(wrong, name) && list[hash] == "" {
+			list[hash] = name
+		}
+	}
+	if err == nil && len(list) == 0 {
+		err = errNoKeys
 	}
 	k.current.Store(&list)
-	return k, nil
+	return err
 }
 
 // name returns whose key it is.
 func (k *keyring) name(key string) (string, bool) {
 	name, ok := (*k.current.Load())[sha256.Sum256([]byte(key))]
 	return name, ok
-}
-
-// watch reads the file again and again until ctx ends. It is small, and
-// Kubernetes changes mounted files by moving links, so it is simply read.
-func (k *keyring) watch(ctx context.Context) {
-	ticker := time.NewTicker(rereadInterval)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-			k.reread()
-		}
-	}
-}
-
-func (k *keyring) reread() {
-	list, err := readKeys(k.file)
-	switch {
-	case err == nil:
-		k.current.Store(&list)
-		k.text = ""
-	case err.Error() != k.text:
-		k.text = err.Error()
-		k.logger.Error("API keys cannot be read again; the ones known stay in force", "error", err)
-	}
 }

@@ -5,6 +5,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/neolith/daemon-gateway/internal/access"
 	"github.com/neolith/daemon-gateway/internal/metric"
 )
 
@@ -13,6 +14,7 @@ type metrics struct {
 	events       metric.Counters[status]
 	authFailures prometheus.Counter
 	seconds      prometheus.Histogram
+	refused      metric.Counters[access.Refusal]
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -23,8 +25,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		authFailures: metric.Counter(reg, "gateway_intake_auth_failures_total", "Requests of the HTTP intake without a valid API key."),
 		seconds: metric.Histogram(reg, "gateway_intake_request_seconds", "Time for a request, its body's arrival included.",
 			prometheus.ExponentialBuckets(0.001, 2, 16)),
+		refused: metric.By(reg, "gateway_intake_connects_refused_total", "Connections of publishers that were closed or refused, by reason.",
+			"reason", access.Refusals...),
 	}
-	for _, code := range []int{200, 400, 401, 413, 429, 503} {
+	for _, code := range []int{200, 400, 401, 403, 413, 429, 503} {
 		m.requests.WithLabelValues(strconv.Itoa(code))
 	}
 	return m
