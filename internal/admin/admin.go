@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/neolith/daemon-gateway/internal/access"
 	"github.com/neolith/daemon-gateway/internal/buildinfo"
 )
 
@@ -45,8 +46,16 @@ type Server struct {
 	http     *http.Server
 }
 
-// shutdownGrace bounds the wait for scrapes in progress when Run ends.
-const shutdownGrace = time.Second
+const (
+	// shutdownGrace bounds the wait for scrapes in progress when Run ends.
+	shutdownGrace = time.Second
+	// readTimeout and writeTimeout are for a request and its answer.
+	readTimeout  = 10 * time.Second
+	writeTimeout = 30 * time.Second
+)
+
+// limits leave room for probes and scrapes, whoever else connects.
+var limits = access.Config{MaxConnectionsPerIP: 100, MaxUnauthenticated: 200}
 
 // New binds addr, registers the Go, process and build collectors on reg, and
 // returns a server that does not serve yet. An addr with port 0 takes any.
@@ -54,18 +63,18 @@ func New(addr string, enablePprof bool, reg *prometheus.Registry, checks []Check
 	if err := registerProcess(reg); err != nil {
 		return nil, fmt.Errorf("register the process's metrics: %w", err)
 	}
+	logger = logger.With("component", "admin")
+	control, err := access.New(limits, "", 0, func(access.Refusal) {}, logger, reg)
+	if err != nil {
+		return nil, err
+	}
 	listener, err := net.Listen("tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("listen on admin address %s: %w", addr, err)
 	}
-	logger = logger.With("component", "admin")
 	return &Server{
-		listener: listener,
-		http: &http.Server{
-			Handler:           newMux(enablePprof, reg, checks),
-			ReadHeaderTimeout: 5 * time.Second,
-			ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelWarn),
-		},
+		listener: control.Listener(listener),
+		http:     access.NewServer(newMux(enablePprof, reg, checks), readTimeout, writeTimeout, logger, slog.LevelWarn),
 	}, nil
 }
 
@@ -115,13 +124,22 @@ func newMux(enablePprof bool, reg *prometheus.Registry, checks []Check) *http.Se
 	mux.Handle("GET /readyz", readyHandler(checks))
 	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{Registry: reg}))
 	if enablePprof {
-		mux.HandleFunc("/debug/pprof/", pprof.Index)
+		mux.HandleFunc("/debug/pprof/", unhurried(pprof.Index))
 		mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
-		mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+		mux.HandleFunc("/debug/pprof/profile", unhurried(pprof.Profile))
 		mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
-		mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+		mux.HandleFunc("/debug/pprof/trace", unhurried(pprof.Trace))
 	}
 	return mux
+}
+
+// unhurried is for what takes as long as the request says: the end of the time
+// for reading a request would end it. It sees to its write deadline itself.
+func unhurried(handler http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // it fails where there are none
+		handler(w, r)
+	}
 }
 
 func registerProcess(reg *prometheus.Registry) error {

@@ -1,11 +1,14 @@
 package admin_test
 
 import (
+	"bufio"
 	"context"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"runtime"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -137,4 +140,44 @@ func TestConfigValidate(t *testing.T) {
 		cfg.AdminAddr = addr
 		require.ErrorContains(t, settings.Validate(&cfg), "ADMIN_ADDR", addr)
 	}
+}
+
+// Each of these held a connection for as long as the client liked.
+func TestABodyThatNobodyAskedForIsNotWaitedFor(t *testing.T) {
+	t.Parallel()
+	base := start(t, true)
+	for _, path := range []string{"/livez", "/readyz", "/metrics", "/debug/pprof/goroutine", "/nothing"} {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(base, "http://"))
+		require.NoError(t, err)
+		_, err = io.WriteString(conn, "GET "+path+" HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n")
+		require.NoError(t, err)
+		in := bufio.NewReader(conn)
+		response, err := http.ReadResponse(in, nil)
+		require.NoError(t, err, path)
+		_, err = io.Copy(io.Discard, response.Body)
+		require.NoError(t, err, path)
+		_, err = in.ReadByte()
+		require.ErrorIs(t, err, io.EOF, "%s: the connection is closed", path)
+		require.NoError(t, conn.Close())
+	}
+}
+
+func TestIdleConnectionsKeepNoProbeOut(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS != "linux" {
+		t.Skip("only Linux has all of 127.0.0.0/8 on loopback")
+	}
+	base := start(t, false)
+	for range 300 {
+		if conn, err := net.Dial("tcp", strings.TrimPrefix(base, "http://")); err == nil { // else it was refused as fast
+			defer func() { _ = conn.Close() }()
+		}
+	}
+	// From the address of the idle ones nobody gets in; from another one does.
+	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}
+	transport := &http.Transport{DialContext: dialer.DialContext, DisableKeepAlives: true}
+	response, err := (&http.Client{Transport: transport}).Get(base + "/livez")
+	require.NoError(t, err)
+	require.NoError(t, response.Body.Close())
+	require.Equal(t, http.StatusOK, response.StatusCode)
 }
