@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
@@ -155,6 +156,23 @@ func halfFrame(ctx context.Context, c *client) error {
 
 // halfRequest begins an upgrade and never ends its headers.
 func halfRequest(ctx context.Context, c *client) error {
+	return c.begin(ctx, func(path string) string { return strings.TrimSuffix(upgradeRequest(path), "\r\n") })
+}
+
+// halfBody declares a body where none is expected, and never sends it.
+func halfBody(ctx context.Context, c *client) error {
+	return c.begin(ctx, func(path string) string {
+		return "GET " + path + " HTTP/1.1\r\nHost: gateway\r\nContent-Length: 1000\r\n\r\n"
+	})
+}
+
+// mute connects and says nothing at all.
+func mute(ctx context.Context, c *client) error {
+	return c.begin(ctx, func(string) string { return "" })
+}
+
+// begin connects, sends what is no whole request, and waits for what comes of it.
+func (c *client) begin(ctx context.Context, request func(path string) string) error {
 	conn, path, err := c.dial(ctx, false)
 	if err != nil {
 		return err
@@ -162,8 +180,7 @@ func halfRequest(ctx context.Context, c *client) error {
 	defer func() { _ = conn.Close() }()
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()
-	request := upgradeRequest(path)
-	if _, err := io.WriteString(conn, request[:len(request)-2]); err != nil {
+	if _, err := io.WriteString(conn, request(path)); err != nil {
 		return err
 	}
 	if _, err := io.ReadAll(conn); err != nil {

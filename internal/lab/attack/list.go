@@ -19,6 +19,8 @@ func All() []Attack {
 		{Name: "knocks", What: "connects and leaves as fast as it can", Clients: 20, client: knocks},
 		{Name: "lingers", What: "connects and says nothing", Clients: 500, client: lingers},
 		{Name: "half-frame", What: "leaves a frame of 60 KiB half written", Clients: 500, client: halfFrame},
+		{Name: "half-body", What: "declares a body and sends none", Clients: 500, client: halfBody},
+		{Name: "mute", What: "connects and sends nothing", Clients: 500, client: mute},
 		{Name: "half-request", What: "leaves the headers of the upgrade unfinished", Clients: 500, client: halfRequest},
 	}
 }
