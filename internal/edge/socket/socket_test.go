@@ -182,9 +182,9 @@ func TestTheFirstSubprotocolThatIsOfferedIsChosen(t *testing.T) {
 		}
 		answer, err := http.DefaultTransport.RoundTrip(request)
 		require.NoError(t, err, name)
+		require.NoError(t, answer.Body.Close())
 		require.Equal(t, http.StatusSwitchingProtocols, answer.StatusCode, name)
 		require.Equal(t, tt.want, answer.Header.Get("Sec-WebSocket-Protocol"), name)
-		require.NoError(t, answer.Body.Close())
 		<-f.peers
 	}
 }
