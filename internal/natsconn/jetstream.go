@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/neolith/daemon-gateway/internal/lifecycle"
@@ -19,6 +20,9 @@ const (
 	// and less often: where no server has it, edges and routers still talk over it.
 	leaveFirst = 10 * time.Second
 	leaveMost  = 2 * time.Minute
+	// jetStreamQuestion is a stream that every user may ask for, whether it is there
+	// or not; what a user may not ask, the server reports as a violation.
+	jetStreamQuestion = "KV_gateway_cluster"
 )
 
 // watchJetStream gives up a connection that works, to a server that nobody with
@@ -35,11 +39,12 @@ func (c *Conn) watchJetStream(ctx context.Context) {
 		}
 		err := c.askForJetStream(ctx)
 		switch {
-		case err == nil:
+		case err == nil, errors.Is(err, jetstream.ErrStreamNotFound):
 			misses, leave = 0, leaveFirst
 			c.lacking.Store(nil)
 			return
-		case !errors.Is(err, jetstream.ErrJetStreamNotEnabled) && !errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount):
+		case !errors.Is(err, nats.ErrNoResponders) && !errors.Is(err, jetstream.ErrJetStreamNotEnabled) &&
+			!errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount):
 			return
 		}
 		if misses++; misses < jetStreamLooks {
@@ -59,6 +64,6 @@ func (c *Conn) watchJetStream(ctx context.Context) {
 func (c *Conn) askForJetStream(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, jetStreamLook)
 	defer cancel()
-	_, err := c.JS.AccountInfo(ctx)
+	_, err := c.JS.Stream(ctx, jetStreamQuestion)
 	return err
 }
