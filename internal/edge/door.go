@@ -88,7 +88,7 @@ func (d *door) upgrade(w http.ResponseWriter, r *http.Request) {
 		d.leave(nil)
 		d.refuse(w, refusedConnections, http.StatusTooManyRequests, "this address has as many connections as it may", retryAfter)
 	default:
-		s, err := socket.Accept(w, r, d.cfg.socket(d.crew))
+		s, err := d.accept(w, r)
 		if err != nil {
 			d.leave(nil)
 			d.logger.Debug("upgrade failed", "address", addr.String(), "error", err)
@@ -96,6 +96,18 @@ func (d *door) upgrade(w http.ResponseWriter, r *http.Request) {
 		}
 		d.enter(newConnection(svc, protocol.SessionID(uuid.NewString()), s, access.Of(r.Context()), addr, now))
 	}
+}
+
+// accept upgrades the request on another goroutine's stack: that of net/http's
+// is a new one for each connection.
+func (d *door) accept(w http.ResponseWriter, r *http.Request) (s *socket.Socket, err error) {
+	done := make(chan struct{})
+	d.crew.Go(func() {
+		defer close(done)
+		s, err = socket.Accept(w, r, d.cfg.socket(d.crew))
+	})
+	<-done
+	return s, err
 }
 
 // leaving reports whether newcomers are to go elsewhere.
