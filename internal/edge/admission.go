@@ -41,6 +41,7 @@ type directory interface {
 // orchestrator exists, the limit of connections over the cluster, and that there
 // is one connection of each daemon id. It is told of others' claims by the directory (ring.Watcher).
 type admission struct {
+	refusals  *refusals
 	gate      *gate
 	revoker   *revoker
 	registrar *registrar // nil: whoever has a token is who it says
@@ -90,7 +91,7 @@ func (a *admission) admit(c *connection, e *conversation.Admit) {
 		// Half-open sockets must not lock an orchestrator out.
 		a.probeOthers(c)
 		if !a.claim(c) {
-			a.metrics.authFailures.Of(maxConnections).Inc()
+			a.refusals.token(maxConnections, whoIs(c)...)
 			c.refused(protocol.AuthMaxConnections, "the orchestrator has as many connections as it may have")
 			return
 		}
@@ -141,6 +142,13 @@ func (a *admission) identify(c *connection, token auth.Identity) (bearer, error)
 	return a.registrar.identify(ctx, token)
 }
 
+// whoIs is bearerLocked for those who do not hold the lock.
+func whoIs(c *connection) []any {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.bearerLocked()
+}
+
 // turnAway answers a daemon whose orchestrator does not exist, or is not known
 // to exist while nobody can be asked.
 func (a *admission) turnAway(c *connection, err error) {
@@ -148,7 +156,7 @@ func (a *admission) turnAway(c *connection, err error) {
 	if !errors.As(err, &refusal) {
 		refusal = &auth.Error{Reason: auth.ReasonIdentityUnverified}
 	}
-	a.metrics.authFailures.Of(refusal.Reason).Inc()
+	a.refusals.token(refusal.Reason, whoIs(c)...)
 	if refusal.Passes() {
 		c.diverted("identity unavailable", unavailableDelay+rand.N(unavailableDelay), protocol.CloseGoingAway)
 		return

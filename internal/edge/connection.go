@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/neolith/daemon-gateway/internal/access"
+	"github.com/neolith/daemon-gateway/internal/audit"
 	"github.com/neolith/daemon-gateway/internal/cursor"
 	"github.com/neolith/daemon-gateway/internal/edge/conversation"
 	"github.com/neolith/daemon-gateway/internal/edge/session"
@@ -108,6 +109,11 @@ func (c *connection) serve() {
 func (c *connection) detach(ending socket.Ending) {
 	c.mu.Lock()
 	admitted := c.session != nil
+	if admitted {
+		c.svc.refusals.audit.Write(audit.SessionEnded, protocol.CloseCode(ending.Code).String(), "orchestrator", c.orchestrator,
+			"daemon", c.daemon, "session", c.id, "address", c.addr, "code", ending.Code, "close_reason", ending.Reason,
+			"by_peer", ending.ByPeer, "lasted", time.Since(c.admittedAt).Round(time.Millisecond))
+	}
 	c.record.ended(ending, time.Now())
 	if admitted {
 		if c.talk.Broke(protocol.CloseCode(ending.Code), ending.ByPeer) {

@@ -3,6 +3,7 @@ package edge
 import (
 	"time"
 
+	"github.com/neolith/daemon-gateway/internal/audit"
 	"github.com/neolith/daemon-gateway/internal/auth"
 	"github.com/neolith/daemon-gateway/internal/edge/conversation"
 	"github.com/neolith/daemon-gateway/internal/edge/session"
@@ -21,6 +22,9 @@ func (c *connection) begin(limits *conversation.Limits) {
 		c.record.admitted(c.orchestrator, c.daemon, now)
 		c.reportLocked(heartbeat.Beat{ReceivedAt: now, Opened: true})
 		talk.Admitted(limits, c.session, now)
+		token, _ := talk.Bearer()
+		c.svc.refusals.audit.Write(audit.SessionBegan, "", "orchestrator", c.orchestrator, "daemon", c.daemon, "session", c.id,
+			"address", c.addr, "organization", c.organization, "token_id", token.TokenID, "expires", token.ExpiresAt)
 		c.moveLocked(stateAuthenticated)
 	})
 }

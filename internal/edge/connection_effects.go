@@ -3,6 +3,7 @@ package edge
 import (
 	"time"
 
+	"github.com/neolith/daemon-gateway/internal/audit"
 	"github.com/neolith/daemon-gateway/internal/edge/conversation"
 	"github.com/neolith/daemon-gateway/internal/edge/session"
 	"github.com/neolith/daemon-gateway/internal/heartbeat"
@@ -32,6 +33,7 @@ func (c *connection) answerLocked(e conversation.Effect, now time.Time) {
 	case conversation.Reply:
 		if e.Payload.Type() == protocol.TypeRateLimit {
 			m.rateLimited.Inc()
+			c.overLimitLocked(e)
 		}
 		c.socket.Send(protocol.AppendFrame(nil, now, e.Payload))
 	case conversation.Close:
@@ -43,7 +45,7 @@ func (c *connection) answerLocked(e conversation.Effect, now time.Time) {
 	case conversation.Pause:
 		c.pause = max(c.pause, e.For)
 	case conversation.AuthRefused:
-		c.svc.refusals.token(e.Reason)
+		c.svc.refusals.token(e.Reason, c.bearerLocked()...)
 	case conversation.Acked:
 		m.event(outcomeAcked, "acked", e.Events)
 		c.record.acked(e.Events)
@@ -52,6 +54,16 @@ func (c *connection) answerLocked(e conversation.Effect, now time.Time) {
 	case conversation.Beat:
 		c.reportLocked(heartbeat.Beat{Status: e.Status, Metrics: e.Metrics, ReceivedAt: now})
 	}
+}
+
+// overLimitLocked tells the audit log of a message that is not carried out. c.mu is
+// held.
+func (c *connection) overLimitLocked(e conversation.Reply) {
+	action := protocol.ActionMessages
+	if limit, ok := e.Payload.(protocol.RateLimit); ok {
+		action = limit.Action
+	}
+	c.svc.refusals.audit.Write(audit.OverLimit, action, c.bearerLocked()...)
 }
 
 // reportLocked passes on what the daemon says of itself. c.mu is held.

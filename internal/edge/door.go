@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
+	"net/netip"
 	"strconv"
 	"strings"
 	"sync"
@@ -14,6 +15,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/neolith/daemon-gateway/internal/access"
+	"github.com/neolith/daemon-gateway/internal/audit"
 	"github.com/neolith/daemon-gateway/internal/edge/httpevents"
 	"github.com/neolith/daemon-gateway/internal/edge/socket"
 	"github.com/neolith/daemon-gateway/internal/lifecycle"
@@ -27,6 +29,7 @@ type door struct {
 	cfg     *Config
 	crew    *lifecycle.Crew
 	metrics *metrics
+	audit   *audit.Log
 	logger  *slog.Logger
 
 	// services and events are nil until the edge can serve.
@@ -42,13 +45,13 @@ type door struct {
 	empty  chan struct{} // to be closed when taken is 0; nil if nobody waits
 }
 
-func newDoor(cfg *Config, crew *lifecycle.Crew, m *metrics, logger *slog.Logger) (*door, error) {
+func newDoor(cfg *Config, crew *lifecycle.Crew, m *metrics, records *audit.Log, logger *slog.Logger) (*door, error) {
 	refused := func(why access.Refusal) { m.refused.Of(refusedConnect(why)).Inc() }
 	control, err := access.New(cfg.Listen.Access, "", cfg.Listen.RateConnectsPerIP, refused, logger, m.registry)
 	if err != nil {
 		return nil, err
 	}
-	d := &door{access: control, cfg: cfg, crew: crew, metrics: m, logger: logger, open: make(map[*connection]struct{})}
+	d := &door{access: control, cfg: cfg, crew: crew, metrics: m, audit: records, logger: logger, open: make(map[*connection]struct{})}
 	control.OnChange(d.endForbidden)
 	m.watchDoor(d)
 	return d, nil
@@ -68,7 +71,7 @@ func (d *door) handler() http.Handler {
 func (d *door) upgrade(w http.ResponseWriter, r *http.Request) {
 	addr := d.access.Client(r)
 	if !d.access.Permits(addr) {
-		d.refuse(w, refusedAddress, http.StatusForbidden, "connections from this address are not allowed", 0)
+		d.refuse(w, addr, refusedAddress, http.StatusForbidden, "connections from this address are not allowed", 0)
 		return
 	}
 	if !isUpgrade(r) {
@@ -79,14 +82,14 @@ func (d *door) upgrade(w http.ResponseWriter, r *http.Request) {
 	now := time.Now()
 	switch {
 	case svc == nil || d.leaving():
-		d.refuse(w, refusedNotReady, http.StatusServiceUnavailable, "this edge takes no connections at the moment", retryAfter)
+		d.refuse(w, addr, refusedNotReady, http.StatusServiceUnavailable, "this edge takes no connections at the moment", retryAfter)
 	case !d.access.Admits(addr, now):
-		d.refuse(w, refusedRate, http.StatusTooManyRequests, "too many connections from this address", 1)
+		d.refuse(w, addr, refusedRate, http.StatusTooManyRequests, "too many connections from this address", 1)
 	case !d.reserve():
-		d.refuse(w, refusedFull, http.StatusServiceUnavailable, "this edge is full", retryAfter)
+		d.refuse(w, addr, refusedFull, http.StatusServiceUnavailable, "this edge is full", retryAfter)
 	case !access.Of(r.Context()).Belongs(addr):
 		d.leave(nil)
-		d.refuse(w, refusedConnections, http.StatusTooManyRequests, "this address has as many connections as it may", retryAfter)
+		d.refuse(w, addr, refusedConnections, http.StatusTooManyRequests, "this address has as many connections as it may", retryAfter)
 	default:
 		s, err := d.accept(w, r)
 		if err != nil {
@@ -249,8 +252,9 @@ func (d *door) explain(w http.ResponseWriter) {
 // to as much again is added, so that they do not come back together.
 const retryAfter = 2
 
-func (d *door) refuse(w http.ResponseWriter, why refusedConnect, status int, message string, wait int) {
+func (d *door) refuse(w http.ResponseWriter, addr netip.Addr, why refusedConnect, status int, message string, wait int) {
 	d.metrics.refused.Of(why).Inc()
+	d.audit.Write(audit.ConnectionRefused, string(why), "address", addr.String())
 	if wait > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(wait+rand.IntN(wait+1)))
 	}

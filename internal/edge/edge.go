@@ -29,6 +29,7 @@ import (
 
 	"github.com/neolith/daemon-gateway/internal/access"
 	"github.com/neolith/daemon-gateway/internal/admin"
+	"github.com/neolith/daemon-gateway/internal/audit"
 	"github.com/neolith/daemon-gateway/internal/auth"
 	"github.com/neolith/daemon-gateway/internal/auth/keyring"
 	"github.com/neolith/daemon-gateway/internal/buildinfo"
@@ -57,6 +58,8 @@ type Edge struct {
 	metrics   *metrics
 	verifier  *auth.Verifier
 	keyring   *keyring.Ring
+	audit     *audit.Log
+	refusals  *refusals
 	gate      *gate
 	revoker   *revoker
 	directory *ring.Directory
@@ -99,6 +102,7 @@ func New(cfg Config, logger *slog.Logger) (_ *Edge, err error) {
 		}
 	}()
 	e.metrics = newMetrics(e.registry)
+	e.audit = audit.New(logger, e.registry)
 	if e.verifier, err = auth.New(cfg.Auth); err != nil {
 		return nil, err
 	}
@@ -143,7 +147,7 @@ func (e *Edge) listen() error {
 		}
 		e.metrics.watchCertificate(cert)
 	}
-	if e.door, err = newDoor(&e.cfg, &e.crew, e.metrics, e.logger); err != nil {
+	if e.door, err = newDoor(&e.cfg, &e.crew, e.metrics, e.audit, e.logger); err != nil {
 		return err
 	}
 	if e.listener, err = net.Listen("tcp", e.cfg.Listen.address()); err != nil {
@@ -190,13 +194,17 @@ func (e *Edge) wire() {
 	e.hub = newHub(e.cfg.Log.Partitions, talk.Rates)
 	e.wheel = wheel.New(time.Now())
 	e.prober = newProber(e.directory.Self().Name, e.nats.NC, e.hub, e.metrics, e.logger)
+	e.refusals = &refusals{metrics: e.metrics, audit: e.audit, wantKeys: e.keyring.Want}
+	if e.registrar != nil {
+		e.registrar.refusals = e.refusals
+	}
 	e.revoker = &revoker{
 		connections: e.door.connections, changed: make(chan struct{}, 1), metrics: e.metrics, logger: e.logger,
 	}
-	e.gate = &gate{Verifier: e.verifier, revoked: revocation.NewList(e.nats.JS, e.revoker.note, e.base, e.registry)}
+	e.gate = &gate{Verifier: e.verifier, revoked: revocation.NewList(e.nats.JS, e.revoker.note, e.audit, e.base, e.registry)}
 	e.revoker.gate = e.gate
 	e.admission = &admission{
-		gate: e.gate, revoker: e.revoker, registrar: e.registrar, directory: e.directory, hub: e.hub, prober: e.prober, limit: e.cfg.Sockets.WSMaxConnectionsPerVP,
+		refusals: e.refusals, gate: e.gate, revoker: e.revoker, registrar: e.registrar, directory: e.directory, hub: e.hub, prober: e.prober, limit: e.cfg.Sockets.WSMaxConnectionsPerVP,
 		metrics: e.metrics, logger: e.logger, seed: maphash.MakeSeed(),
 	}
 	e.directory.Watch(e.admission)
@@ -243,6 +251,7 @@ func (e *Edge) Run(ctx context.Context) error {
 	parts.Go("nats", e.nats.Run)
 	parts.Go("wheel", e.wheel.Run)
 	parts.Go("token keys", e.keyring.Run)
+	parts.Go("audit", e.audit.Run)
 	e.runDatabase(parts)
 	parts.Go("access", e.door.access.Run)
 	parts.Go("daemons", e.serveHTTP)
@@ -354,16 +363,15 @@ func (e *Edge) open(ctx context.Context, n *running, log *eventlog.Log) bool {
 		return false
 	}
 	e.opening.Waits("")
-	refusals := &refusals{metrics: e.metrics, wantKeys: e.keyring.Want}
 	e.door.events.Store(&events{
 		cfg: &e.cfg, verifier: e.gate, registrar: e.registrar, hub: e.hub, log: log, acks: n.acks,
-		metrics: e.metrics, refusals: refusals, logger: e.logger, slots: make(chan struct{}, concurrentRequests), busy: map[event.Token]int{},
+		metrics: e.metrics, refusals: e.refusals, logger: e.logger, slots: make(chan struct{}, concurrentRequests), busy: map[event.Token]int{},
 		unread: share.New[event.Token](unreadBytes),
 	})
 	e.door.services.Store(&services{
 		cfg: &e.cfg, talk: e.cfg.conversation(e.gate), hub: e.hub, wheel: e.wheel, log: n.log,
 		admission: e.admission, metrics: e.metrics, logger: e.logger, draining: e.door.leaving, seat: e.door.seat, heartbeats: n.beats,
-		history: e.history, refusals: refusals,
+		history: e.history, refusals: e.refusals,
 	})
 	e.logger.Info("serving daemons", "address", e.Addr().String(), "member", e.directory.Self().Name)
 	return true

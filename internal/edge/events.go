@@ -7,12 +7,14 @@ import (
 	"log/slog"
 	"math"
 	"net/http"
+	"net/netip"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/neolith/daemon-gateway/internal/access"
+	"github.com/neolith/daemon-gateway/internal/audit"
 	"github.com/neolith/daemon-gateway/internal/auth"
 	"github.com/neolith/daemon-gateway/internal/edge/httpevents"
 	"github.com/neolith/daemon-gateway/internal/eventlog"
@@ -100,11 +102,14 @@ func (d *door) eventsRequest(w http.ResponseWriter, r *http.Request) {
 	}
 	status := http.StatusOK
 	if refusal == nil {
-		status, refusal = api.serve(w, r)
+		status, refusal = api.serve(w, r, addr)
 	}
 	if refusal != nil {
 		status = refusal.status
 		refusal.write(w)
+		if status != http.StatusUnauthorized { // which refusals has told of
+			d.audit.Write(audit.RequestRefused, refusal.code, "address", addr.String(), "method", shownMethod(r.Method), "status", status)
+		}
 	}
 	d.metrics.request(r.Method, status)
 }
@@ -120,10 +125,10 @@ func (f *failure) write(w http.ResponseWriter) {
 }
 
 // serve carries out a request, and answers it unless it returns a failure.
-func (e *events) serve(w http.ResponseWriter, r *http.Request) (status int, _ *failure) {
+func (e *events) serve(w http.ResponseWriter, r *http.Request, addr netip.Addr) (status int, _ *failure) {
 	ctx, cancel := context.WithTimeout(r.Context(), requestTimeout)
 	defer cancel()
-	viewer, refusal := e.authenticate(ctx, r)
+	viewer, refusal := e.authenticate(ctx, r, addr)
 	if refusal != nil {
 		return 0, refusal
 	}
@@ -192,17 +197,17 @@ func (e *events) leave(orchestrator event.Token) {
 }
 
 // authenticate finds out who asks, and counts the request.
-func (e *events) authenticate(ctx context.Context, r *http.Request) (httpevents.Viewer, *failure) {
+func (e *events) authenticate(ctx context.Context, r *http.Request, addr netip.Addr) (httpevents.Viewer, *failure) {
 	token, err := e.verifier.Verify(bearerToken(r), time.Now())
 	if err != nil {
-		return httpevents.Viewer{}, e.refuse(err)
+		return httpevents.Viewer{}, e.refuse(err, "orchestrator", token.Orchestrator, "daemon", token.Daemon, "address", addr.String())
 	}
 	who, err := e.registrar.identify(ctx, token)
 	if err == nil && e.verifier.revokes(time.Now(), auth.Identity{}, "", who.orchestrator) {
 		err = &auth.Error{Reason: auth.ReasonRevoked}
 	}
 	if err != nil {
-		return httpevents.Viewer{}, e.refuse(err)
+		return httpevents.Viewer{}, e.refuse(err, "orchestrator", token.Orchestrator, "daemon", token.Daemon, "address", addr.String())
 	}
 	v := httpevents.Viewer{
 		Orchestrator: event.TokenOf(who.orchestrator), Daemon: token.Daemon, Scopes: token.Scopes,
@@ -220,12 +225,12 @@ func bearerToken(r *http.Request) string {
 	return strings.TrimSpace(token)
 }
 
-func (e *events) refuse(err error) *failure {
+func (e *events) refuse(err error, attributes ...any) *failure {
 	var refusal *auth.Error
 	if !errors.As(err, &refusal) {
 		return &failure{http.StatusInternalServerError, codeInternal, "the access token cannot be checked at the moment", tryAgain}
 	}
-	e.refusals.token(refusal.Reason)
+	e.refusals.token(refusal.Reason, attributes...)
 	if refusal.Passes() {
 		return &failure{http.StatusServiceUnavailable, codeInternal, refusal.Error(), unavailableDelay}
 	}
@@ -342,9 +347,15 @@ var (
 	}
 )
 
-func (m *metrics) request(method string, status int) {
+// shownMethod is a method as metrics and the audit log show it.
+func shownMethod(method string) string {
 	if method != http.MethodGet && method != http.MethodDelete {
-		method = "other"
+		return "other"
 	}
+	return method
+}
+
+func (m *metrics) request(method string, status int) {
+	method = shownMethod(method)
 	m.requests.WithLabelValues(method, strconv.Itoa(status)).Inc()
 }

@@ -45,6 +45,7 @@ type registrar struct {
 	identities identities
 	fallback   Fallback
 	metrics    *metrics
+	refusals   *refusals // set before Run
 	logger     *slog.Logger
 
 	mu sync.Mutex
@@ -197,7 +198,7 @@ func (r *registrar) due(now time.Time) (ids []protocol.OrchestratorID, overdue [
 func (r *registrar) dismiss(given protocol.OrchestratorID) {
 	for _, c := range r.waiting(given) {
 		refusal := &auth.Error{Reason: auth.ReasonUnknownIdentity}
-		r.metrics.authFailures.Of(refusal.Reason).Inc()
+		r.refusals.token(refusal.Reason, whoIs(c)...)
 		r.logger.Warn("connection ended: admitted while PostgreSQL was away, and its orchestrator does not exist",
 			"orchestrator", c.token, "daemon", c.daemon, "session", c.id, "address", c.addr)
 		c.dismissed(refusal.Code(), refusal.Error())

@@ -114,7 +114,7 @@ func (c *connection) bearer() (auth.Identity, protocol.DaemonID, protocol.Orches
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	token, daemon := c.talk.Bearer()
-	if c.session == nil {
+	if c.session == nil || token.Orchestrator == "" {
 		return token, daemon, ""
 	}
 	return token, daemon, c.orchestrator

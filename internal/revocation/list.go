@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/neolith/daemon-gateway/internal/audit"
 	"github.com/neolith/daemon-gateway/internal/eventlog/jet"
 	"github.com/neolith/daemon-gateway/internal/lifecycle"
 	"github.com/neolith/daemon-gateway/internal/metric"
@@ -41,6 +42,7 @@ const (
 type List struct {
 	client  *jet.Client
 	changed func()
+	audit   *audit.Log
 	logger  *slog.Logger
 
 	loaded chan struct{} // closed when the bucket has been read once
@@ -56,10 +58,10 @@ type List struct {
 
 // NewList returns an empty list. changed is called, from a goroutine of Run, when
 // something has been revoked, and should not block.
-func NewList(js jetstream.JetStream, changed func(), logger *slog.Logger, reg prometheus.Registerer) *List {
+func NewList(js jetstream.JetStream, changed func(), records *audit.Log, logger *slog.Logger, reg prometheus.Registerer) *List {
 	logger = logger.With("component", "revocation")
 	l := &List{
-		client: jet.New(js, jet.Use, logger), changed: changed, logger: logger,
+		client: jet.New(js, jet.Use, logger), changed: changed, audit: records, logger: logger,
 		loaded: make(chan struct{}), pollInterval: pollInterval, entries: map[Key]Entry{}, problem: "not read yet",
 	}
 	metric.GaugeFunc(reg, "gateway_edge_revocations", "Tokens, daemons and orchestrators that are revoked.", nil,
@@ -288,11 +290,11 @@ func (l *List) take(c change) {
 	e, revoked := l.entries[c.key]
 	l.mu.Unlock()
 	if c.deleted {
-		l.logger.Info("revocation ended by an operator", "key", string(c.key))
+		l.audit.Write(audit.OperatorActed, "revocation_ended", "key", string(c.key))
 		return
 	}
 	if revoked {
-		l.logger.Info("revoked", "key", string(c.key), "until", e.Until, "by", e.By, "reason", e.Reason)
+		l.audit.Write(audit.OperatorActed, "revoked", "key", string(c.key), "until", e.Until, "by", e.By, "because", e.Reason)
 		l.changed()
 	}
 }

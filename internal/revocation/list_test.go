@@ -30,7 +30,7 @@ type follower struct {
 func follow(t *testing.T, js jetstream.JetStream) *follower {
 	t.Helper()
 	f := &follower{T: t}
-	f.List = NewList(js, func() { f.changes.Add(1) }, slog.New(slog.DiscardHandler), prometheus.NewPedanticRegistry())
+	f.List = NewList(js, func() { f.changes.Add(1) }, nil, slog.New(slog.DiscardHandler), prometheus.NewPedanticRegistry())
 	f.pollInterval = 20 * time.Millisecond
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})

@@ -16,6 +16,7 @@ import (
 const expiryNotice = 2 * time.Minute
 
 func (c *Conversation) authenticate(id string, p protocol.Auth, now time.Time) {
+	c.claimed = protocol.Auth{OrchestratorID: p.OrchestratorID, DaemonID: p.DaemonID}
 	identity, err := c.verify(p, now)
 	if err != nil {
 		c.refuse(err, id)

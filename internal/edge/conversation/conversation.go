@@ -124,6 +124,7 @@ type Conversation struct {
 	limits   *Limits   // the connection's own before it is authenticated
 	delivery Delivery  // nil before it is authenticated
 
+	claimed     protocol.Auth // the last, without its token
 	identity    auth.Identity
 	daemon      protocol.DaemonID
 	status      protocol.Status // of the heartbeats; empty: not said yet
@@ -156,8 +157,19 @@ func (c *Conversation) Take() []Effect {
 // events.
 func (c *Conversation) Authenticated() bool { return c.phase == phaseAuthenticated }
 
-// Bearer returns whose connection it is, or is about to become; zero if nobody's.
-func (c *Conversation) Bearer() (auth.Identity, protocol.DaemonID) { return c.identity, c.daemon }
+// Bearer returns whose connection it is, or is about to become; zero if nobody's, or
+// not any more.
+func (c *Conversation) Bearer() (auth.Identity, protocol.DaemonID) {
+	if c.phase == phaseClosed {
+		return auth.Identity{}, ""
+	}
+	return c.identity, c.daemon
+}
+
+// Claimed returns what the daemon said in its last auth that it is, true or not.
+func (c *Conversation) Claimed() (protocol.OrchestratorID, protocol.DaemonID) {
+	return c.claimed.OrchestratorID, c.claimed.DaemonID
+}
 
 // Allows reports whether the token's scopes allow an event of this type.
 func (c *Conversation) Allows(t protocol.EventType) bool { return c.identity.Scopes.AllowsEvent(t) }
