@@ -63,6 +63,7 @@ lint: ## check format, vet, staticcheck, go.mod and the generated documentation
 	go vet ./...
 	go tool staticcheck ./...
 	go mod tidy -diff
+	go mod verify
 	@go run ./docs/generate | diff -u docs/configuration.md - \
 		|| { echo "docs/configuration.md is not up to date: run make docs"; exit 1; }
 

@@ -80,6 +80,9 @@ func New(cfg Config, logger *slog.Logger) (*App, error) {
 		open:     make(chan struct{}),
 	}
 	a.logger = a.base.With("component", "bridge")
+	if cfg.Redis.Exposed() {
+		a.logger.Warn("the password for Redis travels as plain text, expected rediss://")
+	}
 	if err := a.connect(); err != nil {
 		return nil, errors.Join(err, a.Close())
 	}

@@ -69,6 +69,10 @@ func TestTLSCertificatesAreReadAgainWhenTheyChange(t *testing.T) {
 		return conn.Close(websocket.StatusNormalClosure, "")
 	}
 	require.NoError(t, dial(pool))
+	_, err := tls.Dial("tcp", n.Addr().String(), &tls.Config{
+		RootCAs: pool, MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA},
+	})
+	require.Error(t, err, "what is encrypted must be authenticated with it")
 	require.NoError(t, os.WriteFile(certFile, []byte("half written"), 0o600))
 	renewed := issue(t, certFile, keyFile, 2)
 	require.Eventually(t, func() bool { return dial(renewed) == nil }, testserver.Patience, 50*time.Millisecond)

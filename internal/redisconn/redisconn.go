@@ -23,6 +23,9 @@ type Config struct {
 	RedisURL        settings.URL `help:"Redis server, redis:// or rediss:// (TLS), with user, password and database number where needed. Sentinels that ask for a password get the same one, or the options sentinel_username and sentinel_password of the URL." default:"redis://127.0.0.1:6379" group:"Redis"`
 	RedisAddrs      []string     `help:"Sentinels or nodes of a Redis Cluster, a list of host:port. They replace the host of REDIS_URL, whose other parts stay in force." group:"Redis"`
 	RedisMasterName string       `help:"Name under which the Sentinels in REDIS_ADDRS know the master; empty: REDIS_ADDRS are nodes of a Cluster." group:"Redis"`
+	RedisTLSCA      string       `name:"redis-tls-ca" help:"File with the certificates of the authorities that may sign the certificate of a server with rediss://, and of a Sentinel; those of the system if not given." group:"Redis"`
+	RedisTLSCert    string       `name:"redis-tls-cert" help:"File with this node's client certificate, read again for each connection." group:"Redis"`
+	RedisTLSKey     string       `name:"redis-tls-key" help:"File with the key of the client certificate." group:"Redis"`
 }
 
 // Validate reports what cannot be connected to.
@@ -37,6 +40,9 @@ func (c Config) Validate(report func(setting, problem string)) {
 	}
 	if slices.ContainsFunc(c.RedisAddrs, func(addr string) bool { return !isHostPort(addr) }) {
 		report("REDIS_ADDRS", "expected host:port for each")
+	}
+	if err == nil {
+		c.validateTLS(base, report)
 	}
 	if err == nil && base.DB != 0 && c.cluster() {
 		report("REDIS_URL", "expected no database number: a Redis Cluster has only one database")
@@ -131,6 +137,11 @@ func NewClient(c Config) (redis.UniversalClient, error) {
 		ConnMaxLifetime: lifetime,
 		// So that a lookup ends with its context.
 		ContextTimeoutEnabled: true,
+	}
+	if options.TLSConfig != nil {
+		if err := c.secure(options.TLSConfig); err != nil {
+			return nil, err
+		}
 	}
 	if len(c.RedisAddrs) > 0 {
 		options.Addrs = c.RedisAddrs

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/neolith/daemon-gateway/internal/buildinfo"
@@ -48,6 +49,18 @@ func Main(p Program, run func(ctx context.Context) error) int {
 	return exitOK
 }
 
+// exposed returns the settings whose secrets stand in args.
+func exposed(list []*setting, args []string) (found []*setting) {
+	for _, s := range list {
+		flag := "--" + s.flag
+		given := slices.ContainsFunc(args, func(arg string) bool { return arg == flag || strings.HasPrefix(arg, flag+"=") })
+		if given && s.isSecret() && strings.Contains(s.text(), mask) {
+			found = append(found, s)
+		}
+	}
+	return found
+}
+
 // prepare fills p.Config. It reports false where the program ends here, and then
 // with which exit code.
 func prepare(p Program, args []string, environ func(string) (string, bool), stdout, stderr io.Writer) (int, bool) {
@@ -68,6 +81,10 @@ func prepare(p Program, args []string, environ func(string) (string, bool), stdo
 	if err := Parse(p.Name, p.Description, p.Config, rest, environ); err != nil {
 		fmt.Fprintln(stderr, err)
 		return exitSettings, false
+	}
+	for _, s := range exposed(list, rest) {
+		fmt.Fprintf(stderr, "%s: %s was given as a flag, which every user of this machine can read: give it as %s_FILE or in the environment\n",
+			p.Name, s.title(), s.env)
 	}
 	if len(rest) < len(args) {
 		writeConfig(stdout, list)

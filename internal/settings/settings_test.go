@@ -242,6 +242,9 @@ func TestPrepare(t *testing.T) {
 		{name: "version", args: []string{"--version"}, stdout: []string{"example ", "revision", "go1."}},
 		{name: "print", args: []string{"--print-config", "--port=1"}, env: []string{"NAME=n", "TOKEN=hunter2", "SERVER_URL=redis://:hunter2@h:1/0?x=hunter2", "OLD_TOKENS=hunter2,hunter2", "ADDR=nats://u:hunter2@h"},
 			stdout: []string{"# Server\nSERVER_URL=redis://***@h:1/0?***\nTOKEN=***\nOLD_TOKENS=***,***\nTIMEOUT=30s\nINTERVAL=30s\nLIMIT=256KiB\nNAME=n\n", "\n# Network\nPORT=1\nADDR=nats://***@h\nSOURCES=\nSECURE=true\nMODE=fast\nFACTOR=1.5\n", "LOG_LEVEL=INFO\n"}},
+		{name: "a secret in a flag", args: []string{"--name=n", "--token", "hunter2"}, proceed: true,
+			stderr: "--token (TOKEN) was given as a flag, which every user of this machine can read: give it as TOKEN_FILE"},
+		{name: "a URL without one", args: []string{"--name=n", "--server-url=redis://h:1/0"}, proceed: true},
 		{name: "print finds mistakes", args: []string{"--print-config"}, code: 2, stderr: "NAME"},
 	}
 	for _, tt := range tests {

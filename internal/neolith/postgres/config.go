@@ -123,6 +123,10 @@ func withoutPrisma(text string) (translated, schema string, err error) {
 		options.Set("sslrootcert", ca)
 		options.Del("sslcert")
 	}
+	// Whoever names an authority wants the server to be the right one.
+	if options.Has("sslrootcert") && !options.Has("sslmode") && !options.Has("sslaccept") {
+		options.Set("sslmode", "verify-full")
+	}
 	for _, name := range slices.Concat(prismaOnly, []string{"schema", "sslaccept"}) {
 		options.Del(name)
 	}

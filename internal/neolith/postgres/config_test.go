@@ -3,12 +3,15 @@ package postgres_test
 import (
 	"log/slog"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
+	"github.com/neolith/daemon-gateway/internal/lab/testserver"
 	"github.com/neolith/daemon-gateway/internal/neolith/postgres"
 	"github.com/neolith/daemon-gateway/internal/settings"
 )
@@ -80,6 +83,32 @@ func TestNeolithsTablesAreInTheSchemaThatTheURLNames(t *testing.T) {
 	} {
 		db, _ := openOnly(t, text, slog.DiscardHandler)
 		require.Equal(t, want, db.Neolith("vps"))
+	}
+}
+
+// Whoever names an authority wants the server to be the right one; without a mode
+// the client would take plain text as well.
+func TestAnAuthorityInTheURLMeansThatTheServerIsVerified(t *testing.T) {
+	t.Parallel()
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	require.NoError(t, os.WriteFile(ca, testserver.NewCertificate(t, 1).Certificate, 0o600))
+	for query, verified := range map[string]bool{
+		"sslrootcert=" + ca:                                 true,
+		"sslcert=" + ca:                                     true, // Prisma's name for it
+		"sslcert=" + ca + "&sslaccept=strict":               true,
+		"sslcert=" + ca + "&sslaccept=accept_invalid_certs": false,
+		"":               false,
+		"sslmode=prefer": false,
+	} {
+		db, _ := openOnly(t, "postgres://db.example/neolith?"+query, slog.DiscardHandler)
+		config := db.Pool.Config().ConnConfig
+		full := config.TLSConfig != nil && !config.TLSConfig.InsecureSkipVerify && config.TLSConfig.ServerName == "db.example"
+		require.Equal(t, verified, full, query)
+		if verified {
+			for _, other := range config.Fallbacks {
+				require.NotNil(t, other.TLSConfig, "never as plain text")
+			}
+		}
 	}
 }
 
