@@ -111,6 +111,21 @@ func TestAnAckByHTTPOfADaemonThatIsNotSubscribedGoesToItsCursor(t *testing.T) {
 	d.expectEvents(events[1])
 }
 
+// A start may have read the cursor before an ack by HTTP was written there, so
+// the connection that is starting hears of the ack as well.
+func TestAnAckByHTTPBesideAStartCountsThere(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	n := c.edge()
+	events := []stored{c.publish("orch"), c.publish("orch")}
+	d := n.login("orch", "d")
+	starting := n.hub.connections("orch")[0]
+	require.Equal(t, ackAnswer{}, starting.acknowledge([]string{events[0].id}), "it is for the cursor")
+	d.send("subscribe", `{"eventTypes":["*"]}`)
+	d.expect(protocol.TypeSubscribed)
+	d.expectEvents(events[1])
+}
+
 func TestAnAckByHTTPGoesToTheCursorWhereTheDirectoryIsStale(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)

@@ -132,6 +132,8 @@ func (c *connection) Superseded() {
 func (c *connection) acknowledge(ids []string) (answer ackAnswer) {
 	c.input(func(s *session.Session, now time.Time) {
 		if answer.Running = s.Running(); !answer.Running {
+			// The ack goes to the cursor, which a start under way may have read already.
+			s.Ack(ids, now)
 			return
 		}
 		events := 0
