@@ -8,14 +8,10 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// codeMaxBytesRequired is NATS's for an account that wants a size of every stream.
-const codeMaxBytesRequired jetstream.ErrorCode = 10113
-
 // explain says of an error that keeps the log from being opened what was asked of
 // whom, what the answer means, and what to do: the library's words help nobody who
 // does not know it.
 func explain(err error, nc *nats.Conn) error {
-	var api *jetstream.APIError
 	switch {
 	case errors.Is(err, nats.ErrNoResponders), errors.Is(err, jetstream.ErrJetStreamNotEnabled):
 		return fmt.Errorf("nobody answers for JetStream behind NATS server %s: it is switched off there (start nats-server with -js, "+
@@ -23,9 +19,6 @@ func explain(err error, nc *nats.Conn) error {
 	case errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount):
 		return fmt.Errorf("JetStream is not switched on for this user's account at NATS server %s: give the account JetStream limits: %w",
 			nc.ConnectedUrlRedacted(), err)
-	case errors.As(err, &api) && api.ErrorCode == codeMaxBytesRequired:
-		return fmt.Errorf("this user's NATS account requires a size of everything that is stored (max_bytes_required), and the gateway's "+
-			"buckets have none: lift that for the account: %w", err)
 	}
 	return err
 }

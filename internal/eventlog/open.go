@@ -107,8 +107,7 @@ func (l *Log) setUp(ctx context.Context, opts openOptions) error {
 			ErrConfig, l.cfg.MaxEventBytes, room)
 	}
 	wanted := int64(opts.wanted.LogMaxBytes)
-	buckets := l.cfg.buckets()
-	for _, b := range buckets {
+	for _, b := range l.cfg.buckets() {
 		if b.Bucket == ClusterBucket {
 			if err := l.setUpCluster(ctx, b); err != nil {
 				return err
@@ -120,7 +119,7 @@ func (l *Log) setUp(ctx context.Context, opts openOptions) error {
 		return err
 	}
 	l.cfg.LogMaxBytes = settings.ByteSize(bytes)
-	if err := l.setUpParts(ctx, buckets); err != nil {
+	if err := l.setUpParts(ctx, l.cfg.buckets()); err != nil {
 		return err
 	}
 	if l.checkpoints, err = l.jet.Bucket(ctx, CheckpointBucket); err != nil {

@@ -86,17 +86,20 @@ func (c Config) deadletters() jetstream.StreamConfig {
 	}
 }
 
+// buckets all have a size, as the streams do: some accounts of NATS require one of
+// everything that is stored.
 func (c Config) buckets() []jetstream.KeyValueConfig {
 	list := []jetstream.KeyValueConfig{
-		{Bucket: CheckpointBucket, Description: "Daemon gateway: how far the routers have come"},
-		{Bucket: ClusterBucket, Description: "Daemon gateway: number of partitions, epochs"},
-		{Bucket: revocation.Bucket, Description: "Daemon gateway: revoked tokens, daemons and orchestrators", TTL: revocation.Lifetime},
+		{Bucket: CheckpointBucket, Description: "Daemon gateway: how far the routers have come", MaxBytes: minBucketBytes},
+		{Bucket: ClusterBucket, Description: "Daemon gateway: number of partitions, epochs", MaxBytes: minBucketBytes},
+		{Bucket: revocation.Bucket, Description: "Daemon gateway: revoked tokens, daemons and orchestrators", TTL: revocation.Lifetime, MaxBytes: revocationBytes},
 	}
 	for p := range c.Partitions {
 		list = append(list, jetstream.KeyValueConfig{
 			Bucket:      CursorBucket(event.Partition(p)),
 			Description: "Daemon gateway: cursors of partition " + strconv.Itoa(p),
 			TTL:         c.EventRetention + cursorMargin,
+			MaxBytes:    c.cursorBytes(int64(c.LogMaxBytes)),
 		})
 	}
 	for i := range list {

@@ -130,13 +130,23 @@ func (l *Log) markOf(ctx context.Context, entry jetstream.KeyValueEntry) (uint64
 // bytesThatFit returns wanted, or less where there is no room for it: what the
 // partitions have, or at first a fraction.
 func (l *Log) bytesThatFit(ctx context.Context, have, wanted int64) (int64, error) {
+	most, err := l.jet.LargestStream(ctx)
+	if err != nil {
+		return 0, wrap("ask how large a stream may be", err)
+	}
+	if most > 0 {
+		wanted = min(wanted, most)
+	}
 	for bytes := wanted; bytes > have; bytes /= 2 {
 		if bytes < min(wanted, minPartitionBytes) {
 			return 0, fmt.Errorf("%w: NATS cannot reserve even %s for each of %d partitions",
 				ErrUnavailable, settings.ByteSize(minPartitionBytes), l.cfg.Partitions)
 		}
-		// The dead letters have as much as a partition.
-		fits, err := l.jet.CanReserve(ctx, (bytes-have)*(int64(l.cfg.Partitions)+1), l.cfg.StreamReplicas)
+		needed := l.cfg.reservedBytes(bytes) - l.cfg.reservedBytes(have)
+		if most > 0 {
+			needed = min(needed, most) // more cannot be asked for at once
+		}
+		fits, err := l.jet.CanReserve(ctx, needed, l.cfg.StreamReplicas)
 		if err != nil || fits {
 			return bytes, err
 		}

@@ -135,7 +135,7 @@ REDIS_MASTER_NAME: {{ . | quote }}
 {{- define "gateway.adminSettings" -}}
 {{- $given := dict -}}
 {{- range $name, $value := .Values.settings -}}
-{{- if has $name (list "PARTITIONS" "STREAM_REPLICAS" "EVENT_RETENTION" "EVENTS_PER_ORCHESTRATOR" "MAX_EVENT_BYTES" "LOG_MAX_BYTES" "DUPLICATE_WINDOW" "DEADLETTER_RETENTION" "LOG_LEVEL" "LOG_FORMAT") -}}
+{{- if has $name (list "PARTITIONS" "STREAM_REPLICAS" "EVENT_RETENTION" "EVENTS_PER_ORCHESTRATOR" "MAX_EVENT_BYTES" "LOG_MAX_BYTES" "CURSOR_PERCENT" "DUPLICATE_WINDOW" "DEADLETTER_RETENTION" "LOG_LEVEL" "LOG_FORMAT") -}}
 {{- $_ := set $given $name (include "gateway.scalar" $value) -}}
 {{- end -}}
 {{- end -}}

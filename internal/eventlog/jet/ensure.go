@@ -109,18 +109,35 @@ func (c *Client) EnsureBucket(ctx context.Context, want jetstream.KeyValueConfig
 		return false, fmt.Errorf("bucket %s: %w", want.Bucket, c.setupError(err))
 	}
 	have := stream.CachedInfo().Config
-	if have.Replicas == want.Replicas && have.MaxAge == want.TTL {
+	want.MaxBytes = bucketBytes(have.MaxBytes, want.MaxBytes, int64(stream.CachedInfo().State.Bytes))
+	if have.Replicas == want.Replicas && have.MaxAge == want.TTL && have.MaxBytes == want.MaxBytes {
 		return false, nil
 	}
 	if c.rights < Change {
 		c.logger.Warn("bucket has other settings than this node; "+c.Changer(), "bucket", want.Bucket)
 		return true, nil
 	}
-	if _, err := c.JS.UpdateKeyValue(ctx, want); err != nil {
+	_, err = c.JS.UpdateKeyValue(ctx, want)
+	if NoRoom(err) && have.MaxBytes != want.MaxBytes {
+		// It may not be kept from its work by what it did without before.
+		c.logger.Warn("NATS has no room to reserve for a bucket: its size stays", "bucket", want.Bucket, "wanted", want.MaxBytes, "error", err)
+		differs, want.MaxBytes = true, have.MaxBytes
+		_, err = c.JS.UpdateKeyValue(ctx, want)
+	}
+	if err != nil {
 		return true, fmt.Errorf("update bucket %s: %w", want.Bucket, c.setupError(err))
 	}
 	c.logger.Info("bucket updated", "bucket", want.Bucket)
-	return false, nil
+	return differs, nil
+}
+
+// bucketBytes is the size that a bucket is to have: what is wanted, but, since a
+// full bucket refuses all writes, never less than twice what it holds.
+func bucketBytes(have, want, held int64) int64 {
+	if have > want && 2*held > want {
+		return have
+	}
+	return max(want, 2*held)
 }
 
 // ErrMissing means that a stream or bucket is missing that this node does not

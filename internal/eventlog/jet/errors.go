@@ -31,6 +31,7 @@ const (
 	codeNoPeers               jetstream.ErrorCode = 10005
 	codeAccountResources      jetstream.ErrorCode = 10002
 	codeStoreFailed           jetstream.ErrorCode = 10077
+	codeStreamTooLarge        jetstream.ErrorCode = 10122
 	codeReplicasUnsupported   jetstream.ErrorCode = 10074
 	codeStreamInvalidConfig   jetstream.ErrorCode = 10052
 	// codeDuplicateInProcess: another publish of the same message id waits for

@@ -42,9 +42,25 @@ func (c *Client) CanReserve(ctx context.Context, bytes int64, replicas int) (boo
 	return true, nil
 }
 
+// LargestStream returns how large the account lets a stream be, 0 where it does not
+// say.
+func (c *Client) LargestStream(ctx context.Context) (int64, error) {
+	info, err := Ask(ctx, func(ctx context.Context) (*jetstream.AccountInfo, error) { return c.JS.AccountInfo(ctx) })
+	if err != nil {
+		return 0, err
+	}
+	most := max(0, info.Limits.StoreMaxStreamBytes)
+	for _, tier := range info.Tiers {
+		if m := tier.Limits.StoreMaxStreamBytes; m > 0 && (most == 0 || m < most) {
+			most = m
+		}
+	}
+	return most, nil
+}
+
 // NoRoom tells a lack of disk from a lack of servers.
 func NoRoom(err error) bool {
 	var api *jetstream.APIError
-	return errors.As(err, &api) && (api.ErrorCode == codeStorageExceeded ||
+	return errors.As(err, &api) && (api.ErrorCode == codeStorageExceeded || api.ErrorCode == codeAccountResources || api.ErrorCode == codeStreamTooLarge ||
 		api.ErrorCode == codeNoPeers && strings.Contains(api.Description, "insufficient storage"))
 }
