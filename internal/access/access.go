@@ -72,7 +72,7 @@ type Control struct {
 	allowed, denied ranges
 	files           []*reread.File
 	rates           rates
-	refused         func(Refusal)
+	refused         func(Refusal, netip.Addr)
 	changed         func() // set before Run
 
 	mu      sync.Mutex
@@ -82,7 +82,7 @@ type Control struct {
 
 // New returns the rules; each address may connect perSecond times a second.
 // prefix begins the settings' names, and refused is told of what is closed.
-func New(cfg Config, prefix string, perSecond int, refused func(Refusal), logger *slog.Logger, reg prometheus.Registerer) (*Control, error) {
+func New(cfg Config, prefix string, perSecond int, refused func(Refusal, netip.Addr), logger *slog.Logger, reg prometheus.Registerer) (*Control, error) {
 	a := &Control{
 		cfg: cfg, rates: newRates(perSecond), refused: refused, changed: func() {},
 		allowed: ranges{fixed: cfg.AllowedCIDRs}, denied: ranges{fixed: cfg.DeniedCIDRs, keep: true},

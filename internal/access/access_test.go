@@ -26,7 +26,7 @@ func control(t *testing.T, perSecond int, change func(*Config)) *Control {
 	t.Helper()
 	cfg := settings.Default[Config]()
 	change(&cfg)
-	a, err := New(cfg, "", perSecond, func(Refusal) {}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	a, err := New(cfg, "", perSecond, func(Refusal, netip.Addr) {}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	require.NoError(t, err)
 	return a
 }

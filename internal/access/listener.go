@@ -31,7 +31,7 @@ func (l *listener) Accept() (net.Conn, error) {
 		if refusal == "" {
 			return c, nil
 		}
-		l.control.refused(refusal)
+		l.control.refused(refusal, peerAddress(tcp.RemoteAddr().String()))
 		_ = tcp.SetLinger(0) // nothing stays behind of a flood
 		_ = tcp.Close()
 	}
@@ -72,7 +72,7 @@ func (a *Control) enter(tcp *net.TCPConn) (*Conn, Refusal) {
 	}
 	a.mu.Unlock()
 	if oldest != nil {
-		a.refused(RefusedUnauthenticated)
+		a.refused(RefusedUnauthenticated, peerAddress(oldest.RemoteAddr().String()))
 		_ = oldest.Close()
 	}
 	return c, ""

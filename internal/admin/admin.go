@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"net/netip"
 	"strconv"
 	"time"
 
@@ -64,7 +65,7 @@ func New(addr string, enablePprof bool, reg *prometheus.Registry, checks []Check
 		return nil, fmt.Errorf("register the process's metrics: %w", err)
 	}
 	logger = logger.With("component", "admin")
-	control, err := access.New(limits, "", 0, func(access.Refusal) {}, logger, reg)
+	control, err := access.New(limits, "", 0, func(access.Refusal, netip.Addr) {}, logger, reg)
 	if err != nil {
 		return nil, err
 	}

@@ -5,7 +5,9 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
+	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -133,4 +135,16 @@ func TestAConnectionThatIsTurnedAwayIsAudited(t *testing.T) {
 		}
 	}
 	j.one(t, "connection_refused", map[string]any{"reason": "rate", "address": "127.0.0.1"})
+}
+
+// Nothing is read of who may not connect at all; where he came from is known.
+func TestWhoIsClosedAtOnceIsAudited(t *testing.T) {
+	t.Parallel()
+	n, j := newCluster(t).audited(func(cfg *Config) {
+		cfg.Listen.Access.AllowedCIDRs = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
+	})
+	conn, err := net.Dial("tcp", n.Addr().String())
+	require.NoError(t, err)
+	require.NoError(t, conn.Close())
+	j.one(t, "connection_refused", map[string]any{"reason": "address", "address": "127.0.0.1"})
 }

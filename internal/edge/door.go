@@ -46,7 +46,10 @@ type door struct {
 }
 
 func newDoor(cfg *Config, crew *lifecycle.Crew, m *metrics, records *audit.Log, logger *slog.Logger) (*door, error) {
-	refused := func(why access.Refusal) { m.refused.Of(refusedConnect(why)).Inc() }
+	refused := func(why access.Refusal, from netip.Addr) {
+		m.refused.Of(refusedConnect(why)).Inc()
+		records.Write(audit.ConnectionRefused, string(why), "address", from.String())
+	}
 	control, err := access.New(cfg.Listen.Access, "", cfg.Listen.RateConnectsPerIP, refused, logger, m.registry)
 	if err != nil {
 		return nil, err

@@ -16,6 +16,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"strconv"
 	"time"
 
@@ -126,7 +127,7 @@ func New(cfg Config, store Store, ready func() bool, maxEventBytes int, logger *
 		store: store, ready: ready, maxEvent: maxEventBytes, keys: keys,
 		inFlight: share.New[string](maxInFlight), metrics: newMetrics(reg), logger: logger,
 	}
-	in.access, err = access.New(cfg.Access, settingsPrefix, 0, func(why access.Refusal) { in.metrics.refused.Of(why).Inc() }, logger, reg)
+	in.access, err = access.New(cfg.Access, settingsPrefix, 0, func(why access.Refusal, _ netip.Addr) { in.metrics.refused.Of(why).Inc() }, logger, reg)
 	if err != nil {
 		return nil, err
 	}
