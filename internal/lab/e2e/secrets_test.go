@@ -157,6 +157,7 @@ func TestEverySecretIsChangedWhileEventsFlow(t *testing.T) {
 	w := newWorld(t, func(cfg *cluster.Config) {
 		cfg.Edges, cfg.Settings = 2, v.settings()
 		cfg.Settings["DRAIN_PERIOD"], cfg.Settings["BALANCE_RATE"] = "1s", "0"
+		cfg.Settings["LOG_LEVEL"] = "debug" // all that there is to be said
 	})
 	const orchestrators = 30
 	s := &servers{w: w, dir: w.Dir, database: neolithFor(t, orchestrators), redis: redis.NewClient(&redis.Options{Addr: w.Redis.Addr})}
@@ -217,6 +218,25 @@ func TestEverySecretIsChangedWhileEventsFlow(t *testing.T) {
 	require.NoError(t, w.AwaitReady(w.ctx))
 	for _, n := range w.Nodes() {
 		require.NoError(t, n.AwaitMetric(w.ctx, "gateway_postgres_schema_ready", 1), "%s can use the database", n.Name())
+	}
+	requireDiscreet(w, oldJWT, newJWT, oldKey, newKey, "password-old", "password-new")
+}
+
+// accessToken is how every JSON Web Token begins: with {" in base64.
+const accessToken = "eyJ"
+
+// requireDiscreet reads all that the nodes have written, in all their lives, for
+// secrets and tokens.
+func requireDiscreet(w *world, secrets ...string) {
+	w.t.Helper()
+	for _, n := range w.Nodes() {
+		text, err := os.ReadFile(filepath.Join(w.Dir, n.Name()+".log"))
+		require.NoError(w.t, err)
+		require.Greater(w.t, len(text), 1000, n.Name())
+		for _, secret := range append(secrets, accessToken) {
+			at := strings.Index(string(text), secret)
+			require.Negative(w.t, at, "%s has written a secret or a token at byte %d", n.Name(), at)
+		}
 	}
 }
 
