@@ -57,7 +57,10 @@ func (f *File) Observe(logger *slog.Logger, reg prometheus.Registerer) {
 func (f *File) Look() error {
 	content, err := readFile(f.Path)
 	if err != nil {
-		return f.note(fmt.Errorf("what was read before stays in force: %w", err))
+		if f.read {
+			err = fmt.Errorf("what was read before stays in force: %w", err)
+		}
+		return f.note(err)
 	}
 	if f.read && bytes.Equal(content, f.content) && f.problem == "" {
 		return nil
