@@ -129,6 +129,7 @@ func TestVerifyClaims(t *testing.T) {
 		{name: "starts within the leeway", claims: jwt.MapClaims{"nbf": at(30 * time.Second)}},
 		{name: "starts beyond the leeway", claims: jwt.MapClaims{"nbf": at(31 * time.Second)}, want: auth.ReasonNotYetValid},
 		{name: "issued within the leeway", claims: jwt.MapClaims{"iat": at(30 * time.Second)}},
+		{name: "starts in an hour", claims: jwt.MapClaims{"nbf": at(time.Hour)}, want: auth.ReasonNotYetValid},
 		{name: "issued in the future", claims: jwt.MapClaims{"iat": at(31 * time.Second)}, want: auth.ReasonNotYetValid},
 
 		{name: "expiry in milliseconds", claims: jwt.MapClaims{"exp": now.Add(time.Hour).UnixMilli()}, want: auth.ReasonInvalidTime},
@@ -196,7 +197,7 @@ func requireReason(t *testing.T, want auth.Reason, err error) {
 	require.Equal(t, want, refused.Reason)
 	require.NotEmpty(t, refused.Error())
 	passing := []auth.Reason{auth.ReasonNotYetValid, auth.ReasonUnknownKey, auth.ReasonKeysUnavailable}
-	require.Equal(t, slices.Contains(passing, want), refused.Passes())
+	require.Equal(t, slices.Contains(passing, want) && refused.Wait <= 10*time.Minute, refused.Passes())
 	code := protocol.AuthFailed
 	if want == auth.ReasonExpired {
 		code = protocol.AuthTokenExpired
@@ -387,5 +388,18 @@ func TestEveryReasonHasAMessage(t *testing.T) {
 	require.Len(t, auth.Reasons(), 21)
 	for _, reason := range auth.Reasons() {
 		require.NotEmpty(t, (&auth.Error{Reason: reason}).Error(), reason)
+	}
+}
+
+// A clock that is being set passes by itself; a token that begins in an hour was
+// made so, and its daemon is told with a code that says that it needs another.
+func TestATokenThatBeginsLaterPassesOnlyWhereAClockMayBeWrong(t *testing.T) {
+	t.Parallel()
+	v := newVerifier(t, nil)
+	for wait, passes := range map[time.Duration]bool{time.Minute: true, 10 * time.Minute: true, time.Hour: false} {
+		_, err := v.Verify(hs256(t, with(loginClaims(), jwt.MapClaims{"nbf": now.Add(wait).Unix()})), now)
+		var refused *auth.Error
+		require.ErrorAs(t, err, &refused)
+		require.Equal(t, passes, refused.Passes(), wait)
 	}
 }

@@ -81,9 +81,13 @@ type Error struct {
 // gives the daemon another token: clocks, and what this edge does not know yet.
 var passing = []Reason{ReasonUnknownKey, ReasonKeysUnavailable, ReasonNotYetValid, ReasonIdentityUnverified}
 
-// Passes reports whether the same token may be accepted later. A daemon is then
+// worstClock is how wrong a clock may be that is still being set. A token that
+// begins later than that was made so.
+const worstClock = 10 * time.Minute
+
+// Passes reports whether the same token may be accepted soon. A daemon is then
 // told to come back, and not with a code after which it stays away.
-func (e *Error) Passes() bool { return slices.Contains(passing, e.Reason) }
+func (e *Error) Passes() bool { return slices.Contains(passing, e.Reason) && e.Wait <= worstClock }
 
 // Code returns what the daemon is told in auth_error.
 func (e *Error) Code() protocol.AuthErrorCode {

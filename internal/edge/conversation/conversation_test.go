@@ -181,8 +181,8 @@ func (x *talk) authNotBefore(notBefore time.Time) []Effect {
 func TestATokenThatIsGoodLaterIsNoReasonToStayAway(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct{ in, least, most time.Duration }{
-		"soon":     {31 * time.Second, 31 * time.Second, 62 * time.Second},
-		"tomorrow": {24 * time.Hour, 5 * time.Minute, 10 * time.Minute},
+		"soon":  {31 * time.Second, 31 * time.Second, 62 * time.Second},
+		"later": {9 * time.Minute, 5 * time.Minute, 10 * time.Minute},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -196,6 +196,14 @@ func TestATokenThatIsGoodLaterIsNoReasonToStayAway(t *testing.T) {
 			require.Equal(t, protocol.CloseGoingAway, closing(effects))
 		})
 	}
+}
+
+// No clock is a day wrong for long: the daemon needs another token.
+func TestATokenThatIsGoodTomorrowIsRefused(t *testing.T) {
+	t.Parallel()
+	effects := newTalk(t).authNotBefore(start.Add(24 * time.Hour))
+	require.Equal(t, AuthRefused{auth.ReasonNotYetValid}, effects[0])
+	require.Equal(t, protocol.CloseAuthFailed, closing(effects))
 }
 
 func TestATokenThatIsGoodLaterDoesNotEndTheSession(t *testing.T) {
