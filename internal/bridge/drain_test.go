@@ -231,6 +231,25 @@ func TestWhatWasPurgedIsStoredOnceItsIDIsForgotten(t *testing.T) {
 	require.Equal(t, eventIDs("vp", 0, 1), s.awaitStored(cfg, "vp", 1))
 }
 
+// What an orchestrator's newer events have replaced is not stored anew: it would
+// replace those in its turn.
+func TestWhatNewerEventsHaveReplacedLeavesItsList(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	cfg := s.config()
+	cfg.Log.EventsPerOrchestrator = 3
+	a := s.start(cfg).ready()
+	client := s.publisher()
+	for _, body := range eventsOf("vp", 0, 5) {
+		publish(t, client, "daemon:events", body)
+		push(t, client, "vp", body)
+	}
+	a.settled(5)
+	require.NoError(t, newDrainer(a.redis, a.pump, time.Hour, a.metrics, discard).pass(t.Context()))
+	require.Zero(t, client.LLen(t.Context(), listPrefix+"vp").Val())
+	require.Equal(t, eventIDs("vp", 2, 5), ids(s.stored(cfg.Log.Partitions)["vp"]))
+}
+
 func TestTwoBridgesDrainTheSameLists(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)

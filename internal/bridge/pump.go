@@ -37,7 +37,7 @@ var workBackoff = backoff{first: 100 * time.Millisecond, most: time.Second}
 type store interface {
 	PublishAsync(ctx context.Context, orchestrator event.Token, eventID string, body []byte, done func(eventlog.Ack, error))
 	DeadLetter(ctx context.Context, letter eventlog.DeadLetter) error
-	Holds(ctx context.Context, ack eventlog.Ack) (bool, error)
+	Purged(ctx context.Context, orchestrator event.Token, ack eventlog.Ack) (bool, error)
 }
 
 // lookup finds a daemon's orchestrator; errNoSession is final.

@@ -62,7 +62,9 @@ func (s *faultyStore) PublishAsync(_ context.Context, token event.Token, id stri
 	}()
 }
 
-func (s *faultyStore) Holds(context.Context, eventlog.Ack) (bool, error) { return true, nil }
+func (s *faultyStore) Purged(context.Context, event.Token, eventlog.Ack) (bool, error) {
+	return false, nil
+}
 
 func (s *faultyStore) DeadLetter(_ context.Context, letter eventlog.DeadLetter) error {
 	s.mu.Lock()

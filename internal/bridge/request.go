@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/neolith/daemon-gateway/internal/eventlog"
+	"github.com/neolith/daemon-gateway/pkg/event"
 )
 
 // errEnded is why nothing is settled any more.
@@ -85,8 +86,8 @@ func (p *pump) takeListed(ctx context.Context, l list, element []byte) (o outcom
 	p.notice(j.event)
 	s, err := p.settle(ctx, p.book.address(j), false)
 	if err == nil && s.outcome() == outcomeDuplicate && s.job.kind == publishing {
-		held, err := p.store.Holds(ctx, s.ack)
-		if err != nil || !held {
+		purged, err := p.store.Purged(ctx, event.TokenOf(s.job.event.OrchestratorID), s.ack)
+		if err != nil || purged {
 			return outcomeRejected, "it was purged from the log within the duplicate window", err
 		}
 	}

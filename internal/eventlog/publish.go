@@ -8,6 +8,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/neolith/daemon-gateway/internal/eventlog/jet"
 	"github.com/neolith/daemon-gateway/pkg/event"
 )
 
@@ -57,19 +58,24 @@ func (l *Log) PublishAsync(ctx context.Context, orchestrator event.Token, eventI
 	})
 }
 
-// Holds reports whether the log still has the message that a publish was
-// acknowledged with. NATS goes on to recognize the id of a message that was purged
-// (nats-io/nats-server#6782), so what counts as a duplicate may be gone.
-func (l *Log) Holds(ctx context.Context, ack Ack) (held bool, err error) {
-	err = l.jet.Request(ctx, func(ctx context.Context) error {
-		place, err := l.jet.At(ctx, event.StreamName(ack.Partition), ack.Sequence)
-		held = place.Sequence != 0
+// Purged reports whether the event that a publish was acknowledged with was removed
+// by hand. NATS goes on to recognize its id (nats-io/nats-server#6782), so what counts
+// as a duplicate may be gone. An event that as many newer ones of its orchestrator
+// have replaced as are kept of one was not purged.
+func (l *Log) Purged(ctx context.Context, orchestrator event.Token, ack Ack) (bool, error) {
+	var place jet.Place
+	err := l.jet.Request(ctx, func(ctx context.Context) (err error) {
+		place, err = l.jet.At(ctx, event.StreamName(ack.Partition), ack.Sequence)
 		return err
 	})
 	if err != nil {
 		return false, fmt.Errorf("look for event %d of partition %d: %w", ack.Sequence, ack.Partition, err)
 	}
-	return held, nil
+	if place.Sequence != 0 {
+		return false, nil
+	}
+	newer, err := l.Read(ctx, ack.Partition, orchestrator, ack.Sequence+1, 1, 1)
+	return int64(len(newer.Messages))+int64(newer.Remaining) < l.cfg.EventsPerOrchestrator, err
 }
 
 // RenewSentinel publishes the sentinel of a partition: the one message that is
