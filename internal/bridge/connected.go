@@ -95,13 +95,17 @@ func (c *connectedDaemons) roomLocked(now time.Time) bool {
 }
 
 // find returns whose daemon this is, if it is connected and one orchestrator's
-// alone. It may be called from any goroutine; nil knows nobody.
-func (c *connectedDaemons) find(id protocol.DaemonID, now time.Time) (protocol.OrchestratorID, bool) {
+// alone; disputed: it is another's as well, so that nothing said before counts. It
+// may be called from any goroutine; nil knows nobody.
+func (c *connectedDaemons) find(id protocol.DaemonID, now time.Time) (orchestrator protocol.OrchestratorID, disputed bool) {
 	if c == nil {
 		return "", false
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	h, ok := c.holders[id]
-	return h.orchestrator, ok && now.Before(h.until) && !now.Before(h.disputed)
+	h := c.holders[id]
+	if disputed = now.Before(h.disputed); disputed || !now.Before(h.until) {
+		return "", disputed
+	}
+	return h.orchestrator, false
 }

@@ -316,17 +316,24 @@ func (p *pump) of(t ticket) *sequencer.Sequencer[job] {
 // could pass those that still wait for the first answer.
 func (p *pump) resolve(ctx context.Context, t ticket) {
 	daemon, now := t.Value().daemon(), time.Now()
-	orchestrator, ok := p.connectedDaemons.find(daemon, now)
-	if !ok {
-		orchestrator, ok = p.daemons.get(daemon, now)
+	orchestrator, disputed := p.connectedDaemons.find(daemon, now)
+	if orchestrator != "" {
+		p.daemons.put(daemon, orchestrator, now)
+	} else if !disputed {
+		orchestrator, _ = p.daemons.get(daemon, now)
 	}
-	if ok {
+	if orchestrator != "" {
 		p.resolved(t, orchestrator, nil)
 		return
 	}
 	p.workers.Go(func() {
 		orchestrator, err := p.lookup(ctx, daemon)
-		p.results <- func() { p.resolved(t, orchestrator, err) }
+		p.results <- func() {
+			if err == nil {
+				p.daemons.put(daemon, orchestrator, time.Now())
+			}
+			p.resolved(t, orchestrator, err)
+		}
 	})
 }
 
@@ -334,7 +341,6 @@ func (p *pump) resolved(t ticket, orchestrator protocol.OrchestratorID, err erro
 	j := t.Value()
 	switch {
 	case err == nil:
-		p.daemons.put(j.daemon(), orchestrator, time.Now())
 		j.event.DaemonID = j.daemon()
 		p.moveOn(t, p.book.address(readdress(j.event, orchestrator, j.body, p.maxBytes)))
 	case !errors.Is(err, errNoSession):

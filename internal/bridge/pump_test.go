@@ -94,6 +94,22 @@ func pumpAll(t *testing.T, s store, find lookup, messages ...heard) *metrics {
 	return m
 }
 
+// However often a daemon has events, whose it is is asked again in the end.
+func TestWhoseADaemonIsIsNotRememberedForEver(t *testing.T) {
+	t.Parallel()
+	in := newInbox(10, maxBufferBytes)
+	p := newPump(in, nil, nil, func() bool { return true }, event.DefaultMaxBytes, newMetrics(prometheus.NewPedanticRegistry()), discard)
+	asked := time.Now().Add(-knownDaemonFor / 2)
+	p.daemons.put("d1", "vp", asked)
+	in.push(heard{channel: "daemon:d1:events", body: []byte(eventJSON("channel", 0))})
+	in.close()
+	s := newFaultyStore()
+	require.Zero(t, p.run(t.Context(), s))
+	require.Len(t, s.stored["vp"], 1)
+	_, known := p.daemons.get("d1", asked.Add(knownDaemonFor+time.Second))
+	require.False(t, known)
+}
+
 func TestFailedPublishesKeepTheOrder(t *testing.T) {
 	t.Parallel()
 	s := newFaultyStore()
