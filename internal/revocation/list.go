@@ -51,9 +51,10 @@ type List struct {
 
 	mu       sync.RWMutex
 	entries  map[Key]Entry
-	revision uint64 // of the newest entry that was read
-	left     int    // entries for which there was no room
-	problem  string // why the list may not be what the bucket holds; "" if it is
+	created  time.Time // the bucket that they are from
+	revision uint64    // of the newest entry that was read
+	left     int       // entries for which there was no room
+	problem  string    // why the list may not be what the bucket holds; "" if it is
 }
 
 // NewList returns an empty list. changed is called, from a goroutine of Run, when
@@ -149,7 +150,7 @@ func (l *List) follow(ctx context.Context) error {
 	if err := l.read(ctx, 1, r.take); err != nil {
 		return err
 	}
-	l.complete(r)
+	l.complete(r, began)
 	poll, sweep := time.NewTicker(l.pollInterval), time.NewTicker(sweepInterval)
 	defer poll.Stop()
 	defer sweep.Stop()
@@ -238,9 +239,10 @@ func (l *List) seen() uint64 {
 	return l.revision
 }
 
-// reading is a list under way, from a watch that began.
+// reading is a list under way.
 type reading struct {
 	entries  map[Key]Entry
+	ended    []Key // those that are said to have
 	revision uint64
 	left     int
 }
@@ -249,6 +251,7 @@ func (r *reading) take(c change) {
 	r.revision = max(r.revision, c.revision)
 	if c.deleted {
 		delete(r.entries, c.key)
+		r.ended = append(r.ended, c.key)
 		return
 	}
 	if c.key.kind() == "" {
@@ -261,14 +264,23 @@ func (r *reading) take(c change) {
 	r.entries[c.key] = Decode(c.value, c.written)
 }
 
-// complete takes what the bucket held as a whole: what is not in it any more has
-// ended, though nobody has said so.
-func (l *List) complete(r *reading) {
+// complete takes what was read of the bucket as it stood: what is not in it any more
+// has ended, though nobody has said so. Where the replica that was read lags behind
+// that, what it may lack stays.
+func (l *List) complete(r *reading, bucket standing) {
 	now := time.Now()
-	maps.DeleteFunc(r.entries, func(_ Key, e Entry) bool { return !now.Before(e.Until) })
 	l.mu.Lock()
+	if r.revision < bucket.last && bucket.created.Equal(l.created) {
+		known := maps.Clone(l.entries)
+		for _, key := range r.ended {
+			delete(known, key)
+		}
+		maps.Copy(known, r.entries)
+		r.entries = known
+	}
+	maps.DeleteFunc(r.entries, func(_ Key, e Entry) bool { return !now.Before(e.Until) })
 	before := l.problem
-	l.entries, l.revision, l.left, l.problem = r.entries, r.revision, r.left, ""
+	l.entries, l.created, l.revision, l.left, l.problem = r.entries, bucket.created, r.revision, r.left, ""
 	l.mu.Unlock()
 	select {
 	case <-l.loaded:

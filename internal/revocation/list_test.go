@@ -148,6 +148,33 @@ func TestABucketThatWasRolledBackIsReadAnew(t *testing.T) {
 	f.eventually(f.says(true, ""))
 }
 
+// A replica that lags has not heard of all that is revoked, and nothing ends for it.
+// What was read of the bucket as it stands does end what is not in it.
+func TestAReplicaThatLagsLetsNobodyIn(t *testing.T) {
+	t.Parallel()
+	l := NewList(testserver.NATS(t).JetStream(), func() {}, nil, slog.New(slog.DiscardHandler), prometheus.NewPedanticRegistry())
+	bucket := standing{created: time.Now(), last: 5}
+	whole, lagging := entryOf(string(eve)), entryOf("token.old")
+	whole.written, lagging.written, whole.revision = time.Now(), time.Now(), 5
+	complete := func(bucket standing, changes ...change) {
+		r := &reading{entries: map[Key]Entry{}}
+		for _, c := range changes {
+			r.take(c)
+		}
+		l.complete(r, bucket)
+	}
+	complete(bucket, lagging, whole)
+	complete(bucket, lagging)
+	_, _, revoked := l.Revokes(time.Now(), eve)
+	require.True(t, revoked)
+	require.EqualValues(t, 1, l.seen(), "what it lacks is asked for again")
+
+	bucket.last = 1
+	complete(bucket, lagging)
+	_, _, revoked = l.Revokes(time.Now(), eve)
+	require.False(t, revoked, "the bucket was rolled back")
+}
+
 func TestAListIsBounded(t *testing.T) {
 	t.Parallel()
 	r := reading{entries: map[Key]Entry{}}
