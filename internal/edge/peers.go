@@ -9,6 +9,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/neolith/daemon-gateway/internal/delivery"
 	"github.com/neolith/daemon-gateway/pkg/event"
 )
 
@@ -35,7 +36,7 @@ func (p *peers[Question, Answer]) ask(ctx context.Context, edge string, q Questi
 	if err != nil {
 		return a, err
 	}
-	msg, err := p.nc.RequestWithContext(ctx, p.subject(event.TokenOf(edge)), data)
+	msg, err := p.request(ctx, p.subject(event.TokenOf(edge)), data)
 	if errors.Is(err, nats.ErrNoResponders) {
 		return a, nil
 	}
@@ -43,6 +44,20 @@ func (p *peers[Question, Answer]) ask(ctx context.Context, edge string, q Questi
 		err = json.Unmarshal(msg.Data, &a)
 	}
 	return a, err
+}
+
+// request is nats.Conn.RequestWithContext, answered where other edges may publish.
+func (p *peers[Question, Answer]) request(ctx context.Context, subject string, data []byte) (*nats.Msg, error) {
+	inbox := delivery.AnswerInbox(p.nc.NewInbox())
+	sub, err := p.nc.SubscribeSync(inbox)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = sub.Unsubscribe() }() // the connection may be gone already
+	if err := p.nc.PublishRequest(subject, inbox, data); err != nil {
+		return nil, err
+	}
+	return sub.NextMsgWithContext(ctx)
 }
 
 // tell says to another edge what it need not answer. So one that stands still

@@ -7,6 +7,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/neolith/daemon-gateway/internal/delivery"
 	"github.com/neolith/daemon-gateway/internal/router/lane"
 )
 
@@ -15,7 +16,9 @@ import (
 // for each batch, as the library makes it, would cost a goroutine for each.
 // The reply's subject says whose batch it is:
 //
-//	<inbox>.<number of the run>.<batch id>
+//	<inbox prefix>.receipts.<id of this subscription>.<number of the run>.<batch id>
+//
+// Edges may publish there, and to nothing else under the prefix.
 //
 // Its methods may be called concurrently. The runs notice timeouts by
 // themselves.
@@ -30,7 +33,7 @@ type requests struct {
 }
 
 func newRequests(nc *nats.Conn) (*requests, error) {
-	q := &requests{nc: nc, prefix: nc.NewInbox() + ".", runs: make(map[uint64]*run)}
+	q := &requests{nc: nc, prefix: delivery.ReceiptInbox(nc.NewInbox()) + ".", runs: make(map[uint64]*run)}
 	sub, err := nc.Subscribe(q.prefix+"*.*", q.receive)
 	if err != nil {
 		return nil, err
