@@ -504,6 +504,7 @@ func TestKeysCanBeChangedWhileItRuns(t *testing.T) {
 	look(false, map[string]string{"old": "backend", "removed": "removed"}, line("backend", "old"), line("removed", "removed"))
 	look(true, map[string]string{"old": "backend"}, line("backend", "old"), "half a li")
 	look(true, map[string]string{"old": "backend", "new": "more"}, "backend 123", line("more", "new"))
+	look(true, map[string]string{"new": "backend"}, line("backend", "new"), line("backend", "newer"))
 	look(false, map[string]string{"new": "backend"}, line("backend", "new"))
 	require.NoError(t, os.Remove(file))
 	require.Error(t, k.file.Look())

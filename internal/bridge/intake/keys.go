@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -83,7 +84,7 @@ func checkKeys(path string) error {
 
 // keyring is the keys as the file has them now: what is not in it any more is
 // no key. Only a file that cannot be read leaves all as it was, and a line that
-// cannot be read the key that its name had.
+// cannot be read the key that its name had, unless another line has that name.
 type keyring struct {
 	file    *reread.File
 	current atomic.Pointer[keys]
@@ -104,8 +105,9 @@ func newKeyring(path string, logger *slog.Logger, reg prometheus.Registerer) (*k
 
 func (k *keyring) take(text []byte) error {
 	list, wrong, err := parseKeys(text)
+	good := slices.Collect(maps.Values(list))
 	for hash, name := range *k.current.Load() {
-		if slices.Contains(wrong, name) && list[hash] == "" {
+		if slices.Contains(wrong, name) && !slices.Contains(good, name) && list[hash] == "" {
 			list[hash] = name
 		}
 	}
