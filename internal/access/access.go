@@ -83,9 +83,10 @@ type Control struct {
 // New returns the rules; each address may connect perSecond times a second.
 // prefix begins the settings' names, and refused is told of what is closed.
 func New(cfg Config, prefix string, perSecond int, refused func(Refusal, netip.Addr), logger *slog.Logger, reg prometheus.Registerer) (*Control, error) {
+	cfg.TrustedProxies = plainRanges(cfg.TrustedProxies)
 	a := &Control{
 		cfg: cfg, rates: newRates(perSecond), refused: refused, changed: func() {},
-		allowed: ranges{fixed: cfg.AllowedCIDRs}, denied: ranges{fixed: cfg.DeniedCIDRs, keep: true},
+		allowed: ranges{fixed: plainRanges(cfg.AllowedCIDRs)}, denied: ranges{fixed: plainRanges(cfg.DeniedCIDRs), keep: true},
 		held: make(map[netip.Addr]int),
 	}
 	for _, r := range []struct {
@@ -118,8 +119,8 @@ func New(cfg Config, prefix string, perSecond int, refused func(Refusal, netip.A
 
 // wide reports whether a range has more addresses than load balancers need.
 func wide(p netip.Prefix) bool {
-	if p.Addr().Unmap().Is4() {
-		return p.Bits()-(p.Addr().BitLen()-32) < 16
+	if p = plainRange(p); p.Addr().Is4() {
+		return p.Bits() < 16
 	}
 	return p.Bits() < 48
 }

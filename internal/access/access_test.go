@@ -2,6 +2,7 @@ package access
 
 import (
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -107,4 +108,39 @@ func TestConnectRates(t *testing.T) {
 	now = now.Add(time.Hour)
 	require.Equal(t, 20, connects("192.0.2.1"))
 	require.Len(t, a.rates.addresses, 1, "addresses that may do all again are forgotten")
+}
+
+func TestARangeOfIPv4WrittenAsIPv6IsTheSameRange(t *testing.T) {
+	t.Parallel()
+	addr := netip.MustParseAddr("10.1.2.3")
+	a := control(t, 1, func(cfg *Config) { cfg.DeniedCIDRs = prefixes("::ffff:10.0.0.0/104") })
+	require.False(t, a.Permits(addr))
+	a = control(t, 1, func(cfg *Config) { cfg.AllowedCIDRs = prefixes("::ffff:10.0.0.0/104") })
+	require.True(t, a.Permits(addr))
+	list, err := parseRanges([]byte("::ffff:10.0.0.0/104"))
+	require.NoError(t, err)
+	require.Equal(t, prefixes("10.0.0.0/8"), list)
+}
+
+// Load balancers use connections for one client after the other.
+func TestAProxiedConnectionCountsForWhomItServesNow(t *testing.T) {
+	t.Parallel()
+	a := control(t, 1, func(cfg *Config) { cfg.MaxConnectionsPerIP = 1 })
+	one, two := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
+	c := &Conn{control: a, proxied: true}
+	require.True(t, c.Belongs(one))
+	require.True(t, c.Belongs(two))
+	require.False(t, (&Conn{control: a, proxied: true}).Belongs(two))
+	require.True(t, (&Conn{control: a, proxied: true}).Belongs(one))
+}
+
+func TestAnAddressThatIsNotKnownIsCountedNoLongerThanItsConnection(t *testing.T) {
+	t.Parallel()
+	a := control(t, 1, func(cfg *Config) { cfg.MaxConnectionsPerIP = 1 })
+	for range 3 {
+		c := &Conn{TCPConn: &net.TCPConn{}, control: a, proxied: true}
+		require.True(t, c.Belongs(netip.Addr{}))
+		_ = c.Close() // there is no socket
+	}
+	require.Empty(t, a.held)
 }

@@ -45,7 +45,9 @@ type Conn struct {
 	*net.TCPConn
 	control *Control
 
-	network netip.Addr    // what it counts for; invalid: nobody yet; guarded by control.mu
+	proxied bool          // for whom, a proxy says
+	counted bool          // guarded by control.mu
+	network netip.Addr    // what it counts for, if it is counted; guarded by control.mu
 	place   *list.Element // among those waiting; nil: not or no longer; guarded by control.mu
 	gone    bool          // guarded by control.mu
 }
@@ -58,7 +60,7 @@ func (a *Control) enter(tcp *net.TCPConn) (*Conn, Refusal) {
 	if !proxied && !a.Permits(addr) {
 		return nil, RefusedAddress
 	}
-	c := &Conn{TCPConn: tcp, control: a}
+	c := &Conn{TCPConn: tcp, control: a, proxied: proxied}
 	a.mu.Lock()
 	if !proxied && !a.countLocked(c, addr) {
 		a.mu.Unlock()
@@ -86,8 +88,19 @@ func (a *Control) countLocked(c *Conn, addr netip.Addr) bool {
 		return false
 	}
 	a.held[n]++
-	c.network = n
+	c.network, c.counted = n, true
 	return true
+}
+
+// uncountLocked takes back countLocked. a.mu is held.
+func (a *Control) uncountLocked(c *Conn) {
+	if !c.counted {
+		return
+	}
+	c.counted = false
+	if a.held[c.network]--; a.held[c.network] == 0 {
+		delete(a.held, c.network)
+	}
 }
 
 // forgetLocked takes the connection off those that wait. a.mu is held.
@@ -98,15 +111,20 @@ func (a *Control) forgetLocked(c *Conn) {
 	}
 }
 
-// Belongs says whose connection it is, where a proxy has made it. It reports
-// false if that address has as many as it may.
+// Belongs says whose connection it is now, where a proxy has made it, which may
+// have used it for others before. It reports false if that address has as many as
+// it may.
 func (c *Conn) Belongs(addr netip.Addr) bool {
 	if c == nil {
 		return true
 	}
 	c.control.mu.Lock()
 	defer c.control.mu.Unlock()
-	return c.gone || c.network.IsValid() || c.control.countLocked(c, addr)
+	if c.gone || !c.proxied {
+		return true
+	}
+	c.control.uncountLocked(c)
+	return c.control.countLocked(c, addr)
 }
 
 // Authenticated says that somebody has authenticated on the connection, which
@@ -139,11 +157,7 @@ func (c *Conn) Close() error {
 	if !c.gone {
 		c.gone = true
 		c.control.forgetLocked(c)
-		if c.network.IsValid() {
-			if c.control.held[c.network]--; c.control.held[c.network] == 0 {
-				delete(c.control.held, c.network)
-			}
-		}
+		c.control.uncountLocked(c)
 	}
 	c.control.mu.Unlock()
 	return c.TCPConn.Close()

@@ -71,5 +71,23 @@ func parseRange(text string) (netip.Prefix, error) {
 		addr = addr.Unmap().WithZone("")
 		return netip.PrefixFrom(addr, addr.BitLen()), nil
 	}
-	return netip.ParsePrefix(text)
+	p, err := netip.ParsePrefix(text)
+	return plainRange(p), err
+}
+
+// plainRange is a range in the one form in which addresses are compared with it.
+func plainRange(p netip.Prefix) netip.Prefix {
+	const mapped = 96 // bits before an address of IPv4 in one of IPv6
+	if p.Addr().Is4In6() && p.Bits() >= mapped {
+		return netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-mapped)
+	}
+	return p
+}
+
+func plainRanges(list []netip.Prefix) []netip.Prefix {
+	list = slices.Clone(list)
+	for i, p := range list {
+		list[i] = plainRange(p)
+	}
+	return list
 }
