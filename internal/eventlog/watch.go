@@ -53,14 +53,16 @@ type look struct {
 }
 
 // once reads the epochs where the bucket has changed, or has just done so, since
-// the replica that is read may lag behind the one that was looked at; and where
-// they have not been read for long.
+// the replica that is read may lag behind the one that was looked at; where it was
+// away, since it may be another one that has come as far; and where they have not
+// been read for long.
 func (l *look) once(ctx context.Context, now time.Time) {
 	newest, err := l.newest(ctx)
-	changed := err == nil && newest != l.seen
-	if changed {
-		l.seen = newest
+	if err != nil {
+		newest = 0 // no bucket's
 	}
+	changed := err == nil && newest != l.seen
+	l.seen = newest
 	if !changed && !l.again && now.Sub(l.last) < epochInterval {
 		return
 	}
