@@ -143,8 +143,8 @@ func TestWhoIsClosedAtOnceIsAudited(t *testing.T) {
 	n, j := newCluster(t).audited(func(cfg *Config) {
 		cfg.Listen.Access.AllowedCIDRs = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
 	})
-	conn, err := net.Dial("tcp", n.Addr().String())
-	require.NoError(t, err)
-	require.NoError(t, conn.Close())
+	if conn, err := net.Dial("tcp", n.Addr().String()); err == nil { // else it was closed before Dial returned
+		require.NoError(t, conn.Close())
+	}
 	j.one(t, "connection_refused", map[string]any{"reason": "address", "address": "127.0.0.1"})
 }
