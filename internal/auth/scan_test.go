@@ -12,10 +12,11 @@ import (
 	"github.com/neolith/daemon-gateway/internal/settings"
 )
 
+const scanSecret settings.Secret = "one-secret-of-at-least-32-bytes-for-tests"
+
 const (
-	scanSecret   settings.Secret = "one-secret-of-at-least-32-bytes-for-tests"
-	usualToken                   = `{"alg":"HS256","typ":"JWT"}`
-	usualPayload                 = `{"orchestratorId":"orch-1","daemonId":"daemon-1","scopes":["messages:read"],"type":"access","iss":"neolith-platform","aud":"neolith-api","iat":1795341600,"exp":1795345200}`
+	usualToken   = `{"alg":"HS256","typ":"JWT"}`
+	usualPayload = `{"orchestratorId":"orch-1","daemonId":"daemon-1","scopes":["messages:read"],"type":"access","iss":"neolith-platform","aud":"neolith-api","iat":1795341600,"exp":1795345200}`
 )
 
 var scanNow = time.Unix(1795341660, 0)
