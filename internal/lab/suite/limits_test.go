@@ -28,9 +28,10 @@ var meant = map[string]string{
 	"pkg/publisher/publisher_test.go TestLogThatIsAwayIsSaidAndRetryable":                       "it is shut down",
 
 	// What takes longer is done again.
-	"internal/eventlog/follow_test.go follow":                                             "the pause before it follows again",
-	"internal/router/helper_test.go publish":                                              "the event is published until it is stored",
-	"pkg/publisher/fault_test.go TestEventWhoseAnswerIsLostOrLateIsRepeatedAndStoredOnce": "the event is published until it is stored",
+	"internal/eventlog/follow_test.go follow":                                                 "the pause before it follows again",
+	"internal/natsconn/natsconn_test.go TestACheckSaysThatAnswersAreForbiddenUntilTheyAreNot": "it is asked until it is answered",
+	"internal/router/helper_test.go publish":                                                  "the event is published until it is stored",
+	"pkg/publisher/fault_test.go TestEventWhoseAnswerIsLostOrLateIsRepeatedAndStoredOnce":     "the event is published until it is stored",
 
 	// On a slow machine less is proven, and no test fails.
 	"internal/edge/socket/socket_test.go TestAFloodWithoutReadingStopsTheReader":     "it is flooded until it reads nothing for so long",
@@ -114,12 +115,21 @@ func judging(in ast.Node, patience []string) (calls []*ast.CallExpr) {
 		switch {
 		case limited && (place >= len(call.Args) || !slices.Contains(patience, written(call.Args[place]))),
 			name == "time.Sleep", strings.HasSuffix(name, ".Never"),
-			strings.HasSuffix(name, "Deadline") && strings.Contains(name, ".Set") && len(call.Args) == 1 && written(call.Args[0]) != "time.Time{}":
+			strings.HasSuffix(name, "Deadline") && strings.Contains(name, ".Set") && len(call.Args) == 1 && !patient(call.Args[0], patience):
 			calls = append(calls, call)
 		}
 		return true
 	})
 	return calls
+}
+
+// patient reports whether a deadline is none, or in testserver.Patience from now.
+func patient(deadline ast.Expr, patience []string) bool {
+	if written(deadline) == "time.Time{}" {
+		return true
+	}
+	call, ok := deadline.(*ast.CallExpr)
+	return ok && written(call.Fun) == "time.Now().Add" && slices.Contains(patience, written(call.Args[0]))
 }
 
 // namesOfPatience are how the tests of a folder call testserver.Patience. The
@@ -155,6 +165,8 @@ func written(e ast.Expr) string {
 		return fmt.Sprint(written(e.X), " ", e.Op, " ", written(e.Y))
 	case *ast.CompositeLit:
 		return written(e.Type) + "{}"
+	case *ast.CallExpr: // without its arguments
+		return written(e.Fun) + "()"
 	}
 	return ""
 }
