@@ -60,6 +60,13 @@ type admission struct {
 // admit answers the conversation's Admit. It may take as long as PostgreSQL and
 // a probe; the connection's reader waits meanwhile.
 func (a *admission) admit(c *connection, e *conversation.Admit) {
+	// Before PostgreSQL is asked: whose token is good must not have to go for
+	// those who have none while that takes its time.
+	if !c.svc.seat(c) {
+		a.metrics.refused.Of(refusedFull).Inc()
+		c.diverted("this edge is full", fullDelay+rand.N(fullDelay), protocol.CloseGoingAway)
+		return
+	}
 	who, err := a.identify(c, e.Identity)
 	if err == nil && a.gate.revokes(time.Now(), auth.Identity{}, "", who.orchestrator) {
 		err = &auth.Error{Reason: auth.ReasonRevoked}
@@ -77,11 +84,6 @@ func (a *admission) admit(c *connection, e *conversation.Admit) {
 	}
 	if c.svc.draining() {
 		c.diverted("draining", drainingDelay, protocol.CloseGoingAway)
-		return
-	}
-	if !c.svc.seat(c) {
-		a.metrics.refused.Of(refusedFull).Inc()
-		c.diverted("this edge is full", fullDelay+rand.N(fullDelay), protocol.CloseGoingAway)
 		return
 	}
 	if a.fighting(c) {

@@ -104,6 +104,26 @@ func TestAnUnknownOrchestratorIsRefusedUntilItExists(t *testing.T) {
 	}, testserver.Patience, 100*time.Millisecond)
 }
 
+// While PostgreSQL was slow, daemons with good tokens were closed for others that
+// had not shown any.
+func TestWhoseTokenIsGoodKeepsTheirConnectionWhilePostgresIsSlow(t *testing.T) {
+	t.Parallel()
+	db := neolith(t)
+	n := newCluster(t).edge(onDatabase(db.URL(), func(cfg *DatabaseConfig) { cfg.Identity.QueryTimeout = 2 * testserver.Patience }),
+		func(cfg *Config) { cfg.Listen.Access.MaxUnauthenticated = 1 })
+	lock := db.Connect(t)
+	_, err := lock.Exec(t.Context(), `begin; lock table vps in access exclusive mode`)
+	require.NoError(t, err)
+	d := n.dial()
+	d.send("auth", authPayload(t, "vp-1", "daemon"))
+	require.Eventually(t, func() bool { return n.door.access.Waiting() == 0 }, testserver.Patience, time.Millisecond)
+	n.knock("")
+	n.knock("")
+	_, err = lock.Exec(t.Context(), `rollback`)
+	require.NoError(t, err)
+	d.expect(protocol.TypeAuthSuccess)
+}
+
 // A daemon that shows a fresh token again and again would stay for ever.
 func TestWhoExtendsASessionMustStillExist(t *testing.T) {
 	t.Parallel()
