@@ -161,23 +161,3 @@ func TestABodyThatNobodyAskedForIsNotWaitedFor(t *testing.T) {
 		require.NoError(t, conn.Close())
 	}
 }
-
-func TestIdleConnectionsKeepNoProbeOut(t *testing.T) {
-	t.Parallel()
-	if runtime.GOOS != "linux" {
-		t.Skip("only Linux has all of 127.0.0.0/8 on loopback")
-	}
-	base := start(t, false)
-	for range 300 {
-		if conn, err := net.Dial("tcp", strings.TrimPrefix(base, "http://")); err == nil { // else it was refused as fast
-			defer func() { _ = conn.Close() }()
-		}
-	}
-	// From the address of the idle ones nobody gets in; from another one does.
-	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}
-	transport := &http.Transport{DialContext: dialer.DialContext, DisableKeepAlives: true}
-	response, err := (&http.Client{Transport: transport}).Get(base + "/livez")
-	require.NoError(t, err)
-	require.NoError(t, response.Body.Close())
-	require.Equal(t, http.StatusOK, response.StatusCode)
-}

@@ -78,7 +78,7 @@ gateway_audit_records_total{act="session_ended",outcome="written"} 0
 gateway_audit_records_total{act="token_refused",outcome="suppressed"} 0
 gateway_audit_records_total{act="token_refused",outcome="written"} 0
 `)))
-		time.Sleep(time.Second)
+		time.Sleep(time.Second) // the bubble's time
 		b.Write(ConnectionRefused, "rate")
 		require.Equal(t, 950.0, b.lines(t)[burst+1]["suppressed"])
 	})
@@ -97,7 +97,7 @@ func TestWhatWasLeftOutIsToldWithinAMinute(t *testing.T) {
 		for range burst + 7 {
 			b.Write(TokenRefused, "expired")
 		}
-		time.Sleep(tellInterval)
+		time.Sleep(tellInterval) // the bubble's time
 		synctest.Wait()
 		last := b.lines(t)[burst]
 		require.Equal(t, "audit lines left out", last["msg"])
