@@ -25,7 +25,7 @@ const (
 func (c *cluster) callingEdge(interval time.Duration) (*node, <-chan canary.Call) {
 	c.t.Helper()
 	calls := make(chan canary.Call, 1)
-	sub, err := c.nc.Subscribe(canary.Subject, func(m *nats.Msg) {
+	sub := testserver.Answer(c.t, c.nc, canary.Subject, func(m *nats.Msg) {
 		call, err := canary.ReadCall(m.Data)
 		if err != nil {
 			c.t.Errorf("an edge's call cannot be read: %v", err)
@@ -36,9 +36,7 @@ func (c *cluster) callingEdge(interval time.Duration) (*node, <-chan canary.Call
 		default: // the test has not taken the last one
 		}
 	})
-	require.NoError(c.t, err)
 	c.t.Cleanup(func() { _ = sub.Unsubscribe() })
-	require.NoError(c.t, c.nc.Flush())
 	e, err := New(testConfig(c), quiet())
 	require.NoError(c.t, err)
 	e.canaryInterval = interval

@@ -49,9 +49,7 @@ func TestManyCursorsThatAreNewerMakeFewQuestions(t *testing.T) {
 		require.NoError(t, err)
 		newest = eventlog.Position{Partition: ack.Partition, Epoch: l.log.Epoch(ack.Partition), Sequence: ack.Sequence}
 	}
-	questions, err := c.nc.SubscribeSync("$JS.API.STREAM.INFO." + event.StreamName(newest.Partition))
-	require.NoError(t, err)
-	require.NoError(t, c.nc.Flush())
+	questions := testserver.Listen(t, c.nc, "$JS.API.STREAM.INFO."+event.StreamName(newest.Partition))
 	var starts sync.WaitGroup
 	for i := range uint64(cursors) {
 		starts.Go(func() {

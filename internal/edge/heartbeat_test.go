@@ -17,9 +17,7 @@ import (
 // batch, and for its partition.
 func (c *cluster) beats() (next func() (event.Partition, heartbeat.Beat)) {
 	c.t.Helper()
-	sub, err := c.nc.SubscribeSync(heartbeat.AllSubjects)
-	require.NoError(c.t, err)
-	require.NoError(c.t, c.nc.Flush())
+	sub := testserver.Listen(c.t, c.nc, heartbeat.AllSubjects)
 	return func() (event.Partition, heartbeat.Beat) {
 		c.t.Helper()
 		m, err := sub.NextMsg(testserver.Patience)

@@ -152,9 +152,7 @@ func TestANewerConnectionEndsAnOlderOneThatNoEdgeSees(t *testing.T) {
 func TestAHintAsksForNoAnswer(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
-	still, err := c.nc.SubscribeSync(delivery.CursorSubject(event.TokenOf("still")))
-	require.NoError(t, err)
-	require.NoError(t, c.nc.Flush())
+	still := testserver.Listen(t, c.nc, delivery.CursorSubject(event.TokenOf("still")))
 	r := newReloader("self", c.nc, quiet())
 	r.tell("still", "orch")
 	hint, err := still.NextMsg(testserver.Patience)

@@ -91,8 +91,7 @@ func (f *following) of(tokens ...event.Token) []uint64 {
 func TestFollowHandsOverEverythingInOrder(t *testing.T) {
 	t.Parallel()
 	s, l := setup(t)
-	deletes, err := testserver.Connect(t, s.ClientURL()).SubscribeSync("$JS.API.CONSUMER.DELETE.>")
-	require.NoError(t, err)
+	deletes := testserver.Listen(t, testserver.Connect(t, s.ClientURL()), "$JS.API.CONSUMER.DELETE.>")
 	tokens := tokensOf(l, 0, 2)
 	var want []uint64
 	for i := range 100 {
@@ -243,9 +242,7 @@ func TestFollowAsksForNothingWhenTheServerHasEndedItsConsumer(t *testing.T) {
 	t.Parallel()
 	s := testserver.NATS(t)
 	js := electing(t, s, "nothing: it passes all requests on")
-	deletes := make(chan *nats.Msg, 1)
-	_, err := js.Conn().ChanSubscribe("ELECTING.CONSUMER.DELETE.>", deletes)
-	require.NoError(t, err)
+	deletes := testserver.Listen(t, js.Conn(), "ELECTING.CONSUMER.DELETE.>")
 	l := open(t, js, config())
 	p := l.Partition("o")
 	publish(t, l, "o", "e", "x")
@@ -261,5 +258,7 @@ func TestFollowAsksForNothingWhenTheServerHasEndedItsConsumer(t *testing.T) {
 	}
 	require.ErrorIs(t, <-result, eventlog.ErrUnavailable)
 	require.NoError(t, js.Conn().Flush())
-	require.Empty(t, deletes)
+	asked, _, err := deletes.Pending()
+	require.NoError(t, err)
+	require.Zero(t, asked)
 }

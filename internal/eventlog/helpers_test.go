@@ -139,7 +139,7 @@ func intercepted(t *testing.T, s *testserver.NATSServer, part string, instead fu
 	t.Helper()
 	js := s.JetStream()
 	var ignored sync.Map
-	_, err := js.Conn().Subscribe("ELECTING.>", func(m *nats.Msg) {
+	testserver.Answer(t, js.Conn(), "ELECTING.>", func(m *nats.Msg) {
 		subject := strings.TrimPrefix(m.Subject, "ELECTING.")
 		if !strings.HasPrefix(subject, "$KV.") { // a bucket's keys are no requests to the API
 			subject = "$JS.API." + subject
@@ -150,8 +150,6 @@ func intercepted(t *testing.T, s *testserver.NATSServer, part string, instead fu
 		}
 		_ = js.Conn().PublishMsg(&nats.Msg{Subject: subject, Reply: m.Reply, Header: m.Header, Data: m.Data})
 	})
-	require.NoError(t, err)
-	require.NoError(t, js.Conn().Flush())
 	prefixed, err := jetstream.NewWithAPIPrefix(js.Conn(), "ELECTING")
 	require.NoError(t, err)
 	return prefixed

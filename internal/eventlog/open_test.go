@@ -216,8 +216,7 @@ func TestOpenAsksAgainWhatIsNotAnswered(t *testing.T) {
 func TestAnUnmanagedLogUsesWhatOthersHaveMade(t *testing.T) {
 	t.Parallel()
 	s := testserver.NATS(t)
-	asked, err := testserver.Connect(t, s.ClientURL()).SubscribeSync("$JS.API.STREAM.*.*")
-	require.NoError(t, err)
+	asked := testserver.Listen(t, testserver.Connect(t, s.ClientURL()), "$JS.API.STREAM.*.*")
 	require.NoError(t, asked.SetPendingLimits(-1, -1))
 	var opening eventlog.Opening
 	opened := make(chan *eventlog.Log)
@@ -247,7 +246,7 @@ func TestAnUnmanagedLogUsesWhatOthersHaveMade(t *testing.T) {
 
 	require.NoError(t, js.DeleteStream(t.Context(), event.StreamName(0)))
 	require.NoError(t, js.DeleteStream(t.Context(), eventlog.DeadletterStream))
-	_, err = l.Refresh(t.Context(), 0)
+	_, err := l.Refresh(t.Context(), 0)
 	require.ErrorIs(t, err, eventlog.ErrUnavailable)
 	require.ErrorContains(t, err, "gateway-admin makes it")
 	require.ErrorIs(t, l.DeadLetter(t.Context(), eventlog.DeadLetter{Reason: event.ReasonNotJSON, Body: []byte("x")}), eventlog.ErrUnavailable)

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/neolith/daemon-gateway/internal/eventlog"
+	"github.com/neolith/daemon-gateway/internal/lab/testserver"
 	"github.com/neolith/daemon-gateway/internal/settings"
 	"github.com/neolith/daemon-gateway/pkg/event"
 )
@@ -148,9 +149,8 @@ func TestEventThatIsStillBeingStoredIsRetryable(t *testing.T) {
 	p := l.Partition("o")
 	require.NoError(t, js.DeleteStream(t.Context(), event.StreamName(p)))
 	answer := `{"error":{"code":409,"err_code":10158,"description":"duplicate message id is in process"},"stream":"` + event.StreamName(p) + `","seq":0}`
-	_, err := js.Conn().Subscribe(event.Subject(p, "*"), func(m *nats.Msg) { _ = m.Respond([]byte(answer)) })
-	require.NoError(t, err)
-	_, err = l.Publish(t.Context(), "o", "e", []byte("x"))
+	testserver.Answer(t, js.Conn(), event.Subject(p, "*"), func(m *nats.Msg) { _ = m.Respond([]byte(answer)) })
+	_, err := l.Publish(t.Context(), "o", "e", []byte("x"))
 	require.ErrorIs(t, err, eventlog.ErrUnavailable)
 	require.True(t, eventlog.Retryable(err))
 }

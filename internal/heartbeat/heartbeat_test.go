@@ -78,8 +78,7 @@ func TestBeatsOfTwoVersionsAreRead(t *testing.T) {
 func TestOfASessionTheNewestWithAllThatWasSaid(t *testing.T) {
 	t.Parallel()
 	conn := connect(t)
-	sub, err := conn.SubscribeSync(heartbeat.AllSubjects)
-	require.NoError(t, err)
+	sub := testserver.Listen(t, conn, heartbeat.AllSubjects)
 	s := heartbeat.NewSender(conn, slog.New(slog.DiscardHandler))
 	first, second := beat("one"), beat("one")
 	second.Status, second.Metrics = protocol.StatusIdle, nil
@@ -101,8 +100,7 @@ func TestOfASessionTheNewestWithAllThatWasSaid(t *testing.T) {
 func TestBatchesStayUnderTheLimitOfNATS(t *testing.T) {
 	t.Parallel()
 	conn := connect(t)
-	sub, err := conn.SubscribeSync(heartbeat.Subject(0))
-	require.NoError(t, err)
+	sub := testserver.Listen(t, conn, heartbeat.Subject(0))
 	s := heartbeat.NewSender(conn, slog.New(slog.DiscardHandler))
 	const sessions = 10_000
 	for i := range sessions {
@@ -131,8 +129,7 @@ func TestWhatWaitsWhileNATSIsAwayIsSentAfterwards(t *testing.T) {
 	server := testserver.NATS(t)
 	back := make(chan struct{})
 	conn := testserver.Connect(t, server.ClientURL(), nats.ReconnectHandler(func(*nats.Conn) { close(back) }))
-	sub, err := conn.SubscribeSync(heartbeat.AllSubjects)
-	require.NoError(t, err)
+	sub := testserver.Listen(t, conn, heartbeat.AllSubjects)
 	server.Shutdown()
 	require.Eventually(t, func() bool { return !conn.IsConnected() }, testserver.Patience, 5*time.Millisecond)
 	s := heartbeat.NewSender(conn, slog.New(slog.DiscardHandler))

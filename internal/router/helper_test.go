@@ -198,9 +198,7 @@ func (c *cluster) edge(name string) *edge {
 	c.joinable(d.Self().Address)
 	e := &edge{Directory: d, events: map[event.Token][]delivery.Forwarded{}, hints: map[event.Token]uint64{}, epochs: map[eventlog.Epoch]bool{}, told: map[news]bool{}}
 	e.nc = testserver.Connect(c.t, c.server.ClientURL())
-	_, err = e.nc.Subscribe(delivery.Subject(event.TokenOf(d.Self().Name)), e.receive)
-	require.NoError(c.t, err)
-	require.NoError(c.t, e.nc.Flush())
+	testserver.Answer(c.t, e.nc, delivery.Subject(event.TokenOf(d.Self().Name)), e.receive)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- d.Run(ctx) }()

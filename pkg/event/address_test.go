@@ -103,8 +103,7 @@ func TestPartitionIsTheServersOwn(t *testing.T) {
 		t.Run(fmt.Sprint(partitions), func(t *testing.T) {
 			t.Parallel()
 			nc := mappingServer(t, partitions)
-			sub, err := nc.SubscribeSync("daemon.events.*.*")
-			require.NoError(t, err)
+			sub := testserver.Listen(t, nc, "daemon.events.*.*")
 			seen := map[event.Partition]bool{}
 			const ids = 1000
 			for i := range ids {

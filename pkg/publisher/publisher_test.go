@@ -213,9 +213,8 @@ func TestAnswerThatNobodyKnowsIsRetryable(t *testing.T) {
 	_, js, p := setup(t, 1<<20)
 	require.NoError(t, js.DeleteStream(t.Context(), event.StreamName(0)))
 	answer := `{"error":{"code":400,"err_code":19999,"description":"something new"},"stream":"` + event.StreamName(0) + `","seq":0}`
-	_, err := js.Conn().Subscribe(event.Subject(0, "*"), func(m *nats.Msg) { _ = m.Respond([]byte(answer)) })
-	require.NoError(t, err)
-	_, err = p.Publish(t.Context(), sample("e1"))
+	testserver.Answer(t, js.Conn(), event.Subject(0, "*"), func(m *nats.Msg) { _ = m.Respond([]byte(answer)) })
+	_, err := p.Publish(t.Context(), sample("e1"))
 	require.ErrorIs(t, err, publisher.ErrUnavailable)
 	require.True(t, publisher.Retryable(err))
 }
@@ -263,9 +262,8 @@ func TestEventThatIsStillBeingStoredIsRetryable(t *testing.T) {
 	_, js, p := setup(t, 1<<20)
 	require.NoError(t, js.DeleteStream(t.Context(), event.StreamName(0)))
 	answer := `{"error":{"code":409,"err_code":10158,"description":"duplicate message id is in process"},"stream":"` + event.StreamName(0) + `","seq":0}`
-	_, err := js.Conn().Subscribe(event.Subject(0, "*"), func(m *nats.Msg) { _ = m.Respond([]byte(answer)) })
-	require.NoError(t, err)
-	_, err = p.Publish(t.Context(), sample("e1"))
+	testserver.Answer(t, js.Conn(), event.Subject(0, "*"), func(m *nats.Msg) { _ = m.Respond([]byte(answer)) })
+	_, err := p.Publish(t.Context(), sample("e1"))
 	require.ErrorIs(t, err, publisher.ErrUnavailable)
 	require.True(t, publisher.Retryable(err))
 }

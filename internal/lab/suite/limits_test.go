@@ -3,9 +3,6 @@ package suite
 import (
 	"fmt"
 	"go/ast"
-	"go/parser"
-	"go/token"
-	"io/fs"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -52,19 +49,7 @@ var meant = map[string]string{
 // bubble of testing/synctest, whose time is its own.
 func TestNoTestJudgesBySpeed(t *testing.T) {
 	t.Parallel()
-	folders := map[string][]*ast.File{}
-	files := token.NewFileSet()
-	root := filepath.Join("..", "..", "..")
-	require.NoError(t, filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
-		if err != nil || entry.IsDir() || !strings.HasSuffix(path, "_test.go") {
-			return err
-		}
-		file, err := parser.ParseFile(files, path, nil, parser.SkipObjectResolution)
-		folders[filepath.Dir(path)] = append(folders[filepath.Dir(path)], file)
-		return err
-	}))
-	require.Greater(t, len(folders), 50, "all tests are read")
-
+	folders, files := tests(t)
 	unused := map[string]bool{}
 	for where := range meant {
 		unused[where] = true
@@ -78,9 +63,8 @@ func TestNoTestJudgesBySpeed(t *testing.T) {
 			for _, declaration := range file.Decls {
 				for _, call := range judging(declaration, patience) {
 					at := files.Position(call.Pos())
-					path, err := filepath.Rel(root, at.Filename)
-					require.NoError(t, err)
-					folder, where := filepath.ToSlash(filepath.Dir(path)), filepath.ToSlash(path)+" "+nameOf(declaration)
+					path := at.Filename
+					folder, where := filepath.ToSlash(filepath.Dir(path)), path+" "+nameOf(declaration)
 					delete(unused, folder)
 					delete(unused, where)
 					if meant[folder] == "" && meant[where] == "" {

@@ -120,6 +120,33 @@ func Connect(t testing.TB, url string, options ...nats.Option) *nats.Conn {
 	return nc
 }
 
+// Listen subscribes, and returns when the server knows it: what any connection
+// publishes from then on is heard.
+func Listen(t testing.TB, nc *nats.Conn, subject string) *nats.Subscription {
+	t.Helper()
+	sub, err := nc.SubscribeSync(subject)
+	return inPlace(t, nc, sub, err)
+}
+
+// Answer is Listen for what is answered, or heard otherwise, by a function.
+func Answer(t testing.TB, nc *nats.Conn, subject string, answer nats.MsgHandler) *nats.Subscription {
+	t.Helper()
+	sub, err := nc.Subscribe(subject, answer)
+	return inPlace(t, nc, sub, err)
+}
+
+// inPlace waits until the server has a subscription that was just made.
+func inPlace(t testing.TB, nc *nats.Conn, sub *nats.Subscription, err error) *nats.Subscription {
+	t.Helper()
+	if err == nil {
+		err = nc.FlushTimeout(Patience)
+	}
+	if err != nil {
+		t.Fatalf("subscribe: %v", err)
+	}
+	return sub
+}
+
 // requestTimeout is how long JetStream may take to answer, where a context has no
 // deadline. A request that is lost with its server has to leave some of Patience.
 const requestTimeout = time.Minute
