@@ -18,12 +18,8 @@ import (
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
 
-const (
-	// writeTimeout bounds one write.
-	writeTimeout = 5 * time.Second
-	// maxWriting bounds the writes under way at once.
-	maxWriting = 512
-)
+// maxWriting bounds the writes under way at once.
+const maxWriting = 512
 
 // Store keeps the records of all orchestrators in JetStream, one KV bucket for
 // each partition. Several nodes may write the same record: each write names the
@@ -32,12 +28,11 @@ const (
 // begun may need, and what is not written yet. All methods may be called at the
 // same time.
 type Store struct {
-	js      jetstream.JetStream
+	log     *eventlog.Log
 	peers   Peers
 	logger  *slog.Logger
 	metrics *metrics
 	now     func() time.Time
-	find    func(event.Token) event.Partition
 
 	partitions []*partition
 	schedule   *schedule
@@ -57,10 +52,10 @@ type Peers struct {
 
 // NewStore returns a store on the buckets that log has opened. It starts
 // nothing: what Writers report is written while Run runs.
-func NewStore(log *eventlog.Log, js jetstream.JetStream, peers Peers, logger *slog.Logger, reg prometheus.Registerer) *Store {
+func NewStore(log *eventlog.Log, peers Peers, logger *slog.Logger, reg prometheus.Registerer) *Store {
 	s := &Store{
-		js: js, peers: peers, logger: logger.With("component", "cursor"), now: time.Now, find: log.Partition,
-		schedule: newSchedule(), writing: make(chan struct{}, maxWriting),
+		log: log, peers: peers, logger: logger.With("component", "cursor"), now: time.Now,
+		schedule: newSchedule(log.Config().Partitions), writing: make(chan struct{}, maxWriting),
 	}
 	s.metrics = newMetrics(reg, func() float64 { return float64(s.dirty()) })
 	for p := range log.Config().Partitions {
@@ -75,7 +70,7 @@ func NewStore(log *eventlog.Log, js jetstream.JetStream, peers Peers, logger *sl
 	return s
 }
 
-func (s *Store) partition(token event.Token) *partition { return s.partitions[s.find(token)] }
+func (s *Store) partition(token event.Token) *partition { return s.partitions[s.log.Partition(token)] }
 
 // Update lets decide change an orchestrator's record without any connection, as
 // Writer.Begin does with one. An unchanged record is as read, from a replica
@@ -226,9 +221,7 @@ func unreadable(now time.Time) Record {
 	}}}
 }
 
-// write stores the record if the store still has k.revision. It waits for the
-// answer in the caller's goroutine, of which there are many side by side: the
-// library's futures would stay behind when a caller gives up.
+// write stores the record if the store still has k.revision.
 func (s *Store) write(ctx context.Context, p *partition, token event.Token, k *key, rec Record) error {
 	data, err := rec.Encode()
 	if err != nil {
@@ -241,14 +234,12 @@ func (s *Store) write(ctx context.Context, p *partition, token event.Token, k *k
 	}
 	defer func() { <-s.writing }()
 	k.known = false // until the answer says so, whatever it is
-	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
-	defer cancel()
-	ack, err := s.js.Publish(ctx, p.subject(token), data, jetstream.WithExpectLastSequencePerSubject(k.revision))
+	revision, err := s.log.Replace(ctx, p.bucket, string(token), data, k.revision)
 	s.metrics.wrote(err)
 	if err != nil {
 		return fmt.Errorf("write: %w", err)
 	}
-	k.known, k.revision, k.stored = true, ack.Sequence, data
+	k.known, k.revision, k.stored = true, revision, data
 	return nil
 }
 

@@ -307,7 +307,7 @@ func (e *Edge) start(partCtx context.Context, log *eventlog.Log) (*running, erro
 	ctx, stop := context.WithCancel(partCtx)
 	n := &running{parts: lifecycle.NewGroup(ctx), stopLog: stop}
 	n.reloads = newReloader(self, e.nats.NC, e.logger)
-	cursors := cursor.NewStore(log, e.nats.JS, cursor.Peers{Self: self, Tell: n.reloads.tell}, e.base, e.registry)
+	cursors := cursor.NewStore(log, cursor.Peers{Self: self, Tell: n.reloads.tell}, e.base, e.registry)
 	n.reloads.cursors = cursors
 	n.log = newLogSide(n.parts.Context(), &e.crew, self, log, cursors, e.hub, e.logger, e.alive)
 

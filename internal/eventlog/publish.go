@@ -3,6 +3,7 @@ package eventlog
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -56,6 +57,22 @@ func (l *Log) PublishAsync(ctx context.Context, orchestrator event.Token, eventI
 		}
 		done(Ack{Partition: p, Sequence: ack.Sequence, Duplicate: ack.Duplicate}, nil)
 	})
+}
+
+// Replace stores the value of a KV bucket's key if the key still has a revision,
+// of which 0 is that it has no value, and returns the new one. A conflict is a
+// jetstream.APIError; whoever was not answered in time may have written all the
+// same, and finds that when it reads again.
+func (l *Log) Replace(ctx context.Context, bucket, key string, value []byte, revision uint64) (uint64, error) {
+	ack, err := l.jet.Store(ctx, BucketStream(bucket), &nats.Msg{
+		Subject: BucketSubject(bucket, key),
+		Header:  nats.Header{jetstream.ExpectedLastSubjSeqHeader: {strconv.FormatUint(revision, 10)}},
+		Data:    value,
+	})
+	if err != nil {
+		return 0, fmt.Errorf("replace %s in bucket %s: %w", key, bucket, err)
+	}
+	return ack.Sequence, nil
 }
 
 // Purged reports whether the event that a publish was acknowledged with was removed
