@@ -12,6 +12,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/neolith/daemon-gateway/internal/lab/testserver"
 	"github.com/neolith/daemon-gateway/internal/lifecycle"
@@ -85,4 +86,31 @@ func processorTime(b *testing.B) time.Duration {
 	var used syscall.Rusage
 	require.NoError(b, syscall.Getrusage(syscall.RUSAGE_SELF, &used))
 	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
+}
+
+// BenchmarkJournal is what as many cursors cost NATS and the writer where each is
+// a message of its own, as they are stored, and where many of a partition are one
+// message of a journal, which they are not. It measures the writing alone: what a
+// start would have to read, and in which order, is not in it.
+func BenchmarkJournal(b *testing.B) {
+	const orchestrators, size = 4096, 260
+	for _, together := range []int{1, 100} {
+		b.Run(fmt.Sprintf("cursors=%d", together), func(b *testing.B) {
+			s := openStore(b, testserver.NATS(b), 16, "edge")
+			var writers errgroup.Group
+			writers.SetLimit(16)
+			used := processorTime(b)
+			b.ResetTimer()
+			for i := 0; i < b.N; i += together {
+				writers.Go(func() error {
+					subject := s.partitions[i%16].subject(event.Token(fmt.Sprintf("orchestrator-%d", i%orchestrators)))
+					_, err := s.js.Publish(b.Context(), subject, make([]byte, size*together))
+					return err
+				})
+			}
+			require.NoError(b, writers.Wait())
+			b.StopTimer()
+			b.ReportMetric(float64((processorTime(b)-used).Nanoseconds())/1000/float64(b.N), "µs-cpu/cursor")
+		})
+	}
 }
