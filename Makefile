@@ -11,7 +11,7 @@ BUILDINFO := github.com/neolith/daemon-gateway/internal/buildinfo
 # one command has compiled, the others find in the cache.
 export CGO_ENABLED := 0
 
-.PHONY: help build run test race test-long repeat chaos chaos-short recovery dr-drill hostile soak lint bench docs images manifests check-deploy verify-cluster clean
+.PHONY: help build run test race test-long repeat chaos chaos-short recovery dr-drill hostile soak lint bench bench-compare docs images manifests check-deploy verify-cluster clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -67,8 +67,12 @@ lint: ## check format, vet, staticcheck, go.mod and the generated documentation
 	@go run ./docs/generate | diff -u docs/configuration.md - \
 		|| { echo "docs/configuration.md is not up to date: run make docs"; exit 1; }
 
-bench: ## measure throughput, latency and memory end to end; ARGS adds flags
+bench: ## measure throughput, latency, connects and memory, beside what limits them; ARGS adds flags
 	go run ./cmd/lab bench $(ARGS)
+
+bench-compare: ## the same for another revision in turn with this one: BASE=main; ARGS adds flags
+	@[ -n '$(BASE)' ] || { echo 'name a revision to compare with: make bench-compare BASE=main'; exit 1; }
+	go run ./cmd/lab bench -base '$(BASE)' -runs 5 -reference none $(ARGS)
 
 docs: ## write docs/configuration.md from the settings
 	@text=$$(go run ./docs/generate); printf '%s\n' "$$text" > docs/configuration.md

@@ -1,48 +1,77 @@
 // Package bench measures the gateway end to end: throughput at saturation,
-// latency at a fixed rate, what an idle connection costs, and a heartbeat. Load
-// generator, NATS and Redis share the machine with what is measured, so compare
-// ratios within one run, not absolute numbers between machines.
+// latency at fixed rates, a storm of connects, idle connections, heartbeats, and
+// the processor time of each. Load generator, NATS and Redis share the machine
+// with what is measured, so numbers mean something only beside others of the same
+// run: those of another revision, of what the gateway replaces, and of the parts
+// alone.
 package bench
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/neolith/daemon-gateway/internal/lab"
-	"github.com/neolith/daemon-gateway/internal/lab/cluster"
-	"github.com/neolith/daemon-gateway/pkg/protocol"
+	"github.com/neolith/daemon-gateway/internal/lab/load"
 )
 
 // Scenario is what this package does.
 func Scenario() lab.Scenario {
-	return lab.Scenario{Name: "bench", What: "throughput, latency and memory", Takes: "8 min", Page: "docs/scaling.md", New: scenario}
+	return lab.Scenario{
+		Name: "bench", What: "throughput, latency, connects and memory, beside what limits them",
+		Takes: "6 min", Page: "docs/scaling.md", New: scenario,
+	}
 }
 
 type options struct {
-	daemons, events, idle int
-	rate, beating         int
-	duration              time.Duration
+	daemons, storm, beating int
+	underWay                int64
+	warmUp, duration        time.Duration
+	settle                  time.Duration
+	runs                    int
+	base, reference         string
 }
 
-// measurement is done on a cluster of its own, so that none warms another.
+// measurement is done on a system of its own, so that none warms another.
 type measurement struct {
 	name, what string
-	measure    func(b *bench, ctx context.Context) error
-	heartbeats time.Duration // between two of a daemon
+	measure    func(b *bench, ctx context.Context, s *system) error
+	// layout is what a gateway consists of for it.
+	layout layout
+	// in is the way in whose throughput is measured.
+	in way
+	// ours says that it concerns the gateway alone.
+	ours bool
 }
 
 func measurements() []measurement {
-	const usual = 30 * time.Second // the default: they cost next to nothing
+	twoEdges := layout{edges: 2}
 	return []measurement{
-		{"log", "throughput of what is published to the log", throughput("published to the log", (*bench).toLog), usual},
-		{"redis", "throughput of what is published on Redis", throughput("published on Redis", (*bench).toRedis), usual},
-		{"latency", "from PUBLISH to the daemon's handler, at a fixed rate", (*bench).latency, usual},
-		{"idle", "memory of connections that do nothing", (*bench).idle, usual},
-		{"heartbeats", "of many daemons, on their way to Redis", (*bench).heartbeats, time.Second},
+		{
+			name: "log", what: "throughput of what is published to the log",
+			measure: throughput(fromLog), layout: twoEdges, in: fromLog,
+		},
+		{
+			name: "redis", what: "throughput of what is published on Redis",
+			measure: throughput(fromRedis), layout: twoEdges, in: fromRedis,
+		},
+		{
+			name: "latency", what: "from the publish to the log until the daemon has it, at 1,000 and 5,000 a second",
+			measure: (*bench).latency, layout: twoEdges,
+		},
+		{
+			name: "connections", what: "a storm of connects on one edge, and the memory of each that then does nothing",
+			measure: (*bench).connections, layout: layout{edges: 1},
+		},
+		{
+			name: "heartbeats", what: "of many daemons, one a second each, on their way to Redis",
+			measure: (*bench).heartbeats, layout: layout{edges: 2, heartbeats: time.Second}, ours: true,
+		},
 	}
 }
 
@@ -50,137 +79,109 @@ func measurements() []measurement {
 type bench struct {
 	*lab.World
 	options options
-	table   *lab.Table
-	count   int // of events
+	chosen  []measurement
+	results *results
+}
+
+// ways are the ways in that are measured.
+func (b *bench) ways() (ways []way) {
+	for _, m := range b.chosen {
+		if m.in.name != "" {
+			ways = append(ways, m.in)
+		}
+	}
+	return ways
+}
+
+// measures reports whether a measurement was chosen.
+func (b *bench) measures(name string) bool {
+	return slices.ContainsFunc(b.chosen, func(m measurement) bool { return m.name == name })
 }
 
 func scenario(flags *flag.FlagSet) lab.Run {
 	var o options
-	flags.IntVar(&o.daemons, "daemons", 500, "daemons that receive, each of its own orchestrator")
-	flags.IntVar(&o.events, "events", 100_000, "events of a throughput run; at most 1,000 for each daemon are kept")
-	flags.IntVar(&o.rate, "rate", 500, "events a second of the latency run; a second one has four times as many")
-	flags.DurationVar(&o.duration, "duration", 10*time.Second, "length of a latency run")
-	flags.IntVar(&o.idle, "idle", 5000, "idle connections of the memory run, all on one edge")
+	flags.IntVar(&o.daemons, "daemons", 1000, "daemons that receive, each of its own orchestrator")
+	flags.Int64Var(&o.underWay, "under-way", 4000, "events on their way at a time in a throughput run")
+	flags.DurationVar(&o.warmUp, "warm-up", 2*time.Second, "what comes before each measurement of a rate")
+	flags.DurationVar(&o.duration, "duration", 8*time.Second, "how long each rate is measured")
+	flags.IntVar(&o.storm, "storm", 10_000, "connects to one edge, 128 at a time, which are then idle")
+	flags.DurationVar(&o.settle, "settle", 10*time.Second, "how long connections are idle before their memory is measured")
 	flags.IntVar(&o.beating, "beating", 1000, "daemons with a heartbeat each second")
+	flags.IntVar(&o.runs, "runs", 1, "how often each is measured, the systems in turn; medians are shown")
+	flags.StringVar(&o.base, "base", "", "a `revision` to compare with, built from git")
+	flags.StringVar(&o.reference, "reference", "auto", "`command` that starts the server that the gateway replaces; auto: the one of this repository, where there is Node; none")
 	only := lab.Select(flags, "only", "measurements", measurements(), func(m measurement) (name, what string) { return m.name, m.what })
 	return func(ctx context.Context, w *lab.World) error {
-		b := &bench{World: w, options: o, table: lab.NewTable("what", "result")}
-		for _, m := range only.Chosen() {
-			b.Say("measuring: %s…", m.name)
-			if err := b.run(ctx, m); err != nil {
-				return fmt.Errorf("%s: %w", m.name, err)
+		b := &bench{World: w, options: o, chosen: only.Chosen(), results: newResults()}
+		contestants, err := b.contestants(ctx)
+		if err != nil {
+			return err
+		}
+		for run := range o.runs {
+			for _, m := range b.chosen {
+				for _, c := range contestants {
+					if err := b.run(ctx, run, m, c); err != nil {
+						return fmt.Errorf("%s, %s: %w", m.name, c.name, err)
+					}
+				}
+			}
+			if err := b.limits(ctx, run); err != nil {
+				return fmt.Errorf("limits: %w", err)
 			}
 		}
-		fmt.Printf("\n%s\n", lab.Machine())
-		return b.table.Print(os.Stdout)
+		fmt.Printf("\n%s, medians of %d\n", lab.Machine(), o.runs)
+		return b.results.print(os.Stdout)
 	}
 }
 
-func (b *bench) run(ctx context.Context, m measurement) error {
-	dir := b.Dir
-	defer func() { b.Dir = dir }()
-	b.Dir = filepath.Join(dir, m.name)
-	if err := os.MkdirAll(b.Dir, 0o755); err != nil {
+// run measures one thing on one system.
+func (b *bench) run(ctx context.Context, run int, m measurement, c contestant) error {
+	if m.ours && !c.gateway() {
+		return nil
+	}
+	b.Say("measuring: %s, %s…", m.name, c.name)
+	leave, err := b.enter(fmt.Sprintf("%s-%s-%d", m.name, c.name, run))
+	if err != nil {
 		return err
 	}
-	if err := b.Open(ctx, cluster.Config{Edges: 2, Settings: map[string]string{
-		"LOG_LEVEL": "warn", "RATE_MESSAGES_PER_MINUTE": "100000", "WS_HEARTBEAT_INTERVAL": m.heartbeats.String(),
-	}}); err != nil {
+	defer leave()
+	s, err := c.open(ctx, b, m.layout)
+	if err != nil {
 		return err
 	}
-	defer b.Close()
-	err := m.measure(b, ctx)
-	for _, crash := range b.Crashes() {
+	defer s.close()
+	if err := m.measure(b, ctx, s); err != nil {
+		return err
+	}
+	for _, crash := range s.crashes() {
 		b.Find("%s", crash)
 	}
-	return err
-}
-
-func (b *bench) row(what, format string, args ...any) {
-	b.table.Row(what, fmt.Sprintf(format, args...))
-}
-
-// cost returns the CPU that the tiers spend on each of what f does; f returns how
-// many these were.
-func (b *bench) cost(ctx context.Context, f func() (n float64, err error)) (string, error) {
-	spent := func() (seconds [3]float64, err error) {
-		for i, nodes := range [][]*cluster.Node{b.Bridges, b.Routers, b.Edges} {
-			if seconds[i], err = cluster.CPU(ctx, nodes...); err != nil {
-				return seconds, err
-			}
-		}
-		return seconds, nil
-	}
-	before, err := spent()
-	if err != nil {
-		return "", err
-	}
-	n, err := f()
-	if err != nil {
-		return "", err
-	}
-	after, err := spent()
-	each := func(tier int) float64 { return (after[tier] - before[tier]) / n * 1e6 }
-	return fmt.Sprintf("bridges %.0f µs, routers %.0f µs, edges %.0f µs", each(0), each(1), each(2)), err
-}
-
-// idle connects many daemons to one edge and measures its memory.
-func (b *bench) idle(ctx context.Context) error {
-	edge := b.Edges[0]
-	before, err := edge.Memory(ctx)
-	if err != nil {
-		return err
-	}
-	start := time.Now()
-	f, err := startFleet(ctx, b.options.idle, []*cluster.Node{edge}, func(protocol.Event) {})
-	if err != nil {
-		return err
-	}
-	defer f.stop()
-	took := time.Since(start)
-	after, err := edge.Memory(ctx)
-	if err != nil {
-		return err
-	}
-	n := float64(b.options.idle)
-	b.row("attaching (connect, authenticate, subscribe, cursor)", "%.0f connections/s over %d connections of one edge", n/took.Seconds(), b.options.idle)
-	b.row("memory of an idle connection", "%.1f KiB resident, %.1f KiB of heap and stacks in use",
-		(after.Resident-before.Resident)/n/1024, (after.InUse-before.InUse)/n/1024)
 	return nil
 }
 
-// heartbeats connects daemons that do nothing but send a heartbeat each second,
-// and measures what one costs on its way from the edge to Redis.
-func (b *bench) heartbeats(ctx context.Context) error {
-	f, err := startFleet(ctx, b.options.beating, b.Edges, func(protocol.Event) {})
-	if err != nil {
-		return err
-	}
-	defer f.stop()
-	written := func() (float64, error) {
-		return cluster.Sum(ctx, b.Bridges, "gateway_bridge_heartbeats_total", `outcome="written"`)
-	}
-	var count float64
-	cost, err := b.cost(ctx, func() (float64, error) {
-		before, err := written()
-		if err != nil {
-			return 0, err
-		}
-		select {
-		case <-ctx.Done():
-			return 0, ctx.Err()
-		case <-time.After(b.options.duration):
-		}
-		after, err := written()
-		if count = after - before; err == nil && count == 0 {
-			err = fmt.Errorf("no heartbeat has come to Redis")
-		}
-		return count, err
+// enter has all that follows keep its files in a directory of its own, until
+// leave is called.
+func (b *bench) enter(name string) (leave func(), err error) {
+	dir := b.Dir
+	b.Dir = filepath.Join(dir, name)
+	// Data of an earlier run would be read.
+	return func() { b.Dir = dir }, errors.Join(os.RemoveAll(b.Dir), os.MkdirAll(b.Dir, 0o755))
+}
+
+// fleet connects daemons.
+func (b *bench) fleet(ctx context.Context, s *system, daemons int) (*load.Fleet, error) {
+	return load.Open(ctx, load.Config{
+		URLs: s.urls, Secret: s.secret, Daemons: daemons, Unconfirmed: s.unconfirmed, Heartbeats: s.layout.heartbeats,
 	})
-	if err != nil {
-		return err
+}
+
+// check notes what must not be in what daemons have seen. Repeats may be: where
+// the machine stands still for long, say.
+func (b *bench) check(s *system, seen load.Seen) {
+	if s.gateway && seen.Disordered > 0 {
+		b.Find("%s: %d events came out of order", s.name, seen.Disordered)
 	}
-	b.row(fmt.Sprintf("heartbeats of %d daemons, one a second each", b.options.beating), "%.0f a second written to Redis", count/b.options.duration.Seconds())
-	b.row("CPU a heartbeat in that run", "%s", cost)
-	return nil
+	if seen.Repeated > 0 {
+		b.Say("%s: %d events came more than once", s.name, seen.Repeated)
+	}
 }

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // endWithParent has the kernel end the child when we die, so that a test binary
@@ -57,4 +58,33 @@ func threads(id int) (states []byte) {
 		}
 	}
 	return states
+}
+
+// clockTick is USER_HZ, which is 100 on all that Go runs on.
+const clockTick = time.Second / 100
+
+// usage reads /proc.
+func usage(id int) (u Usage, err error) {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", id))
+	if err != nil {
+		return u, err
+	}
+	memory, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", id))
+	if err != nil {
+		return u, err
+	}
+	// pid (name) state …, and the name may hold anything; utime and stime are the
+	// 14th and 15th. Of the memory the second number is what is resident, in pages.
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	pages := strings.Fields(string(memory))
+	if len(fields) < 13 || len(pages) < 2 {
+		return u, fmt.Errorf("process %d: /proc says %q and %q", id, stat, memory)
+	}
+	var numbers [3]int64
+	for i, text := range []string{fields[11], fields[12], pages[1]} {
+		if numbers[i], err = strconv.ParseInt(text, 10, 64); err != nil {
+			return u, err
+		}
+	}
+	return Usage{CPU: time.Duration(numbers[0]+numbers[1]) * clockTick, Resident: numbers[2] * int64(os.Getpagesize())}, nil
 }

@@ -5,6 +5,7 @@ package process
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"os/exec"
 	"strings"
@@ -57,3 +58,6 @@ func processes(visit func(id, parent int, state string)) {
 		}
 	}
 }
+
+// usage is known on Linux alone.
+func usage(int) (Usage, error) { return Usage{}, errors.ErrUnsupported }

@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"strconv"
-	"strings"
 
 	"github.com/neolith/daemon-gateway/internal/lab/cluster"
 	"github.com/neolith/daemon-gateway/internal/lab/process"
@@ -111,16 +109,10 @@ func (s *samples) takeNode(ctx context.Context, n *cluster.Node) error {
 // takeSystem asks the system about a process that says nothing of itself. Where
 // the system has no /proc, nothing is known.
 func (s *samples) takeSystem(p *process.Process, memory quantity) {
-	dir := fmt.Sprintf("/proc/%d/", p.ID())
-	// The second number is what is resident, in pages.
-	if text, err := os.ReadFile(dir + "statm"); err == nil {
-		if fields := strings.Fields(string(text)); len(fields) > 1 {
-			if pages, err := strconv.Atoi(fields[1]); err == nil {
-				s.add(p.Name(), memory, float64(pages*os.Getpagesize()))
-			}
-		}
+	if u, err := p.Usage(); err == nil {
+		s.add(p.Name(), memory, float64(u.Resident))
 	}
-	if files, err := os.ReadDir(dir + "fd"); err == nil {
+	if files, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.ID())); err == nil {
 		s.add(p.Name(), descriptors, float64(len(files)))
 	}
 }
