@@ -4,6 +4,9 @@ SHELL := /usr/bin/env bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 
+# How long make fuzz tries each target.
+FUZZTIME ?= 1m
+
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 BUILDINFO := github.com/neolith/daemon-gateway/internal/buildinfo
 
@@ -11,7 +14,7 @@ BUILDINFO := github.com/neolith/daemon-gateway/internal/buildinfo
 # one command has compiled, the others find in the cache.
 export CGO_ENABLED := 0
 
-.PHONY: help build run test race test-long repeat chaos chaos-short recovery dr-drill hostile soak lint bench bench-compare docs images manifests check-deploy verify-cluster clean
+.PHONY: help build run test race test-long repeat fuzz chaos chaos-short recovery dr-drill hostile soak lint bench bench-compare docs images manifests check-deploy verify-cluster clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +39,9 @@ test-long: ## let the tests that explore at random explore for long; ARGS="./int
 repeat: ## run tests again and again, disturbed; ARGS="-times 10 -busy 2 -stutter -each" and what test takes
 	@scripts/test-prerequisites
 	go run ./scripts/suite -times 3 $(ARGS)
+
+fuzz: ## fuzz every parser of what others send, each for FUZZTIME (1m); ARGS="ring token" names some
+	go run ./scripts/fuzz -time $(FUZZTIME) $(ARGS)
 
 chaos: ## kill, pause, restart and cut off processes at random, and check that nothing is lost; ARGS="-seed 7" repeats
 	go run ./cmd/lab chaos $(ARGS)

@@ -23,7 +23,7 @@ func prefixes(texts ...string) (out []netip.Prefix) {
 }
 
 // control returns the rules of a configuration that differs from the default.
-func control(t *testing.T, perSecond int, change func(*Config)) *Control {
+func control(t testing.TB, perSecond int, change func(*Config)) *Control {
 	t.Helper()
 	cfg := settings.Default[Config]()
 	change(&cfg)

@@ -69,14 +69,22 @@ func readSession(ctx context.Context, client redis.Cmdable, name string, id prot
 	if err != nil {
 		return "", fmt.Errorf("read the session from Redis: %w", err)
 	}
+	if owner, ok := ownerIn(text, id); ok {
+		return owner, nil
+	}
+	return "", errNoSession
+}
+
+// ownerIn returns whose daemon a session says it is of.
+func ownerIn(text []byte, id protocol.DaemonID) (owner protocol.OrchestratorID, ok bool) {
 	var session struct {
 		OrchestratorID protocol.OrchestratorID `json:"orchestratorId"`
 		DaemonID       protocol.DaemonID       `json:"daemonId"`
 	}
 	if json.Unmarshal(text, &session) != nil || session.OrchestratorID.Validate() != nil || session.DaemonID != "" && session.DaemonID != id {
-		return "", errNoSession
+		return "", false
 	}
-	return session.OrchestratorID, nil
+	return session.OrchestratorID, true
 }
 
 // sessionsOf reads the index of a daemon's sessions: a set, or a list. A user who

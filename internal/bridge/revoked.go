@@ -125,7 +125,7 @@ func (r *revoked) pass(ctx context.Context) error {
 		}
 	}
 	if failures == nil && left > 0 {
-		failures = fmt.Errorf("%d members of the set %s are left out: too long, or more than %d", left, revokedKey, maxRevoked)
+		failures = fmt.Errorf("%d members of the set %s are left out: empty, too long, or more than %d", left, revokedKey, maxRevoked)
 	}
 	return failures
 }
@@ -133,10 +133,10 @@ func (r *revoked) pass(ctx context.Context) error {
 // takeOver sees to it that a member is in the bucket for a while. It reports
 // whether there is room for it.
 func (r *revoked) takeOver(ctx context.Context, member string, now time.Time) (taken bool, err error) {
-	if len(member) > maxMemberBytes {
+	key := revocation.KeyOfMember(member)
+	if len(member) > maxMemberBytes || !key.Valid() {
 		return false, nil
 	}
-	key := revocation.KeyOfMember(member)
 	until, known := r.until[key]
 	if !known && len(r.until) >= maxRevoked {
 		return false, nil

@@ -34,7 +34,8 @@ func TestWhatNeolithHasRevokedIsTakenOver(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	redis := s.publisher()
-	require.NoError(t, redis.SAdd(t.Context(), revokedKey, "jti-1", "orchestrator:clx1", strings.Repeat("x", maxMemberBytes+1)).Err())
+	require.NoError(t, redis.SAdd(t.Context(), revokedKey, "jti-1", "orchestrator:clx1",
+		strings.Repeat("x", maxMemberBytes+1), "", "daemon:").Err())
 	first := s.start(s.config()).ready()
 	second := s.start(s.config()).ready()
 	eventually(t, func() bool { return len(s.revoked()) == 2 }, "what was there before the bridge")
@@ -42,7 +43,7 @@ func TestWhatNeolithHasRevokedIsTakenOver(t *testing.T) {
 	require.Contains(t, s.revoked(), "orchestrator.clx1")
 	require.WithinDuration(t, time.Now().Add(24*time.Hour), s.revoked()["token.jti-1"].Until, time.Hour)
 	for _, b := range []*bridge{first, second} {
-		eventually(t, func() bool { _, detail := b.revoked.check(); return strings.Contains(detail, "left out") }, "one that is too long is told of")
+		eventually(t, func() bool { _, detail := b.revoked.check(); return strings.HasPrefix(detail, "3 members") }, "one that is too long, and those without an id, are told of")
 	}
 
 	require.NoError(t, redis.Del(t.Context(), revokedKey).Err())

@@ -25,6 +25,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/neolith/daemon-gateway/internal/quote"
 	"github.com/neolith/daemon-gateway/pkg/event"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
@@ -95,11 +96,11 @@ func ReadEvent(body []byte) (Call, error) {
 		return Call{}, err
 	}
 	if e.Type != EventType {
-		return Call{}, fmt.Errorf("an event of type %q is not a canary", e.Type)
+		return Call{}, fmt.Errorf("an event of type %q is not a canary", quote.Cut(string(e.Type)))
 	}
 	c, err := ReadCall(e.Payload)
 	if err == nil && c.Orchestrator != e.OrchestratorID {
-		return Call{}, fmt.Errorf("a canary for %q is addressed to %q", c.Orchestrator, e.OrchestratorID)
+		return Call{}, fmt.Errorf("a canary for %q is addressed to %q", quote.Cut(string(c.Orchestrator)), quote.Cut(string(e.OrchestratorID)))
 	}
 	return c, err
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/neolith/daemon-gateway/internal/delivery"
 	"github.com/neolith/daemon-gateway/internal/eventlog"
+	"github.com/neolith/daemon-gateway/internal/quote/quotetest"
 	"github.com/neolith/daemon-gateway/pkg/event"
 )
 
@@ -83,7 +84,31 @@ func TestPartitionThatNoLogHasIsRefused(t *testing.T) {
 	}
 }
 
-func FuzzDecodeNeverPanics(f *testing.F) {
+// What an edge is sent is bounded by its length, and sent again it is read as the
+// same.
+func FuzzBatches(f *testing.F) {
 	f.Add(sample().Encode(nil))
-	f.Fuzz(func(_ *testing.T, data []byte) { _, _ = delivery.Decode(data) })
+	f.Add(append(sample().Encode(nil), 77, 3, 'n', 'e', 'w'))
+	f.Add(delivery.Batch{Hints: sample().Hints}.Encode(nil))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		b, err := delivery.Decode(data)
+		if err != nil {
+			require.ErrorIs(t, err, delivery.ErrMalformed)
+			require.Zero(t, b)
+			quotetest.RequireLittle(t, data, err)
+			return
+		}
+		require.LessOrEqual(t, 2*(len(b.Events)+len(b.Hints)+b.Unknown), len(data))
+		require.LessOrEqual(t, int(b.Partition), math.MaxUint16)
+		total := 0
+		for _, e := range b.Events {
+			total += len(e.Body)
+			require.Equal(t, len(e.Body), cap(e.Body), "whoever appends to a body does not write into the next item")
+		}
+		require.LessOrEqual(t, total, len(data))
+		b.Unknown = 0 // what is not known cannot be said again
+		again, err := delivery.Decode(b.Encode(nil))
+		require.NoError(t, err)
+		require.Equal(t, b, again)
+	})
 }

@@ -18,6 +18,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/neolith/daemon-gateway/internal/quote"
 	"github.com/neolith/daemon-gateway/pkg/event"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
@@ -42,7 +43,7 @@ func PartitionOf(subject string) (event.Partition, error) {
 	rest, ok := strings.CutPrefix(subject, subjectPrefix)
 	p, err := strconv.ParseUint(rest, 10, 16)
 	if !ok || err != nil {
-		return 0, fmt.Errorf("subject %q is not one of heartbeats", subject)
+		return 0, fmt.Errorf("subject %q is not one of heartbeats", quote.Cut(subject))
 	}
 	return event.Partition(p), nil
 }
@@ -94,6 +95,9 @@ func Decode(data []byte) ([]Beat, error) {
 		if err == nil {
 			if b.Metrics == nil {
 				b.Metrics = b.Numbers
+			}
+			if len(b.Metrics) > 0 && b.Metrics[0] != '{' {
+				b.Metrics = nil // else what is written to Redis would not be JSON
 			}
 			err = errors.Join(b.Orchestrator.Validate(), b.Daemon.Validate())
 		}

@@ -9,12 +9,15 @@ const MaxBytes = 64
 
 // Cut returns text, or as much of it as may be repeated and an ellipsis. A
 // character is not cut.
-func Cut(text string) string {
-	if len(text) <= MaxBytes {
+func Cut(text string) string { return CutAt(text, MaxBytes) }
+
+// CutAt is Cut with another bound, of a few bytes at least.
+func CutAt(text string, most int) string {
+	if len(text) <= most {
 		return text
 	}
-	end := MaxBytes
-	for end > MaxBytes-utf8.UTFMax && !utf8.RuneStart(text[end]) {
+	end := most
+	for end > most-utf8.UTFMax && !utf8.RuneStart(text[end]) {
 		end--
 	}
 	return text[:end] + "…"

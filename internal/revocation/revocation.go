@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/neolith/daemon-gateway/internal/quote"
 	"github.com/neolith/daemon-gateway/pkg/event"
 )
 
@@ -67,6 +68,10 @@ func KeyOfMember(member string) Key {
 	return KeyOf(Token, member)
 }
 
+// Valid reports whether something can be revoked under the key: that of an empty
+// id cannot stand in a bucket.
+func (k Key) Valid() bool { return k.kind() != "" }
+
 // kind returns what the key is of, or "" if it is none of ours.
 func (k Key) kind() Kind {
 	name, id, _ := strings.Cut(string(k), ".")
@@ -87,6 +92,9 @@ type Entry struct {
 	Reason string `json:"reason,omitempty"`
 }
 
+// maxTextBytes bounds By and Reason, which are kept for each entry.
+const maxTextBytes = 128
+
 // Encode returns the entry as a value.
 func (e Entry) Encode() []byte {
 	text, _ := json.Marshal(e) // has no value that cannot be encoded, but for a year of five digits
@@ -94,10 +102,11 @@ func (e Entry) Encode() []byte {
 }
 
 // Decode reads a value that was written at a time. An empty one, or one that cannot
-// be read, is a revocation as well: somebody wanted one.
+// be read, is a revocation as well: somebody wanted one. Long texts are cut.
 func Decode(value []byte, written time.Time) Entry {
 	var e Entry
 	err := json.Unmarshal(value, &e)
+	e.By, e.Reason = strings.Clone(quote.CutAt(e.By, maxTextBytes)), strings.Clone(quote.CutAt(e.Reason, maxTextBytes))
 	most := written.Add(Lifetime)
 	if err != nil || e.Until.IsZero() || e.Until.After(most) {
 		e.Until = most

@@ -143,20 +143,3 @@ func TestWireRefuses(t *testing.T) {
 
 // releases are changes in the fewest bytes: of sessions without a name.
 func releases(n int) []byte { return bytes.Repeat([]byte{0, 0, 0}, n) }
-
-func FuzzDecodeMessage(f *testing.F) {
-	w := history(rand.New(rand.NewPCG(3, 4)), "edge-a", 20)
-	d, claims := w.snapshot()
-	f.Add(append(appendHeader(nil, 1), digestsFrame([]digest{d})...))
-	f.Add(append(appendHeader(nil, 1), chunkFrame(d, claims, 0)...))
-	f.Add(append(appendHeader(nil, 1), batchFrames(w.all)[0]...))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		m, err := decodeMessage(data)
-		if err != nil {
-			require.ErrorIs(t, err, errMalformed)
-		}
-		for _, b := range m.Batches {
-			require.GreaterOrEqual(t, b.end(), b.From)
-		}
-	})
-}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/neolith/daemon-gateway/internal/quote/quotetest"
 	"github.com/neolith/daemon-gateway/pkg/event"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
@@ -283,6 +284,7 @@ func FuzzParse(f *testing.F) {
 			var invalid *event.InvalidError
 			require.True(t, errors.As(err, &invalid))
 			require.Contains(t, event.Reasons, invalid.Reason)
+			quotetest.RequireLittle(t, data, invalid)
 			return
 		}
 		require.Contains(t, string(data), string(e.Payload))

@@ -2,6 +2,7 @@ package protocol_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/neolith/daemon-gateway/internal/quote/quotetest"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
 
@@ -328,6 +330,7 @@ func FuzzParseClientMessage(f *testing.F) {
 		} else {
 			require.Equal(t, protocol.InvalidMessage, fault.Code)
 			require.LessOrEqual(t, len(fault.InReplyTo), protocol.MaxIDBytes)
+			quotetest.RequireLittle(t, data, errors.New(fault.Message+" "+fault.Field+" "+fault.Detail))
 			require.True(t, json.Valid(protocol.AppendFrame(nil, time.Now(), fault)))
 		}
 		if s, ok := m.Payload.(protocol.Subscribe); ok {
