@@ -94,7 +94,7 @@ func TestRedisRestart(t *testing.T) {
 # HELP gateway_bridge_connected Whether the subscription on Redis is complete.
 # TYPE gateway_bridge_connected gauge
 gateway_bridge_connected 0
-# HELP gateway_redis_up Whether Redis answers.
+# HELP gateway_redis_up Whether Redis answers, and with no error to a ping.
 # TYPE gateway_redis_up gauge
 gateway_redis_up 0
 `), "gateway_bridge_connected", "gateway_redis_up"))
@@ -109,7 +109,7 @@ gateway_bridge_connected 1
 # HELP gateway_bridge_gaps_total Subscriptions on Redis after the first: what was published before each may not have been heard.
 # TYPE gateway_bridge_gaps_total counter
 gateway_bridge_gaps_total 1
-# HELP gateway_redis_up Whether Redis answers.
+# HELP gateway_redis_up Whether Redis answers, and with no error to a ping.
 # TYPE gateway_redis_up gauge
 gateway_redis_up 1
 `), "gateway_bridge_connected", "gateway_bridge_gaps_total", "gateway_redis_up"))

@@ -8,6 +8,8 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -244,4 +246,45 @@ func eventIDs(orchestrator string, from, to int) []string {
 		out = append(out, fmt.Sprintf("event_%s_%d", orchestrator, n))
 	}
 	return out
+}
+
+// outage is what a server can be made to suffer, while it answers.
+type outage struct{ begin, end func() }
+
+// loading is a server that can be made to load its data, as a replica does that its
+// master sends all, or a server that has just been started.
+func loading(t *testing.T) (*testserver.RedisServer, outage) {
+	// It looks at its connections after so many bytes.
+	server := testserver.Redis(t, "--enable-debug-command", "local", "--loading-process-events-interval-bytes", "1024")
+	admin := server.Client()
+	loaded := make(chan error, 1)
+	return server, outage{
+		begin: func() {
+			require.NoError(t, admin.Do(t.Context(), "DEBUG", "POPULATE", "200000", "other").Err())
+			require.NoError(t, admin.ConfigSet(t.Context(), "key-load-delay", "500").Err()) // microseconds
+			go func() { loaded <- admin.Do(t.Context(), "DEBUG", "RELOAD").Err() }()
+		},
+		end: func() {
+			require.NoError(t, admin.ConfigSet(t.Context(), "key-load-delay", "0").Err())
+			require.NoError(t, <-loaded)
+		},
+	}
+}
+
+// cannotSave is a server whose disk can be made to fail; it then refuses writes.
+func cannotSave(t *testing.T) (*testserver.RedisServer, outage) {
+	server := testserver.Redis(t, "--enable-protected-configs", "local")
+	admin := server.Client()
+	set := func(name, value string) { require.NoError(t, admin.ConfigSet(t.Context(), name, value).Err()) }
+	return server, outage{
+		begin: func() {
+			set("save", "3600 1")
+			dir := filepath.Join(t.TempDir(), "gone")
+			require.NoError(t, os.Mkdir(dir, 0o700))
+			set("dir", dir)
+			require.NoError(t, os.Remove(dir))
+			require.NoError(t, admin.BgSave(t.Context()).Err())
+		},
+		end: func() { set("stop-writes-on-bgsave-error", "no") },
+	}
 }

@@ -23,6 +23,7 @@ type link struct {
 	silenceSaid bool
 	unheard     subscriptions // of events, that Redis forbids
 	readOnly    bool          // the server takes no writes
+	complaint   string        // what it answers pings with where it is no pong
 }
 
 // gap is a time in which messages may have been published unheard.
@@ -62,6 +63,14 @@ func (l *link) serves(writes bool) {
 	l.readOnly = !writes
 }
 
+// answered notes the answer to a ping: an error or, as "", a pong.
+func (l *link) answered(now time.Time, problem string) {
+	l.heard(now, false)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.complaint = problem
+}
+
 // down notes that the subscription is gone. It returns how long it had lasted,
 // 0 if there was none. A connection that was dead counts as gone from when it
 // was last heard, not from when that was noticed.
@@ -76,7 +85,7 @@ func (l *link) down(now time.Time, dead, answers bool, problem string) (lasted t
 		lasted = end.Sub(l.since)
 		l.since = end
 	}
-	l.connected, l.answers, l.problem = false, answers, problem
+	l.connected, l.answers, l.problem, l.complaint = false, answers, problem, ""
 	return lasted
 }
 
@@ -173,7 +182,7 @@ func (l *link) state() linkState {
 	return linkState{
 		connected: l.connected, answers: l.answers, since: l.since, problem: l.problem,
 		lastMessage: l.lastMessage, silentSince: l.silentSinceLocked(), gap: l.gap, unheard: l.unheard,
-		readOnly: l.readOnly,
+		readOnly: l.readOnly, complaint: l.complaint,
 	}
 }
 
@@ -187,7 +196,11 @@ type linkState struct {
 	gap         gap
 	unheard     subscriptions
 	readOnly    bool
+	complaint   string
 }
+
+// works reports whether the server answers, and can do what it is asked.
+func (s linkState) works() bool { return s.answers && s.complaint == "" }
 
 // detail is what /readyz says of the subscription. It is said to be silent once
 // nothing has been published for that long.
@@ -206,6 +219,9 @@ func (s linkState) detail(now time.Time, silent time.Duration) string {
 	}
 	if s.connected && s.unheard.len() > 0 {
 		parts = append(parts, "Redis forbids this bridge to subscribe to "+s.unheard.String()+": what is published there is not heard")
+	}
+	if s.connected && s.complaint != "" {
+		parts = append(parts, "but all else waits, since the server answers: "+s.complaint)
 	}
 	if s.connected && s.readOnly {
 		parts = append(parts, "this server is read-only: a replica, or what was the master before a failover; what is published on its master may not come here")

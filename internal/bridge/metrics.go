@@ -93,8 +93,8 @@ func (m *metrics) canary(err error) {
 func watchLink(reg prometheus.Registerer, l *link) {
 	metric.GaugeFunc(reg, "gateway_bridge_connected", "Whether the subscription on Redis is complete.", nil,
 		func() float64 { return metric.Truth(l.state().connected) })
-	metric.GaugeFunc(reg, "gateway_redis_up", "Whether Redis answers.", nil,
-		func() float64 { return metric.Truth(l.state().answers) })
+	metric.GaugeFunc(reg, "gateway_redis_up", "Whether Redis answers, and with no error to a ping.", nil,
+		func() float64 { return metric.Truth(l.state().works()) })
 	metric.GaugeFunc(reg, "gateway_bridge_forbidden_subscriptions",
 		"Of REDIS_CHANNELS and REDIS_PATTERNS, those that Redis forbids this bridge; what is published there is not heard.", nil,
 		func() float64 { return float64(l.state().unheard.len()) })

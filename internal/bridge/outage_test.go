@@ -19,7 +19,7 @@ func (b *bridge) gaps() float64 { return testutil.ToFloat64(b.metrics.gaps) }
 // find it and say what they have missed.
 func TestFailover(t *testing.T) {
 	t.Parallel()
-	sentinel := testserver.Sentinel(t, 2)
+	sentinel := testserver.Sentinel(t, 2, "--replica-serve-stale-data", "no")
 	s := &site{t: t, nats: testserver.NATS(t), redis: sentinel.Nodes[0]}
 	cfg := s.config()
 	cfg.Redis.RedisURL = "redis://127.0.0.1:1" // its host is not used
@@ -97,6 +97,32 @@ func TestHalfOpenConnectionIsNoticed(t *testing.T) {
 		publish(t, client, "daemon:events", "x")
 		return l.in.len() > 0
 	}, "messages are heard")
+}
+
+// Redis answers, and can do nothing but pass on what is published: what needs no
+// answer of it goes on, the rest waits, and nothing is lost or refused.
+func TestWhatNeedsARedisThatLoadsItsDataWaits(t *testing.T) {
+	t.Parallel()
+	server, outage := loading(t)
+	s := &site{t: t, nats: testserver.NATS(t), redis: server}
+	client := s.publisher()
+	cfg := s.config()
+	b := s.start(cfg).ready()
+	require.NoError(t, client.Set(t.Context(), "daemon:session:d1", `{"orchestratorId":"vp"}`, 0).Err())
+	outage.begin()
+	eventually(t, func() bool { return !b.link.state().works() }, "it is noticed")
+	publish(t, client, "daemon:d1:events", eventJSON("channel", 0))
+	publish(t, client, "daemon:events", eventJSON("other", 0))
+	eventually(t, func() bool { return len(s.stored(cfg.Log.Partitions)["other"]) == 1 }, "what needs no answer goes on")
+	ready, detail := b.checkRedis()
+	require.True(t, ready, "it hears")
+	require.Contains(t, detail, "LOADING")
+	require.Equal(t, 1, b.pump.depth(), "the other waits")
+	outage.end()
+	b.settled(2)
+	require.Equal(t, map[string]int{"vp": 1, "other": 1}, counts(s.stored(cfg.Log.Partitions)))
+	require.Empty(t, s.deadLetters())
+	require.Zero(t, b.gaps())
 }
 
 // TestOneBridgeCutOffLosesNothing: nothing in one bridge depends on the other,

@@ -83,7 +83,16 @@ type source struct {
 	// forbidden are those that Redis does not allow, and that are left out. Written
 	// by Run and the watch that it waits for.
 	forbidden atomic.Pointer[subscriptions]
+
+	// Owned by the receive loop.
+	confirmed bool   // every subscription is, on this connection
+	unsaid    bool   // and it has not been said yet
+	complaint string // what pings are answered with where it is no pong
 }
+
+// noMaster is how a replica says that it has lost its master, where it is told not
+// to serve without one.
+const noMaster = "MASTERDOWN"
 
 // errDead is why a connection that no longer answers pings is given up.
 var errDead = errors.New("no answer to pings")
@@ -191,6 +200,10 @@ func (s *source) listen(ctx context.Context) (lasted time.Duration, err error) {
 func (s *source) receive(hard context.Context, sub *redis.PubSub) (lasted time.Duration, err error) {
 	for {
 		message, err := sub.Receive(hard)
+		if s.confirmed && isReply(err) && !redis.HasErrorPrefix(err, noMaster) {
+			s.complains(err.Error())
+			continue
+		}
 		if err != nil {
 			if cause := context.Cause(hard); cause != nil {
 				err = cause
@@ -204,14 +217,14 @@ func (s *source) receive(hard context.Context, sub *redis.PubSub) (lasted time.D
 			}
 			return lasted, err
 		}
-		if s.handle(message) {
+		if s.handle(hard, sub, message) {
 			return 0, nil
 		}
 	}
 }
 
 // handle takes what Redis sent; true when the last subscription has been ended.
-func (s *source) handle(message any) (ended bool) {
+func (s *source) handle(ctx context.Context, sub *redis.PubSub, message any) (ended bool) {
 	now := time.Now()
 	switch m := message.(type) {
 	case *redis.Message:
@@ -221,15 +234,38 @@ func (s *source) handle(message any) (ended bool) {
 		switch m.Kind {
 		case "subscribe", "psubscribe":
 			if m.Count == s.wanted().len() {
-				s.subscribed(now)
+				// A server confirms whatever state it is in; what it can do, a ping tells.
+				s.confirmed, s.unsaid = true, true
+				_ = sub.Ping(ctx) // a failure is noticed by the receive loop
 			}
 		default:
 			return m.Count == 0
 		}
 	default: // a pong
-		s.link.heard(now, false)
+		s.complains("")
 	}
 	return false
+}
+
+// complains takes the answer to a ping: an error or, as "", a pong. A server that
+// loads its data, or cannot write them to its disk, answers most commands with an
+// error, and passes on all the same what is published on it: to subscribe anew would
+// only miss some of that.
+func (s *source) complains(problem string) {
+	now := time.Now()
+	s.link.answered(now, problem)
+	if s.unsaid {
+		s.unsaid = false
+		s.subscribed(now)
+	}
+	switch {
+	case problem == s.complaint:
+	case problem != "":
+		s.logger.Warn("Redis answers pings with an error; what is published there is heard, all else waits for it", "error", problem)
+	default:
+		s.logger.Info("Redis answers pings again")
+	}
+	s.complaint = problem
 }
 
 func (s *source) take(m *redis.Message, now time.Time) {
@@ -258,8 +294,9 @@ func (s *source) take(m *redis.Message, now time.Time) {
 	s.push(h)
 }
 
-// subscribed notes that all subscriptions are confirmed. Every time but the
-// first there was a gap: Redis keeps nothing for those who are not there.
+// subscribed notes that all subscriptions are confirmed, by a server that can do its
+// part. Every time but the first there was a gap: Redis keeps nothing for those who
+// are not there.
 func (s *source) subscribed(now time.Time) {
 	denied := s.denied()
 	if denied.len() > 0 {
@@ -276,6 +313,7 @@ func (s *source) subscribed(now time.Time) {
 }
 
 func (s *source) fail(err error) (lasted time.Duration) {
+	s.confirmed, s.unsaid, s.complaint = false, false, ""
 	return s.link.down(time.Now(), errors.Is(err, errDead), isReply(err), err.Error())
 }
 

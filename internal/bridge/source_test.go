@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
+	"net"
 	"strings"
 	"sync"
 	"testing"
@@ -128,6 +129,65 @@ func TestAReplicaIsHeardAndCalledSo(t *testing.T) {
 	eventually(t, func() bool { return strings.Contains(detail(), "read-only") }, "it is said")
 	require.NoError(t, admin.ReplicaOf(t.Context(), "no", "one").Err())
 	eventually(t, func() bool { return !strings.Contains(detail(), "read-only") }, "and no longer")
+}
+
+// A server that loads its data, or cannot save them, answers pings with an error and
+// passes on what is published on it. The bridge took that for the end of the
+// connection, subscribed anew every few seconds, and missed what was published
+// meanwhile.
+func TestARedisThatAnswersWithErrorsIsHeard(t *testing.T) {
+	t.Parallel()
+	for says, server := range map[string]func(*testing.T) (*testserver.RedisServer, outage){
+		"LOADING": loading,
+		"MISCONF": cannotSave,
+	} {
+		t.Run(says, func(t *testing.T) {
+			t.Parallel()
+			server, outage := server(t)
+			l := listen(t, redisConfig(server.URL()), func(timing *timing) { timing.look, timing.ping, timing.dead = 5*time.Millisecond, 1, 1<<20 })
+			eventually(t, l.connected, "subscribed")
+			detail := func() string { return l.link.state().detail(time.Now(), time.Hour) }
+			client := server.Client()
+			outage.begin()
+			eventually(t, func() bool { return strings.Contains(detail(), says) }, "it is said")
+			require.False(t, l.link.state().works(), "gateway_redis_up has it")
+			const messages = 30
+			for n := range messages {
+				heard := l.link.heardAt()
+				publish(t, client, "daemon:events", "x")
+				eventually(t, func() bool { return l.in.len() == n+1 && l.link.heardAt().After(heard) }, "the message is heard")
+			}
+			outage.end()
+			eventually(t, func() bool { return l.link.state().works() && !strings.Contains(detail(), says) }, "and no longer")
+			require.True(t, l.connected())
+			require.Zero(t, testutil.ToFloat64(l.metrics.gaps))
+			require.Equal(t, 1, l.log.count("answers pings with an error"), "once for all pings")
+		})
+	}
+}
+
+// A replica that has lost its master, and is told not to serve without one, confirms
+// subscriptions and brings nothing: what is published on the master does not come.
+func TestAReplicaWithoutItsMasterIsNotHeard(t *testing.T) {
+	t.Parallel()
+	master := testserver.Redis(t)
+	host, port, err := net.SplitHostPort(master.Addr())
+	require.NoError(t, err)
+	replica := testserver.Redis(t, "--replicaof", host, port, "--repl-diskless-sync-delay", "0", "--replica-serve-stale-data", "no")
+	l := listen(t, redisConfig(replica.URL()), func(timing *timing) { timing.look, timing.ping, timing.dead = 5*time.Millisecond, 1, 1<<20 })
+	eventually(t, l.connected, "subscribed")
+	master.Kill()
+	eventually(t, func() bool { return !l.connected() && strings.Contains(l.link.state().problem, "MASTERDOWN") }, "it is said")
+	tries := l.log.count("not subscribed on Redis")
+	eventually(t, func() bool { return l.log.count("not subscribed on Redis") > tries+1 }, "it is tried again")
+	require.Zero(t, testutil.ToFloat64(l.metrics.gaps), "and no try passes for a subscription")
+	master.Start()
+	client := master.Client()
+	eventually(t, func() bool {
+		publish(t, client, "daemon:events", "x")
+		return l.in.len() > 0 && l.connected()
+	}, "its master's messages are heard again")
+	require.EqualValues(t, 1, testutil.ToFloat64(l.metrics.gaps))
 }
 
 // TestCutConnectionIsAGap: go-redis subscribes again behind our back; that

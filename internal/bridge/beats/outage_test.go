@@ -31,6 +31,13 @@ func TestWhatRedisDoesNotTakeWaits(t *testing.T) {
 			},
 			func(t *testing.T, s *site) { require.NoError(t, s.neolith.ReplicaOf(t.Context(), "no", "one").Err()) },
 		},
+		"a replica that does not serve without its master": {
+			func(t *testing.T, s *site) {
+				set("replica-serve-stale-data", "no")(t, s)
+				require.NoError(t, s.neolith.ReplicaOf(t.Context(), "127.0.0.1", "1").Err())
+			},
+			func(t *testing.T, s *site) { require.NoError(t, s.neolith.ReplicaOf(t.Context(), "no", "one").Err()) },
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -32,18 +32,18 @@ type RedisSentinel struct {
 	Sentinels []*RedisServer
 }
 
-// Sentinel starts a master with replicas and waits until the sentinels know them
-// and one another, so that they can replace the master.
-func Sentinel(t testing.TB, replicas int) *RedisSentinel {
+// Sentinel starts a master with replicas, with further arguments, and waits until
+// the sentinels know them and one another, so that they can replace the master.
+func Sentinel(t testing.TB, replicas int, args ...string) *RedisSentinel {
 	t.Helper()
-	s := &RedisSentinel{t: t, Nodes: []*RedisServer{Redis(t)}}
+	s := &RedisSentinel{t: t, Nodes: []*RedisServer{Redis(t, args...)}}
 	master := s.Nodes[0]
 	host, port, err := net.SplitHostPort(master.Addr())
 	if err != nil {
 		t.Fatal(err)
 	}
 	for range replicas {
-		s.Nodes = append(s.Nodes, Redis(t, "--replicaof", host, port, "--repl-diskless-sync-delay", "0"))
+		s.Nodes = append(s.Nodes, Redis(t, append([]string{"--replicaof", host, port, "--repl-diskless-sync-delay", "0"}, args...)...))
 	}
 	for range sentinelCount {
 		dir := t.TempDir()
