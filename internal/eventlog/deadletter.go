@@ -1,8 +1,10 @@
 package eventlog
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -18,8 +20,6 @@ import (
 )
 
 const (
-	// deadletterBody is how much of an event a dead letter keeps.
-	deadletterBody = 64 << 10
 	// deadletterText bounds the fields that come from the event or its fault.
 	deadletterText = 1 << 10
 	// unknownToken stands in the subject where no orchestrator can be read. No
@@ -58,8 +58,9 @@ type DeadLetterRecord struct {
 	Epoch            Epoch             `json:"epoch,omitempty"`
 	Sequence         uint64            `json:"sequence,omitempty"`
 	Time             time.Time         `json:"time"`
-	// BodyBytes and BodySHA256 are of the whole event, of which Body has at most
-	// the first 64 KiB: as text, or in BodyBase64 where it is not valid UTF-8.
+	// BodyBytes and BodySHA256 are of the whole event. Body has it as text, or
+	// BodyBase64 where it is not valid UTF-8, or would be larger as JSON text than
+	// NATS takes. Of an event that is larger itself, BodyBase64 has the beginning.
 	BodyBytes  int    `json:"bodyBytes"`
 	BodySHA256 string `json:"bodySha256"`
 	Body       string `json:"body,omitempty"`
@@ -89,7 +90,8 @@ func (l *Log) DeadLetter(ctx context.Context, d DeadLetter) error {
 
 func (l *Log) deadLetter(ctx context.Context, d DeadLetter) error {
 	sum := sha256.Sum256(d.Body)
-	data, err := json.Marshal(l.record(d, hex.EncodeToString(sum[:])))
+	room := int(l.jet.NC.MaxPayload()) - headerRoom
+	data, err := l.record(d, hex.EncodeToString(sum[:])).encode(d.Body, room)
 	if err != nil {
 		return err
 	}
@@ -132,16 +134,36 @@ func (l *Log) record(d DeadLetter, sum string) DeadLetterRecord {
 			r.Partition, r.Epoch = &p, l.Epoch(p)
 		}
 	}
-	body := d.Body
-	if len(body) > deadletterBody {
-		body = trimRune(body[:deadletterBody])
-	}
-	if utf8.Valid(body) {
-		r.Body = string(body)
-	} else {
-		r.BodyBase64 = body
-	}
 	return r
+}
+
+// encode returns the record with as much of the event as there is room for.
+func (r DeadLetterRecord) encode(body []byte, room int) ([]byte, error) {
+	frame, err := marshal(r)
+	if err != nil {
+		return nil, err
+	}
+	if room -= len(frame); len(body) <= room && utf8.Valid(body) {
+		r.Body = string(body)
+		if data, err := marshal(r); err != nil || len(data) <= room+len(frame) {
+			return data, err
+		}
+		r.Body = ""
+	}
+	room -= len(`,"bodyBase64":""`)
+	r.BodyBase64 = body[:min(len(body), max(0, base64.StdEncoding.DecodedLen(room/4*4)))]
+	return marshal(r)
+}
+
+// marshal is json.Marshal, which would write six bytes for each < in an event.
+func marshal(r DeadLetterRecord) ([]byte, error) {
+	var b bytes.Buffer
+	encoder := json.NewEncoder(&b)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(r); err != nil {
+		return nil, err
+	}
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
 }
 
 // messageID names the dead letter for as long as duplicates are recognized.

@@ -4,9 +4,11 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"strconv"
 	"strings"
 	"testing"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/stretchr/testify/require"
 
 	"github.com/neolith/daemon-gateway/internal/eventlog"
@@ -90,6 +92,47 @@ func TestDeadLetterOfAnything(t *testing.T) {
 	}, subjects)
 	require.Equal(t, []byte{0xff, 0xfe}, records[2].BodyBase64)
 	require.Less(t, len(records[3].EventID), 2<<10)
-	require.Equal(t, 400<<10+1, records[5].BodyBytes)
-	require.Equal(t, "x"+strings.Repeat("é", 32<<10-1), records[5].Body, "cut at a character's end")
+	require.Equal(t, "x"+big, records[5].Body)
+	require.Equal(t, 1<<20, records[6].BodyBytes)
+	require.Greater(t, len(records[6].BodyBase64), 700<<10, "as much as a message takes")
+}
+
+// Of events over 64 KiB the dead letter had the beginning alone, so that they were
+// lost.
+func TestADeadLetterHasTheWholeEvent(t *testing.T) {
+	t.Parallel()
+	s, l := setup(t)
+	const room = 256 << 10 // MAX_EVENT_BYTES
+	bodies := []string{
+		`{"id":"plain","payload":{"text":"` + strings.Repeat("x", room-40) + `"}}`,
+		`{"id":"quotes","payload":{"text":"` + strings.Repeat(`\"`, room/2-20) + `"}}`,
+		`{"id":"markup","payload":{"text":"` + strings.Repeat(`<>&`, room/3-20) + `"}}`,
+		`{"id":"lines","payload":{` + strings.Repeat("\n", room-40) + `}}`,
+		`{"id":"separators","payload":{"text":"` + strings.Repeat("\u2028", room/3-20) + `"}}`,
+		strings.Repeat("\x00", room), // no JSON: six times as long as text
+	}
+	for i, body := range bodies {
+		bury(t, l, eventlog.DeadLetter{Reason: event.ReasonUndelivered, Token: "o", EventID: strconv.Itoa(i), Body: []byte(body)})
+	}
+	_, records := deadletters(t, s)
+	for i, body := range bodies {
+		got := records[i].Body + string(records[i].BodyBase64)
+		require.True(t, got == body, "body %d: %d bytes of %d", i, len(got), len(body))
+		require.Equal(t, i == len(bodies)-1, records[i].Body == "", "text where it fits")
+	}
+}
+
+// Where NATS takes small messages alone, the dead letter of an event that was larger
+// is cut; it could not be stored, and its partition waited for it.
+func TestADeadLetterFitsWhatNATSTakes(t *testing.T) {
+	t.Parallel()
+	s := testserver.NATS(t, func(o *server.Options) { o.MaxPayload = 32 << 10 })
+	l := open(t, s.JetStream(), config(func(c *eventlog.Config) { c.MaxEventBytes = 16 << 10 }))
+	text := strings.Repeat("x", 100<<10)
+	bury(t, l, eventlog.DeadLetter{Reason: event.ReasonTooLarge, Token: "o", EventID: strings.Repeat("é", 1<<10), Body: []byte(text)})
+	bury(t, l, eventlog.DeadLetter{Reason: event.ReasonUndelivered, Token: "o", EventID: "e", Body: []byte(text[:16<<10])})
+	_, records := deadletters(t, s)
+	require.Equal(t, len(text), records[0].BodyBytes)
+	require.Greater(t, len(records[0].BodyBase64), 16<<10)
+	require.Equal(t, text[:16<<10], records[1].Body)
 }
