@@ -14,7 +14,7 @@ BUILDINFO := github.com/neolith/daemon-gateway/internal/buildinfo
 # one command has compiled, the others find in the cache.
 export CGO_ENABLED := 0
 
-.PHONY: help build run test race test-long repeat fuzz chaos chaos-short recovery dr-drill hostile soak lint bench bench-compare docs images manifests check-deploy verify-cluster clean
+.PHONY: help build run test race test-long repeat fuzz chaos chaos-short recovery dr-drill hostile soak lint bench bench-compare bench-short docs images manifests check-deploy verify-cluster clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -79,6 +79,9 @@ bench: ## measure throughput, latency, connects and memory, beside what limits t
 bench-compare: ## the same for another revision in turn with this one: BASE=main; ARGS adds flags
 	@[ -n '$(BASE)' ] || { echo 'name a revision to compare with: make bench-compare BASE=main'; exit 1; }
 	go run ./cmd/lab bench -base '$(BASE)' -runs 5 -reference none $(ARGS)
+
+bench-short: ## measure for a moment what an event costs, and judge it against the limits, as CI does
+	go run ./cmd/lab bench -short $(ARGS)
 
 docs: ## write docs/configuration.md from the settings
 	@text=$$(go run ./docs/generate); printf '%s\n' "$$text" > docs/configuration.md

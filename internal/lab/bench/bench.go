@@ -35,6 +35,7 @@ type options struct {
 	settle                  time.Duration
 	runs                    int
 	base, reference         string
+	short                   bool
 }
 
 // measurement is done on a system of its own, so that none warms another.
@@ -110,9 +111,13 @@ func scenario(flags *flag.FlagSet) lab.Run {
 	flags.IntVar(&o.runs, "runs", 1, "how often each is measured, the systems in turn; medians are shown")
 	flags.StringVar(&o.base, "base", "", "a `revision` to compare with, built from git")
 	flags.StringVar(&o.reference, "reference", "auto", "`command` that starts the server that the gateway replaces; auto: the one of this repository, where there is Node; none")
+	flags.BoolVar(&o.short, "short", false, "measure one throughput for a moment, and judge it against the limits: a gross regression is a finding")
 	only := lab.Select(flags, "only", "measurements", measurements(), func(m measurement) (name, what string) { return m.name, m.what })
 	return func(ctx context.Context, w *lab.World) error {
 		b := &bench{World: w, options: o, chosen: only.Chosen(), results: newResults()}
+		if o.short {
+			return b.judge(ctx)
+		}
 		contestants, err := b.contestants(ctx)
 		if err != nil {
 			return err

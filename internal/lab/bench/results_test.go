@@ -28,3 +28,26 @@ func TestMediansAndTheirRatiosAreShown(t *testing.T) {
 | only there | –    | –    | 0.50  | –           | –            |
 `, text.String())
 }
+
+func TestWhatExceedsItsBoundIsSaid(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		value, limit float64
+		exceeds      int
+	}{
+		"far below":             {1, 1, 0},
+		"at the bound":          {30, 10, 0},
+		"above":                 {31, 10, 1},
+		"nothing to hold it to": {31, 0, 0},
+	} {
+		r := newResults()
+		r.add("cost", this, test.value)
+		if test.limit > 0 {
+			r.add("unit", limit, test.limit)
+		}
+		require.Len(t, r.exceeded([]bound{{figure: "cost", most: 3, unit: "unit"}}), test.exceeds, name)
+	}
+	r := newResults()
+	r.add("allocations", this, 11)
+	require.Len(t, r.exceeded([]bound{{figure: "allocations", most: 10}, {figure: "never measured", most: 1}}), 1)
+}
