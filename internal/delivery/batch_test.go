@@ -84,6 +84,19 @@ func TestPartitionThatNoLogHasIsRefused(t *testing.T) {
 	}
 }
 
+// A batch is encoded for each edge, and decoded there: what that allocates must
+// not grow with its events.
+func TestABatchOfManyEventsAllocatesLittle(t *testing.T) {
+	const size = 64
+	b := sample()
+	for len(b.Events) < size {
+		b.Events = append(b.Events, b.Events[0])
+	}
+	text := b.Encode(nil)
+	require.Zero(t, testing.AllocsPerRun(100, func() { text = b.Encode(text[:0]) }))
+	require.LessOrEqual(t, testing.AllocsPerRun(100, func() { _, _ = delivery.Decode(text) })/size, 1.5, "allocations for each event")
+}
+
 // What an edge is sent is bounded by its length, and sent again it is read as the
 // same.
 func FuzzBatches(f *testing.F) {

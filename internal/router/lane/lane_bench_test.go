@@ -30,6 +30,26 @@ func TestCheckingAValidEventDoesNotAllocate(t *testing.T) {
 	}))
 }
 
+// What is left is of the batch: its place in the outbox, and that of its receipt.
+func TestRoutingAnEventToItsEdgeAllocatesLittle(t *testing.T) {
+	const size = 64
+	f := newFixture(nil)
+	f.holds["a"] = []string{"x"}
+	m := message(10, "a")
+	var effects []Effect
+	require.LessOrEqual(t, testing.AllocsPerRun(100, func() {
+		for range size {
+			m.Sequence++
+			f.Event(m)
+		}
+		f.Flush()
+		effects = f.Take(effects[:0])
+		for _, e := range effects {
+			f.Receipt(e.(Send).ID, Received)
+		}
+	})/size, 1.0, "allocations for each event")
+}
+
 func BenchmarkEvent(b *testing.B) {
 	f := newFixture(func(c *Config) { c.Inflight = 1 << 30 })
 	tokens := make([]event.Token, 10_000)
