@@ -241,6 +241,7 @@ func TestAFullEdgeAndTooManyConnects(t *testing.T) {
 	_, res, err := websocket.Dial(t.Context(), full.url(), nil)
 	require.Error(t, err)
 	require.Equal(t, http.StatusServiceUnavailable, res.StatusCode)
+	require.NotEmpty(t, res.Header.Get("Retry-After"))
 	late.send("auth", authPayload(t, "orch", "e"))
 	require.Equal(t, "this edge is full", late.expect(protocol.TypeReconnect).text("reason"))
 	late.expectClose(protocol.CloseGoingAway)
@@ -250,7 +251,7 @@ func TestAFullEdgeAndTooManyConnects(t *testing.T) {
 		slow.useUpConnects()
 		conn, res, err := websocket.Dial(t.Context(), slow.url(), nil)
 		if err != nil {
-			return res != nil && res.StatusCode == http.StatusTooManyRequests
+			return res != nil && res.StatusCode == http.StatusTooManyRequests && res.Header.Get("Retry-After") != ""
 		}
 		_ = conn.CloseNow()
 		return false // so slow that it may connect again
