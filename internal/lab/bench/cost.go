@@ -9,8 +9,9 @@ import (
 
 // meter is what the programs of a system had used when something began.
 type meter struct {
-	system *system
-	before []used // by tier
+	system   *system
+	before   []used // by tier
+	messages float64
 }
 
 // used is what the programs of a tier have used.
@@ -29,7 +30,18 @@ func (s *system) meter(ctx context.Context) (meter, error) {
 		}
 		m.before = append(m.before, u)
 	}
-	return m, nil
+	messages, err := s.messages(ctx)
+	m.messages = messages
+	return m, err
+}
+
+// messages is how many NATS has been sent, if there is one.
+func (s *system) messages(ctx context.Context) (float64, error) {
+	if s.nats == nil {
+		return 0, nil
+	}
+	u, err := s.nats.Usage(ctx)
+	return float64(u.Received), err
 }
 
 func (t tier) used(ctx context.Context) (u used, err error) {
@@ -64,7 +76,11 @@ func (m meter) add(ctx context.Context, r *results, name string, n float64) erro
 		}
 	}
 	r.add(name+", CPU of all programs, µs each", m.system.name, total)
-	return nil
+	messages, err := m.system.messages(ctx)
+	if err == nil && m.system.nats != nil {
+		r.add(name+", messages to NATS, each", m.system.name, (messages-m.messages)/n)
+	}
+	return err
 }
 
 // addMemory notes by how much the first tier has grown for each of n.

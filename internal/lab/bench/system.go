@@ -128,7 +128,7 @@ type system struct {
 	secret      settings.Secret
 	unconfirmed bool // nobody answers a subscribe
 
-	natsURL    string
+	nats       *process.NATS // nil: there is none
 	partitions int
 	redis      *process.Redis
 	bridges    []*cluster.Node
@@ -165,7 +165,7 @@ func (c contestant) openGateway(ctx context.Context, b *bench, l layout) (*syste
 	}
 	s := &system{
 		name: c.name, gateway: true, layout: l, urls: b.URLs(), secret: cluster.Secret,
-		natsURL: b.NATSURL(), partitions: b.Partitions, redis: b.Redis, bridges: b.Bridges,
+		nats: b.NATS[0], partitions: b.Partitions, redis: b.Redis, bridges: b.Bridges,
 		close: b.Close, crashes: b.Crashes,
 	}
 	for _, t := range []struct {
@@ -247,10 +247,10 @@ func (s *system) start(ctx context.Context, server *process.Process, address str
 // openLog is where publishers that know the log publish; Redis where there is
 // none.
 func (s *system) openLog() (load.Entrance, error) {
-	if s.natsURL == "" {
+	if s.nats == nil {
 		return s.openRedis()
 	}
-	return load.OpenLog(s.natsURL, s.partitions)
+	return load.OpenLog(s.nats.URL(), s.partitions)
 }
 
 func (s *system) openRedis() (load.Entrance, error) { return load.OpenRedis(s.redis.Addr) }

@@ -107,6 +107,8 @@ type NATSUsage struct {
 	Streams       int `json:"streams"`
 	Consumers     int `json:"consumers"`
 	Messages      int `json:"messages"` // stored, in all streams
+	// Received is how many messages clients have sent it since it was started.
+	Received int `json:"in_msgs"`
 }
 
 // Usage asks the server what it holds.
