@@ -181,6 +181,7 @@ func (r *Router) route(ctx, base context.Context, group *lifecycle.Group) error 
 	log.OnEpoch(r.placement.epochChanged)
 	group.Go("event log", log.Run)
 	group.Go("audit", eventlog.NewAuditor(log).Run)
+	group.Go("dead letters", eventlog.NewDeadLetterWatch(log, r.registry).Run)
 	if !r.settle(starting) {
 		return nil
 	}
