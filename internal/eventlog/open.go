@@ -108,7 +108,7 @@ func (l *Log) setUp(ctx context.Context, opts openOptions) error {
 	}
 	wanted := int64(opts.wanted.LogMaxBytes)
 	for _, b := range l.cfg.buckets() {
-		if b.Bucket == ClusterBucket {
+		if b.Name == BucketStream(ClusterBucket) {
 			if err := l.setUpCluster(ctx, b); err != nil {
 				return err
 			}
@@ -129,7 +129,7 @@ func (l *Log) setUp(ctx context.Context, opts openOptions) error {
 }
 
 // setUpParts makes sure of everything side by side.
-func (l *Log) setUpParts(ctx context.Context, buckets []jetstream.KeyValueConfig) error {
+func (l *Log) setUpParts(ctx context.Context, buckets []jetstream.StreamConfig) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(concurrentSetup)
 	start := func(f func(context.Context) error) {
@@ -156,7 +156,7 @@ func (l *Log) setUpParts(ctx context.Context, buckets []jetstream.KeyValueConfig
 	return group.Wait()
 }
 
-func (l *Log) setUpCluster(ctx context.Context, cfg jetstream.KeyValueConfig) error {
+func (l *Log) setUpCluster(ctx context.Context, cfg jetstream.StreamConfig) error {
 	ctx, cancel := context.WithTimeout(ctx, setupTimeout)
 	defer cancel()
 	if err := l.ensureBucket(ctx, cfg); err != nil {
@@ -256,9 +256,9 @@ func (d *differing) names() (names []string) {
 	return names
 }
 
-func (l *Log) ensureBucket(ctx context.Context, want jetstream.KeyValueConfig) error {
+func (l *Log) ensureBucket(ctx context.Context, want jetstream.StreamConfig) error {
 	differs, err := l.jet.EnsureBucket(ctx, want)
-	l.differing.note(want.Bucket, differs)
+	l.differing.note(want.Name, differs)
 	return err
 }
 

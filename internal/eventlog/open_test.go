@@ -2,6 +2,7 @@ package eventlog_test
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sync/errgroup"
@@ -185,6 +187,50 @@ func TestOnlyAManagerChangesWhatExists(t *testing.T) {
 	check(14*24*time.Hour, 2000)
 }
 
+// Regression: buckets that the client library makes, as earlier releases had it
+// make them, can be emptied by whoever may write one key.
+func TestWhatEarlierReleasesMadeIsGuardedOnceSomebodyManagesIt(t *testing.T) {
+	t.Parallel()
+	js := testserver.NATS(t).JetStream()
+	cfg := config()
+	unguarded := func() (names []string) {
+		all := js.ListStreams(t.Context())
+		for info := range all.Info() {
+			if info.Config.AllowRollup || !info.Config.DenyDelete {
+				names = append(names, info.Config.Name)
+			}
+		}
+		require.NoError(t, all.Err())
+		slices.Sort(names)
+		return names
+	}
+	for _, bucket := range []string{eventlog.ClusterBucket, eventlog.CursorBucket(0)} {
+		_, err := js.CreateKeyValue(t.Context(), jetstream.KeyValueConfig{
+			Bucket: bucket, MaxBytes: 16 << 20, Storage: jetstream.FileStorage, Replicas: 1,
+		})
+		require.NoError(t, err)
+	}
+	former, err := js.CreateStream(t.Context(), jetstream.StreamConfig{
+		Name: event.StreamName(0), Subjects: []string{event.Subject(0, "*")}, AllowDirect: true,
+	})
+	require.NoError(t, err)
+	bucket, err := js.KeyValue(t.Context(), eventlog.CursorBucket(0))
+	require.NoError(t, err)
+	_, err = bucket.Put(t.Context(), "o", []byte("stays"))
+	require.NoError(t, err)
+
+	open(t, js, cfg)
+	require.Equal(t, []string{former.CachedInfo().Config.Name, "KV_daemon_cursors_0", "KV_gateway_cluster"}, unguarded(),
+		"what this release makes is guarded; who does not manage changes nothing")
+	openUnresolved(t, open(t, js, cfg, eventlog.Manage()))
+	require.Empty(t, unguarded())
+	entry, err := bucket.Get(t.Context(), "o")
+	require.NoError(t, err)
+	require.Equal(t, "stays", string(entry.Value()))
+	require.Error(t, bucket.Purge(t.Context(), "o"), "this needs the header")
+	require.NoError(t, bucket.Delete(t.Context(), "o"))
+}
+
 // Regression: servers that elect a leader leave requests unanswered. A node that
 // started then waited for one answer until its time for everything was over, so
 // that after a crash of all servers a bridge published nothing for 15 s.
@@ -230,7 +276,7 @@ func TestAnUnmanagedLogUsesWhatOthersHaveMade(t *testing.T) {
 	}()
 	require.Eventually(t, func() bool {
 		ready, detail := opening.Check()
-		return !ready && strings.Contains(detail, "bucket gateway_cluster") && strings.Contains(detail, "gateway-admin makes it")
+		return !ready && strings.Contains(detail, "KV_gateway_cluster") && strings.Contains(detail, "gateway-admin makes it")
 	}, waitTime, time.Millisecond)
 	for err := error(nil); err == nil; {
 		var m *nats.Msg

@@ -29,6 +29,10 @@ const deadletterPrefix = "daemon.deadletters"
 // cursor was written, so it expires before the cursor does.
 const cursorMargin = 24 * time.Hour
 
+// bucketDuplicates is the duplicate window of buckets, which nobody needs: it is
+// what the client library gives them.
+const bucketDuplicates = 2 * time.Minute
+
 // CursorBucket is the KV bucket with the cursors of a partition's orchestrators.
 func CursorBucket(p event.Partition) string { return "daemon_cursors_" + strconv.Itoa(int(p)) }
 
@@ -88,24 +92,34 @@ func (c Config) deadletters() jetstream.StreamConfig {
 
 // buckets all have a size, as the streams do: some accounts of NATS require one of
 // everything that is stored.
-func (c Config) buckets() []jetstream.KeyValueConfig {
-	list := []jetstream.KeyValueConfig{
-		{Bucket: CheckpointBucket, Description: "Daemon gateway: how far the routers have come", MaxBytes: minBucketBytes},
-		{Bucket: ClusterBucket, Description: "Daemon gateway: number of partitions, epochs", MaxBytes: minBucketBytes},
-		{Bucket: revocation.Bucket, Description: "Daemon gateway: revoked tokens, daemons and orchestrators", TTL: revocation.Lifetime, MaxBytes: revocationBytes},
+func (c Config) buckets() []jetstream.StreamConfig {
+	list := []jetstream.StreamConfig{
+		c.bucket(CheckpointBucket, "how far the routers have come", 0, minBucketBytes),
+		c.bucket(ClusterBucket, "number of partitions, epochs", 0, minBucketBytes),
+		c.bucket(revocation.Bucket, "revoked tokens, daemons and orchestrators", revocation.Lifetime, revocationBytes),
 	}
-	for p := range c.Partitions {
-		list = append(list, jetstream.KeyValueConfig{
-			Bucket:      CursorBucket(event.Partition(p)),
-			Description: "Daemon gateway: cursors of partition " + strconv.Itoa(p),
-			TTL:         c.EventRetention + cursorMargin,
-			MaxBytes:    c.cursorBytes(int64(c.LogMaxBytes)),
-		})
-	}
-	for i := range list {
-		list[i].History = 1
-		list[i].Storage = jetstream.FileStorage
-		list[i].Replicas = c.StreamReplicas
+	for p := range event.Partition(c.Partitions) {
+		list = append(list, c.bucket(CursorBucket(p), "cursors of partition "+strconv.Itoa(int(p)),
+			c.EventRetention+cursorMargin, c.cursorBytes(int64(c.LogMaxBytes))))
 	}
 	return list
+}
+
+// bucket is the stream of a KV bucket whose entries live for ttl, 0: for good. It
+// is what the client library would make, but for what package jet sees to.
+func (c Config) bucket(name, content string, ttl time.Duration, bytes int64) jetstream.StreamConfig {
+	return jetstream.StreamConfig{
+		Name:              BucketStream(name),
+		Description:       "Daemon gateway: " + content,
+		Subjects:          []string{BucketSubject(name, ">")},
+		Storage:           jetstream.FileStorage,
+		Retention:         jetstream.LimitsPolicy,
+		Discard:           jetstream.DiscardNew,
+		MaxMsgsPerSubject: 1,
+		MaxBytes:          bytes,
+		MaxAge:            ttl,
+		Duplicates:        bucketDuplicates,
+		Replicas:          c.StreamReplicas,
+		AllowDirect:       true,
+	}
 }

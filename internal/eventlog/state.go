@@ -59,8 +59,9 @@ func (l *Log) Refresh(ctx context.Context, p event.Partition) (State, error) {
 // some seconds, and until the new epoch is written, what is sent is sent under
 // the old one, and again.
 func (l *Log) ensureRest(ctx context.Context, p event.Partition) error {
+	needed := []string{BucketStream(ClusterBucket), BucketStream(CheckpointBucket), BucketStream(CursorBucket(p))}
 	for _, want := range l.cfg.buckets() {
-		if !slices.Contains([]string{ClusterBucket, CheckpointBucket, CursorBucket(p)}, want.Bucket) {
+		if !slices.Contains(needed, want.Name) {
 			continue
 		}
 		if _, err := l.jet.EnsureBucket(ctx, want); err != nil {

@@ -41,7 +41,20 @@ func (c *Client) EnsureStream(ctx context.Context, want jetstream.StreamConfig, 
 // createStream creates a stream, or returns one that is there with the same
 // settings.
 func (c *Client) createStream(ctx context.Context, cfg jetstream.StreamConfig) (jetstream.Stream, error) {
+	cfg = guarded(cfg)
 	return Ask(ctx, func(ctx context.Context) (jetstream.Stream, error) { return c.JS.CreateStream(ctx, cfg) })
+}
+
+// guarded is a stream that loses messages by its limits or by a purge, and in no
+// other way. Where a stream allows the header Nats-Rollup, as the client library
+// has its KV buckets, whoever may publish one message to it can empty all of it:
+// NATS asks the stream and not the user. Purges are not denied, because bridges
+// and operators make them, and because that could not be taken back: an earlier
+// release, which lets buckets have the header, could not change their limits any
+// more.
+func guarded(cfg jetstream.StreamConfig) jetstream.StreamConfig {
+	cfg.AllowRollup, cfg.DenyDelete = false, true
+	return cfg
 }
 
 // AdjustStream changes a stream's settings to the wanted ones if the client may.
@@ -73,7 +86,7 @@ func (c *Client) Changer() string {
 // merge returns have with the settings that can be changed taken from want, and
 // whether that changes anything. The rest stays as the operator made it.
 func merge(have, want jetstream.StreamConfig) (jetstream.StreamConfig, bool) {
-	merged := have
+	merged := guarded(have)
 	merged.MaxMsgsPerSubject = unlimited(want.MaxMsgsPerSubject)
 	merged.MaxBytes = unlimited(want.MaxBytes)
 	merged.MaxAge = want.MaxAge
@@ -85,7 +98,7 @@ func merge(have, want jetstream.StreamConfig) (jetstream.StreamConfig, bool) {
 	return merged, merged.MaxMsgsPerSubject != have.MaxMsgsPerSubject || merged.MaxBytes != have.MaxBytes ||
 		merged.MaxAge != have.MaxAge || merged.Duplicates != have.Duplicates || merged.Replicas != have.Replicas ||
 		merged.Discard != have.Discard || merged.DiscardNewPerSubject != have.DiscardNewPerSubject ||
-		merged.AllowDirect != have.AllowDirect
+		merged.AllowDirect != have.AllowDirect || merged.AllowRollup != have.AllowRollup || merged.DenyDelete != have.DenyDelete
 }
 
 // unlimited is how the server writes the absence of a limit.
@@ -96,39 +109,23 @@ func unlimited(limit int64) int64 {
 	return limit
 }
 
-// EnsureBucket is EnsureStream and AdjustStream for a bucket.
-func (c *Client) EnsureBucket(ctx context.Context, want jetstream.KeyValueConfig) (differs bool, err error) {
-	stream, err := c.Stream(ctx, "KV_"+want.Bucket)
-	if errors.Is(err, jetstream.ErrStreamNotFound) && c.rights >= Create {
-		_, err = Ask(ctx, func(ctx context.Context) (jetstream.KeyValue, error) { return c.JS.CreateKeyValue(ctx, want) })
-		if err == nil || errors.Is(err, jetstream.ErrBucketExists) {
-			return false, nil
-		}
-	}
+// EnsureBucket is EnsureStream and AdjustStream for the stream of a KV bucket.
+func (c *Client) EnsureBucket(ctx context.Context, want jetstream.StreamConfig) (differs bool, err error) {
+	info, err := c.EnsureStream(ctx, want, c.Stream)
 	if err != nil {
-		return false, fmt.Errorf("bucket %s: %w", want.Bucket, c.setupError(err))
+		return false, err
 	}
-	have := stream.CachedInfo().Config
-	want.MaxBytes = bucketBytes(have.MaxBytes, want.MaxBytes, int64(stream.CachedInfo().State.Bytes))
-	if have.Replicas == want.Replicas && have.MaxAge == want.TTL && have.MaxBytes == want.MaxBytes {
-		return false, nil
+	have := info.Config
+	want.MaxBytes = bucketBytes(have.MaxBytes, want.MaxBytes, int64(info.State.Bytes))
+	differs, err = c.AdjustStream(ctx, have, want)
+	if !NoRoom(err) || have.MaxBytes == want.MaxBytes {
+		return differs, err
 	}
-	if c.rights < Change {
-		c.logger.Warn("bucket has other settings than this node; "+c.Changer(), "bucket", want.Bucket)
-		return true, nil
-	}
-	_, err = c.JS.UpdateKeyValue(ctx, want)
-	if NoRoom(err) && have.MaxBytes != want.MaxBytes {
-		// It may not be kept from its work by what it did without before.
-		c.logger.Warn("NATS has no room to reserve for a bucket: its size stays", "bucket", want.Bucket, "wanted", want.MaxBytes, "error", err)
-		differs, want.MaxBytes = true, have.MaxBytes
-		_, err = c.JS.UpdateKeyValue(ctx, want)
-	}
-	if err != nil {
-		return true, fmt.Errorf("update bucket %s: %w", want.Bucket, c.setupError(err))
-	}
-	c.logger.Info("bucket updated", "bucket", want.Bucket)
-	return differs, nil
+	// It may not be kept from its work by what it did without before.
+	c.logger.Warn("NATS has no room to reserve for a bucket: its size stays", "stream", want.Name, "wanted", want.MaxBytes, "error", err)
+	want.MaxBytes = have.MaxBytes
+	_, err = c.AdjustStream(ctx, have, want)
+	return true, err
 }
 
 // bucketBytes is the size that a bucket is to have: what is wanted, but, since a
