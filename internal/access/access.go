@@ -6,7 +6,6 @@
 package access
 
 import (
-	"container/list"
 	"context"
 	"fmt"
 	"log/slog"
@@ -31,7 +30,7 @@ type Config struct {
 	TrustedProxies      []netip.Prefix `help:"Address ranges of load balancers. Their X-Forwarded-For is believed, and the PROXY protocol (version 1 or 2) if they speak it. Whoever else can connect from such a range can invent an address: name as few as you can."`
 	TrustedProxyHops    int            `help:"How many load balancers of TRUSTED_PROXIES stand one behind the other: at most so many addresses at the end of X-Forwarded-For are looked at." default:"1" min:"1" max:"16"`
 	MaxConnectionsPerIP int            `name:"max-connections-per-ip" help:"Connections that one IP address (IPv6: one /64) may have at a time; further ones are closed at once. Load balancers are exempt, and those behind them counted. Raise it where more daemons share an address, as behind NAT." default:"10000" min:"1"`
-	MaxUnauthenticated  int            `help:"Connections that may be there at a time without having authenticated; where one more comes, the oldest of them is closed." default:"5000" min:"1"`
+	MaxUnauthenticated  int            `help:"Connections that may be there at a time without having authenticated; where one more comes, one of the address that has most of them is closed, the oldest." default:"5000" min:"1"`
 }
 
 // Check reports what is wrong with the settings, whose names begin with prefix.
@@ -59,7 +58,7 @@ const (
 	RefusedAddress Refusal = "address"
 	// RefusedConnections: the address has as many connections as it may.
 	RefusedConnections Refusal = "connections"
-	// RefusedUnauthenticated: the oldest of too many that have not authenticated.
+	// RefusedUnauthenticated: one of too many that have not authenticated.
 	RefusedUnauthenticated Refusal = "unauthenticated"
 )
 
@@ -77,7 +76,7 @@ type Control struct {
 
 	mu      sync.Mutex
 	held    map[netip.Addr]int // connections of each address; guarded by mu
-	waiting list.List          // those that have not authenticated, the one used least recently first; guarded by mu
+	waiting waiting            // those that have not authenticated; guarded by mu
 }
 
 // New returns the rules; each address may connect perSecond times a second.
@@ -153,9 +152,10 @@ func contains(prefixes []netip.Prefix, addr netip.Addr) bool {
 	return slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return p.Contains(addr) })
 }
 
-// network is what counts as one client: of IPv6 the network, since one machine
-// has as many addresses as it likes.
-func network(addr netip.Addr) netip.Addr {
+// Network is what counts as one client: of IPv6 the network (a /64), since one
+// machine has as many addresses as it likes.
+func Network(addr netip.Addr) netip.Addr {
+	addr = plain(addr)
 	if addr.Is6() {
 		if p, err := addr.Prefix(64); err == nil {
 			return p.Addr()
@@ -178,13 +178,24 @@ func (a *Control) Listener(l net.Listener) net.Listener {
 	if len(a.cfg.TrustedProxies) == 0 {
 		return l
 	}
-	return &proxyproto.Listener{
-		Listener: l, ReadHeaderTimeout: proxyHeaderTimeout,
-		ConnPolicy: func(peers proxyproto.ConnPolicyOptions) (proxyproto.Policy, error) {
-			if a.trusts(peerAddress(peers.Upstream.String())) {
-				return proxyproto.USE, nil
-			}
-			return proxyproto.SKIP, nil
-		},
+	return &proxied{l}
+}
+
+// proxied reads PROXY headers where a trusted proxy has connected.
+type proxied struct{ net.Listener }
+
+// Accept implements net.Listener.
+func (l *proxied) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	c, ok := conn.(*Conn)
+	if err != nil || !ok || !c.proxied {
+		return conn, err
 	}
+	return proxyproto.NewConn(c, proxyproto.WithPolicy(proxyproto.USE), proxyproto.SetReadHeaderTimeout(proxyHeaderTimeout),
+		proxyproto.ValidateHeader(func(h *proxyproto.Header) error {
+			if h.SourceAddr != nil && !h.Command.IsLocal() {
+				c.waitsFor(peerAddress(h.SourceAddr.String()))
+			}
+			return nil
+		})), nil
 }

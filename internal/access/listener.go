@@ -1,7 +1,6 @@
 package access
 
 import (
-	"container/list"
 	"context"
 	"crypto/tls"
 	"net"
@@ -45,14 +44,14 @@ type Conn struct {
 	*net.TCPConn
 	control *Control
 
-	proxied bool          // for whom, a proxy says
-	counted bool          // guarded by control.mu
-	network netip.Addr    // what it counts for, if it is counted; guarded by control.mu
-	place   *list.Element // among those waiting; nil: not or no longer; guarded by control.mu
-	gone    bool          // guarded by control.mu
+	proxied bool       // for whom, a proxy says
+	counted bool       // guarded by control.mu
+	network netip.Addr // what it counts for, if it is counted; guarded by control.mu
+	place   *place     // among those waiting; nil: not or no longer; guarded by control.mu
+	gone    bool       // guarded by control.mu
 }
 
-// enter takes a connection in, or says why not. Where too many wait, the oldest
+// enter takes a connection in, or says why not. Where too many wait, one of them
 // has to go for it.
 func (a *Control) enter(tcp *net.TCPConn) (*Conn, Refusal) {
 	addr := peerAddress(tcp.RemoteAddr().String())
@@ -66,16 +65,16 @@ func (a *Control) enter(tcp *net.TCPConn) (*Conn, Refusal) {
 		a.mu.Unlock()
 		return nil, RefusedConnections
 	}
-	c.place = a.waiting.PushBack(c)
-	var oldest *Conn
-	if a.waiting.Len() > a.cfg.MaxUnauthenticated {
-		oldest = a.waiting.Front().Value.(*Conn)
-		a.forgetLocked(oldest)
+	a.waiting.add(c, c.network) // of a proxy's, nobody has said yet
+	var surplus *Conn
+	if a.waiting.count > a.cfg.MaxUnauthenticated {
+		surplus = a.waiting.next()
+		a.waiting.remove(surplus)
 	}
 	a.mu.Unlock()
-	if oldest != nil {
-		a.refused(RefusedUnauthenticated, peerAddress(oldest.RemoteAddr().String()))
-		_ = oldest.Close()
+	if surplus != nil {
+		a.refused(RefusedUnauthenticated, peerAddress(surplus.RemoteAddr().String()))
+		_ = surplus.Close()
 	}
 	return c, ""
 }
@@ -83,7 +82,7 @@ func (a *Control) enter(tcp *net.TCPConn) (*Conn, Refusal) {
 // countLocked counts the connection for an address, if that may have one more.
 // a.mu is held.
 func (a *Control) countLocked(c *Conn, addr netip.Addr) bool {
-	n := network(addr)
+	n := Network(addr)
 	if a.held[n] >= a.cfg.MaxConnectionsPerIP {
 		return false
 	}
@@ -103,12 +102,11 @@ func (a *Control) uncountLocked(c *Conn) {
 	}
 }
 
-// forgetLocked takes the connection off those that wait. a.mu is held.
-func (a *Control) forgetLocked(c *Conn) {
-	if c.place != nil {
-		a.waiting.Remove(c.place)
-		c.place = nil
-	}
+// waitsFor says for whom a proxy has made the connection, while it waits.
+func (c *Conn) waitsFor(addr netip.Addr) {
+	c.control.mu.Lock()
+	defer c.control.mu.Unlock()
+	c.control.waiting.move(c, Network(addr))
 }
 
 // Belongs says whose connection it is now, where a proxy has made it, which may
@@ -124,6 +122,7 @@ func (c *Conn) Belongs(addr netip.Addr) bool {
 		return true
 	}
 	c.control.uncountLocked(c)
+	c.control.waiting.move(c, Network(addr))
 	return c.control.countLocked(c, addr)
 }
 
@@ -135,20 +134,18 @@ func (c *Conn) Authenticated() {
 	}
 	c.control.mu.Lock()
 	defer c.control.mu.Unlock()
-	c.control.forgetLocked(c)
+	c.control.waiting.remove(c)
 }
 
 // Used says that somebody with a right to it has used the connection just now,
-// which may wait unused from then on: all others that wait go before it.
+// which may wait unused from then on: all others of its network go before it.
 func (c *Conn) Used() {
 	if c == nil {
 		return
 	}
 	c.control.mu.Lock()
 	defer c.control.mu.Unlock()
-	if c.place != nil {
-		c.control.waiting.MoveToBack(c.place)
-	}
+	c.control.waiting.use(c)
 }
 
 // Close ends the connection, which counts no more.
@@ -156,7 +153,7 @@ func (c *Conn) Close() error {
 	c.control.mu.Lock()
 	if !c.gone {
 		c.gone = true
-		c.control.forgetLocked(c)
+		c.control.waiting.remove(c)
 		c.control.uncountLocked(c)
 	}
 	c.control.mu.Unlock()
@@ -167,7 +164,7 @@ func (c *Conn) Close() error {
 func (a *Control) Waiting() int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.waiting.Len()
+	return a.waiting.count
 }
 
 type connKey struct{}

@@ -2,6 +2,7 @@ package access
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
@@ -10,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pires/go-proxyproto"
 	"github.com/stretchr/testify/require"
 
 	"github.com/neolith/daemon-gateway/internal/lab/testserver"
@@ -37,13 +39,21 @@ func accept(t *testing.T, change func(*Config)) *accepting {
 // dial returns both ends of a connection.
 func (a *accepting) dial() (*Conn, net.Conn) {
 	a.t.Helper()
-	client, err := net.Dial("tcp", a.Addr().String())
+	server, client := a.dialFrom("127.0.0.1")
+	return server.(*Conn), client
+}
+
+// dialFrom is dial from an address of the loopback interface.
+func (a *accepting) dialFrom(addr string) (server, client net.Conn) {
+	a.t.Helper()
+	from := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(addr), 0))}
+	client, err := from.DialContext(a.t.Context(), "tcp", a.Addr().String())
 	require.NoError(a.t, err)
 	a.t.Cleanup(func() { _ = client.Close() })
-	server, err := a.Accept()
+	server, err = a.Accept()
 	require.NoError(a.t, err)
 	a.t.Cleanup(func() { _ = server.Close() })
-	return server.(*Conn), client
+	return server, client
 }
 
 func isClosed(conn net.Conn) bool {
@@ -67,6 +77,77 @@ func TestTheOneUsedLeastRecentlyMakesRoom(t *testing.T) {
 	require.NoError(t, authenticated.Close())
 	require.ErrorIs(t, first.Close(), nil)
 	require.Equal(t, 1, a.Waiting())
+}
+
+// pair is both ends of a connection.
+type pair struct{ server, client net.Conn }
+
+// isOpen sends a byte through.
+func (p pair) isOpen(t *testing.T) bool {
+	t.Helper()
+	if _, err := p.client.Write([]byte("x")); err != nil {
+		return false
+	}
+	require.NoError(t, p.client.SetDeadline(time.Now().Add(testserver.Patience)))
+	_, err := p.server.Read(make([]byte, 1))
+	return err == nil
+}
+
+// Regression: who had one address could push all others out with connections on
+// which nobody authenticates.
+func TestAnAddressCostsNoOtherItsPlace(t *testing.T) {
+	t.Parallel()
+	a := accept(t, func(cfg *Config) { cfg.MaxUnauthenticated = 4 })
+	from := func(addr string) pair {
+		server, client := a.dialFrom(addr)
+		return pair{server, client}
+	}
+	first, second := from("127.0.0.2"), from("127.0.0.3")
+	var many []pair
+	for range 20 {
+		many = append(many, from("127.0.0.1"))
+	}
+	for _, p := range many[:18] {
+		require.True(t, isClosed(p.client))
+	}
+	for _, p := range []pair{first, second, many[18], many[19]} {
+		require.True(t, p.isOpen(t))
+	}
+	third := from("127.0.0.2")
+	require.True(t, isClosed(first.client), "its network has as many as the other, and it was used least recently")
+	for _, p := range []pair{second, third, many[18], many[19]} {
+		require.True(t, p.isOpen(t))
+	}
+}
+
+// Behind a proxy it is the client's address that counts, from the moment when the
+// proxy says it.
+func TestAnAddressBehindAProxyCostsNoOtherItsPlace(t *testing.T) {
+	t.Parallel()
+	a := accept(t, func(cfg *Config) {
+		cfg.MaxUnauthenticated, cfg.TrustedProxies = 4, prefixes("127.0.0.0/8")
+	})
+	behind := func(addr string) pair {
+		server, client := a.dialFrom("127.0.0.1")
+		source := netip.AddrPortFrom(netip.MustParseAddr(addr), 1000)
+		header := proxyproto.HeaderProxyFromAddrs(2, net.TCPAddrFromAddrPort(source), net.TCPAddrFromAddrPort(source))
+		_, err := header.WriteTo(client)
+		require.NoError(t, err)
+		require.Equal(t, source.String(), server.RemoteAddr().String()) // this reads the header
+		return pair{server, client}
+	}
+	many := []pair{behind("2001:db8::1"), behind("2001:db8::2")}
+	others := []pair{behind("198.51.100.1"), behind("2001:db8:0:1::1")}
+	for n := range 10 {
+		many = append(many, behind(fmt.Sprintf("2001:db8::%d", n+3)))
+	}
+	others = append(others, behind("198.51.100.2"))
+	for _, p := range many[:11] {
+		require.True(t, isClosed(p.client))
+	}
+	for _, p := range append(others, many[11]) {
+		require.True(t, p.isOpen(t))
+	}
 }
 
 func TestWhatIsClosedCountsNoMore(t *testing.T) {

@@ -32,7 +32,7 @@ func newRates(perSecond int) rates {
 
 // allow counts a connect.
 func (r *rates) allow(addr netip.Addr, now time.Time) bool {
-	addr = network(addr)
+	addr = Network(addr)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if now.Sub(r.swept) > sweepInterval || len(r.addresses) >= maxAddresses {

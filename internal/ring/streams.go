@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"sync"
 
+	"github.com/neolith/daemon-gateway/internal/access"
 	"github.com/neolith/daemon-gateway/internal/share"
 )
 
@@ -46,9 +47,10 @@ func (s *streams) enter(conn net.Conn) (*stream, bool) {
 	return &stream{Conn: conn, streams: s, from: from}, true
 }
 
+// addressOf is what counts as one sender.
 func addressOf(conn net.Conn) netip.Addr {
 	if tcp, ok := conn.RemoteAddr().(*net.TCPAddr); ok {
-		return tcp.AddrPort().Addr().Unmap()
+		return access.Network(tcp.AddrPort().Addr())
 	}
 	return netip.Addr{}
 }

@@ -3,7 +3,9 @@ package ring
 import (
 	"encoding/base64"
 	"encoding/binary"
+	"fmt"
 	"net"
+	"net/netip"
 	"slices"
 	"testing"
 	"time"
@@ -68,4 +70,32 @@ func TestAnAddressOpensOnlySoManyStreams(t *testing.T) {
 	require.Eventually(t, func() bool { return testutil.ToFloat64(a.metrics.drops.Of(dropStreams)) >= 1 }, soon, poll)
 	start(t, TierEdge, "b", withKey, a)
 	require.Eventually(t, func() bool { return len(a.Members(TierEdge)) == 2 }, soon, poll)
+}
+
+// from is a connection from an address.
+type from struct {
+	net.Conn
+	addr string
+}
+
+func (f from) RemoteAddr() net.Addr { return net.TCPAddrFromAddrPort(netip.MustParseAddrPort(f.addr)) }
+func (from) Close() error           { return nil }
+
+// Regression: each address of an IPv6 network had a share of its own.
+func TestAnIPv6NetworkHasTheShareOfAnAddress(t *testing.T) {
+	t.Parallel()
+	refused := 0
+	s := newStreams(func(dropReason) { refused++ })
+	opened := 0
+	for n := range 2 * maxStreams {
+		if _, ok := s.enter(from{addr: fmt.Sprintf("[2001:db8::%x]:1", n+1)}); ok {
+			opened++
+		}
+	}
+	require.Equal(t, maxStreams/2, opened)
+	require.Equal(t, 2*maxStreams-opened, refused)
+	for _, addr := range []string{"[2001:db8:0:1::1]:1", "192.0.2.1:1", "[::ffff:192.0.2.2]:1"} {
+		_, ok := s.enter(from{addr: addr})
+		require.True(t, ok, addr)
+	}
 }
