@@ -1,20 +1,28 @@
 package access
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/pires/go-proxyproto"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 
 	"github.com/neolith/daemon-gateway/internal/lab/testserver"
+	"github.com/neolith/daemon-gateway/internal/rescue"
 	"github.com/neolith/daemon-gateway/internal/settings"
 )
 
@@ -57,6 +65,7 @@ func (a *accepting) dialFrom(addr string) (server, client net.Conn) {
 }
 
 func isClosed(conn net.Conn) bool {
+	_ = conn.SetReadDeadline(time.Now().Add(testserver.Patience)) // it fails on one that is closed here
 	_, err := conn.Read(make([]byte, 1))
 	return errors.Is(err, io.EOF)
 }
@@ -255,4 +264,38 @@ func TestARefusedConnectionDoesNotDelayTheNext(t *testing.T) {
 	require.NoError(t, err)
 	defer func() { _ = conn.Close() }()
 	require.NoError(t, (<-accepted).Close())
+}
+
+func TestAHandlerThatPanicsLosesItsConnectionAlone(t *testing.T) {
+	t.Parallel()
+	var text bytes.Buffer
+	reg := prometheus.NewRegistry()
+	logger := slog.New(slog.NewTextHandler(&text, nil))
+	server := NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/panic":
+			panic("in a handler")
+		case "/abort":
+			panic(http.ErrAbortHandler)
+		}
+	}), time.Minute, time.Minute, rescue.New(logger, reg, PartRequest), logger, slog.LevelError)
+	front := httptest.NewUnstartedServer(nil)
+	front.Config = server
+	front.Start()
+	for path, works := range map[string]bool{"/panic": false, "/abort": false, "/": true} {
+		response, err := front.Client().Get(front.URL + path)
+		require.Equal(t, works, err == nil, path)
+		if err == nil {
+			require.NoError(t, response.Body.Close())
+		}
+	}
+	front.Close()
+	require.Equal(t, 1, strings.Count(text.String(), "level=ERROR"))
+	require.Contains(t, text.String(), `panic="in a handler"`)
+	require.Contains(t, text.String(), "path=/panic")
+	require.NoError(t, testutil.GatherAndCompare(reg, strings.NewReader(`
+# HELP gateway_panics_total Panics in what was done for one client: its connection or request was ended, and a mistake in the program is to be mended.
+# TYPE gateway_panics_total counter
+gateway_panics_total{part="request"} 1
+`), "gateway_panics_total"))
 }

@@ -75,7 +75,7 @@ func New(addr string, enablePprof bool, reg *prometheus.Registry, checks []Check
 	}
 	return &Server{
 		listener: control.Listener(listener),
-		http:     access.NewServer(newMux(enablePprof, reg, checks), readTimeout, writeTimeout, logger, slog.LevelWarn),
+		http:     access.NewServer(newMux(enablePprof, reg, checks), readTimeout, writeTimeout, nil, logger, slog.LevelWarn),
 	}, nil
 }
 

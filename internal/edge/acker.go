@@ -2,6 +2,7 @@ package edge
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 	"github.com/neolith/daemon-gateway/internal/cursor"
 	"github.com/neolith/daemon-gateway/internal/edge/httpevents"
 	"github.com/neolith/daemon-gateway/internal/eventlog"
+	"github.com/neolith/daemon-gateway/internal/rescue"
 	"github.com/neolith/daemon-gateway/pkg/event"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
@@ -53,7 +55,10 @@ type acker struct {
 	cursors   *cursor.Store
 	alive     func() func(edge string) bool // which edges the directory shows
 	metrics   *metrics
+	panics    *rescue.Notes
 }
+
+var errPanicked = errors.New("the request has panicked")
 
 // acknowledge acknowledges events for the viewer, and returns how many distinct
 // ones had not been. An error means that it may have happened in part, and is to
@@ -86,6 +91,12 @@ func (a *acker) tell(ctx context.Context, r ackRequest) (ackAnswer, error) {
 	var all errgroup.Group
 	for i, name := range edges {
 		all.Go(func() (err error) {
+			defer func() {
+				if value := recover(); value != nil {
+					a.panics.Panicked(partAck, value, "orchestrator", r.Orchestrator, "daemon", r.Daemon, "edge", name)
+					err = errPanicked
+				}
+			}()
 			if answers[i], err = a.peers.ask(ctx, name, r); err != nil {
 				return fmt.Errorf("tell edge %s of acks: %w", name, err)
 			}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/neolith/daemon-gateway/internal/auth"
 	"github.com/neolith/daemon-gateway/internal/edge/conversation"
+	"github.com/neolith/daemon-gateway/internal/rescue"
 	"github.com/neolith/daemon-gateway/internal/ring"
 	"github.com/neolith/daemon-gateway/pkg/event"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
@@ -50,6 +51,7 @@ type admission struct {
 	prober    *prober
 	limit     int
 	metrics   *metrics
+	panics    *rescue.Notes
 	logger    *slog.Logger
 
 	// claiming serialises reading the claims of an orchestrator and adding one.
@@ -223,6 +225,7 @@ func (a *admission) probeOthers(c *connection) {
 	var probes sync.WaitGroup
 	for _, h := range rest {
 		probes.Go(func() {
+			defer a.rescued(c)
 			if a.prober.ask(ctx, h).Alive {
 				return
 			}
@@ -231,6 +234,14 @@ func (a *admission) probeOthers(c *connection) {
 		})
 	}
 	probes.Wait()
+}
+
+// rescued keeps a panic in what is done for one newcomer from ending the edge. It is
+// deferred.
+func (a *admission) rescued(c *connection) {
+	if value := recover(); value != nil {
+		a.panics.Panicked(partAdmission, value, whoIs(c)...)
+	}
 }
 
 // awaitRelease waits until the directory no longer shows a connection.

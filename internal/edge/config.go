@@ -158,7 +158,7 @@ const (
 	maxReplyBytes = 64 << 10
 )
 
-func (c *Config) socket(crew *lifecycle.Crew) socket.Config {
+func (c *Config) socket(crew *lifecycle.Crew, panicked func(value any)) socket.Config {
 	return socket.Config{
 		MaxMessageBytes: int(c.Sockets.WSMaxMessageBytes),
 		WriteTimeout:    c.Sockets.WSWriteTimeout,
@@ -166,5 +166,6 @@ func (c *Config) socket(crew *lifecycle.Crew) socket.Config {
 		MaxReplies:      maxReplies,
 		MaxReplyBytes:   maxReplyBytes,
 		Go:              crew.Go,
+		Panicked:        panicked,
 	}
 }

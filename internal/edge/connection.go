@@ -15,9 +15,20 @@ import (
 	"github.com/neolith/daemon-gateway/internal/edge/wheel"
 	"github.com/neolith/daemon-gateway/internal/heartbeat"
 	"github.com/neolith/daemon-gateway/internal/neolith/history"
+	"github.com/neolith/daemon-gateway/internal/rescue"
 	"github.com/neolith/daemon-gateway/pkg/event"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
+
+// The parts of what is done for one daemon where a panic ends that alone.
+const (
+	partSocket     rescue.Part = "socket"     // upgrade, reading, writing
+	partConnection rescue.Part = "connection" // what is answered and sent
+	partAdmission  rescue.Part = "admission"
+	partAck        rescue.Part = "ack" // by HTTP
+)
+
+var parts = []rescue.Part{access.PartRequest, partSocket, partConnection, partAdmission, partAck}
 
 // services is what all connections of an edge share.
 type services struct {
@@ -29,6 +40,7 @@ type services struct {
 	admission *admission
 	metrics   *metrics
 	refusals  *refusals
+	panics    *rescue.Notes
 	logger    *slog.Logger
 	draining  func() bool
 	seat      func(*connection) bool
@@ -66,6 +78,7 @@ type connection struct {
 	mu         sync.Mutex
 	talk       conversation.Conversation
 	session    *session.Session // nil before admission and after the end
+	broken     bool             // one of the two has panicked: neither is asked any more
 	state      connectionState
 	admittedAt time.Time
 	toldAt     time.Time      // when the daemon was told to go for the sake of balance
@@ -108,39 +121,78 @@ func (c *connection) serve() {
 // detach takes the connection out of everything and writes its cursor.
 func (c *connection) detach(ending socket.Ending) {
 	c.mu.Lock()
-	admitted := c.session != nil
-	if admitted {
+	began := c.cursor != nil
+	if began {
 		c.svc.refusals.audit.Write(audit.SessionEnded, protocol.CloseCode(ending.Code).String(), "orchestrator", c.orchestrator,
 			"daemon", c.daemon, "session", c.id, "address", c.addr, "code", ending.Code, "close_reason", ending.Reason,
 			"by_peer", ending.ByPeer, "lasted", time.Since(c.admittedAt).Round(time.Millisecond))
 	}
 	c.record.ended(ending, time.Now())
-	if admitted {
-		if c.talk.Broke(protocol.CloseCode(ending.Code), ending.ByPeer) {
-			c.session.Broke()
-		}
-		c.cursor.End(c.progressLocked())
+	if began {
+		c.cursor.End(c.lastWordLocked(ending))
 	}
 	c.session = nil
 	c.talk.End(protocol.CloseNormal, "")
 	c.svc.metrics.moved(c.state, "")
+	broken := c.broken
 	c.mu.Unlock()
-	if admitted {
+	if began || broken { // which may have happened on the way in
 		c.svc.admission.release(c)
 		c.svc.log.detached(c)
 		c.svc.hub.remove(c)
 	}
 }
 
+// lastWordLocked is what the cursor is told at the end. c.mu is held.
+func (c *connection) lastWordLocked(ending socket.Ending) (last cursor.Progress, running bool) {
+	defer c.rescuedLocked()
+	if c.session != nil && c.talk.Broke(protocol.CloseCode(ending.Code), ending.ByPeer) {
+		c.session.Broke()
+	}
+	return c.progressLocked()
+}
+
+// rescuedLocked keeps a panic in one of the two machines, or in what carries out
+// their effects, from ending the edge. The connection ends alone, as it would in a
+// crash of the edge: what the machines have decided and not reported is forgotten,
+// because what one that has stopped half way says of the log may be wrong
+// (invariant 3). It is deferred after the lock's release; c.mu is held.
+func (c *connection) rescuedLocked() {
+	value := recover()
+	if value == nil {
+		return
+	}
+	c.broken, c.session = true, nil
+	c.svc.panics.Panicked(partConnection, value, c.bearerLocked()...)
+	c.socket.Cut()
+}
+
+// rescued is rescuedLocked for what is done for the connection without the lock, and
+// does not touch the machines: they go on to the end.
+func (c *connection) rescued() {
+	if value := recover(); value != nil {
+		c.svc.panics.Panicked(partConnection, value, whoIs(c)...)
+		c.socket.Cut()
+	}
+}
+
+// step hands something to the machines and carries out what comes of it.
+func (c *connection) step(f func(now time.Time)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	defer c.rescuedLocked()
+	if c.broken {
+		return
+	}
+	now := time.Now()
+	f(now)
+	c.carryOutLocked(now)
+}
+
 // Message is called by the socket's reader for each frame.
 func (c *connection) Message(data []byte) {
-	now := time.Now()
-	c.mu.Lock()
-	c.talk.Message(data, now)
-	c.carryOutLocked(now)
-	admit, confirm, pause := c.admit, c.confirm, c.pause
-	c.admit, c.confirm, c.pause = nil, nil, 0
-	c.mu.Unlock()
+	c.step(func(now time.Time) { c.talk.Message(data, now) })
+	admit, confirm, pause := c.takeAsked()
 	if admit != nil {
 		c.svc.admission.admit(c, admit)
 	}
@@ -150,6 +202,15 @@ func (c *connection) Message(data []byte) {
 	if pause > 0 {
 		c.wait(pause)
 	}
+}
+
+// takeAsked returns what the machines ask of the reader.
+func (c *connection) takeAsked() (admit *conversation.Admit, confirm *conversation.Confirm, pause time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	admit, confirm, pause = c.admit, c.confirm, c.pause
+	c.admit, c.confirm, c.pause = nil, nil, 0
+	return admit, confirm, pause
 }
 
 // wait keeps the reader from reading on.
@@ -169,16 +230,14 @@ func (c *connection) Refused(_ int, problem string) {
 
 // Written is called by the socket's writer.
 func (c *connection) Written(frames []socket.Frame) {
-	now := time.Now()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for i := range frames {
-		c.countWrittenLocked(&frames[i], now)
-		if c.session != nil {
-			c.session.Written(frames[i].Run, frames[i].Sequence, now)
+	c.step(func(now time.Time) {
+		for i := range frames {
+			c.countWrittenLocked(&frames[i], now)
+			if c.session != nil {
+				c.session.Written(frames[i].Run, frames[i].Sequence, now)
+			}
 		}
-	}
-	c.carryOutLocked(now)
+	})
 }
 
 func (c *connection) countWrittenLocked(f *socket.Frame, now time.Time) {
@@ -197,30 +256,26 @@ func (c *connection) countWrittenLocked(f *socket.Frame, now time.Time) {
 }
 
 // tick is called by the wheel.
-func (c *connection) tick(now time.Time) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.wakeAt = time.Time{}
-	c.talk.Tick(now)
-	if c.session != nil {
-		c.session.Tick(now)
-	}
-	c.carryOutLocked(now)
+func (c *connection) tick(time.Time) {
+	c.step(func(now time.Time) {
+		c.wakeAt = time.Time{}
+		c.talk.Tick(now)
+		if c.session != nil {
+			c.session.Tick(now)
+		}
+	})
 }
 
 // converse hands something to the conversation.
 func (c *connection) converse(f func(talk *conversation.Conversation, now time.Time)) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	now := time.Now()
-	f(&c.talk, now)
-	c.carryOutLocked(now)
+	c.step(func(now time.Time) { f(&c.talk, now) })
 }
 
 // input hands something to the session, if there is one.
 func (c *connection) input(f func(s *session.Session, now time.Time)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	defer c.rescuedLocked()
 	if c.session == nil {
 		return
 	}

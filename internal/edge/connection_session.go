@@ -104,6 +104,7 @@ func (c *connection) save(now bool) {
 func (c *connection) Progress() (cursor.Progress, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	defer c.rescuedLocked()
 	return c.progressLocked()
 }
 

@@ -2,6 +2,7 @@ package edge
 
 import (
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
@@ -19,6 +20,7 @@ import (
 	"github.com/neolith/daemon-gateway/internal/edge/httpevents"
 	"github.com/neolith/daemon-gateway/internal/edge/socket"
 	"github.com/neolith/daemon-gateway/internal/lifecycle"
+	"github.com/neolith/daemon-gateway/internal/rescue"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
 
@@ -30,6 +32,7 @@ type door struct {
 	crew    *lifecycle.Crew
 	metrics *metrics
 	audit   *audit.Log
+	panics  *rescue.Notes
 	logger  *slog.Logger
 
 	// services and events are nil until the edge can serve.
@@ -45,7 +48,7 @@ type door struct {
 	empty  chan struct{} // to be closed when taken is 0; nil if nobody waits
 }
 
-func newDoor(cfg *Config, crew *lifecycle.Crew, m *metrics, records *audit.Log, logger *slog.Logger) (*door, error) {
+func newDoor(cfg *Config, crew *lifecycle.Crew, m *metrics, records *audit.Log, panics *rescue.Notes, logger *slog.Logger) (*door, error) {
 	refused := func(why access.Refusal, from netip.Addr) {
 		m.refused.Of(refusedConnect(why)).Inc()
 		records.Write(audit.ConnectionRefused, string(why), "address", from.String())
@@ -54,7 +57,7 @@ func newDoor(cfg *Config, crew *lifecycle.Crew, m *metrics, records *audit.Log, 
 	if err != nil {
 		return nil, err
 	}
-	d := &door{access: control, cfg: cfg, crew: crew, metrics: m, audit: records, logger: logger, open: make(map[*connection]struct{})}
+	d := &door{access: control, cfg: cfg, crew: crew, metrics: m, audit: records, panics: panics, logger: logger, open: make(map[*connection]struct{})}
 	control.OnChange(d.endForbidden)
 	m.watchDoor(d)
 	return d, nil
@@ -94,23 +97,40 @@ func (d *door) upgrade(w http.ResponseWriter, r *http.Request) {
 		d.leave(nil)
 		d.refuse(w, addr, refusedConnections, http.StatusTooManyRequests, "this address has as many connections as it may", retryAfter)
 	default:
-		s, err := d.accept(w, r)
-		if err != nil {
-			d.leave(nil)
-			d.logger.Debug("upgrade failed", "address", addr.String(), "error", err)
-			return
-		}
-		d.enter(newConnection(svc, protocol.SessionID(uuid.NewString()), s, access.Of(r.Context()), addr, now))
+		d.receive(w, r, svc, addr, now)
 	}
+}
+
+// receive makes a connection of a request for which a place is reserved.
+func (d *door) receive(w http.ResponseWriter, r *http.Request, svc *services, addr netip.Addr, now time.Time) {
+	entered := false
+	defer func() {
+		if !entered {
+			d.leave(nil)
+		}
+	}()
+	s, err := d.accept(w, r, addr)
+	if errors.Is(err, socket.ErrPanicked) {
+		panic(http.ErrAbortHandler) // nothing can be answered
+	}
+	if err != nil {
+		d.logger.Debug("upgrade failed", "address", addr.String(), "error", err)
+		return
+	}
+	c := newConnection(svc, protocol.SessionID(uuid.NewString()), s, access.Of(r.Context()), addr, now)
+	entered = true
+	d.enter(c)
 }
 
 // accept upgrades the request on another goroutine's stack: that of net/http's
 // is a new one for each connection.
-func (d *door) accept(w http.ResponseWriter, r *http.Request) (s *socket.Socket, err error) {
+func (d *door) accept(w http.ResponseWriter, r *http.Request, addr netip.Addr) (s *socket.Socket, err error) {
 	done := make(chan struct{})
 	d.crew.Go(func() {
 		defer close(done)
-		s, err = socket.Accept(w, r, d.cfg.socket(d.crew))
+		s, err = socket.Accept(w, r, d.cfg.socket(d.crew, func(value any) {
+			d.panics.Panicked(partSocket, value, "address", addr.String())
+		}))
 	})
 	<-done
 	return s, err

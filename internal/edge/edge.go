@@ -42,6 +42,7 @@ import (
 	"github.com/neolith/daemon-gateway/internal/lifecycle"
 	"github.com/neolith/daemon-gateway/internal/natsconn"
 	"github.com/neolith/daemon-gateway/internal/neolith/history"
+	"github.com/neolith/daemon-gateway/internal/rescue"
 	"github.com/neolith/daemon-gateway/internal/revocation"
 	"github.com/neolith/daemon-gateway/internal/ring"
 	"github.com/neolith/daemon-gateway/internal/share"
@@ -56,6 +57,7 @@ type Edge struct {
 	logger    *slog.Logger
 	registry  *prometheus.Registry
 	metrics   *metrics
+	panics    *rescue.Notes
 	verifier  *auth.Verifier
 	keyring   *keyring.Ring
 	audit     *audit.Log
@@ -102,6 +104,7 @@ func New(cfg Config, logger *slog.Logger) (_ *Edge, err error) {
 		}
 	}()
 	e.metrics = newMetrics(e.registry)
+	e.panics = rescue.New(e.logger, e.registry, parts...)
 	e.audit = audit.New(logger, e.registry)
 	if e.verifier, err = auth.New(cfg.Auth); err != nil {
 		return nil, err
@@ -147,7 +150,7 @@ func (e *Edge) listen() error {
 		}
 		e.metrics.watchCertificate(cert)
 	}
-	if e.door, err = newDoor(&e.cfg, &e.crew, e.metrics, e.audit, e.logger); err != nil {
+	if e.door, err = newDoor(&e.cfg, &e.crew, e.metrics, e.audit, e.panics, e.logger); err != nil {
 		return err
 	}
 	if e.listener, err = net.Listen("tcp", e.cfg.Listen.address()); err != nil {
@@ -157,7 +160,7 @@ func (e *Edge) listen() error {
 	if cert != nil {
 		e.listener = tls.NewListener(e.listener, cert.config())
 	}
-	e.http = access.NewServer(e.door.handler(), readTimeout, writeTimeout, e.logger, slog.LevelDebug)
+	e.http = access.NewServer(e.door.handler(), readTimeout, writeTimeout, e.panics, e.logger, slog.LevelDebug)
 	e.undo.Push("crew", func(context.Context) error { e.crew.Dismiss(); return nil })
 	e.undo.Push("daemon address", func(context.Context) error {
 		if err := e.listener.Close(); !errors.Is(err, net.ErrClosed) {
@@ -205,7 +208,7 @@ func (e *Edge) wire() {
 	e.revoker.gate = e.gate
 	e.admission = &admission{
 		refusals: e.refusals, gate: e.gate, revoker: e.revoker, registrar: e.registrar, directory: e.directory, hub: e.hub, prober: e.prober, limit: e.cfg.Sockets.WSMaxConnectionsPerVP,
-		metrics: e.metrics, logger: e.logger, seed: maphash.MakeSeed(),
+		metrics: e.metrics, panics: e.panics, logger: e.logger, seed: maphash.MakeSeed(),
 	}
 	e.directory.Watch(e.admission)
 }
@@ -329,7 +332,7 @@ func (e *Edge) start(partCtx context.Context, log *eventlog.Log) (*running, erro
 	alone := &isolation{connected: e.nats.Up, members: e.directory, door: e.door, logger: e.logger}
 	n.parts.Go("isolation", alone.Run)
 
-	n.acks = &acker{hub: e.hub, directory: e.directory, log: log, cursors: cursors, alive: e.alive, metrics: e.metrics}
+	n.acks = &acker{hub: e.hub, directory: e.directory, log: log, cursors: cursors, alive: e.alive, metrics: e.metrics, panics: e.panics}
 	n.acks.peers = peers[ackRequest, ackAnswer]{
 		self: self, nc: e.nats.NC, subject: delivery.AckSubject, answer: n.acks.give, logger: e.logger,
 	}
@@ -371,7 +374,7 @@ func (e *Edge) open(ctx context.Context, n *running, log *eventlog.Log) bool {
 	e.door.services.Store(&services{
 		cfg: &e.cfg, talk: e.cfg.conversation(e.gate), hub: e.hub, wheel: e.wheel, log: n.log,
 		admission: e.admission, metrics: e.metrics, logger: e.logger, draining: e.door.leaving, seat: e.door.seat, heartbeats: n.beats,
-		history: e.history, refusals: e.refusals,
+		history: e.history, refusals: e.refusals, panics: e.panics,
 	})
 	e.logger.Info("serving daemons", "address", e.Addr().String(), "member", e.directory.Self().Name)
 	return true

@@ -77,8 +77,9 @@ func testConfig(c *cluster) Config {
 // node is an edge that runs.
 type node struct {
 	*Edge
-	t    testing.TB
-	stop func() // drains and waits; safe twice
+	t      testing.TB
+	stop   func()  // drains and waits; safe twice
+	panics float64 // how many the test provokes
 }
 
 func (c *cluster) edge(change ...func(*Config)) *node {
@@ -92,8 +93,25 @@ func (c *cluster) edge(change ...func(*Config)) *node {
 	require.NoError(c.t, err)
 	c.join = append(c.join, e.Member().Address)
 	n := &node{Edge: e, t: c.t, stop: runEdge(c.t, e)}
+	c.t.Cleanup(n.checkPanics)
 	require.Eventually(c.t, func() bool { return n.ready() == http.StatusOK }, testserver.Patience, 10*time.Millisecond)
 	return n
+}
+
+// checkPanics fails a test in which the edge has recovered from others than those
+// that the test provokes.
+func (n *node) checkPanics() {
+	families, err := n.registry.Gather()
+	require.NoError(n.t, err)
+	found := 0.0
+	for _, family := range families {
+		if family.GetName() == "gateway_panics_total" {
+			for _, m := range family.GetMetric() {
+				found += m.GetCounter().GetValue()
+			}
+		}
+	}
+	require.Equal(n.t, n.panics, found, "panics")
 }
 
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }

@@ -141,6 +141,7 @@ func (l *logSide) begin(ctx context.Context, c *connection, run uint32, patient 
 // not come.
 func (l *logSide) challenge(c *connection, run uint32, patient bool, last uint64) {
 	l.pings.submit(c, func(ctx context.Context) {
+		defer c.rescued()
 		if err := c.socket.Ping(ctx); err != nil {
 			c.startFailed(run) // of no effect where it has ended
 			return
@@ -171,6 +172,7 @@ func (l *logSide) askLast(c *connection, run uint32) {
 // read reads the orchestrator's events (Read).
 func (l *logSide) read(c *connection, r session.Read) {
 	l.reads.submit(c, func(ctx context.Context) {
+		defer c.rescued()
 		page, err := l.log.Read(ctx, c.partition, c.token, r.From, r.MaxEvents, r.MaxBytes)
 		if uint64(len(page.Messages))+page.Remaining >= uint64(c.svc.cfg.Log.EventsPerOrchestrator) {
 			c.svc.metrics.evictions.Inc()

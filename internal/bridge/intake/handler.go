@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/neolith/daemon-gateway/internal/access"
+	"github.com/neolith/daemon-gateway/internal/rescue"
 )
 
 // openAPI describes the API.
@@ -169,8 +170,20 @@ func (in *Intake) storeAll(ctx context.Context, events []submitted) {
 	_ = tasks.Wait() // the tasks return none
 }
 
-// storeOne stores one event, and reports whether it failed.
+// partStore is where storing an event panicked.
+const partStore rescue.Part = "store"
+
+// storeOne stores one event, and reports whether it failed. It may panic, which is
+// one way to fail: nobody waits for the event but its request, and what is sent
+// again is stored once.
 func (in *Intake) storeOne(ctx context.Context, s *submitted) (broken bool) {
+	defer func() {
+		if value := recover(); value != nil {
+			in.panics.Panicked(partStore, value, "event", s.event.ID, "orchestrator", s.event.OrchestratorID)
+			s.result.Status, s.result.Error = failed, &fault{Code: "unavailable", Message: "the event could not be stored"}
+			broken = true
+		}
+	}()
 	outcome, err := in.store(ctx, s.event, s.body)
 	switch {
 	case errors.Is(err, ErrRefused):

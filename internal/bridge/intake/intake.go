@@ -24,6 +24,7 @@ import (
 
 	"github.com/neolith/daemon-gateway/internal/access"
 	"github.com/neolith/daemon-gateway/internal/reread"
+	"github.com/neolith/daemon-gateway/internal/rescue"
 	"github.com/neolith/daemon-gateway/internal/share"
 	"github.com/neolith/daemon-gateway/pkg/event"
 )
@@ -110,6 +111,7 @@ type Intake struct {
 	access   *access.Control
 	inFlight *share.Pool[string] // bytes of bodies, by key
 	metrics  *metrics
+	panics   *rescue.Notes
 	logger   *slog.Logger
 	listener net.Listener
 	server   *http.Server
@@ -126,6 +128,7 @@ func New(cfg Config, store Store, ready func() bool, maxEventBytes int, logger *
 	in := &Intake{
 		store: store, ready: ready, maxEvent: maxEventBytes, keys: keys,
 		inFlight: share.New[string](maxInFlight), metrics: newMetrics(reg), logger: logger,
+		panics: rescue.New(logger, reg, access.PartRequest, partStore),
 	}
 	in.access, err = access.New(cfg.Access, settingsPrefix, 0, func(why access.Refusal, _ netip.Addr) { in.metrics.refused.Of(why).Inc() }, logger, reg)
 	if err != nil {
@@ -135,7 +138,7 @@ func New(cfg Config, store Store, ready func() bool, maxEventBytes int, logger *
 		return nil, fmt.Errorf("listen for events on %s: %w", cfg.HTTPAddr, err)
 	}
 	in.listener = in.access.Listener(in.listener)
-	in.server = access.NewServer(in.handler(), readTimeout, readTimeout+storeTimeout+10*time.Second, logger, slog.LevelDebug)
+	in.server = access.NewServer(in.handler(), readTimeout, readTimeout+storeTimeout+10*time.Second, in.panics, logger, slog.LevelDebug)
 	in.server.IdleTimeout = idleTimeout
 	return in, nil
 }

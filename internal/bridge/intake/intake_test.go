@@ -599,3 +599,19 @@ func BenchmarkPublish(b *testing.B) {
 		})
 	}
 }
+
+// Regression: events are stored in goroutines of their own, where nobody recovered,
+// so that a panic ended the bridge.
+func TestAPanicOverAnEventFailsItAlone(t *testing.T) {
+	t.Parallel()
+	in := start(t, func(_ context.Context, e event.Event, _ []byte) (Outcome, error) {
+		if e.ID == "panic" {
+			panic("over an event")
+		}
+		return Outcome{}, nil
+	}, always)
+	a := in.post("[" + sample("panic", "vp") + "," + sample("after", "vp") + "," + sample("beside", "other") + "]")
+	require.Equal(t, http.StatusServiceUnavailable, a.code)
+	require.Equal(t, []status{failed, failed, stored}, a.statuses())
+	require.Equal(t, []status{stored}, in.post(sample("next", "vp")).statuses())
+}

@@ -53,13 +53,27 @@ type Config struct {
 	// Go runs a function beside its caller, if possible in a goroutine whose stack
 	// has grown before.
 	Go func(func())
+	// Panicked is told of a panic in what is done for the peer, by the function that
+	// has recovered from it. The connection is cut off.
+	Panicked func(value any)
 }
+
+// ErrPanicked is what Accept returns where it has panicked. Nothing was written, or
+// something that nobody can go on with.
+var ErrPanicked = errors.New("panicked")
 
 // Accept upgrades the request. On an error the response has been written. Else
 // the caller runs Serve in a goroutine of its own and returns from the HTTP
 // handler, so that net/http frees what it holds for the request.
-func Accept(w http.ResponseWriter, r *http.Request, cfg Config) (*Socket, error) {
+func Accept(w http.ResponseWriter, r *http.Request, cfg Config) (_ *Socket, err error) {
 	h := &hijacker{ResponseWriter: w, timeout: cfg.WriteTimeout}
+	defer func() {
+		if value := recover(); value != nil {
+			cfg.Panicked(value)
+			h.abandon()
+			err = ErrPanicked
+		}
+	}()
 	s := newSocket(cfg)
 	conn, err := websocket.Accept(h, r, &websocket.AcceptOptions{
 		// Daemons are not browsers, and authenticate by a token in a message,
@@ -101,7 +115,15 @@ func offered(h http.Header) []string {
 type hijacker struct {
 	http.ResponseWriter
 	timeout time.Duration
+	taken   net.Conn // from net/http
 	conn    *corkedConn
+}
+
+// abandon closes the connection, if it was taken over.
+func (h *hijacker) abandon() {
+	if h.taken != nil {
+		_ = h.taken.Close()
+	}
 }
 
 // Hijack takes the connection over. What net/http has read ahead is kept: it
@@ -111,6 +133,7 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	h.taken = conn
 	ahead, err := rw.Reader.Peek(rw.Reader.Buffered())
 	if err != nil {
 		return nil, nil, errors.Join(err, conn.Close())

@@ -134,10 +134,21 @@ func (s *Socket) Close(code int, reason string) {
 	kill := time.AfterFunc(s.cfg.CloseTimeout, s.Cut)
 	go func() {
 		defer s.writers.Done()
+		defer s.rescued(new(error))
 		s.awaitWriter()
 		_ = s.conn.Close(websocket.StatusCode(code), reason)
 		kill.Stop()
 	}()
+}
+
+// rescued keeps a panic in what is done for the peer from ending the program. It is
+// deferred; the reader notices that the connection is cut off, and ends.
+func (s *Socket) rescued(err *error) {
+	if value := recover(); value != nil {
+		s.cfg.Panicked(value)
+		s.Cut()
+		*err = ErrPanicked
+	}
 }
 
 // Cut ends the connection at once, without a close frame.
@@ -166,7 +177,8 @@ func (s *Socket) begin(e Ending) bool {
 }
 
 // read hands messages to the handler until the connection ends.
-func (s *Socket) read() error {
+func (s *Socket) read() (err error) {
+	defer s.rescued(&err)
 	for {
 		if !s.awaitRoom() {
 			return s.discard()
@@ -203,6 +215,7 @@ func (s *Socket) readElsewhere() (refused *refusal, err error) {
 	done := make(chan struct{})
 	s.cfg.Go(func() {
 		defer close(done)
+		defer s.rescued(&err)
 		refused, err = s.readMessage()
 	})
 	<-done

@@ -46,6 +46,9 @@ type peer struct {
 }
 
 func (p *peer) Message(data []byte) {
+	if string(data) == "panic" {
+		panic("over a message")
+	}
 	if p.echo {
 		p.socket.Send([]byte("echo " + string(data)))
 		return
@@ -95,7 +98,7 @@ type fixture struct {
 func defaults() Config {
 	return Config{
 		MaxMessageBytes: 1024, WriteTimeout: testserver.Patience, CloseTimeout: 5 * time.Second, MaxReplies: 8, MaxReplyBytes: 1 << 20,
-		Go: (*lifecycle.Crew)(nil).Go,
+		Go: (*lifecycle.Crew)(nil).Go, Panicked: func(value any) { panic(value) },
 	}
 }
 
@@ -520,5 +523,53 @@ func flush(p *peer) <-chan struct{} {
 			close(done)
 			return done
 		}
+	}
+}
+
+// broken is a Frame's text that cannot be written.
+type broken struct{}
+
+func (broken) AppendText([]byte) ([]byte, error) { panic("over a frame") }
+
+// Regression: what is done for a peer runs in goroutines of its own, where nobody
+// recovered, so that a panic ended the program.
+func TestAPanicEndsTheConnectionAlone(t *testing.T) {
+	t.Parallel()
+	for name, provoke := range map[string]func(*testing.T, *websocket.Conn, *peer){
+		"reading the first message": func(t *testing.T, conn *websocket.Conn, _ *peer) {
+			require.NoError(t, conn.Write(t.Context(), websocket.MessageText, []byte("panic")))
+		},
+		"reading a later message": func(t *testing.T, conn *websocket.Conn, p *peer) {
+			for range opening {
+				require.NoError(t, conn.Write(t.Context(), websocket.MessageText, []byte("x")))
+				<-p.messages
+			}
+			require.NoError(t, conn.Write(t.Context(), websocket.MessageText, []byte("panic")))
+		},
+		"writing": func(_ *testing.T, _ *websocket.Conn, p *peer) {
+			p.socket.SendEvents(frame("first", 0), Frame{Text: broken{}})
+		},
+		"closing while it writes": func(_ *testing.T, _ *websocket.Conn, p *peer) {
+			p.socket.Send([]byte("reply"))
+			p.socket.SendEvents(Frame{Text: broken{}})
+			p.socket.Close(CodeGoingAway, "")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cfg := defaults()
+			panics := make(chan any, 1)
+			cfg.Panicked = func(value any) { panics <- value }
+			f := start(t, cfg, false)
+			conn, p := f.dial(t)
+			other, q := f.dial(t)
+			provoke(t, conn, p)
+			if name != "closing while it writes" { // which may drop the event
+				require.Contains(t, <-panics, "over a")
+			}
+			<-p.ending
+			require.NoError(t, other.Write(t.Context(), websocket.MessageText, []byte("goes on")))
+			require.Equal(t, "goes on", <-q.messages)
+		})
 	}
 }

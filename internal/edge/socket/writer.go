@@ -18,30 +18,40 @@ func (s *Socket) wakeLocked() {
 	s.writers.Add(1)
 	s.cfg.Go(func() {
 		defer s.writers.Done()
-		s.write()
+		if err := s.write(); err != nil {
+			s.failed(err)
+		}
 	})
 }
 
 // write writes until nothing waits.
-func (s *Socket) write() {
+func (s *Socket) write() (err error) {
+	defer s.rescued(&err)
 	for {
-		s.mu.Lock()
-		if s.queue.empty() {
-			s.stopWritingLocked()
-			s.mu.Unlock()
-			return
+		replies, events, ok := s.take()
+		if !ok {
+			return nil
 		}
-		replies, events := s.queue.take()
-		s.roomLocked()
-		s.mu.Unlock()
 		if err := s.writeBatch(replies, events); err != nil {
-			s.failed(err)
-			return
+			return err
 		}
 		if len(events) > 0 {
 			s.handler.Written(events)
 		}
 	}
+}
+
+// take returns what waits; where nothing does, the writer is to end.
+func (s *Socket) take() (replies [][]byte, events []Frame, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.queue.empty() {
+		s.stopWritingLocked()
+		return nil, nil, false
+	}
+	replies, events = s.queue.take()
+	s.roomLocked()
+	return replies, events, true
 }
 
 // writeBatch gives all frames to the kernel at once. Between Cork and Uncork
