@@ -54,6 +54,7 @@ type acker struct {
 	log       *eventlog.Log
 	cursors   *cursor.Store
 	alive     func() func(edge string) bool // which edges the directory shows
+	searches  *searches
 	metrics   *metrics
 	panics    *rescue.Notes
 }
@@ -62,7 +63,7 @@ var errPanicked = errors.New("the request has panicked")
 
 // acknowledge acknowledges events for the viewer, and returns how many distinct
 // ones had not been. An error means that it may have happened in part, and is to
-// be repeated.
+// be repeated; a laterError says when.
 func (a *acker) acknowledge(ctx context.Context, v httpevents.Viewer, ids []string) (int, error) {
 	if len(ids) == 0 {
 		return 0, nil
@@ -137,7 +138,7 @@ func (a *acker) give(_ context.Context, r ackRequest) ackAnswer {
 func (a *acker) settle(ctx context.Context, v httpevents.Viewer, ids []string) (settled int, err error) {
 	p := a.log.Partition(v.Orchestrator)
 	epoch := a.log.Epoch(p)
-	found, err := a.find(ctx, p, v, ids)
+	found, err := a.find(ctx, p, epoch, v, ids)
 	if err != nil || len(found) == 0 {
 		return 0, err
 	}
@@ -156,21 +157,45 @@ func (a *acker) settle(ctx context.Context, v httpevents.Viewer, ids []string) (
 }
 
 // find returns where the events with these ids stand. The orchestrator's store
-// may be large: only what may be one of them is read.
-func (a *acker) find(ctx context.Context, p event.Partition, v httpevents.Viewer, ids []string) ([]cursor.Range, error) {
-	search := httpevents.NewFound(v, ids)
-	if err := a.log.EachHead(ctx, p, v.Orchestrator, 1, search.Head); err != nil {
+// may be large: only what may be one of them is read, if the log can be asked for
+// heads alone, and else no more than a request may (see searchBytes).
+func (a *acker) find(ctx context.Context, p event.Partition, epoch eventlog.Epoch, v httpevents.Viewer, ids []string) ([]cursor.Range, error) {
+	one, err := a.searches.begin(ctx, v.Orchestrator, epoch)
+	if err != nil {
 		return nil, err
 	}
-	for {
-		from, events := search.Next()
+	read := 0
+	defer func() { a.searches.end(one, read) }()
+	allowed := searchBytes + len(ids)*v.MaxEventBytes
+	more, err := a.log.EachHead(ctx, p, v.Orchestrator, one.heads.Next(), allowed, func(h eventlog.Head) {
+		one.heads.Add(h.Sequence, h.MessageID, int(a.log.Config().EventsPerOrchestrator))
+		read += h.Bytes
+	})
+	if err != nil {
+		return nil, err
+	}
+	if more {
+		return nil, errMuch
+	}
+	found := httpevents.NewFound(v, ids, &one.heads)
+	for allowed += read; ; {
+		from, events := found.Next()
 		if events == 0 {
-			return search.Ranges, nil
+			return found.Ranges, nil
+		}
+		if read >= allowed {
+			return nil, errMuch
 		}
 		page, err := a.log.Read(ctx, p, v.Orchestrator, from, events, settleBytes)
 		if err != nil {
 			return nil, err
 		}
-		search.Add(page.Messages)
+		for _, m := range page.Messages {
+			read += len(m.Body)
+		}
+		found.Add(page.Messages)
 	}
 }
+
+// errMuch: what was read is remembered, and the rest is for the next request.
+var errMuch = &laterError{"the orchestrator has much that had to be looked through", time.Second}

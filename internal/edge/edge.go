@@ -332,7 +332,7 @@ func (e *Edge) start(partCtx context.Context, log *eventlog.Log) (*running, erro
 	alone := &isolation{connected: e.nats.Up, members: e.directory, door: e.door, logger: e.logger}
 	n.parts.Go("isolation", alone.Run)
 
-	n.acks = &acker{hub: e.hub, directory: e.directory, log: log, cursors: cursors, alive: e.alive, metrics: e.metrics, panics: e.panics}
+	n.acks = &acker{hub: e.hub, directory: e.directory, log: log, cursors: cursors, alive: e.alive, searches: newSearches(), metrics: e.metrics, panics: e.panics}
 	n.acks.peers = peers[ackRequest, ackAnswer]{
 		self: self, nc: e.nats.NC, subject: delivery.AckSubject, answer: n.acks.give, logger: e.logger,
 	}

@@ -307,6 +307,11 @@ func (e *events) remove(ctx context.Context, w http.ResponseWriter, r *http.Requ
 	}
 	defer giveBack()
 	n, err := e.acks.acknowledge(ctx, v, ids)
+	var later *laterError
+	if errors.As(err, &later) {
+		e.metrics.rateLimited.Inc()
+		return nil, &failure{http.StatusTooManyRequests, codeRateLimited, later.message + ": repeat the request", later.wait}
+	}
 	if err != nil {
 		return nil, e.broken("events not acknowledged", v, err)
 	}

@@ -231,6 +231,7 @@ func TestDomain(t *testing.T) {
 }
 
 // The heads are the same, whichever way they are read.
+
 func TestHeadsAreReadWithAndWithoutAConsumer(t *testing.T) {
 	t.Parallel()
 	s, l := setup(t)
@@ -243,10 +244,38 @@ func TestHeadsAreReadWithAndWithoutAConsumer(t *testing.T) {
 	for name, reader := range map[string]*eventlog.Log{"with": l, "without": open(t, s.JetStream(), config(), eventlog.Unmanaged())} {
 		got, err := insist(func() (map[uint64]string, error) {
 			got := map[uint64]string{}
-			err := reader.EachHead(t.Context(), 0, token, 1, func(sequence uint64, messageID string) { got[sequence] = messageID })
+			more, err := reader.EachHead(t.Context(), 0, token, 1, 100<<20, func(h eventlog.Head) { got[h.Sequence] = h.MessageID })
+			require.False(t, more)
 			return got, err
 		})
 		require.NoError(t, err)
 		require.Equal(t, want, got, name)
 	}
+}
+
+func TestHeadsWithoutAConsumerAreReadAsFarAsIsAllowed(t *testing.T) {
+	t.Parallel()
+	s, l := setup(t)
+	token := tokensOf(l, 0, 1)[0]
+	const size, events = 100 << 10, 30
+	for i := range events {
+		publish(t, l, token, strconv.Itoa(i), strings.Repeat("x", size))
+	}
+	reader := open(t, s.JetStream(), config(), eventlog.Unmanaged())
+	from, found := uint64(1), 0
+	for more, rounds := true, 0; more; rounds++ {
+		bytes := 0
+		var err error
+		more, err = reader.EachHead(t.Context(), 0, token, from, 3*size, func(h eventlog.Head) {
+			from, found, bytes = h.Sequence+1, found+1, bytes+h.Bytes
+		})
+		if eventlog.Retryable(err) {
+			more = true
+			continue
+		}
+		require.NoError(t, err)
+		require.LessOrEqual(t, bytes, 4*size, "the answer ends with the event that reaches it")
+		require.Less(t, rounds, 100)
+	}
+	require.Equal(t, events, found)
 }

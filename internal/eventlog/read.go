@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/neolith/daemon-gateway/internal/eventlog/jet"
@@ -68,18 +67,27 @@ func (l *Log) read(ctx context.Context, p event.Partition, token event.Token, re
 	return page, nil
 }
 
+// Head is an event of the log without its body.
+type Head struct {
+	Sequence uint64
+	// MessageID is that of event.MessageID; "" if it was published without one.
+	MessageID string
+	// Bytes of the body that was read all the same.
+	Bytes int
+}
+
 // EachHead calls yield for each event that the log has of an orchestrator, from a
-// sequence on, with its message id (event.MessageID; "" if it was published
-// without one). It is for those who look for few events among many: unless the
-// log is Unmanaged, the leader sends no bodies.
-func (l *Log) EachHead(ctx context.Context, p event.Partition, token event.Token, from uint64, yield func(sequence uint64, messageID string)) error {
+// sequence on. It is for those who look for few events among many. Where the log is
+// Unmanaged bodies are read as well: then it ends when those have been maxBytes,
+// and more reports that there are others.
+func (l *Log) EachHead(ctx context.Context, p event.Partition, token event.Token, from uint64, maxBytes int, yield func(Head)) (more bool, err error) {
 	start := time.Now()
-	err := l.jet.Heads(ctx, event.StreamName(p), event.Subject(p, token), max(from, 1), func(sequence uint64, header nats.Header) {
-		yield(sequence, header.Get(jetstream.MsgIDHeader))
+	more, err = l.jet.Heads(ctx, event.StreamName(p), event.Subject(p, token), max(from, 1), maxBytes, func(h jet.Head) {
+		yield(Head{Sequence: h.Sequence, MessageID: h.Header.Get(jetstream.MsgIDHeader), Bytes: h.Bytes})
 	})
 	l.metrics.observe(opRead, start, err)
 	if err != nil {
-		return fmt.Errorf("list the events of an orchestrator in partition %d: %w", p, err)
+		return false, fmt.Errorf("list the events of an orchestrator in partition %d: %w", p, err)
 	}
-	return nil
+	return more, nil
 }

@@ -245,34 +245,65 @@ func TestPagingByCreatedAtNeitherSkipsNorLoops(t *testing.T) {
 	}
 }
 
-func TestFoundEventsAndTheGapsBetweenThem(t *testing.T) {
-	t.Parallel()
-	f := NewFound(viewer(), []string{"event-3", "event-5", "event-9", "event-11", "unknown"})
-	ids := map[uint64]string{3: "event-3", 5: "event-5", 8: "event-8", 9: "event-9", 10: "", 11: "event-11"}
-	for _, sequence := range []uint64{3, 5, 8, 9, 10, 11} {
-		id := ids[sequence]
+// heads are those of events with these sequences and ids; "": without a message id.
+func heads(sequences []uint64, ids ...string) *Heads {
+	h := &Heads{}
+	for i, sequence := range sequences {
+		id := ids[i]
 		if id != "" {
 			id = event.MessageID(viewer().Orchestrator, id)
 		}
-		f.Head(sequence, id)
+		h.Add(sequence, id, 100)
 	}
+	return h
+}
+
+func TestFoundEventsAndTheGapsBetweenThem(t *testing.T) {
+	t.Parallel()
+	known := heads([]uint64{3, 5, 8, 9, 10, 11}, "event-3", "event-5", "event-8", "event-9", "", "event-11")
+	asked := []string{"event-3", "event-5", "event-9", "event-11", "unknown"}
+	f := NewFound(viewer(), asked, known)
 	from, events := f.Next()
 	require.EqualValues(t, 3, from)
-	require.Equal(t, 5, events, "those asked for, and the one that does not say who it is")
-	f.Add([]eventlog.Message{message(3, now), message(8, now), message(9, now)}) // the fifth is gone by now
+	require.Equal(t, 2, events, "what nobody has asked for stands behind them")
+	f.Add([]eventlog.Message{message(3, now), message(8, now)}) // the fifth is gone by now
 	from, events = f.Next()
-	require.EqualValues(t, 10, from)
-	require.Equal(t, 2, events)
-	f.Add([]eventlog.Message{message(10, now), message(11, now, func(e *event.Event) { e.DaemonID = "other" })})
+	require.EqualValues(t, 9, from)
+	require.Equal(t, 3, events, "those asked for, and the one that does not say who it is")
+	f.Add([]eventlog.Message{message(9, now), message(10, now), message(11, now, func(e *event.Event) { e.DaemonID = "other" })})
 	_, events = f.Next()
 	require.Zero(t, events)
 	require.Equal(t, []cursor.Range{{First: 1, Last: 3}, {First: 9, Last: 9}}, f.Ranges)
+
+	again := NewFound(viewer(), []string{"event-9"}, known)
+	_, events = again.Next()
+	require.Equal(t, 1, events, "by now it is known who the other is")
+	f = NewFound(viewer(), []string{"event-10"}, known)
+	from, _ = f.Next()
+	require.EqualValues(t, 10, from)
+}
+
+// Of what was dropped it is still known that it was there: a range that begins
+// after it settles nothing before.
+func TestHeadsThatAreTooManyAreDropped(t *testing.T) {
+	t.Parallel()
+	h := &Heads{}
+	require.EqualValues(t, 1, h.Next())
+	for sequence := uint64(10); sequence <= 100; sequence += 10 {
+		h.Add(sequence, event.MessageID(viewer().Orchestrator, fmt.Sprintf("event-%d", sequence)), 4)
+		require.Less(t, len(h.list), 8)
+		require.Equal(t, sequence+1, h.Next())
+	}
+	first := h.list[0].sequence
+	require.Greater(t, first, uint64(10))
+	f := NewFound(viewer(), []string{"event-10", fmt.Sprintf("event-%d", first)}, h)
+	f.Add([]eventlog.Message{message(first, now)})
+	require.Equal(t, []cursor.Range{{First: first - 9, Last: first}}, f.Ranges)
 }
 
 func TestWhatIsGoneIsNotWaitedFor(t *testing.T) {
 	t.Parallel()
-	f := NewFound(viewer(), []string{"event-3"})
-	f.Head(3, event.MessageID(viewer().Orchestrator, "event-3"))
+	f := NewFound(viewer(), []string{"event-3"}, heads([]uint64{3}, "event-3"))
 	f.Add(nil)
 	_, events := f.Next()
 	require.Zero(t, events)

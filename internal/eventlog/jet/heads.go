@@ -19,37 +19,51 @@ const (
 	headsBytes = 1 << 20
 )
 
-// Heads calls yield for the headers of each message of one subject from a
-// sequence on. Only a consumer spares sending the bodies. A client that just uses
-// what others have made has none, because whoever may make consumers may have the
-// server push stored messages to any subject: it reads the bodies as well, a MiB at
-// a time.
-func (c *Client) Heads(ctx context.Context, stream, subject string, from uint64, yield func(sequence uint64, header nats.Header)) error {
-	if c.rights == Use {
-		return c.headsOfAll(ctx, stream, subject, from, yield)
-	}
-	return c.headsAlone(ctx, stream, subject, from, yield)
+// Head is a message without its body.
+type Head struct {
+	Sequence uint64
+	Header   nats.Header
+	// Bytes of the body that was read all the same.
+	Bytes int
 }
 
-// headsOfAll is Heads with direct gets, which any replica answers.
-func (c *Client) headsOfAll(ctx context.Context, stream, subject string, from uint64, yield func(sequence uint64, header nats.Header)) error {
-	for {
-		page, err := c.Read(ctx, stream, ReadRequest{Subject: subject, From: from, Batch: headsBatch, MaxBytes: headsBytes})
+// Heads calls yield for the head of each message of one subject from a sequence on.
+// Only a consumer spares sending the bodies. A client that just uses what others
+// have made has none, because whoever may make consumers may have the server push
+// stored messages to any subject: it reads the bodies as well, a MiB at a time, and
+// ends when that have been maxBytes; more then reports that there are others.
+func (c *Client) Heads(ctx context.Context, stream, subject string, from uint64, maxBytes int, yield func(Head)) (more bool, err error) {
+	if c.rights == Use {
+		return c.headsOfAll(ctx, stream, subject, from, maxBytes, yield)
+	}
+	return false, c.headsAlone(ctx, stream, subject, from, yield)
+}
+
+// headsOfAll is Heads with direct gets, which any replica answers. One that passes
+// over messages is not believed: who asks for all must not take what is left for
+// that.
+func (c *Client) headsOfAll(ctx context.Context, stream, subject string, from uint64, maxBytes int, yield func(Head)) (more bool, err error) {
+	for read := 0; read < maxBytes; {
+		page, err := c.Read(ctx, stream, ReadRequest{Subject: subject, From: from, Batch: headsBatch, MaxBytes: min(headsBytes, maxBytes-read)})
 		if err != nil {
-			return err
+			return false, err
+		}
+		if page.Unreadable {
+			return false, fmt.Errorf("%w: a replica cannot read all of %s", ErrUnavailable, subject)
 		}
 		for _, m := range page.Messages {
-			yield(m.Sequence, m.header)
-			from = m.Sequence + 1
+			yield(Head{Sequence: m.Sequence, Header: m.header, Bytes: len(m.Data)})
+			from, read = m.Sequence+1, read+len(m.Data)
 		}
 		if page.Remaining == 0 || len(page.Messages) == 0 {
-			return nil
+			return false, nil
 		}
 	}
+	return true, nil
 }
 
 // headsAlone is Heads with a consumer: the leader does not send the bodies.
-func (c *Client) headsAlone(ctx context.Context, stream, subject string, from uint64, yield func(sequence uint64, header nats.Header)) error {
+func (c *Client) headsAlone(ctx context.Context, stream, subject string, from uint64, yield func(Head)) error {
 	name := "heads" + rand.Text()
 	consumer, err := Ask(ctx, func(ctx context.Context) (jetstream.Consumer, error) {
 		return c.JS.CreateConsumer(ctx, stream, jetstream.ConsumerConfig{
@@ -90,7 +104,7 @@ func (c *Client) headsAlone(ctx context.Context, stream, subject string, from ui
 			if delivered++; meta.Sequence.Consumer != delivered {
 				return fmt.Errorf("%w: message %d of the consumer came as number %d", ErrUnavailable, meta.Sequence.Consumer, delivered)
 			}
-			yield(meta.Sequence.Stream, m.Headers())
+			yield(Head{Sequence: meta.Sequence.Stream, Header: m.Headers()})
 			left = meta.NumPending
 		}
 		if err := batch.Error(); err != nil {
