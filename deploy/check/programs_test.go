@@ -52,6 +52,7 @@ var contents = map[string]string{
 	"database-url":        "postgres://user:password@postgres/neolith\n",
 	"redis-url":           "redis://:password@redis:6379\n",
 	"api-keys":            "my-backend 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08\n",
+	"jwt-jwks.json":       `{"keys":[{"kty":"OKP","crv":"Ed25519","x":"22kzt5sSjsO2yBcLAdxiS3CCehE4U24isB1V8irgi4Y"}]}`,
 	"nats.creds": "-----BEGIN NATS USER JWT-----\nonly.for.tests\n------END NATS USER JWT------\n\n" +
 		"-----BEGIN USER NKEY SEED-----\nSUANEECSYMTKP3DOOYGEFQIYUQCVMNRDYWJ4FFJS3XSF5NV6SY6CG7JMGY\n------END USER NKEY SEED------\n",
 }
@@ -79,7 +80,7 @@ var pair = sync.OnceValues(func() (certificate, key string) {
 func content(name string) string {
 	certificate, key := pair()
 	switch filepath.Ext(name) {
-	case ".crt":
+	case ".crt", ".pem":
 		return certificate
 	case ".key":
 		return key

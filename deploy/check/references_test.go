@@ -30,6 +30,10 @@ var external = map[string][]string{
 	"nats-creds":       {"edge.creds", "router.creds", "bridge.creds", "admin.creds"},
 	"nats-tls":         {"ca.crt", "tls.crt", "tls.key"},
 	"edge-tls":         {"tls.crt", "tls.key"},
+	"edge-clients":     {"ca.crt"},
+	"redis-tls":        {"ca.crt", "tls.crt", "tls.key"},
+	"postgres-tls":     {"ca.crt", "tls.crt", "tls.key"},
+	"jwt-public":       {"keys.pem", "keys.json"},
 }
 
 // requireKey checks that a Secret will be there and has the key.

@@ -58,7 +58,7 @@ func TestTLSCertificatesAreReadAgainWhenTheyChange(t *testing.T) {
 	t.Parallel()
 	certFile, keyFile := filepath.Join(t.TempDir(), "cert.pem"), filepath.Join(t.TempDir(), "key.pem")
 	pool := issue(t, certFile, keyFile, 1)
-	n := newCluster(t).edge(func(cfg *Config) { cfg.Listen.TLSCertFile, cfg.Listen.TLSKeyFile = certFile, keyFile })
+	n := newCluster(t).edge(func(cfg *Config) { cfg.Listen.TLS.TLSCertFile, cfg.Listen.TLS.TLSKeyFile = certFile, keyFile })
 	dial := func(pool *x509.CertPool) error {
 		transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}
 		defer transport.CloseIdleConnections()

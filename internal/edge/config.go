@@ -1,8 +1,6 @@
 package edge
 
 import (
-	"crypto/tls"
-	"fmt"
 	"net"
 	"strconv"
 	"strings"
@@ -11,6 +9,7 @@ import (
 	"github.com/neolith/daemon-gateway/internal/access"
 	"github.com/neolith/daemon-gateway/internal/admin"
 	"github.com/neolith/daemon-gateway/internal/auth"
+	"github.com/neolith/daemon-gateway/internal/certificate"
 	"github.com/neolith/daemon-gateway/internal/edge/conversation"
 	"github.com/neolith/daemon-gateway/internal/edge/httpevents"
 	"github.com/neolith/daemon-gateway/internal/edge/session"
@@ -54,15 +53,14 @@ func (c *Config) Program() settings.Program {
 
 // ListenConfig says where daemons connect, and who may.
 type ListenConfig struct {
-	Port              int           `help:"Port for daemons, on all addresses." default:"8080" min:"0" max:"65535" group:"Daemons"`
-	ListenAddr        string        `help:"Address for daemons (host:port), instead of PORT." group:"Daemons"`
-	TLSCertFile       string        `name:"tls-cert-file" help:"File with the certificate chain (PEM), read again when it changes; with TLS_KEY_FILE daemons connect by TLS." group:"Daemons"`
-	TLSKeyFile        string        `name:"tls-key-file" help:"File with the key of the certificate." group:"Daemons"`
-	WSPath            string        `name:"ws-path" help:"Path of the WebSocket; /api/daemon/ws works as well." default:"/daemon/ws" group:"Daemons"`
-	MaxConnections    int           `help:"Connections that this edge may hold at most, without those that have not authenticated; further ones get 503." default:"60000" min:"1" group:"Daemons"`
-	RateConnectsPerIP int           `name:"rate-connects-per-ip" help:"Connects a second of one IP address (IPv6: of one /64), ten times as many at once; further ones get 429." default:"20" min:"1" group:"Daemons"`
-	Access            access.Config `embed:"" group:"Daemons"`
-	DrainPeriod       time.Duration `help:"Time over which daemons are sent away in a graceful stop." default:"20s" min:"0s" group:"Daemons"`
+	Port              int                `help:"Port for daemons, on all addresses." default:"8080" min:"0" max:"65535" group:"Daemons"`
+	ListenAddr        string             `help:"Address for daemons (host:port), instead of PORT." group:"Daemons"`
+	TLS               certificate.Config `embed:"" group:"Daemons"`
+	WSPath            string             `name:"ws-path" help:"Path of the WebSocket; /api/daemon/ws works as well." default:"/daemon/ws" group:"Daemons"`
+	MaxConnections    int                `help:"Connections that this edge may hold at most, without those that have not authenticated; further ones get 503." default:"60000" min:"1" group:"Daemons"`
+	RateConnectsPerIP int                `name:"rate-connects-per-ip" help:"Connects a second of one IP address (IPv6: of one /64), ten times as many at once; further ones get 429." default:"20" min:"1" group:"Daemons"`
+	Access            access.Config      `embed:"" group:"Daemons"`
+	DrainPeriod       time.Duration      `help:"Time over which daemons are sent away in a graceful stop." default:"20s" min:"0s" group:"Daemons"`
 }
 
 // SocketConfig says how an edge talks with its daemons.
@@ -97,13 +95,7 @@ const windowBytes = 1 << 20
 
 // Validate reports settings that contradict each other.
 func (c *Config) Validate(report func(setting, problem string)) {
-	if (c.Listen.TLSCertFile == "") != (c.Listen.TLSKeyFile == "") {
-		report("TLS_CERT_FILE", "expected together with TLS_KEY_FILE, or neither")
-	} else if c.Listen.TLSCertFile != "" {
-		if _, err := tls.LoadX509KeyPair(c.Listen.TLSCertFile, c.Listen.TLSKeyFile); err != nil {
-			report("TLS_CERT_FILE", fmt.Sprintf("expected files with a certificate and its key (PEM): %v", err))
-		}
-	}
+	c.Listen.TLS.Check("", report)
 	if !strings.HasPrefix(c.Listen.WSPath, "/") || strings.ContainsAny(c.Listen.WSPath, "?#{} ") {
 		report("WS_PATH", "expected a path that starts with /")
 	}

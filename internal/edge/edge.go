@@ -15,7 +15,6 @@ package edge
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"hash/maphash"
@@ -34,6 +33,7 @@ import (
 	"github.com/neolith/daemon-gateway/internal/auth/keyring"
 	"github.com/neolith/daemon-gateway/internal/buildinfo"
 	"github.com/neolith/daemon-gateway/internal/canary"
+	"github.com/neolith/daemon-gateway/internal/certificate"
 	"github.com/neolith/daemon-gateway/internal/cursor"
 	"github.com/neolith/daemon-gateway/internal/delivery"
 	"github.com/neolith/daemon-gateway/internal/edge/wheel"
@@ -142,13 +142,13 @@ func (e *Edge) Close() error { return e.undo.Stop(context.Background()) }
 
 // listen binds the address for daemons.
 func (e *Edge) listen() error {
-	var cert *certificate
+	var secure *certificate.Source
 	var err error
-	if e.cfg.Listen.TLSCertFile != "" {
-		if cert, err = newCertificate(e.cfg.Listen.TLSCertFile, e.cfg.Listen.TLSKeyFile, e.logger); err != nil {
+	if e.cfg.Listen.TLS.Enabled() {
+		if secure, err = certificate.New(e.cfg.Listen.TLS, e.logger); err != nil {
 			return err
 		}
-		e.metrics.watchCertificate(cert)
+		secure.Observe(e.registry)
 	}
 	if e.door, err = newDoor(&e.cfg, &e.crew, e.metrics, e.audit, e.panics, e.logger); err != nil {
 		return err
@@ -157,8 +157,8 @@ func (e *Edge) listen() error {
 		return fmt.Errorf("listen for daemons on %s: %w", e.cfg.Listen.address(), err)
 	}
 	e.listener = e.door.access.Listener(e.listener)
-	if cert != nil {
-		e.listener = tls.NewListener(e.listener, cert.config())
+	if secure != nil {
+		e.listener = secure.Listener(e.listener)
 	}
 	e.http = access.NewServer(e.door.handler(), readTimeout, writeTimeout, e.panics, e.logger, slog.LevelDebug)
 	e.undo.Push("crew", func(context.Context) error { e.crew.Dismiss(); return nil })

@@ -17,13 +17,6 @@ func (m *metrics) watchDoor(d *door) {
 		nil, func() float64 { return float64(d.unsettled()) })
 }
 
-// watchCertificate registers when the certificate in force expires.
-func (m *metrics) watchCertificate(c *certificate) {
-	metric.GaugeFunc(m.registry, "gateway_tls_certificate_not_after_timestamp_seconds",
-		"When the certificate that daemons are shown expires, in Unix time.",
-		nil, func() float64 { return float64(c.expiry().Unix()) })
-}
-
 // watchRegistrar registers how many connections still have to be looked up.
 func (m *metrics) watchRegistrar(r *registrar) {
 	metric.GaugeFunc(m.registry, "gateway_edge_unconfirmed_connections",

@@ -38,7 +38,7 @@ func TestTheExpiryShownIsThatOfTheCertificateInForce(t *testing.T) {
 	t.Parallel()
 	certFile, keyFile := filepath.Join(t.TempDir(), "cert.pem"), filepath.Join(t.TempDir(), "key.pem")
 	issue(t, certFile, keyFile, 1)
-	n := newCluster(t).edge(func(cfg *Config) { cfg.Listen.TLSCertFile, cfg.Listen.TLSKeyFile = certFile, keyFile })
+	n := newCluster(t).edge(func(cfg *Config) { cfg.Listen.TLS.TLSCertFile, cfg.Listen.TLS.TLSKeyFile = certFile, keyFile })
 	const expiry = "gateway_tls_certificate_not_after_timestamp_seconds"
 	first, err := strconv.ParseFloat(n.metric(expiry), 64)
 	require.NoError(t, err)

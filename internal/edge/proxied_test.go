@@ -106,7 +106,7 @@ func TestAProxyHeaderStandsBeforeTLS(t *testing.T) {
 	certFile, keyFile := filepath.Join(t.TempDir(), "cert.pem"), filepath.Join(t.TempDir(), "key.pem")
 	pool := issue(t, certFile, keyFile, 1)
 	n := newCluster(t).edge(func(cfg *Config) {
-		cfg.Listen.TLSCertFile, cfg.Listen.TLSKeyFile = certFile, keyFile
+		cfg.Listen.TLS.TLSCertFile, cfg.Listen.TLS.TLSKeyFile = certFile, keyFile
 		cfg.Listen.Access.AllowedCIDRs = prefixes("192.0.2.0/24")
 		cfg.Listen.Access.TrustedProxies = prefixes("127.0.0.1/32")
 	})

@@ -21,6 +21,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/neolith/daemon-gateway/internal/loopback"
 	"github.com/neolith/daemon-gateway/internal/settings"
 )
 
@@ -101,6 +102,19 @@ func readable(option nats.Option) error {
 	return err
 }
 
+// Exposed reports whether a password may travel over a network as plain text:
+// unless the URL or a file says so, the library speaks TLS only if the server asks
+// for it.
+func (c Config) Exposed() bool {
+	if c.NATSTLSCA != "" || c.NATSTLSCert != "" {
+		return false
+	}
+	return slices.ContainsFunc(c.NATSURL, func(text settings.URL) bool {
+		u, err := url.Parse(string(text))
+		return err == nil && u.User != nil && (u.Scheme == "nats" || u.Scheme == "ws") && !loopback.Is(u.Hostname())
+	})
+}
+
 const (
 	reconnectWait   = 250 * time.Millisecond
 	reconnectJitter = 250 * time.Millisecond
@@ -146,6 +160,9 @@ func Connect(ctx context.Context, cfg Config, name string, logger *slog.Logger, 
 		inbox:  cmp.Or(cfg.NATSInboxPrefix, strings.TrimSuffix(nats.InboxPrefix, ".")),
 		closed: make(chan struct{}),
 		ended:  make(chan struct{}),
+	}
+	if cfg.Exposed() {
+		c.logger.Warn("the password for NATS may travel as plain text, expected tls:// or NATS_TLS_CA")
 	}
 	var urls []string
 	for _, u := range cfg.NATSURL {

@@ -288,3 +288,23 @@ func TestACheckSaysThatAnswersAreForbiddenUntilTheyAreNot(t *testing.T) {
 	require.NoError(t, s.Server().ReloadOptions(&mended))
 	require.Eventually(t, func() bool { return ask() == nil && ready(c)() }, waitTime, 10*time.Millisecond)
 }
+
+// A password that others on the way may read is told of when a node starts.
+func TestAPasswordForNATSInPlainTextIsNoticed(t *testing.T) {
+	t.Parallel()
+	for url, want := range map[settings.URL]bool{
+		"nats://u:pw@nats.example:4222": true,
+		"nats://token@10.0.0.1":         true,
+		"ws://u:pw@nats.example":        true,
+		"tls://u:pw@nats.example:4222":  false,
+		"wss://u:pw@nats.example":       false,
+		"nats://nats.example:4222":      false,
+		"nats://u:pw@127.0.0.1:4222":    false,
+		"nats://u:pw@[::1]:4222":        false,
+	} {
+		cfg := natsconn.Config{NATSURL: []settings.URL{"nats://127.0.0.1", url}}
+		require.Equal(t, want, cfg.Exposed(), string(url))
+		cfg.NATSTLSCA = "ca.pem"
+		require.False(t, cfg.Exposed(), "with an authority the client insists on TLS")
+	}
+}

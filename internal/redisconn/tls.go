@@ -3,12 +3,13 @@ package redisconn
 import (
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"net"
-	"os"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/neolith/daemon-gateway/internal/certificate"
+	"github.com/neolith/daemon-gateway/internal/loopback"
 )
 
 // validateTLS reports files that cannot be used, or that nothing would be done
@@ -41,15 +42,7 @@ func (c Config) authorities() (*x509.CertPool, error) {
 	if c.RedisTLSCA == "" {
 		return nil, nil
 	}
-	text, err := os.ReadFile(c.RedisTLSCA)
-	if err != nil {
-		return nil, err
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(text) {
-		return nil, errors.New("it holds no certificate")
-	}
-	return pool, nil
+	return certificate.ReadPool(c.RedisTLSCA)
 }
 
 // secure has a connection to Redis, or to a Sentinel, use the configured files.
@@ -78,8 +71,7 @@ func (c Config) Exposed() bool {
 		addrs = []string{base.Addr}
 	}
 	for _, addr := range addrs {
-		host, _, err := net.SplitHostPort(addr)
-		if ip := net.ParseIP(host); err != nil || host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		if host, _, err := net.SplitHostPort(addr); err != nil || !loopback.Is(host) {
 			return true
 		}
 	}

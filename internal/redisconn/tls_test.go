@@ -2,8 +2,6 @@ package redisconn_test
 
 import (
 	"net"
-	"os"
-	"path/filepath"
 	"testing"
 
 	"github.com/redis/go-redis/v9"
@@ -16,11 +14,7 @@ import (
 // pair writes a certificate that is its own authority, and its key.
 func pair(t *testing.T, serial int64) (certificate, key string) {
 	t.Helper()
-	c := testserver.NewCertificate(t, serial)
-	certificate, key = filepath.Join(t.TempDir(), "tls.crt"), filepath.Join(t.TempDir(), "tls.key")
-	require.NoError(t, os.WriteFile(certificate, c.Certificate, 0o600))
-	require.NoError(t, os.WriteFile(key, c.Key, 0o600))
-	return certificate, key
+	return testserver.NewCertificate(t, serial).Files(t)
 }
 
 func freePort(t *testing.T) string {

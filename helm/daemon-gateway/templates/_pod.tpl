@@ -15,6 +15,22 @@ readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
 {{- end -}}
 
+{{/* The files for TLS to a server; takes (list values name). */}}
+{{- define "gateway.tlsSource" -}}
+{{- $values := index . 0 -}}
+{{- $name := index . 1 -}}
+{{- if $values.tlsSecret }}
+- secret:
+    name: {{ $values.tlsSecret }}
+    items:
+      - {key: ca.crt, path: {{ $name }}-ca.crt}
+      {{- if $values.tlsClientCertificate }}
+      - {key: tls.crt, path: {{ $name }}-tls.crt}
+      - {key: tls.key, path: {{ $name }}-tls.key}
+      {{- end }}
+{{- end }}
+{{- end -}}
+
 {{/* The files of a tier's Secrets, only its own; takes (list root tier). */}}
 {{- define "gateway.secretSources" -}}
 {{- $root := index . 0 -}}
@@ -26,23 +42,17 @@ capabilities: {drop: [ALL]}
 {{- if and (ne $tier "test") $values.nats.credsSecret }}
 - secret: {name: {{ $values.nats.credsSecret }}, items: [{key: {{ $tier }}.creds, path: nats.creds}]}
 {{- end }}
-{{- if and (ne $tier "test") $values.nats.tlsSecret }}
-- secret:
-    name: {{ $values.nats.tlsSecret }}
-    items:
-      - {key: ca.crt, path: nats-ca.crt}
-      {{- if $values.nats.tlsClientCertificate }}
-      - {key: tls.crt, path: nats-tls.crt}
-      - {key: tls.key, path: nats-tls.key}
-      {{- end }}
+{{- if ne $tier "test" }}
+{{- include "gateway.tlsSource" (list $values.nats "nats") }}
 {{- end }}
 {{- if and $values.postgres.existingSecret (include "gateway.asksDatabase" $tier) }}
 - secret: {name: {{ $values.postgres.existingSecret }}, items: [{key: database-url, path: database-url}]}
+{{- include "gateway.tlsSource" (list $values.postgres "database") }}
 {{- end }}
 {{- if or (eq $tier "edge") (eq $tier "router") }}
 - secret: {name: {{ include "gateway.secret.gossip" $root }}, items: [{key: gossip-keys, path: gossip-keys}]}
 {{- end }}
-{{- if or (eq $tier "edge") (eq $tier "test") }}
+{{- if and (or (eq $tier "edge") (eq $tier "test")) (include "gateway.hasJWTSecret" $root) }}
 - secret:
     name: {{ include "gateway.secret.jwt" $root }}
     items:
@@ -50,6 +60,25 @@ capabilities: {drop: [ALL]}
       {{- if and $values.jwt.previousKey (eq $tier "edge") }}
       - {key: {{ $values.jwt.previousKey }}, path: jwt-secret-previous}
       {{- end }}
+{{- end }}
+{{- with $values.jwt.publicKeys }}
+{{- if and (eq $tier "edge") .existingSecret }}
+- secret:
+    name: {{ .existingSecret }}
+    items:
+      {{- with .pem }}
+      - {key: {{ . }}, path: jwt-public-keys.pem}
+      {{- end }}
+      {{- with .jwks }}
+      - {key: {{ . }}, path: jwt-jwks.json}
+      {{- end }}
+{{- end }}
+{{- end }}
+{{- if and (eq $tier "edge") $values.edge.clientCASecret }}
+- secret: {name: {{ $values.edge.clientCASecret }}, items: [{key: ca.crt, path: client-ca.crt}]}
+{{- end }}
+{{- if or (eq $tier "bridge") (eq $tier "test") }}
+{{- include "gateway.tlsSource" (list $values.redis "redis") }}
 {{- end }}
 {{- if and (or (eq $tier "bridge") (eq $tier "test")) (not $values.redis.url) }}
 - secret: {name: {{ include "gateway.secret.redis" $root }}, items: [{key: redis-url, path: redis-url}]}

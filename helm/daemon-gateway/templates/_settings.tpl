@@ -33,6 +33,23 @@
 {{/* Whether the NATS users may do no more than files/nats/authorization.conf says, which is what the chart's own server has. */}}
 {{- define "gateway.restricted" -}}{{ if or .Values.nats.restricted .Values.nats.enabled }}yes{{ end }}{{- end -}}
 
+{{/* Whether there is a secret of the daemons' tokens: where there are public keys there need be none. */}}
+{{- define "gateway.hasJWTSecret" -}}{{ if or .Values.jwt.existingSecret .Values.jwt.generate }}yes{{ end }}{{- end -}}
+
+{{/* The files for TLS to a server; takes (list root values name). */}}
+{{- define "gateway.tlsSettings" -}}
+{{- $secrets := include "gateway.secretsPath" (index . 0) -}}
+{{- $values := index . 1 -}}
+{{- $name := index . 2 -}}
+{{- if $values.tlsSecret }}
+{{ upper $name }}_TLS_CA: {{ $secrets }}/{{ $name }}-ca.crt
+{{- if $values.tlsClientCertificate }}
+{{ upper $name }}_TLS_CERT: {{ $secrets }}/{{ $name }}-tls.crt
+{{ upper $name }}_TLS_KEY: {{ $secrets }}/{{ $name }}-tls.key
+{{- end }}
+{{- end }}
+{{- end -}}
+
 {{/* Where NATS is, and as whom one is there; takes (list root tier). */}}
 {{- define "gateway.natsSettings" -}}
 {{- $root := index . 0 -}}
@@ -50,13 +67,7 @@ NATS_INBOX_PREFIX: _INBOX_{{ $tier }}
 {{- if $values.nats.credsSecret }}
 NATS_CREDS_FILE: {{ $secrets }}/nats.creds
 {{- end }}
-{{- if $values.nats.tlsSecret }}
-NATS_TLS_CA: {{ $secrets }}/nats-ca.crt
-{{- if $values.nats.tlsClientCertificate }}
-NATS_TLS_CERT: {{ $secrets }}/nats-tls.crt
-NATS_TLS_KEY: {{ $secrets }}/nats-tls.key
-{{- end }}
-{{- end }}
+{{- include "gateway.tlsSettings" (list $root $values.nats "nats") }}
 {{- end -}}
 
 {{/* What the chart itself decides; takes (list root tier). */}}
@@ -71,6 +82,7 @@ MANAGE_STREAMS: {{ ternary "false" "true" (eq (include "gateway.restricted" $roo
 {{ include "gateway.natsSettings" . }}
 {{- if and $values.postgres.existingSecret (include "gateway.asksDatabase" $tier) }}
 DATABASE_URL_FILE: {{ $secrets }}/database-url
+{{- include "gateway.tlsSettings" (list $root $values.postgres "database") }}
 {{- end }}
 {{- if ne $tier "bridge" }}
 GOSSIP_ADDR: 0.0.0.0:7946
@@ -80,13 +92,24 @@ GOSSIP_KEYS_FILE: {{ $secrets }}/gossip-keys
 {{- if eq $tier "edge" }}
 PORT: "8080"
 DRAIN_PERIOD: {{ $values.edge.drainSeconds }}s
+{{- if include "gateway.hasJWTSecret" $root }}
 DAEMON_JWT_SECRET_FILE: {{ $secrets }}/jwt-secret
 {{- if $values.jwt.previousKey }}
 DAEMON_JWT_SECRET_PREVIOUS_FILE: {{ $secrets }}/jwt-secret-previous
 {{- end }}
+{{- end }}
+{{- if $values.jwt.publicKeys.pem }}
+JWT_PUBLIC_KEY_FILE: {{ $secrets }}/jwt-public-keys.pem
+{{- end }}
+{{- if $values.jwt.publicKeys.jwks }}
+JWT_JWKS_FILE: {{ $secrets }}/jwt-jwks.json
+{{- end }}
 {{- if $values.edge.tlsSecret }}
 TLS_CERT_FILE: /etc/daemon-gateway/tls/tls.crt
 TLS_KEY_FILE: /etc/daemon-gateway/tls/tls.key
+{{- end }}
+{{- if $values.edge.clientCASecret }}
+TLS_CLIENT_CA_FILE: {{ $secrets }}/client-ca.crt
 {{- end }}
 {{- end }}
 {{- if eq $tier "bridge" }}
@@ -111,6 +134,7 @@ REDIS_ADDRS: {{ join "," . | quote }}
 {{- with .Values.redis.masterName }}
 REDIS_MASTER_NAME: {{ . | quote }}
 {{- end }}
+{{- include "gateway.tlsSettings" (list . .Values.redis "redis") }}
 {{- end -}}
 
 {{/* All settings of a tier; takes (list root tier). */}}

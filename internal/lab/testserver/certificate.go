@@ -8,6 +8,8 @@ import (
 	"encoding/pem"
 	"math/big"
 	"net"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 )
@@ -46,4 +48,17 @@ func NewCertificate(t testing.TB, serial int64) Certificate {
 	}
 	c.Pool.AppendCertsFromPEM(c.Certificate)
 	return c
+}
+
+// Files writes the certificate and its key into files, as settings name them.
+func (c Certificate) Files(t testing.TB) (certificate, key string) {
+	t.Helper()
+	dir := t.TempDir()
+	certificate, key = filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key")
+	for path, content := range map[string][]byte{certificate: c.Certificate, key: c.Key} {
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return certificate, key
 }

@@ -147,6 +147,7 @@ type postgresCluster struct {
 	dir     string
 	port    int
 	process *process.Process
+	options []string     // of the server, beside those that all have
 	created atomic.Int64 // databases
 }
 
@@ -158,6 +159,12 @@ const postgresUser = "gateway"
 const maintenanceDatabase = "postgres"
 
 func newPostgresCluster() (*postgresCluster, error) {
+	return preparedPostgresCluster(func(*postgresCluster) error { return nil })
+}
+
+// preparedPostgresCluster has a cluster prepared, once it has a directory, and
+// starts its server.
+func preparedPostgresCluster(prepare func(*postgresCluster) error) (*postgresCluster, error) {
 	install, err := findPostgres()
 	if err != nil {
 		return nil, err
@@ -169,6 +176,9 @@ func newPostgresCluster() (*postgresCluster, error) {
 	}
 	c := &postgresCluster{install: install, dir: dir}
 	if c.port, err = freePort(); err == nil {
+		err = prepare(c)
+	}
+	if err == nil {
 		c.process = process.New(c.config())
 		err = c.initialize()
 	}
@@ -184,12 +194,12 @@ func newPostgresCluster() (*postgresCluster, error) {
 
 func (c *postgresCluster) config() process.Config {
 	args := []string{"-D", c.data(), "-p", strconv.Itoa(c.port)}
-	for _, option := range []string{
+	for _, option := range append([]string{
 		"listen_addresses=" + loopback, "unix_socket_directories=", "max_connections=200", "shared_buffers=64MB",
 		// The data need not outlive a crash of the machine. They do outlive one of
 		// the server, so synchronous_commit stays.
 		"fsync=off", "full_page_writes=off",
-	} {
+	}, c.options...) {
 		args = append(args, "-c", option)
 	}
 	return process.Config{

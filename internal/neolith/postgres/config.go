@@ -17,6 +17,9 @@ import (
 // Config says where Neolith's database is.
 type Config struct {
 	DatabaseURL      settings.URL `help:"Neolith's PostgreSQL database, postgres://user:password@host:port/database, as its backend has it; PgBouncer in transaction mode works. Of several hosts that one is used that can be written to, unless target_session_attrs says otherwise. Unset: tokens alone say who a daemon is, bridges translate no ids, and neither presence nor history is written." group:"PostgreSQL"`
+	DatabaseTLSCA    string       `name:"database-tls-ca" help:"File with the certificates of the authorities that may sign the server's certificate, which must then be its own (verify-full); as sslrootcert in DATABASE_URL." group:"PostgreSQL"`
+	DatabaseTLSCert  string       `name:"database-tls-cert" help:"File with this node's client certificate, read when the node starts; as sslcert in DATABASE_URL." group:"PostgreSQL"`
+	DatabaseTLSKey   string       `name:"database-tls-key" help:"File with the key of the client certificate; as sslkey in DATABASE_URL." group:"PostgreSQL"`
 	DatabaseMaxConns int          `help:"Connections that this node may have to PostgreSQL at most." default:"10" min:"1" max:"1000" group:"PostgreSQL"`
 }
 
@@ -26,6 +29,9 @@ func (c Config) Enabled() bool { return c.DatabaseURL != "" }
 // Validate reports a URL that cannot be connected to.
 func (c Config) Validate(report func(setting, problem string)) {
 	if !c.Enabled() {
+		return
+	}
+	if !c.validateTLS(report) {
 		return
 	}
 	// The parser's error may quote the password, so it is not passed on.
@@ -59,7 +65,7 @@ var errURL = errors.New("DATABASE_URL cannot be used")
 // parse turns the URL, which may carry the options that Prisma knows, into a
 // pool's configuration that works through PgBouncer in transaction mode.
 func (c Config) parse() (target, error) {
-	text, schema, err := withoutPrisma(string(c.DatabaseURL))
+	text, schema, err := withoutPrisma(string(c.DatabaseURL), c.tlsOptions())
 	if err != nil {
 		return target{}, err
 	}
@@ -101,8 +107,9 @@ func (c Config) parse() (target, error) {
 var prismaOnly = []string{"pgbouncer", "connection_limit", "pool_timeout", "socket_timeout", "statement_cache_size"}
 
 // withoutPrisma translates the options of Prisma, whose URL operators already
-// have. The URL is not parsed as a whole: net/url knows no lists of hosts.
-func withoutPrisma(text string) (translated, schema string, err error) {
+// have, and sets some in addition. The URL is not parsed as a whole: net/url knows
+// no lists of hosts.
+func withoutPrisma(text string, more map[string]string) (translated, schema string, err error) {
 	if !strings.HasPrefix(text, "postgres://") && !strings.HasPrefix(text, "postgresql://") {
 		return "", "", errURL
 	}
@@ -122,6 +129,9 @@ func withoutPrisma(text string) (translated, schema string, err error) {
 	if ca := options.Get("sslcert"); ca != "" && !options.Has("sslkey") {
 		options.Set("sslrootcert", ca)
 		options.Del("sslcert")
+	}
+	for name, value := range more {
+		options.Set(name, value)
 	}
 	// Whoever names an authority wants the server to be the right one.
 	if options.Has("sslrootcert") && !options.Has("sslmode") && !options.Has("sslaccept") {

@@ -67,6 +67,9 @@ func Open(cfg Config, application string, logger *slog.Logger, reg prometheus.Re
 		problem:   errors.New("not connected yet"),
 		migration: errors.New("not prepared yet"),
 	}
+	if exposed(target.pool) {
+		d.logger.Warn("the password for PostgreSQL may travel as plain text, expected DATABASE_TLS_CA, or sslmode in DATABASE_URL")
+	}
 	registerMetrics(reg, d)
 	return d, nil
 }
