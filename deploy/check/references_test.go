@@ -31,6 +31,8 @@ var external = map[string][]string{
 	"nats-tls":         {"ca.crt", "tls.crt", "tls.key"},
 	"edge-tls":         {"tls.crt", "tls.key"},
 	"edge-clients":     {"ca.crt"},
+	"intake-tls":       {"tls.crt", "tls.key"},
+	"intake-clients":   {"ca.crt"},
 	"redis-tls":        {"ca.crt", "tls.crt", "tls.key"},
 	"postgres-tls":     {"ca.crt", "tls.crt", "tls.key"},
 	"jwt-public":       {"keys.pem", "keys.json"},

@@ -73,6 +73,7 @@ func TestWrongValuesAreRefusedByName(t *testing.T) {
 		"gateway: {enabled: true}":                                          "gateway.enabled needs gateway.parentRefs",
 		"edge: {settings: {WS_AUTH_TIMEOUT: 50ms}}":                         "at '/edge/settings/WS_AUTH_TIMEOUT': '50ms' does not match pattern",
 		"intake: {enabled: true}":                                           "intake.enabled needs API keys: give intake.existingSecret",
+		"intake: {enabled: true, existingSecret: a, clientCASecret: b}":     "intake.clientCASecret needs intake.tlsSecret",
 		"intake: {enabled: true, apiKeys: {a: secret}}":                     "at '/intake/apiKeys/a': 'secret' does not match pattern",
 		"intake: {enabled: true, existingSecret: a, apiKeys: {a: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08}}": "intake.existingSecret cannot go with intake.apiKeys",
 		"intake: {ingress: {enabled: true, host: a}}":                                                                        "intake.ingress and intake.gateway need intake.enabled",

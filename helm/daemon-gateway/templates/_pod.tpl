@@ -85,6 +85,12 @@ capabilities: {drop: [ALL]}
 {{- end }}
 {{- if and (eq $tier "bridge") $values.intake.enabled }}
 - secret: {name: {{ include "gateway.secret.intake" $root }}, items: [{key: api-keys, path: api-keys}]}
+{{- with $values.intake.tlsSecret }}
+- secret: {name: {{ . }}, items: [{key: tls.crt, path: intake-tls.crt}, {key: tls.key, path: intake-tls.key}]}
+{{- end }}
+{{- with $values.intake.clientCASecret }}
+- secret: {name: {{ . }}, items: [{key: ca.crt, path: intake-client-ca.crt}]}
+{{- end }}
 {{- end }}
 {{- end -}}
 

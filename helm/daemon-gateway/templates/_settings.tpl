@@ -117,6 +117,13 @@ TLS_CLIENT_CA_FILE: {{ $secrets }}/client-ca.crt
 {{- if $values.intake.enabled }}
 HTTP_ADDR: ":8081"
 API_KEYS_FILE: {{ $secrets }}/api-keys
+{{- if $values.intake.tlsSecret }}
+INTAKE_TLS_CERT_FILE: {{ $secrets }}/intake-tls.crt
+INTAKE_TLS_KEY_FILE: {{ $secrets }}/intake-tls.key
+{{- end }}
+{{- if $values.intake.clientCASecret }}
+INTAKE_TLS_CLIENT_CA_FILE: {{ $secrets }}/intake-client-ca.crt
+{{- end }}
 {{- end }}
 {{- end }}
 {{- end -}}

@@ -29,7 +29,8 @@ func FuzzKeyFiles(f *testing.F) {
 	f.Add([]byte("backend " + hashOf(key) + "\n# a comment\n\n other " + hashOf(otherKey) + " \r\n"))
 	f.Add([]byte("backend " + key + "\nbackend " + hashOf(key)))
 	f.Add([]byte("a " + hashOf(key) + "\nb " + hashOf(key)))
-	expected := regexp.MustCompile(`^line \d+: (expected a name and 64 hexadecimal digits|the name or the key is in the file twice)$|token too long$`)
+	f.Add([]byte("a " + hashOf(key) + " vp other.one\nb " + hashOf(otherKey) + " _canary_x"))
+	expected := regexp.MustCompile(`^line \d+: (expected a name and 64 hexadecimal digits|expected ids of orchestrators behind the key|the name or the key is in the file twice)$|token too long$`)
 	f.Fuzz(func(t *testing.T, text []byte) {
 		list, wrong, err := parseKeys(text)
 		if err != nil {
@@ -40,11 +41,16 @@ func FuzzKeyFiles(f *testing.F) {
 		require.LessOrEqual(t, len(list)+len(wrong), lines)
 		var written bytes.Buffer
 		names := map[string]bool{}
-		for hash, name := range list {
-			require.NotEmpty(t, name)
-			require.False(t, names[name], "each name once")
-			names[name] = true
-			fmt.Fprintln(&written, name, hex.EncodeToString(hash[:]))
+		for hash, who := range list {
+			require.NotEmpty(t, who.name)
+			require.False(t, names[who.name], "each name once")
+			names[who.name] = true
+			fmt.Fprint(&written, who.name, " ", hex.EncodeToString(hash[:]))
+			for id := range who.only {
+				require.NoError(t, id.Validate())
+				fmt.Fprint(&written, " ", id)
+			}
+			fmt.Fprintln(&written)
 		}
 		again, _, err := parseKeys(written.Bytes())
 		require.NoError(t, err)

@@ -50,14 +50,14 @@ func (in *Intake) events(w http.ResponseWriter, r *http.Request) {
 	}
 	began := time.Now()
 	defer func() { in.metrics.seconds.Observe(time.Since(began).Seconds()) }()
-	name, ok := in.admit(w, r)
-	if !ok {
+	who := in.admit(w, r)
+	if who == nil {
 		return
 	}
-	if !in.expects(w, r, name) {
+	if !in.expects(w, r, who.name) {
 		return
 	}
-	room := &room{pool: in.inFlight, key: name}
+	room := &room{pool: in.inFlight, key: who.name}
 	defer room.giveBack()
 	body, err := readBody(http.MaxBytesReader(w, r.Body, maxBodyBytes), r.ContentLength, room)
 	if err != nil {
@@ -72,10 +72,10 @@ func (in *Intake) events(w http.ResponseWriter, r *http.Request) {
 	}
 	events := make([]submitted, len(texts))
 	for i, text := range texts {
-		events[i] = read(text, in.maxEvent)
+		events[i] = read(text, in.maxEvent).allowed(who)
 	}
 	in.storeAll(r.Context(), events)
-	in.answer(w, name, events)
+	in.answer(w, who.name, events)
 }
 
 // permits refuses addresses that are not allowed, behind a proxy that is; others
@@ -89,26 +89,27 @@ func (in *Intake) permits(w http.ResponseWriter, r *http.Request) bool {
 	return false
 }
 
-// admit refuses callers without a key, and what is no request of this API.
-func (in *Intake) admit(w http.ResponseWriter, r *http.Request) (name string, ok bool) {
+// admit refuses callers without a key, and what is no request of this API: then
+// it returns nil.
+func (in *Intake) admit(w http.ResponseWriter, r *http.Request) *holder {
 	if r.Method != http.MethodPost {
 		w.Header().Set("Allow", http.MethodPost)
 		in.refuse(w, http.StatusMethodNotAllowed, "method_not_allowed", "expected POST")
-		return "", false
+		return nil
 	}
 	scheme, key, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	name, ok = in.keys.name(strings.TrimSpace(key))
-	if !ok || !strings.EqualFold(scheme, "Bearer") {
+	who := in.keys.holder(strings.TrimSpace(key))
+	if who == nil || !strings.EqualFold(scheme, "Bearer") {
 		in.metrics.authFailures.Inc()
 		w.Header().Set("WWW-Authenticate", `Bearer realm="daemon-gateway"`)
 		in.refuse(w, http.StatusUnauthorized, "unauthorized", "expected the header Authorization: Bearer <API key>, with a key that is in API_KEYS_FILE")
-		return "", false
+		return nil
 	}
 	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
 		in.refuse(w, http.StatusUnsupportedMediaType, "unsupported_media_type", "expected Content-Type: application/json")
-		return "", false
+		return nil
 	}
-	return name, true
+	return who
 }
 
 // expects refuses a request whose body would not be read to its end.

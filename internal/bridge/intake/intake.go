@@ -23,6 +23,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/neolith/daemon-gateway/internal/access"
+	"github.com/neolith/daemon-gateway/internal/certificate"
 	"github.com/neolith/daemon-gateway/internal/reread"
 	"github.com/neolith/daemon-gateway/internal/rescue"
 	"github.com/neolith/daemon-gateway/internal/share"
@@ -31,13 +32,14 @@ import (
 
 // Config is the settings of the intake.
 type Config struct {
-	HTTPAddr    string `name:"http-addr" help:"Address at which events are taken over HTTP (POST /v1/events). It speaks no TLS: the proxy in front does." default:":8081" group:"Event intake"`
-	APIKeysFile string `name:"api-keys-file" help:"File of the API keys that may publish over HTTP, a line for each: a name and the hexadecimal SHA-256 of the key. Read again when it changes. Unset: no intake." group:"Event intake"`
+	HTTPAddr    string `name:"http-addr" help:"Address at which events are taken over HTTP (POST /v1/events). By TLS with INTAKE_TLS_CERT_FILE, else let a proxy in front speak it." default:":8081" group:"Event intake"`
+	APIKeysFile string `name:"api-keys-file" help:"File of the API keys that may publish over HTTP, a line for each: a name, the hexadecimal SHA-256 of the key and, where it is not to be for all, the ids of the orchestrators that it may publish for, as the events name them. Read again when it changes. Unset: no intake." group:"Event intake"`
 
-	Access access.Config `embed:"" prefix:"intake-" group:"Event intake"`
+	TLS    certificate.Config `embed:"" prefix:"intake-" group:"Event intake"`
+	Access access.Config      `embed:"" prefix:"intake-" group:"Event intake"`
 }
 
-// settingsPrefix begins the names of the settings of Access.
+// settingsPrefix begins the names of the settings of TLS and Access.
 const settingsPrefix = "INTAKE_"
 
 // Enabled reports whether there is an intake at all.
@@ -59,6 +61,7 @@ func (c Config) Validate(report func(setting, problem string)) {
 	if err := checkKeys(c.APIKeysFile); err != nil {
 		report("API_KEYS_FILE", err.Error())
 	}
+	c.TLS.Check(settingsPrefix, report)
 	c.Access.Check(settingsPrefix, report)
 }
 
@@ -134,10 +137,20 @@ func New(cfg Config, store Store, ready func() bool, maxEventBytes int, logger *
 	if err != nil {
 		return nil, err
 	}
+	var secure *certificate.Source
+	if cfg.TLS.Enabled() {
+		if secure, err = certificate.New(cfg.TLS, logger); err != nil {
+			return nil, err
+		}
+		secure.Observe(reg)
+	}
 	if in.listener, err = net.Listen("tcp", cfg.HTTPAddr); err != nil {
 		return nil, fmt.Errorf("listen for events on %s: %w", cfg.HTTPAddr, err)
 	}
 	in.listener = in.access.Listener(in.listener)
+	if secure != nil {
+		in.listener = secure.Listener(in.listener)
+	}
 	in.server = access.NewServer(in.handler(), readTimeout, readTimeout+storeTimeout+10*time.Second, in.panics, logger, slog.LevelDebug)
 	in.server.IdleTimeout = idleTimeout
 	return in, nil

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"crypto/tls"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -497,7 +498,10 @@ func TestKeysCanBeChangedWhileItRuns(t *testing.T) {
 		require.NoError(t, os.WriteFile(file, []byte(strings.Join(lines, "\n")), 0o600))
 		require.Equal(t, faulty, k.file.Look() != nil)
 		for _, key := range []string{"old", "removed", "new"} {
-			name, _ := k.name(key)
+			name := ""
+			if h := k.holder(key); h != nil {
+				name = h.name
+			}
 			require.Equal(t, names[key], name, key)
 		}
 	}
@@ -505,11 +509,11 @@ func TestKeysCanBeChangedWhileItRuns(t *testing.T) {
 	look(true, map[string]string{"old": "backend"}, line("backend", "old"), "half a li")
 	look(true, map[string]string{"old": "backend", "new": "more"}, "backend 123", line("more", "new"))
 	look(true, map[string]string{"new": "backend"}, line("backend", "new"), line("backend", "newer"))
+	look(true, nil, line("backend", "new")+" _canary_x")
 	look(false, map[string]string{"new": "backend"}, line("backend", "new"))
 	require.NoError(t, os.Remove(file))
 	require.Error(t, k.file.Look())
-	_, ok := k.name("new")
-	require.True(t, ok, "a file that cannot be read changes nothing")
+	require.NotNil(t, k.holder("new"), "a file that cannot be read changes nothing")
 	look(true, nil, "# nobody any more")
 	look(true, nil)
 	require.NoError(t, testutil.GatherAndCompare(reg, strings.NewReader(`
@@ -529,6 +533,7 @@ func TestAKeyFileThatCannotBeUsedIsRefusedWithoutShowingIt(t *testing.T) {
 		"name twice":    {line("a", "1"), line("a", "2")},
 		"key twice":     {line("a", "1"), line("b", "1")},
 		"no hex digits": {"backend " + strings.Repeat("z", 64)},
+		"no id":         {line("a", "1") + " " + strings.Repeat("x", protocol.MaxIDBytes+1)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -540,6 +545,57 @@ func TestAKeyFileThatCannotBeUsedIsRefusedWithoutShowingIt(t *testing.T) {
 			require.NotContains(t, strings.Join(problems, " "), "not-hashed-key")
 		})
 	}
+}
+
+func TestAKeyMayBeForNamedOrchestratorsAlone(t *testing.T) {
+	t.Parallel()
+	var stored []protocol.OrchestratorID // by one request after the other
+	in := start(t, func(_ context.Context, e event.Event, _ []byte) (Outcome, error) {
+		stored = append(stored, e.OrchestratorID)
+		return Outcome{Sequence: 1}, nil
+	}, always, func(cfg *Config) {
+		cfg.APIKeysFile = keyFile(t, line("backend", key)+" vp other.one", line("all", otherKey))
+	})
+	a := in.post("[" + sample("1", "vp") + "," + sample("2", "vp2") + "]")
+	require.Equal(t, []status{"stored", "invalid"}, a.statuses())
+	require.Equal(t, "forbidden", a.Results[1].Error.Code)
+	require.Equal(t, []status{"stored"}, in.post(sample("3", "other.one")).statuses())
+	r := in.request(strings.NewReader(sample("4", "vp2")))
+	r.Header.Set("Authorization", "Bearer "+otherKey)
+	require.Equal(t, []status{"stored"}, in.do(r).statuses())
+	require.Equal(t, []protocol.OrchestratorID{"vp", "other.one", "vp2"}, stored)
+}
+
+func TestBackendsPublishByTLS(t *testing.T) {
+	t.Parallel()
+	theirs, ours := testserver.NewCertificate(t, 1), testserver.NewCertificate(t, 2)
+	in := start(t, func(context.Context, event.Event, []byte) (Outcome, error) { return Outcome{Sequence: 1}, nil }, always, func(cfg *Config) {
+		cfg.TLS.TLSCertFile, cfg.TLS.TLSKeyFile = theirs.Files(t)
+		cfg.TLS.TLSClientCAFile, _ = ours.Files(t)
+	})
+	post := func(shown ...tls.Certificate) (int, error) {
+		r := in.request(strings.NewReader(sample("1", "vp")))
+		r.URL.Scheme = "https"
+		client := http.Client{Transport: &http.Transport{
+			DisableKeepAlives: true, TLSClientConfig: &tls.Config{RootCAs: theirs.Pool, Certificates: shown},
+		}}
+		response, err := client.Do(r)
+		if err != nil {
+			return 0, err
+		}
+		return response.StatusCode, response.Body.Close()
+	}
+	pair, err := tls.X509KeyPair(ours.Certificate, ours.Key)
+	require.NoError(t, err)
+	code, err := post(pair)
+	require.NoError(t, err)
+	require.Equal(t, http.StatusOK, code)
+	_, err = post()
+	require.Error(t, err, "a client without a certificate")
+	response, err := http.Post("http://"+in.Addr().String()+pathEvents, "application/json", strings.NewReader(sample("1", "vp")))
+	require.NoError(t, err)
+	require.Equal(t, http.StatusBadRequest, response.StatusCode, "and without TLS")
+	require.NoError(t, response.Body.Close())
 }
 
 func TestTheDescriptionIsServed(t *testing.T) {

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -17,39 +16,63 @@ import (
 
 	"github.com/neolith/daemon-gateway/internal/metric"
 	"github.com/neolith/daemon-gateway/internal/reread"
+	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
 
-// keys maps the SHA-256 of each API key to its name. The hash is a plain one,
+// holder is whose a key is.
+type holder struct {
+	name string
+	// only is whom events may be for; nil: anybody.
+	only map[protocol.OrchestratorID]struct{}
+}
+
+// mayPublishFor reports whether events for an orchestrator, as they name it, are
+// taken with the key.
+func (h *holder) mayPublishFor(id protocol.OrchestratorID) bool {
+	_, named := h.only[id]
+	return named || h.only == nil
+}
+
+// keys maps the SHA-256 of each API key to its holder. The hash is a plain one,
 // because a key is 32 random bytes: nobody can try them all, and a slow hash
 // would only make requests slow. Finding a hash in a map may take time that
 // depends on it, which tells nothing about the key.
-type keys map[[sha256.Size]byte]string
+type keys map[[sha256.Size]byte]*holder
 
-// parseKeys reads lines of a name and a hash; empty lines and those that begin
-// with # are ignored. Where some are wrong, the others count, and wrong has what
+// maxLineBytes bounds a line, which may name many orchestrators.
+const maxLineBytes = 1 << 20
+
+// parseKeys reads lines of a name, a hash and the orchestrators, if they are not
+// to be all; empty lines and those that begin with # are ignored. Where some are wrong, the others count, and wrong has what
 // may be the names of those. The error is about the first of them, and tells the
 // line and not what stands there: it may be a key that somebody forgot to hash.
 func parseKeys(text []byte) (list keys, wrong []string, err error) {
 	list = make(keys)
 	names := make(map[string]bool)
 	lines := bufio.NewScanner(bytes.NewReader(text))
+	lines.Buffer(nil, maxLineBytes)
 	for n := 1; lines.Scan(); n++ {
 		fields := strings.Fields(lines.Text())
 		if len(fields) == 0 || strings.HasPrefix(fields[0], "#") {
 			continue
 		}
 		hash, ok := parseHash(fields)
+		only, named := parseOrchestrators(fields)
 		var problem error
 		switch {
 		case !ok:
 			problem = fmt.Errorf("line %d: expected a name and 64 hexadecimal digits", n)
-		case names[fields[0]] || list[hash] != "":
+		case !named:
+			problem = fmt.Errorf("line %d: expected ids of orchestrators behind the key", n)
+		case names[fields[0]] || list[hash] != nil:
 			problem = fmt.Errorf("line %d: the name or the key is in the file twice", n)
 		default:
-			names[fields[0]], list[hash] = true, fields[0]
+			names[fields[0]], list[hash] = true, &holder{name: fields[0], only: only}
 			continue
 		}
-		wrong = append(wrong, fields[0])
+		if named { // else somebody wants the key to be for fewer than before
+			wrong = append(wrong, fields[0])
+		}
 		if err == nil {
 			err = problem
 		}
@@ -61,11 +84,27 @@ func parseKeys(text []byte) (list keys, wrong []string, err error) {
 }
 
 func parseHash(fields []string) (hash [sha256.Size]byte, ok bool) {
-	if len(fields) != 2 || len(fields[1]) != hex.EncodedLen(len(hash)) {
+	if len(fields) < 2 || len(fields[1]) != hex.EncodedLen(len(hash)) {
 		return hash, false
 	}
 	_, err := hex.Decode(hash[:], []byte(fields[1]))
 	return hash, err == nil
+}
+
+// parseOrchestrators reads what stands behind the hash.
+func parseOrchestrators(fields []string) (only map[protocol.OrchestratorID]struct{}, ok bool) {
+	if len(fields) <= 2 {
+		return nil, true
+	}
+	only = make(map[protocol.OrchestratorID]struct{})
+	for _, field := range fields[2:] {
+		id := protocol.OrchestratorID(field)
+		if id.Validate() != nil || id.Reserved() {
+			return nil, false
+		}
+		only[id] = struct{}{}
+	}
+	return only, true
 }
 
 var errNoKeys = errors.New("expected at least one line with a name and the SHA-256 of a key")
@@ -105,10 +144,13 @@ func newKeyring(path string, logger *slog.Logger, reg prometheus.Registerer) (*k
 
 func (k *keyring) take(text []byte) error {
 	list, wrong, err := parseKeys(text)
-	good := slices.Collect(maps.Values(list))
-	for hash, name := range *k.current.Load() {
-		if slices.Contains(wrong, name) && !slices.Contains(good, name) && list[hash] == "" {
-			list[hash] = name
+	good := map[string]bool{}
+	for _, h := range list {
+		good[h.name] = true
+	}
+	for hash, h := range *k.current.Load() {
+		if slices.Contains(wrong, h.name) && !good[h.name] && list[hash] == nil {
+			list[hash] = h
 		}
 	}
 	if err == nil && len(list) == 0 {
@@ -118,8 +160,5 @@ func (k *keyring) take(text []byte) error {
 	return err
 }
 
-// name returns whose key it is.
-func (k *keyring) name(key string) (string, bool) {
-	name, ok := (*k.current.Load())[sha256.Sum256([]byte(key))]
-	return name, ok
-}
+// holder returns whose key it is; nil if it is nobody's.
+func (k *keyring) holder(key string) *holder { return (*k.current.Load())[sha256.Sum256([]byte(key))] }

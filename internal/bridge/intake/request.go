@@ -108,6 +108,15 @@ func read(text []byte, maxBytes int) submitted {
 	return s
 }
 
+// allowed refuses an event for an orchestrator that the key is not for.
+func (s submitted) allowed(who *holder) submitted {
+	if s.result.Status == "" && !who.mayPublishFor(s.event.OrchestratorID) {
+		s.result.Status = invalid
+		s.result.Error = &fault{Code: "forbidden", Message: "this API key may not publish for this orchestrator", Field: "orchestratorId"}
+	}
+	return s
+}
+
 // lanes groups the events that are to be stored by orchestrator, in order.
 func lanes(events []submitted) [][]*submitted {
 	index := make(map[protocol.OrchestratorID]int)
