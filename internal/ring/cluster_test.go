@@ -34,11 +34,12 @@ type node struct {
 type setup struct {
 	Config
 	options
-	watch Watcher
+	watch     Watcher
+	unwatched bool // nobody is told of claims
 }
 
 // start runs a node on a free loopback port that joins the others given.
-func start(t *testing.T, tier Tier, name string, change func(*setup), others ...*node) *node {
+func start(t testing.TB, tier Tier, name string, change func(*setup), others ...*node) *node {
 	t.Helper()
 	s := &setup{Config: settings.Default[Config](), options: defaultOptions()}
 	s.GossipAddr = "127.0.0.1:0"
@@ -52,7 +53,9 @@ func start(t *testing.T, tier Tier, name string, change func(*setup), others ...
 	d, err := open(s.Config, tier, name, "test-build", slog.New(slog.DiscardHandler), prometheus.NewRegistry(), s.options)
 	require.NoError(t, err)
 	n := &node{Directory: d, told: newRecorder(s.watch)}
-	d.Watch(n.told)
+	if !s.unwatched {
+		d.Watch(n.told)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- d.Run(ctx) }()
@@ -150,7 +153,7 @@ func agree(t *testing.T, edges []*node, all ...*node) {
 }
 
 // meet waits until each of them knows them all, and no other.
-func meet(t *testing.T, all ...*node) {
+func meet(t testing.TB, all ...*node) {
 	t.Helper()
 	for _, n := range all {
 		require.Eventually(t, func() bool {

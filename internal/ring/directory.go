@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log"
 	"log/slog"
+	"net/netip"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -53,6 +55,7 @@ type Directory struct {
 type options struct {
 	lookup lookupFunc
 	rejoin time.Duration
+	listen func(bind, advertise netip.AddrPort, logger *log.Logger) (*transport, error)
 	// wrap puts faults between memberlist and the network.
 	wrap func(memberlist.NodeAwareTransport) memberlist.NodeAwareTransport
 	// lose says that a message is lost on its way although sending succeeds.
@@ -61,7 +64,7 @@ type options struct {
 
 func defaultOptions() options {
 	return options{
-		lookup: systemLookup, rejoin: rejoinInterval,
+		lookup: systemLookup, rejoin: rejoinInterval, listen: listen,
 		wrap: func(t memberlist.NodeAwareTransport) memberlist.NodeAwareTransport { return t },
 		lose: func(string, []byte) bool { return false },
 	}
@@ -93,7 +96,7 @@ func open(cfg Config, tier Tier, node, build string, logger *slog.Logger, reg pr
 	if err != nil {
 		return nil, err
 	}
-	net, err := listen(bind, advertise, gossipLog)
+	net, err := o.listen(bind, advertise, gossipLog)
 	if err != nil {
 		return nil, err
 	}

@@ -283,7 +283,7 @@ func TestAdvertisedAddress(t *testing.T) {
 		require.NoError(t, err)
 		tr, err := listen(netip.MustParseAddrPort(test.bind), advertise, quiet)
 		require.NoError(t, err)
-		want := strings.Replace(test.want, "*", strconv.Itoa(tr.GetAutoBindPort()), 1)
+		want := strings.Replace(test.want, "*", strconv.Itoa(tr.NodeAwareTransport.(*memberlist.NetTransport).GetAutoBindPort()), 1)
 		require.Equal(t, want, tr.address.String())
 		require.NoError(t, tr.Shutdown())
 	}

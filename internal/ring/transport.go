@@ -19,7 +19,8 @@ import (
 // all that it waits for ends with Shutdown, and the streams that others open are
 // bounded.
 type transport struct {
-	*memberlist.NetTransport
+	memberlist.NodeAwareTransport
+	dial      dialFunc
 	address   netip.AddrPort // advertised
 	closing   context.Context
 	close     context.CancelFunc
@@ -27,6 +28,14 @@ type transport struct {
 	receiving sync.WaitGroup
 	shut      context.Context // closing, and nothing comes in any more
 	endShut   context.CancelFunc
+}
+
+// dialFunc opens a stream, within a time and until ctx ends.
+type dialFunc func(ctx context.Context, address string, timeout time.Duration) (net.Conn, error)
+
+func dialTCP(ctx context.Context, address string, timeout time.Duration) (net.Conn, error) {
+	dialer := net.Dialer{Timeout: timeout}
+	return dialer.DialContext(ctx, "tcp", address)
 }
 
 // listen binds the address and settles what to advertise.
@@ -45,10 +54,14 @@ func listen(bind, advertise netip.AddrPort, logger *log.Logger) (*transport, err
 	if advertise.Port() == 0 {
 		advertise = netip.AddrPortFrom(advertise.Addr(), uint16(bound.GetAutoBindPort()))
 	}
-	t := &transport{NetTransport: bound, address: advertise, opened: make(chan net.Conn)}
+	return newTransport(bound, dialTCP, advertise), nil
+}
+
+func newTransport(bound memberlist.NodeAwareTransport, dial dialFunc, address netip.AddrPort) *transport {
+	t := &transport{NodeAwareTransport: bound, dial: dial, address: address, opened: make(chan net.Conn)}
 	t.closing, t.close = context.WithCancel(context.Background())
 	t.shut, t.endShut = context.WithCancel(context.Background())
-	return t, nil
+	return t
 }
 
 // receive passes on what others open, within the bounds, until Shutdown.
@@ -56,7 +69,7 @@ func (t *transport) receive(bounds *streams) {
 	t.receiving.Go(func() {
 		for {
 			select {
-			case conn := <-t.NetTransport.StreamCh():
+			case conn := <-t.NodeAwareTransport.StreamCh():
 				t.pass(bounds, conn)
 			case <-t.shut.Done():
 				return
@@ -110,8 +123,7 @@ func (t *transport) DialTimeout(addr string, timeout time.Duration) (net.Conn, e
 
 // DialAddressTimeout implements memberlist.NodeAwareTransport.
 func (t *transport) DialAddressTimeout(a memberlist.Address, timeout time.Duration) (net.Conn, error) {
-	dialer := net.Dialer{Timeout: timeout}
-	conn, err := dialer.DialContext(t.closing, "tcp", a.Addr)
+	conn, err := t.dial(t.closing, a.Addr, timeout)
 	if err != nil {
 		return nil, err
 	}
@@ -127,7 +139,7 @@ func (t *transport) DialAddressTimeout(a memberlist.Address, timeout time.Durati
 func (t *transport) Shutdown() error {
 	t.close()
 	// Its listener may be about to hand over a stream, and waits for that.
-	err := t.NetTransport.Shutdown()
+	err := t.NodeAwareTransport.Shutdown()
 	t.endShut()
 	t.receiving.Wait()
 	return err
