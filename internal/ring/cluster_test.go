@@ -24,6 +24,15 @@ const (
 	poll = 20 * time.Millisecond
 )
 
+// patient is for what must be told to a first member, which takes a slow machine
+// longer than the 5 s that there are by default.
+func patient(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), soon)
+	t.Cleanup(cancel)
+	return ctx
+}
+
 // node is a running Directory and what its watcher was told.
 type node struct {
 	*Directory
@@ -205,7 +214,22 @@ func (t *faultyTransport) DialAddressTimeout(a memberlist.Address, timeout time.
 	if t.network.apart(t.self(), a.Addr) {
 		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: context.DeadlineExceeded}
 	}
-	return t.NodeAwareTransport.DialAddressTimeout(a, timeout)
+	conn, err := t.NodeAwareTransport.DialAddressTimeout(a, timeout)
+	return &faultyConn{Conn: conn, network: t.network, from: t.self(), to: a.Addr}, err
+}
+
+// faultyConn breaks when its ends are cut off from one another.
+type faultyConn struct {
+	net.Conn
+	network  *network
+	from, to string
+}
+
+func (c *faultyConn) Write(b []byte) (int, error) {
+	if c.network.apart(c.from, c.to) {
+		return 0, &net.OpError{Op: "write", Net: "tcp", Err: context.DeadlineExceeded}
+	}
+	return c.Conn.Write(b)
 }
 
 // blocker is a watcher that does not come back until it is let go.

@@ -21,6 +21,8 @@ type delegate struct {
 	meta   atomic.Pointer[[]byte]
 	turn   atomic.Uint64 // whose digests come next in a ping's answer
 	states interface{ Set(float64) }
+	// standing says that messages are taken on streams that stay open.
+	standing bool
 }
 
 var (
@@ -30,14 +32,17 @@ var (
 	_ memberlist.AliveDelegate = (*delegate)(nil)
 )
 
-func newDelegate(self Member, t *table, b *inbox, m *metrics) *delegate {
-	d := &delegate{self: idOf(self.Name), table: t, inbox: b, states: m.stateBytes}
+func newDelegate(self Member, t *table, b *inbox, m *metrics, standing bool) *delegate {
+	d := &delegate{self: idOf(self.Name), table: t, inbox: b, states: m.stateBytes, standing: standing}
 	d.setMeta(self)
 	return d
 }
 
 func (d *delegate) setMeta(self Member) {
 	meta := encodeMeta(self)
+	if d.standing {
+		meta[2] |= metaStanding
+	}
 	d.meta.Store(&meta)
 }
 

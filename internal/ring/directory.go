@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log"
 	"log/slog"
+	"net"
 	"net/netip"
 	"strconv"
 	"sync"
@@ -33,6 +34,8 @@ type Directory struct {
 	senders  *senders
 	delegate *delegate
 	list     *memberlist.Memberlist
+	keys     *memberlist.Keyring // nil: none
+	dial     func(to memberlist.Address, timeout time.Duration) (net.Conn, error)
 
 	watchers []Watcher // set before Run
 
@@ -60,13 +63,16 @@ type options struct {
 	wrap func(memberlist.NodeAwareTransport) memberlist.NodeAwareTransport
 	// lose says that a message is lost on its way although sending succeeds.
 	lose func(to string, message []byte) bool
+	// standing says that messages go and come on streams that stay open, which an
+	// older version does not know.
+	standing bool
 }
 
 func defaultOptions() options {
 	return options{
 		lookup: systemLookup, rejoin: rejoinInterval, listen: listen,
 		wrap: func(t memberlist.NodeAwareTransport) memberlist.NodeAwareTransport { return t },
-		lose: func(string, []byte) bool { return false },
+		lose: func(string, []byte) bool { return false }, standing: true,
 	}
 }
 
@@ -96,19 +102,24 @@ func open(cfg Config, tier Tier, node, build string, logger *slog.Logger, reg pr
 	if err != nil {
 		return nil, err
 	}
-	net, err := o.listen(bind, advertise, gossipLog)
+	transport, err := o.listen(bind, advertise, gossipLog)
 	if err != nil {
 		return nil, err
 	}
-	d := assemble(cfg, tier, node, build, net.address.String(), logger, reg, o)
-	net.receive(newStreams(d.metrics.dropped))
-	gossip := gossipConfig(d, keys, o.wrap(net))
+	d := assemble(cfg, tier, node, build, transport.address.String(), logger, reg, o)
+	d.keys = keys
+	transport.receive(&receiver{
+		cluster: cfg.ClusterName, keys: keys, bounds: newStreams(d.metrics.dropped), take: d.inbox.put, logger: logger,
+	})
+	wrapped := o.wrap(transport)
+	d.dial = wrapped.DialAddressTimeout
+	d.senders.send, d.senders.standingTo = d.send, d.standingTo
+	gossip := gossipConfig(d, keys, wrapped)
 	gossip.Logger = gossipLog
 	d.list, err = memberlist.Create(gossip)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("start gossip on %s: %w", bind, err), net.Shutdown())
+		return nil, errors.Join(fmt.Errorf("start gossip on %s: %w", bind, err), transport.Shutdown())
 	}
-	d.senders.send = d.sendReliable
 	observe(d, reg)
 	return d, nil
 }
@@ -132,7 +143,7 @@ func assemble(cfg Config, tier Tier, node, build, address string, logger *slog.L
 	}
 	d.self.Store(&self)
 	d.follower = newFollower(d.table, m)
-	d.delegate = newDelegate(self, d.table, d.inbox, m)
+	d.delegate = newDelegate(self, d.table, d.inbox, m, o.standing)
 	d.senders = &senders{
 		self: idOf(self.Name), table: d.table, metrics: m, logger: logger,
 		slots: make(chan struct{}, snapshotSlots), peers: make(map[edgeID]*peer),
@@ -168,11 +179,28 @@ func gossipConfig(d *Directory, keys *memberlist.Keyring, t memberlist.NodeAware
 	return c
 }
 
-func (d *Directory) sendReliable(to *memberlist.Node, message []byte) error {
-	if d.options.lose(to.Name, message) {
+// send sends a message to a member, and returns when it has been taken in; or
+// when it has been sent, to one of a version that does not say so.
+func (d *Directory) send(p *peer, message []byte) error {
+	switch {
+	case d.options.lose(p.node.Name, message):
+		return nil
+	case p.standing != nil:
+		return p.standing.send(message)
+	}
+	return d.list.SendReliable(&p.node, message)
+}
+
+// standingTo returns the way to a member; nil: it takes no streams that stay open.
+func (d *Directory) standingTo(n memberlist.Node) *standing {
+	if !d.options.standing || !takesStanding(&n) {
 		return nil
 	}
-	return d.list.SendReliable(to, message)
+	to := n.FullAddress()
+	return &standing{
+		cluster: d.cfg.ClusterName, keys: d.keys,
+		dial: func() (net.Conn, error) { return d.dial(to, sendTimeout) },
+	}
 }
 
 // Watch registers a watcher; it must be called before Run.

@@ -70,7 +70,7 @@ func TestLeavingEdgeTakesItsClaims(t *testing.T) {
 	meet(t, a, r)
 	a.fill(20)
 	agree(t, []*node{a}, r)
-	require.NoError(t, a.Leave(context.Background()))
+	require.NoError(t, a.Leave(patient(t)))
 	meet(t, r)
 	agree(t, nil, r)
 	require.NoError(t, a.Leave(context.Background()), "twice is no error")
@@ -218,7 +218,7 @@ func TestDrainingIsSeen(t *testing.T) {
 	r := start(t, TierRouter, "r", nil, a)
 	meet(t, a, r)
 	for _, draining := range []bool{true, false} {
-		require.NoError(t, a.SetDraining(context.Background(), draining))
+		require.NoError(t, a.SetDraining(patient(t), draining))
 		require.Equal(t, draining, a.Self().Draining)
 		require.Contains(t, a.Members(TierEdge), a.Self())
 		require.Eventually(t, func() bool { return slices.Contains(r.Members(TierEdge), a.Self()) }, soon, poll)

@@ -32,7 +32,7 @@ func selfFor(tier Tier) Member {
 func TestDelegateNeedsNoMemberlist(t *testing.T) {
 	t.Parallel()
 	m := newMetrics(prometheus.NewPedanticRegistry())
-	d := newDelegate(selfFor(TierEdge), newTable("a-1"), newInbox(m), m)
+	d := newDelegate(selfFor(TierEdge), newTable("a-1"), newInbox(m), m, true)
 	other := &memberlist.Node{Name: "b-1", Addr: net.IPv4(127, 0, 0, 1), Port: 1, Meta: encodeMeta(selfFor(TierRouter))}
 	d.NotifyJoin(other)
 	d.NotifyUpdate(other)
@@ -101,7 +101,7 @@ func TestAckPayloadIsBoundedAndTakesTurns(t *testing.T) {
 			table.addEdge(name)
 			want[idOf(name)] = true
 		}
-		d := newDelegate(selfFor(tier), table, newInbox(m), m)
+		d := newDelegate(selfFor(tier), table, newInbox(m), m, true)
 		for range 30 {
 			payload := d.AckPayload()
 			require.LessOrEqual(t, len(payload), ackPayloadBytes)
@@ -117,7 +117,7 @@ func TestAckPayloadIsBoundedAndTakesTurns(t *testing.T) {
 		require.Empty(t, want, tier)
 	}
 	m := newMetrics(prometheus.NewRegistry())
-	_, err := decodeMessage(newDelegate(selfFor(TierRouter), newTable(""), newInbox(m), m).AckPayload())
+	_, err := decodeMessage(newDelegate(selfFor(TierRouter), newTable(""), newInbox(m), m, true).AckPayload())
 	require.NoError(t, err, "a router that knows no edge")
 }
 
@@ -143,7 +143,8 @@ func testSenders(t *testing.T, send func(*memberlist.Node, []byte) error) (*send
 	t.Helper()
 	m := newMetrics(prometheus.NewRegistry())
 	s := &senders{
-		self: idOf("a-1"), table: newTable("a-1"), metrics: m, logger: slog.New(slog.DiscardHandler), send: send,
+		self: idOf("a-1"), table: newTable("a-1"), metrics: m, logger: slog.New(slog.DiscardHandler),
+		send:  func(p *peer, message []byte) error { return send(&p.node, message) },
 		slots: make(chan struct{}, snapshotSlots), peers: make(map[edgeID]*peer),
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -189,7 +190,7 @@ func TestStuckMemberIsDroppedAlone(t *testing.T) {
 	letGo()
 }
 
-// What waits for a slow member goes in few messages, since each costs a dial.
+// What waits for a slow member goes in few messages, since each is answered.
 func TestSenderPutsTogetherWhatWaits(t *testing.T) {
 	t.Parallel()
 	entered, proceed := make(chan []byte), make(chan struct{})

@@ -1,7 +1,6 @@
 package ring
 
 import (
-	"context"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -39,7 +38,7 @@ func TestLoadsFollowTheClaims(t *testing.T) {
 	shows(map[string]int{"a": 30, "b": 10})
 	a.Release(protocol.SessionID(uuid(3)))
 	shows(map[string]int{"a": 29, "b": 10})
-	require.NoError(t, b.SetDraining(context.Background(), true))
+	require.NoError(t, b.SetDraining(patient(t), true))
 	require.Eventually(t, func() bool {
 		for _, l := range a.Loads() {
 			if l.Node == "b" {

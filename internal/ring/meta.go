@@ -13,9 +13,16 @@ import (
 const metaVersion = 1
 
 const (
-	metaEdge     byte = 1
-	metaRouter   byte = 2
-	metaDraining byte = 1 // a flag
+	metaEdge   byte = 1
+	metaRouter byte = 2
+)
+
+// The flags of a node.
+const (
+	metaDraining byte = 1
+	// metaStanding says that the node takes messages on streams that stay open;
+	// older versions do not.
+	metaStanding byte = 2
 )
 
 // Bounds that keep the metadata below memberlist's limit.
@@ -60,6 +67,9 @@ func decodeMember(n *memberlist.Node) (Member, error) {
 	}
 	return m, nil
 }
+
+// takesStanding reports whether a node takes messages on streams that stay open.
+func takesStanding(n *memberlist.Node) bool { return len(n.Meta) > 2 && n.Meta[2]&metaStanding != 0 }
 
 // short reads a text with one byte of length.
 func (r *reader) short() []byte {

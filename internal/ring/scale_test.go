@@ -11,9 +11,9 @@ import (
 	"github.com/neolith/daemon-gateway/internal/lab/budget"
 )
 
-// An edge with 50,000 connections dies, and its daemons come back over the other
-// edges within four seconds: what that costs each member, and how long until all
-// know. The members are in one process, on a network in memory; time is the
+// An edge dies, and its daemons come back over the other edges within four seconds:
+// what that costs each member, and how long until all know. make test-long has
+// 50,000 of them, and up to 100 members. The members are in one process, on a network in memory; time is the
 // bubble's own and stands still while anybody works, so nothing here depends on the
 // machine, and processors are as fast as can be.
 func TestAnEdgeDiesAndItsDaemonsComeBackOverTheOthers(t *testing.T) {
@@ -30,30 +30,42 @@ func TestAnEdgeDiesAndItsDaemonsComeBackOverTheOthers(t *testing.T) {
 func anEdgeDies(t *testing.T, size int) {
 	// memberlist waits for nobody when it is shut down.
 	t.Cleanup(func() { time.Sleep(time.Minute) })
-	const claims, within = 50_000, 4 * time.Second
+	claims, within := budget.Runs(2000, 50_000), 4*time.Second
 	routers := max(1, size/10)
 	network := newMemory()
 	all := startMany(t, network, size, routers)
 	dying, rest, edges := all[0], all[1:], all[1:size-routers]
 	dying.fill(claims)
-	awaitClaims(t, claims, all...)
+	for _, edge := range edges {
+		edge.Claim(claimOf("there all along", "of "+edge.Self().Node, 1))
+	}
+	awaitClaims(t, claims+len(edges), all...)
 
 	network.reset()
 	killed := time.Now()
 	dying.stop()
-	noticed := make([]time.Duration, len(rest))
+	noticed := make(chan time.Duration, 1)
+	go func() {
+		for _, n := range rest {
+			for len(n.Members(TierEdge)) != len(edges) {
+				time.Sleep(time.Millisecond)
+			}
+		}
+		noticed <- time.Since(killed)
+	}()
 	comeBack(edges, claims, within)
 	last := time.Now()
-	for i, n := range rest {
-		require.Eventually(t, func() bool { return len(n.Members(TierEdge)) == len(edges) }, soon, time.Millisecond)
-		noticed[i] = time.Since(killed)
-	}
-	awaitClaims(t, claims, rest...)
+	missed := <-noticed
+	awaitClaims(t, claims+len(edges), rest...)
 	known := time.Since(last)
+
 	each := func(n int64) float64 { return float64(n) / float64(len(rest)) }
-	seconds := time.Since(killed).Seconds()
-	t.Logf("| %d | %.0f | %.1f MiB | %.0f KiB | %.2f s | %.2f s |", size, each(network.dials.Load())/seconds,
-		each(network.sentBytes.Load())/(1<<20), each(network.packetBytes.Load())/1024, noticed[len(noticed)-1].Seconds(), max(0, known.Seconds()))
+	dials := each(network.dials.Load()) / time.Since(killed).Seconds()
+	t.Logf("| %d | %.1f | %.1f MiB | %.0f KiB | %.1f s | %.0f ms |", size, dials,
+		each(network.sentBytes.Load())/(1<<20), each(network.packetBytes.Load())/1024, missed.Seconds(), known.Seconds()*1000)
+	// Some streams are of memberlist itself, and some are tried to the edge that is
+	// dead and not known to be. A message is none.
+	require.Less(t, dials, 6.0, "of each member in a second")
 }
 
 // startMany runs members of a network in memory, edges first, and waits until
@@ -79,18 +91,18 @@ func startMany(t *testing.T, network *memory, size, routers int) (all []*node) {
 func comeBack(edges []*node, claims int, within time.Duration) {
 	const steps = 400
 	for step := range steps {
+		time.Sleep(within / steps)
 		for i := claims * step / steps; i < claims*(step+1)/steps; i++ {
 			edges[i%len(edges)].Claim(claimOf(fmt.Sprint("back-", i), uuid(i), 2))
 		}
-		time.Sleep(within / steps)
 	}
 }
 
 // awaitClaims waits until each knows of so many claims.
-func awaitClaims(t *testing.T, claims int64, all ...*node) {
+func awaitClaims(t *testing.T, claims int, all ...*node) {
 	t.Helper()
 	for _, n := range all {
-		require.Eventually(t, func() bool { return n.table.total.Load() == claims && n.lagSince.Load() == nil }, soon, time.Millisecond,
+		require.Eventually(t, func() bool { return n.table.total.Load() == int64(claims) && n.lagSince.Load() == nil }, soon, time.Millisecond,
 			"%s has %d claims, expected %d", n.Self().Name, n.table.total.Load(), claims)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/hashicorp/memberlist"
 )
@@ -18,19 +19,23 @@ const (
 	messageBytes = 256 << 10
 	// snapshotSlots bounds the snapshots that are sent at the same time.
 	snapshotSlots = 4
+	// sendPause is how long a member that could not be reached is left alone. What
+	// there is for it meanwhile goes in one message.
+	sendPause = 250 * time.Millisecond
 )
 
-// senders holds one queue and one goroutine for each other member: a reliable
-// send dials for every message and may block for seconds on a dead member, and
-// none may hold up the others.
+// senders holds one queue and one goroutine for each other member: a send waits
+// for the member, for seconds if it is dead, and none may hold up the others.
 type senders struct {
 	self    edgeID
 	table   *table
 	metrics *metrics
 	logger  *slog.Logger
-	send    func(to *memberlist.Node, message []byte) error // blocks
-	slots   chan struct{}
-	running sync.WaitGroup
+	send    func(to *peer, message []byte) error // blocks
+	// standingTo returns the stream to a member that stays open; nil: it takes none.
+	standingTo func(memberlist.Node) *standing
+	slots      chan struct{}
+	running    sync.WaitGroup
 
 	mu    sync.Mutex
 	peers map[edgeID]*peer // guarded by mu
@@ -38,9 +43,10 @@ type senders struct {
 
 // peer is one other member.
 type peer struct {
-	node memberlist.Node // set once
-	wake chan struct{}
-	stop context.CancelFunc
+	node     memberlist.Node // set once
+	standing *standing       // its sender's own; nil: there is a stream for each message
+	wake     chan struct{}
+	stop     context.CancelFunc
 
 	mu       sync.Mutex
 	frames   [][]byte      // guarded by mu; shared with other peers, never changed
@@ -68,6 +74,9 @@ func (s *senders) add(ctx context.Context, node memberlist.Node) {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	p := &peer{node: node, wake: make(chan struct{}, 1), stop: cancel}
+	if s.standingTo != nil {
+		p.standing = s.standingTo(node)
+	}
 	s.peers[id] = p
 	s.running.Go(func() { s.run(ctx, p) })
 }
@@ -134,29 +143,38 @@ func (s *senders) enqueue(p *peer, frames ...[]byte) {
 }
 
 func (s *senders) run(ctx context.Context, p *peer) {
+	defer p.standing.close()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-p.wake:
 		}
-		for ctx.Err() == nil && s.sendNext(ctx, p) {
+		for more, reached := true, true; more && ctx.Err() == nil; {
+			if more, reached = s.sendNext(ctx, p); !reached {
+				select {
+				case <-ctx.Done():
+				case <-time.After(sendPause):
+				}
+			}
 		}
 	}
 }
 
 // sendNext sends the snapshot, if one is wanted, and one message of what is
-// queued. It reports whether there may be more.
-func (s *senders) sendNext(ctx context.Context, p *peer) bool {
+// queued. It reports whether there may be more, and whether the member was
+// reached.
+func (s *senders) sendNext(ctx context.Context, p *peer) (more, reached bool) {
 	frames, snapshot := p.take()
+	reached = true
 	if snapshot {
-		s.sendSnapshot(ctx, p)
+		reached = s.sendSnapshot(ctx, p)
 		p.snapshotDone()
 	}
 	if len(frames) > 0 {
-		s.deliver(p, frames...)
+		reached = s.deliver(p, frames...)
 	}
-	return snapshot || len(frames) > 0
+	return snapshot || len(frames) > 0, reached
 }
 
 // take removes as many frames as make one message.
@@ -183,28 +201,29 @@ func (p *peer) snapshotDone() {
 }
 
 // sendSnapshot encodes chunk by chunk, so that a slow member costs no more
-// memory than one of them.
-func (s *senders) sendSnapshot(ctx context.Context, p *peer) {
+// memory than one of them. It reports whether the member was reached.
+func (s *senders) sendSnapshot(ctx context.Context, p *peer) bool {
 	select {
 	case s.slots <- struct{}{}:
 		defer func() { <-s.slots }()
 	case <-ctx.Done():
-		return
+		return true
 	}
 	d, claims := s.table.snapshot()
 	for i := range chunksOf(len(claims)) {
 		if ctx.Err() != nil || !s.deliver(p, chunkFrame(d, claims, i)) {
 			s.metrics.snapshot(snapshotFailed)
-			return
+			return false
 		}
 	}
 	s.metrics.snapshot(snapshotSent)
+	return true
 }
 
 // deliver sends the frames as one message; what fails is dropped.
 func (s *senders) deliver(p *peer, frames ...[]byte) bool {
 	message := slices.Concat(append([][]byte{appendHeader(nil, s.self)}, frames...)...)
-	if err := s.send(&p.node, message); err != nil {
+	if err := s.send(p, message); err != nil {
 		s.metrics.dropped(dropSendFailed)
 		s.logger.Debug("member not reached, it will fetch what it missed", "member", p.node.Name, "error", err)
 		return false

@@ -2,9 +2,11 @@ package ring
 
 import (
 	"errors"
+	"io"
 	"net"
 	"net/netip"
 	"sync"
+	"time"
 
 	"github.com/neolith/daemon-gateway/internal/access"
 	"github.com/neolith/daemon-gateway/internal/share"
@@ -15,9 +17,11 @@ import (
 // are in front of it. A member that is refused for them is told by nobody, and
 // sends what counts again: the digests see to that.
 const (
-	// maxStreams bounds the streams that are open at a time. A member sends one
-	// message after the other.
+	// maxStreams bounds the streams that are open at a time, but for those that
+	// stay open. A member sends one message after the other.
 	maxStreams = 128
+	// maxStanding bounds those that stay open: one for each member.
+	maxStanding = 1024
 	// streamBytes bounds one stream, far above the largest message of a member
 	// and what a push/pull says of thousands.
 	streamBytes = 4 << 20
@@ -28,12 +32,15 @@ const (
 // streams are those that others have opened. Each address has its share, so
 // that nobody keeps the members out by opening many or sending much.
 type streams struct {
-	places, bytes *share.Pool[netip.Addr]
-	dropped       func(dropReason)
+	places, standing, bytes *share.Pool[netip.Addr]
+	dropped                 func(dropReason)
 }
 
 func newStreams(dropped func(dropReason)) *streams {
-	return &streams{places: share.New[netip.Addr](maxStreams), bytes: share.New[netip.Addr](openBytes), dropped: dropped}
+	return &streams{
+		places: share.New[netip.Addr](maxStreams), standing: share.New[netip.Addr](maxStanding),
+		bytes: share.New[netip.Addr](openBytes), dropped: dropped,
+	}
 }
 
 // enter takes a stream in, or closes it.
@@ -44,7 +51,7 @@ func (s *streams) enter(conn net.Conn) (*stream, bool) {
 		_ = conn.Close()
 		return nil, false
 	}
-	return &stream{Conn: conn, streams: s, from: from}, true
+	return &stream{Conn: conn, streams: s, from: from, places: s.places}, true
 }
 
 // addressOf is what counts as one sender.
@@ -61,17 +68,48 @@ type stream struct {
 	net.Conn
 	streams *streams
 	from    netip.Addr
+	ahead   []byte // read by begin, and by nobody since
 
 	mu     sync.Mutex
-	read   int64 // guarded by mu
-	closed bool  // guarded by mu
+	places *share.Pool[netip.Addr] // of which it has one; guarded by mu
+	read   int64                   // guarded by mu
+	closed bool                    // guarded by mu
 }
 
 var errStreamTooLarge = errors.New("the stream is larger than a member's, or the open ones are together")
 
+// begin reads the first byte, which says what the stream is for.
+func (s *stream) begin() (kind byte, err error) {
+	if err := s.SetReadDeadline(time.Now().Add(sendTimeout)); err != nil {
+		return 0, err
+	}
+	s.ahead = make([]byte, 1)
+	_, err = io.ReadFull(s.Conn, s.ahead)
+	return s.ahead[0], err
+}
+
+// stay gives back the place among those that are for a moment, and takes one
+// among those that stay open.
+func (s *stream) stay() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || !s.streams.standing.Take(s.from, 1) {
+		s.streams.dropped(dropStreams)
+		return false
+	}
+	s.places.Give(s.from, 1)
+	s.places = s.streams.standing
+	return true
+}
+
 // Read implements net.Conn.
-func (s *stream) Read(p []byte) (int, error) {
-	n, err := s.Conn.Read(p)
+func (s *stream) Read(p []byte) (n int, err error) {
+	if len(s.ahead) > 0 {
+		n = copy(p, s.ahead)
+		s.ahead = s.ahead[n:]
+	} else {
+		n, err = s.Conn.Read(p)
+	}
 	if n > 0 && !s.take(int64(n)) {
 		s.streams.dropped(dropStreamBytes)
 		return 0, errStreamTooLarge
@@ -95,7 +133,7 @@ func (s *stream) Close() error {
 	if !s.closed {
 		s.closed = true
 		s.streams.bytes.Give(s.from, s.read)
-		s.streams.places.Give(s.from, 1)
+		s.places.Give(s.from, 1)
 	}
 	s.mu.Unlock()
 	return s.Conn.Close()

@@ -64,13 +64,15 @@ func newTransport(bound memberlist.NodeAwareTransport, dial dialFunc, address ne
 	return t
 }
 
-// receive passes on what others open, within the bounds, until Shutdown.
-func (t *transport) receive(bounds *streams) {
+// receive takes what others open, within the bounds, until Shutdown.
+func (t *transport) receive(r *receiver) {
 	t.receiving.Go(func() {
 		for {
 			select {
 			case conn := <-t.NodeAwareTransport.StreamCh():
-				t.pass(bounds, conn)
+				if s, ok := r.bounds.enter(conn); ok {
+					t.receiving.Go(func() { t.pass(r, s) })
+				}
 			case <-t.shut.Done():
 				return
 			}
@@ -78,15 +80,22 @@ func (t *transport) receive(bounds *streams) {
 	})
 }
 
-func (t *transport) pass(bounds *streams, conn net.Conn) {
-	s, ok := bounds.enter(conn)
-	if !ok {
-		return
-	}
-	select {
-	case t.opened <- s:
-	case <-t.closing.Done():
+// pass serves a stream that stays open, and gives memberlist any other.
+func (t *transport) pass(r *receiver, s *stream) {
+	release := context.AfterFunc(t.closing, func() { _ = s.Close() })
+	defer release()
+	kind, err := s.begin()
+	switch {
+	case err != nil:
 		_ = s.Close()
+	case kind == standingKind:
+		r.serve(s)
+	default:
+		select {
+		case t.opened <- s:
+		case <-t.closing.Done():
+			_ = s.Close()
+		}
 	}
 }
 
