@@ -6,8 +6,7 @@ package backup
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
+	"crypto/ed25519"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -37,6 +36,19 @@ type Config struct {
 	NATS       natsconn.Config `embed:""`
 	BackupDir  string          `required:"" group:"Backup" help:"Directory in which each backup gets a directory of its own, named after the time, as 20261123T042759Z."`
 	BackupKeep int             `default:"7" min:"1" group:"Backup" help:"Newest backups kept in it; older ones are removed after a good one."`
+
+	BackupRecipients []string        `group:"Backup" help:"Recipients of age (age1…): the streams are encrypted for them, and who restores the backup needs the identity of one. Unset: the backup is not encrypted."`
+	BackupSigningKey settings.Secret `group:"Backup" help:"Ed25519 private key (PEM) that signs the manifest of each backup, which has the SHA-256 sums of all its other files. Unset: the backup is not signed, and nothing shows that somebody has changed all of it."`
+}
+
+// Validate reports keys that cannot be used.
+func (c *Config) Validate(report func(setting, problem string)) {
+	if _, err := newVault(c.BackupRecipients); err != nil {
+		report("BACKUP_RECIPIENTS", err.Error())
+	}
+	if _, err := parseSigningKey(c.BackupSigningKey); err != nil {
+		report("BACKUP_SIGNING_KEY", err.Error())
+	}
 }
 
 // Program describes gateway-backup with these settings, for its main function and for
@@ -64,11 +76,18 @@ func Run(ctx context.Context, cfg Config, logger *slog.Logger) error {
 		return err
 	}
 	defer conn.Close()
-	name, m, err := Take(ctx, conn.JS, cfg.BackupDir, logger)
+	t := &taking{js: conn.JS, dir: cfg.BackupDir, logger: logger}
+	if t.vault, err = newVault(cfg.BackupRecipients); err != nil {
+		return err
+	}
+	if t.key, err = parseSigningKey(cfg.BackupSigningKey); err != nil {
+		return err
+	}
+	name, m, err := t.run(ctx)
 	if err != nil {
 		return err
 	}
-	logger.Info("backup complete", "backup", name, "streams", len(m.Streams), "messages", m.Messages(), "bytes", m.Bytes(),
+	logger.Info("backup complete", "backup", name, "encrypted", m.Encrypted, "signed", t.key != nil, "streams", len(m.Streams), "messages", m.Messages(), "bytes", m.Bytes(),
 		"took", m.Ended.Sub(m.Began).Round(time.Millisecond))
 	return prune(cfg.BackupDir, cfg.BackupKeep)
 }
@@ -95,20 +114,29 @@ func connect(ctx context.Context, cfg natsconn.Config, name string, logger *slog
 	return conn, nil
 }
 
-// Take takes a backup into a directory of its own below dir, and returns its
-// name and what it holds. It fails if the log was rolled back meanwhile.
-func Take(ctx context.Context, js jetstream.JetStream, dir string, logger *slog.Logger) (name string, m Manifest, err error) {
-	m = Manifest{Format: format, Gateway: buildinfo.Get().Version, Began: time.Now().UTC()}
-	if m.Epochs, err = eventlog.Epochs(ctx, js); err != nil {
+// taking is a backup that is being taken.
+type taking struct {
+	js     jetstream.JetStream
+	dir    string
+	vault  vault
+	key    ed25519.PrivateKey // nil: it is not signed
+	logger *slog.Logger
+}
+
+// run takes a backup into a directory of its own, and returns its name and what
+// it holds. It fails if the log was rolled back meanwhile.
+func (t *taking) run(ctx context.Context) (name string, m Manifest, err error) {
+	m = Manifest{Format: format, Encrypted: len(t.vault) > 0, Gateway: buildinfo.Get().Version, Began: time.Now().UTC()}
+	if m.Epochs, err = eventlog.Epochs(ctx, t.js); err != nil {
 		return "", m, fmt.Errorf("this JetStream does not hold a gateway's log, or not all of it: %w", err)
 	}
 	name = m.Began.Format(nameLayout)
-	parts := filepath.Join(dir, name+unfinished)
+	parts := filepath.Join(t.dir, name+unfinished)
 	if err := os.MkdirAll(parts, 0o700); err != nil {
 		return "", m, err
 	}
 	for _, stream := range inOrder(len(m.Epochs)) {
-		s, err := takeStream(ctx, js, stream, filepath.Join(parts, stream), logger)
+		s, err := t.stream(ctx, stream, filepath.Join(parts, stream))
 		if errors.Is(err, jetstream.ErrStreamNotFound) && slices.Contains(optional, stream) {
 			continue
 		}
@@ -117,7 +145,7 @@ func Take(ctx context.Context, js jetstream.JetStream, dir string, logger *slog.
 		}
 		m.Streams = append(m.Streams, s)
 	}
-	epochs, err := eventlog.Epochs(ctx, js)
+	epochs, err := eventlog.Epochs(ctx, t.js)
 	if err != nil {
 		return "", m, err
 	}
@@ -125,10 +153,10 @@ func Take(ctx context.Context, js jetstream.JetStream, dir string, logger *slog.
 		return "", m, errors.New("an epoch of the log has changed meanwhile (a stream was created anew, restored or rolled back): take another backup")
 	}
 	m.Ended = time.Now().UTC()
-	if err := writeJSON(filepath.Join(parts, manifestFile), m); err != nil {
+	if err := writeManifest(parts, m, t.key); err != nil {
 		return "", m, err
 	}
-	return name, m, os.Rename(parts, filepath.Join(dir, name))
+	return name, m, os.Rename(parts, filepath.Join(t.dir, name))
 }
 
 // optional may be missing: the stream exists only where bridges have a database,
@@ -153,30 +181,29 @@ func inOrder(partitions int) []string {
 	return append(list, eventlog.DeadletterStream)
 }
 
-func takeStream(ctx context.Context, js jetstream.JetStream, stream, dir string, logger *slog.Logger) (s Stream, err error) {
+func (t *taking) stream(ctx context.Context, stream, dir string) (s Stream, err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return Stream{}, err
 	}
 	for attempt := 1; ; attempt++ {
 		// In a cluster a request for the snapshot of what is not there has no answer.
-		if _, err = js.Stream(ctx, stream); errors.Is(err, jetstream.ErrStreamNotFound) {
+		if _, err = t.js.Stream(ctx, stream); errors.Is(err, jetstream.ErrStreamNotFound) {
 			return s, errors.Join(err, os.RemoveAll(dir))
 		}
-		s, err = tryStream(ctx, js, stream, dir)
+		s, err = t.tryStream(ctx, stream, dir)
 		if err == nil || attempt == attempts || ctx.Err() != nil {
 			return s, err
 		}
-		logger.Warn("snapshot failed, trying again", "stream", stream, "error", err)
+		t.logger.Warn("snapshot failed, trying again", "stream", stream, "error", err)
 		lifecycle.Sleep(ctx, retryAfter)
 	}
 }
 
-func tryStream(ctx context.Context, js jetstream.JetStream, stream, dir string) (Stream, error) {
+func (t *taking) tryStream(ctx context.Context, stream, dir string) (Stream, error) {
 	s := Stream{Name: stream, Taken: time.Now().UTC()}
-	hash, size := sha256.New(), counter(0)
 	var d snapshot.Description
-	err := writeFile(filepath.Join(dir, dataFile), func(w io.Writer) (err error) {
-		d, err = snapshot.Take(ctx, js.Conn(), stream, io.MultiWriter(w, hash, &size))
+	data, err := t.vault.write(filepath.Join(dir, dataFile), func(w io.Writer) (err error) {
+		d, err = snapshot.Take(ctx, t.js.Conn(), stream, w)
 		return err
 	})
 	if err != nil {
@@ -191,8 +218,16 @@ func tryStream(ctx context.Context, js jetstream.JetStream, stream, dir string) 
 		return s, err
 	}
 	s.Messages, s.First, s.Last = state.Messages, state.First, state.Last
-	s.Bytes, s.SHA256 = int64(size), hex.EncodeToString(hash.Sum(nil))
-	return s, writeJSON(filepath.Join(dir, descriptionFile), d)
+	text, err := encoded(d)
+	if err != nil {
+		return s, err
+	}
+	description, err := t.vault.write(filepath.Join(dir, descriptionFile), func(w io.Writer) error {
+		_, err := w.Write(text)
+		return err
+	})
+	s.Bytes, s.SHA256, s.DescriptionSHA256 = data.bytes, data.sha256, description.sha256
+	return s, err
 }
 
 // counter counts what is written to it.

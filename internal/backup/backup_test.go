@@ -108,9 +108,12 @@ func (g *gateway) cursor(orchestrator event.Token) cursor.Record {
 	return rec
 }
 
-func (g *gateway) backUp(dir string) error {
+func (g *gateway) backUp(dir string, change ...func(*backup.Config)) error {
 	cfg := settings.Default[backup.Config]()
 	cfg.NATS.NATSURL, cfg.BackupDir = []settings.URL{settings.URL(g.server.ClientURL())}, dir
+	for _, f := range change {
+		f(&cfg)
+	}
 	return backup.Run(g.t.Context(), cfg, quiet)
 }
 

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -35,6 +34,29 @@ type RestoreConfig struct {
 	Backup         string          `group:"Backup" help:"Name of the backup, as 20261123T042759Z; the newest complete one if not given."`
 	Replace        bool            `group:"Backup" help:"Delete the gateway's streams that exist, with all that they hold. Without it nothing is restored while there is one."`
 	StreamReplicas int             `default:"0" min:"0" max:"5" group:"Backup" help:"NATS servers that hold a copy of each restored stream; 0: as many as when the backup was taken."`
+
+	BackupIdentity      settings.Secret `group:"Backup" help:"Identities of age (AGE-SECRET-KEY-1…), one a line: an encrypted backup needs that of one of its recipients."`
+	BackupPublicKeyFile string          `group:"Backup" help:"File with the public key (PEM) of BACKUP_SIGNING_KEY: a backup that it has not signed, or that was changed since, is not restored. Unset: a signature is not looked at."`
+}
+
+// Validate reports keys that cannot be used.
+func (c *RestoreConfig) Validate(report func(setting, problem string)) {
+	if _, err := parseIdentities(c.BackupIdentity); err != nil {
+		report("BACKUP_IDENTITY", err.Error())
+	}
+	if _, err := readPublicKey(c.BackupPublicKeyFile); err != nil {
+		report("BACKUP_PUBLIC_KEY_FILE", err.Error())
+	}
+}
+
+func (c *RestoreConfig) keys() (k keys, err error) {
+	if k.identities, err = parseIdentities(c.BackupIdentity); err != nil {
+		return k, fmt.Errorf("BACKUP_IDENTITY: %w", err)
+	}
+	if k.public, err = readPublicKey(c.BackupPublicKeyFile); err != nil {
+		return k, fmt.Errorf("BACKUP_PUBLIC_KEY_FILE: %w", err)
+	}
+	return k, nil
 }
 
 // Program describes gateway-restore with these settings, for its main function and for
@@ -72,15 +94,22 @@ func RunRestore(ctx context.Context, cfg RestoreConfig, logger *slog.Logger) err
 	if !slices.Contains(names, name) {
 		return fmt.Errorf("there is no backup %q in %s, expected one of %s", name, cfg.BackupDir, strings.Join(names, ", "))
 	}
+	r := &restoration{dir: filepath.Join(cfg.BackupDir, name), replicas: cfg.StreamReplicas, logger: logger}
+	if r.keys, err = cfg.keys(); err != nil {
+		return err
+	}
+	if r.manifest, err = read(r.dir, r.keys); err != nil {
+		return fmt.Errorf("backup %s: %w", name, err)
+	}
+	if r.keys.public == nil {
+		logger.Warn("whose backup this is has not been checked, for want of BACKUP_PUBLIC_KEY_FILE", "backup", name)
+	}
 	conn, err := connect(ctx, cfg.NATS, "gateway-restore", logger)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	r := &restoration{js: conn.JS, dir: filepath.Join(cfg.BackupDir, name), replicas: cfg.StreamReplicas, logger: logger}
-	if r.manifest, err = Read(r.dir); err != nil {
-		return fmt.Errorf("backup %s: %w", name, err)
-	}
+	r.js = conn.JS
 	logger.Info("restoring", "backup", name, "age", time.Since(r.manifest.Ended).Round(time.Second), "streams", len(r.manifest.Streams))
 	return r.run(ctx, cfg.Replace)
 }
@@ -89,6 +118,7 @@ func RunRestore(ctx context.Context, cfg RestoreConfig, logger *slog.Logger) err
 type restoration struct {
 	js       jetstream.JetStream
 	dir      string
+	keys     keys
 	manifest Manifest
 	replicas int // 0: as in the backup
 	logger   *slog.Logger
@@ -100,7 +130,7 @@ func (r *restoration) run(ctx context.Context, replace bool) error {
 		return err
 	}
 	for _, s := range r.manifest.Streams {
-		if err := r.restoreStream(ctx, s.Name); err != nil {
+		if err := r.restoreStream(ctx, s); err != nil {
 			if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
 				err = fmt.Errorf("somebody has created it meanwhile: stop all routers, edges and bridges, and try again with REPLACE: %w", err)
 			}
@@ -148,13 +178,9 @@ func (r *restoration) makeRoom(ctx context.Context, replace bool) error {
 	return ctx.Err()
 }
 
-func (r *restoration) restoreStream(ctx context.Context, name string) error {
-	text, err := os.ReadFile(filepath.Join(r.dir, name, descriptionFile))
+func (r *restoration) restoreStream(ctx context.Context, s Stream) error {
+	d, err := r.keys.description(r.dir, r.manifest, s)
 	if err != nil {
-		return err
-	}
-	var d snapshot.Description
-	if err := json.Unmarshal(text, &d); err != nil {
 		return fmt.Errorf("%s: %w", descriptionFile, err)
 	}
 	var change map[string]any
@@ -173,15 +199,15 @@ func (r *restoration) restoreStream(ctx context.Context, name string) error {
 	if d.Config, err = with(final, map[string]any{"description": "Daemon gateway: being restored", "num_replicas": 1}); err != nil {
 		return err
 	}
-	data, err := os.Open(filepath.Join(r.dir, name, dataFile))
+	data, file, err := r.keys.open(filepath.Join(r.dir, s.Name, dataFile), s.SHA256, r.manifest.Encrypted)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = data.Close() }()
-	if err := snapshot.Restore(ctx, r.js.Conn(), name, d, data); err != nil {
+	defer func() { _ = file.Close() }()
+	if err := snapshot.Restore(ctx, r.js.Conn(), s.Name, d, data); err != nil {
 		return err
 	}
-	return snapshot.Request(ctx, r.js.Conn(), "$JS.API.STREAM.UPDATE."+name, final, &struct{}{})
+	return snapshot.Request(ctx, r.js.Conn(), "$JS.API.STREAM.UPDATE."+s.Name, final, &struct{}{})
 }
 
 // awaitReplicas waits until all servers that hold a stream have all of it. Until
