@@ -22,7 +22,7 @@ ARG TARGETARCH
 RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache/go-build \
     CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH go build -trimpath \
       -ldflags "-X github.com/neolith/daemon-gateway/internal/buildinfo.version=$VERSION" \
-      -o /out/ ./cmd/edge ./cmd/router ./cmd/publisher-bridge ./cmd/gateway-admin ./cmd/gateway-probe ./cmd/gateway-backup ./cmd/gateway-restore
+      -o /out/ ./cmd/edge ./cmd/router ./cmd/publisher-bridge ./cmd/gateway-admin ./cmd/gateway-probe ./cmd/gateway-backup ./cmd/gateway-restore ./cmd/gatewayctl
 
 FROM scratch
 # The authorities that may have signed the certificate of a NATS or Redis server.

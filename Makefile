@@ -83,8 +83,9 @@ bench-compare: ## the same for another revision in turn with this one: BASE=main
 bench-short: ## measure for a moment what an event costs, and judge it against the limits, as CI does
 	go run ./cmd/lab bench -short $(ARGS)
 
-docs: ## write docs/configuration.md from the settings
+docs: ## write docs/configuration.md from the settings, and the reference of docs/gatewayctl.md
 	@text=$$(go run ./docs/generate); printf '%s\n' "$$text" > docs/configuration.md
+	go test -count=1 ./internal/gatewayctl -run TestThePageHasTheReference -update
 
 manifests: docs ## write what is derived for deployments: schema and table of the chart's values, deploy/k8s
 	cd deploy/check && go run ./generate

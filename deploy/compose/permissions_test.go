@@ -336,9 +336,10 @@ func TestNoUserMayReadWhatAnotherIsAnswered(t *testing.T) {
 		t.Run(user, func(t *testing.T) {
 			t.Parallel()
 			js, violations := w.client(user)
-			forbidden := []string{">", "*.>", "_INBOX.>", "_INBOX.*.*", "_INBOX.x", "$JS.>", "$KV.>", "$JS.EVENT.>", "daemon.>", "daemon.events.>", "daemon.*.*.*"}
+			forbidden := []string{">", "*.>", "_INBOX.>", "_INBOX.*.*", "_INBOX.x", "$JS.>", "$KV.>", "$JS.EVENT.>", "daemon.>", "daemon.events.>", "daemon.*.*.*", "daemon.operation.>", "$SRV.>"}
 			for _, other := range append([]string{"operator"}, restricted...) {
 				if other != user {
+					forbidden = append(forbidden, "daemon.operation."+other+".*", "$SRV.PING.gateway-"+other)
 					forbidden = append(forbidden, inbox(other)+".>", inbox(other)+".*", inbox(other)+".x")
 				}
 			}

@@ -38,6 +38,7 @@ import (
 	"github.com/neolith/daemon-gateway/internal/eventlog"
 	"github.com/neolith/daemon-gateway/internal/lifecycle"
 	"github.com/neolith/daemon-gateway/internal/natsconn"
+	"github.com/neolith/daemon-gateway/internal/operation"
 	"github.com/neolith/daemon-gateway/internal/redisconn"
 	"github.com/neolith/daemon-gateway/pkg/event"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
@@ -46,26 +47,27 @@ import (
 // App is one publisher-bridge. Run is called once; the other methods may be
 // called at any time.
 type App struct {
-	cfg      Config
-	base     *slog.Logger // for what is not package bridge, and names itself
-	logger   *slog.Logger
-	registry *prometheus.Registry
-	redis    redis.UniversalClient
-	nats     *natsconn.Conn
-	admin    *admin.Server
-	link     *link
-	inbox    *inbox
-	pump     *pump
-	source   *source
-	beats    *beats.Writer
-	revoked  *revoked
-	metrics  *metrics
-	opening  eventlog.Opening
-	open     chan struct{}  // closed when the event log is open
-	database *database      // nil where there is none
-	book     *addressBook   // nil where there is no database
-	intake   *intake.Intake // nil where no events are taken over HTTP
-	teardown lifecycle.Stack
+	cfg        Config
+	base       *slog.Logger // for what is not package bridge, and names itself
+	logger     *slog.Logger
+	registry   *prometheus.Registry
+	redis      redis.UniversalClient
+	nats       *natsconn.Conn
+	admin      *admin.Server
+	operations *operation.Service
+	link       *link
+	inbox      *inbox
+	pump       *pump
+	source     *source
+	beats      *beats.Writer
+	revoked    *revoked
+	metrics    *metrics
+	opening    eventlog.Opening
+	open       chan struct{}  // closed when the event log is open
+	database   *database      // nil where there is none
+	book       *addressBook   // nil where there is no database
+	intake     *intake.Intake // nil where no events are taken over HTTP
+	teardown   lifecycle.Stack
 }
 
 // New wires a bridge and binds its admin port. Redis and NATS need not be
@@ -150,10 +152,16 @@ func (a *App) unfitForCanaries() error {
 }
 
 func (a *App) bind() (err error) {
-	a.admin, err = admin.New(a.cfg.Admin.AdminAddr, a.cfg.Admin.EnablePprof, a.registry, a.checks(), a.base)
+	checks := a.checks()
+	a.admin, err = admin.New(a.cfg.Admin.AdminAddr, a.cfg.Admin.EnablePprof, a.registry, checks, a.base)
 	if err != nil {
 		return err
 	}
+	a.operations = operation.NewService(a.nats, operation.Node{
+		Member: operation.Member{Tier: operation.Bridge, Node: a.cfg.Node()},
+		Checks: checks,
+		Holds:  func() map[string]int { return map[string]int{"messages": a.pump.depth()} },
+	}, a.base)
 	a.teardown.Push("admin port", func(context.Context) error { return a.admin.Close() })
 	if !a.cfg.Intake.Enabled() {
 		return nil
@@ -257,6 +265,7 @@ func (a *App) Run(ctx context.Context) error {
 	group.Go("connected daemons", func(ctx context.Context) error { return a.pump.connectedDaemons.Run(ctx, a.nats.NC) })
 	group.Go("revocations", a.whenOpen(a.revoked.Run))
 	group.Go("NATS", a.nats.Run)
+	group.Go("operations", outliving(published, a.operations.Run))
 	// An operator wants to see what a stop waits for.
 	group.Go("admin port", outliving(published, a.admin.Run))
 	err := group.Wait()

@@ -42,6 +42,7 @@ import (
 	"github.com/neolith/daemon-gateway/internal/lifecycle"
 	"github.com/neolith/daemon-gateway/internal/natsconn"
 	"github.com/neolith/daemon-gateway/internal/neolith/history"
+	"github.com/neolith/daemon-gateway/internal/operation"
 	"github.com/neolith/daemon-gateway/internal/rescue"
 	"github.com/neolith/daemon-gateway/internal/revocation"
 	"github.com/neolith/daemon-gateway/internal/ring"
@@ -85,6 +86,7 @@ type Edge struct {
 	crew        lifecycle.Crew // runs what connections ask for and wait for
 	reconnected chan struct{}  // NATS has come back
 	opening     eventlog.Opening
+	operations  *operation.Service
 	undo        lifecycle.Stack
 }
 
@@ -134,6 +136,7 @@ func New(cfg Config, logger *slog.Logger) (_ *Edge, err error) {
 		return nil, err
 	}
 	e.undo.Push("admin", func(context.Context) error { return e.admin.Close() })
+	e.operations = e.newOperations(checks)
 	return e, nil
 }
 
@@ -252,6 +255,7 @@ func (e *Edge) Run(ctx context.Context) error {
 	parts.Go("admin", e.admin.Run)
 	parts.Go("directory", e.directory.Run)
 	parts.Go("nats", e.nats.Run)
+	parts.Go("operations", e.operations.Run)
 	parts.Go("wheel", e.wheel.Run)
 	parts.Go("token keys", e.keyring.Run)
 	parts.Go("audit", e.audit.Run)

@@ -140,9 +140,12 @@ type Conn struct {
 	up      atomic.Pointer[established]
 	lacking atomic.Pointer[error]   // why there is no JetStream behind the server; nil: there may be
 	refused atomic.Pointer[refusal] // what the server has forbidden on this connection
-	closing atomic.Bool             // Close was called
-	closed  chan struct{}           // closed when the connection was lost for good
-	ended   chan struct{}           // closed when the connection is closed, asked or not
+	// tolerated begin the subjects that this node need not be permitted.
+	tolerated     atomic.Pointer[[]string]
+	toldTolerated sync.Once
+	closing       atomic.Bool   // Close was called
+	closed        chan struct{} // closed when the connection was lost for good
+	ended         chan struct{} // closed when the connection is closed, asked or not
 }
 
 // Connect returns at once, also while NATS cannot be reached: it is tried until
@@ -195,6 +198,9 @@ func Connect(ctx context.Context, cfg Config, name string, logger *slog.Logger, 
 		}),
 		nats.ClosedHandler(func(nc *nats.Conn) { c.onClosed(nc.LastError()) }),
 		nats.ErrorHandler(func(nc *nats.Conn, sub *nats.Subscription, err error) {
+			if c.tolerates(err) {
+				return
+			}
 			metrics.asyncErrors.Inc()
 			c.logger.Warn("NATS reported an error", "subject", subjectOf(sub), "error", err)
 			c.noteRefusal(nc, err)

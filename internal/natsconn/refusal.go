@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -46,4 +47,25 @@ func (c *Conn) noteRefusal(nc *nats.Conn, err error) {
 	case before == nil:
 		c.refused.Store(&refusal{text: fmt.Sprintf("where this node's user lacks a permission: %s to %s", act, subject)})
 	}
+}
+
+// Tolerate has the node do without a permission for subjects that begin like this:
+// what the server refuses there is told once, and is no reason not to be ready. It
+// is called once, before anything is done there.
+func (c *Conn) Tolerate(prefixes ...string) { c.tolerated.Store(&prefixes) }
+
+// tolerates reports whether an error is a refusal that the node works without.
+func (c *Conn) tolerates(err error) bool {
+	found := refusedSubject.FindStringSubmatch(err.Error())
+	prefixes := c.tolerated.Load()
+	if found == nil || prefixes == nil {
+		return false
+	}
+	if !slices.ContainsFunc(*prefixes, func(prefix string) bool { return strings.HasPrefix(found[2], prefix) }) {
+		return false
+	}
+	c.toldTolerated.Do(func() {
+		c.logger.Info("operators cannot ask this node: its NATS user is not permitted to hear them", "subject", found[2])
+	})
+	return true
 }

@@ -28,6 +28,7 @@ import (
 	"github.com/neolith/daemon-gateway/internal/natsconn"
 	"github.com/neolith/daemon-gateway/internal/neolith/postgres"
 	"github.com/neolith/daemon-gateway/internal/neolith/presence"
+	"github.com/neolith/daemon-gateway/internal/operation"
 	"github.com/neolith/daemon-gateway/internal/ring"
 )
 
@@ -40,14 +41,15 @@ type Router struct {
 	registry *prometheus.Registry
 	metrics  *metrics
 
-	conn      *natsconn.Conn
-	ring      *ring.Directory
-	admin     *admin.Server
-	placement *placement
-	database  *postgres.DB     // nil where there is none
-	presence  *presence.Writer // nil where there is no database
-	teardown  lifecycle.Stack
-	opening   eventlog.Opening
+	conn       *natsconn.Conn
+	ring       *ring.Directory
+	admin      *admin.Server
+	operations *operation.Service
+	placement  *placement
+	database   *postgres.DB     // nil where there is none
+	presence   *presence.Writer // nil where there is no database
+	teardown   lifecycle.Stack
+	opening    eventlog.Opening
 }
 
 // New binds the admin and gossip addresses and begins to connect to NATS. It
@@ -94,10 +96,12 @@ func (r *Router) bind() (err error) {
 		return err
 	}
 	r.hide()
-	r.admin, err = admin.New(r.cfg.Admin.AdminAddr, r.cfg.Admin.EnablePprof, r.registry, r.checks(), r.base)
+	checks := r.checks()
+	r.admin, err = admin.New(r.cfg.Admin.AdminAddr, r.cfg.Admin.EnablePprof, r.registry, checks, r.base)
 	if err != nil {
 		return err
 	}
+	r.operations = r.newOperations(checks)
 	r.teardown.Push("admin port", func(context.Context) error { return r.admin.Close() })
 	return nil
 }
@@ -152,6 +156,7 @@ func (r *Router) Run(ctx context.Context) error {
 	group.Go("admin port", r.admin.Run)
 	group.Go("gossip", r.ring.Run)
 	group.Go("NATS connection", r.conn.Run)
+	group.Go("operations", r.operations.Run)
 	if r.database != nil {
 		group.Go("PostgreSQL", r.database.Run)
 	}

@@ -81,6 +81,7 @@ type run struct {
 	fed        atomic.Uint64 // last sequence given to events
 	checkpoint atomic.Uint64 // the lane's
 	position   atomic.Uint64 // the lane's
+	last       atomic.Uint64 // of the log, as watch has seen it
 	refused    atomic.Int64  // the lane's, that wait for the dead letters
 
 	mu    sync.Mutex

@@ -63,6 +63,7 @@ func (r *run) compare(ctx context.Context, fed uint64, state eventlog.State) err
 		return errEpochChanged
 	}
 	r.metrics.fill(label(r.partition), state)
+	r.last.Store(state.Last)
 	if position := r.position.Load(); state.Last >= position {
 		r.metrics.lag.WithLabelValues(label(r.partition)).Set(float64(state.Last - position))
 	}

@@ -1,0 +1,146 @@
+// Package gatewayctl is the program of operators: it asks the nodes of a running
+// gateway (package operation) and what stands in its streams and buckets, and acts
+// on both. A file is a group of commands.
+package gatewayctl
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/neolith/daemon-gateway/internal/buildinfo"
+	"github.com/neolith/daemon-gateway/internal/natsconn"
+	"github.com/neolith/daemon-gateway/internal/operation"
+	"github.com/neolith/daemon-gateway/internal/settings"
+)
+
+// The exit codes.
+const (
+	exitOK      = 0
+	exitFailure = 1 // the command could not do what it was to do
+	exitUsage   = 2 // it was called wrongly
+	exitUnwell  = 3 // it did, and found that something is not well, or somebody did not answer
+)
+
+// errUnwell is not told: what the command has printed says it.
+var errUnwell = errors.New("not all is well")
+
+// program is one call of gatewayctl.
+type program struct {
+	environ  func(string) (string, bool)
+	in       io.Reader
+	out, err io.Writer
+
+	format  string        // of the output: one of formats
+	timeout time.Duration // for what is asked of NATS
+	flags   []string      // of natsFlags, that were given, as arguments for package settings
+	began   bool          // the command's arguments were right
+}
+
+// Main runs the program with these arguments and returns its exit code.
+func Main(args []string, environ func(string) (string, bool), in io.Reader, out, err io.Writer) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal kills the process
+	return Run(ctx, args, environ, in, out, err)
+}
+
+// Run is Main without signals.
+func Run(ctx context.Context, args []string, environ func(string) (string, bool), in io.Reader, out, err io.Writer) int {
+	p := &program{environ: environ, in: in, out: out, err: err}
+	root := p.command()
+	root.SetArgs(args)
+	root.SetIn(in)
+	root.SetOut(out)
+	root.SetErr(err)
+	var wrong *settings.Error
+	switch failure := root.ExecuteContext(ctx); {
+	case failure == nil:
+		return exitOK
+	case errors.Is(failure, errUnwell):
+		return exitUnwell
+	case errors.As(failure, &wrong), !p.began:
+		fmt.Fprintf(err, "gatewayctl: %v\n", failure)
+		return exitUsage
+	default:
+		fmt.Fprintf(err, "gatewayctl: %v\n", failure)
+		return exitFailure
+	}
+}
+
+// Command returns the program's commands, for its documentation.
+func Command() *cobra.Command {
+	p := &program{environ: os.LookupEnv, in: os.Stdin, out: os.Stdout, err: os.Stderr}
+	return p.command()
+}
+
+// natsFlags are the settings of package natsconn that a flag may give, too.
+var natsFlags = []struct{ name, help string }{
+	{"nats-url", "URLs of the NATS servers (NATS_URL, NATS_URL_FILE)"},
+	{"nats-creds-file", "file with the credentials of the operator's NATS user (NATS_CREDS_FILE)"},
+	{"nats-tls-ca", "file with the authorities that may sign a server's certificate (NATS_TLS_CA)"},
+	{"nats-tls-cert", "file with a client certificate (NATS_TLS_CERT)"},
+	{"nats-tls-key", "file with the key of the client certificate (NATS_TLS_KEY)"},
+}
+
+func (p *program) command() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "gatewayctl",
+		Short:         "See and steer a running Daemon Gateway",
+		Long:          "See and steer a running Daemon Gateway. It needs NATS, as the user operator, and nothing else: each node answers for itself.",
+		Version:       buildinfo.Get().String(),
+		SilenceErrors: true, SilenceUsage: true,
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			if p.format != formatTable && p.format != formatJSON {
+				return fmt.Errorf("--output %s: expected %s or %s", p.format, formatTable, formatJSON)
+			}
+			for _, f := range natsFlags {
+				if given := cmd.Flags().Lookup(f.name); given != nil && given.Changed {
+					p.flags = append(p.flags, "--"+f.name+"="+given.Value.String())
+				}
+			}
+			p.began = true
+			return nil
+		},
+	}
+	flags := root.PersistentFlags()
+	flags.StringVarP(&p.format, "output", "o", formatTable, "form of the output: table or json")
+	flags.DurationVar(&p.timeout, "timeout", 5*time.Second, "how long to wait for answers")
+	for _, f := range natsFlags {
+		flags.String(f.name, "", f.help)
+	}
+	root.AddCommand(p.statusCommand(), p.nodesCommand(), p.partitionsCommand(), p.connectionsCommand(), p.orchestratorCommand())
+	return root
+}
+
+// ask connects for as long as f takes.
+func (p *program) ask(f func(*operation.Client) error) error {
+	client, closeClient, err := p.connect()
+	if err != nil {
+		return err
+	}
+	defer closeClient()
+	return f(client)
+}
+
+// connect connects to NATS as the operator.
+func (p *program) connect() (*operation.Client, func(), error) {
+	var cfg natsconn.Config
+	if err := settings.Parse("gatewayctl", "", &cfg, p.flags, p.environ); err != nil {
+		return nil, nil, err
+	}
+	// A node's environment may have that node's; answers come here.
+	cfg.NATSInboxPrefix = operation.InboxPrefix
+	nc, err := natsconn.Dial(cfg, "gatewayctl", p.timeout)
+	if err != nil {
+		return nil, nil, err
+	}
+	return &operation.Client{NC: nc, Timeout: p.timeout}, nc.Close, nil
+}
