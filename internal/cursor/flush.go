@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -12,11 +13,12 @@ import (
 	"github.com/neolith/daemon-gateway/pkg/event"
 )
 
-// outageAfter is how many writes in a row have to fail before NATS is taken to
-// be away. One record is tried at a time from then on, until one is written.
+// outageAfter is how many writes of a partition in a row have to fail before
+// NATS is taken to be away for it. One record is tried at a time from then on,
+// until one is written.
 const outageAfter = 8
 
-// outage is whether NATS seems to be away.
+// outage is whether NATS seems to be away for a partition.
 type outage struct {
 	failures atomic.Int64 // in a row
 	trying   atomic.Bool
@@ -38,13 +40,21 @@ func (o *outage) note(err error) (began, ended bool) {
 
 // Run writes what Writers report until ctx ends: what is due at its moment of
 // the second, and last words at once. What is dirty then is not written any
-// more: call FlushAll before.
+// more: call FlushAll before. A partition that does not answer holds up no other.
 func (s *Store) Run(ctx context.Context) error {
 	ticker := time.NewTicker(saveInterval / moments)
 	defer ticker.Stop()
-	var writes errgroup.Group
-	defer func() { _ = writes.Wait() }() // each write was accounted for
-	writes.SetLimit(maxWriting)
+	writes := make([]errgroup.Group, len(s.partitions))
+	var writers sync.WaitGroup
+	defer func() {
+		writers.Wait()
+		for i := range writes {
+			_ = writes[i].Wait() // each write was accounted for
+		}
+	}()
+	for i := range writes {
+		writes[i].SetLimit(cap(s.partitions[i].writing))
+	}
 	start, moment := time.Now(), 0
 	for {
 		var due []event.Token
@@ -60,32 +70,50 @@ func (s *Store) Run(ctx context.Context) error {
 			}
 		}
 		for _, token := range due {
-			s.writeDue(ctx, &writes, token)
+			i := s.log.Partition(token)
+			if p := s.partitions[i]; p.queue(token) {
+				writers.Go(func() { s.writeQueued(ctx, p, &writes[i]) })
+			}
+		}
+	}
+}
+
+// writeQueued writes what is due of a partition until nothing is.
+func (s *Store) writeQueued(ctx context.Context, p *partition, writes *errgroup.Group) {
+	for {
+		due := p.takeQueued()
+		if due == nil {
+			return
+		}
+		for _, token := range due {
+			if ctx.Err() == nil {
+				s.writeDue(ctx, p, writes, token)
+			}
 		}
 	}
 }
 
 // writeDue lets a record be written side by side with others, as many as there
 // is room for; while NATS is away, one.
-func (s *Store) writeDue(ctx context.Context, writes *errgroup.Group, token event.Token) {
-	lone := s.outage.lasts()
-	if lone && !s.outage.trying.CompareAndSwap(false, true) {
+func (s *Store) writeDue(ctx context.Context, p *partition, writes *errgroup.Group, token event.Token) {
+	lone := p.outage.lasts()
+	if lone && !p.outage.trying.CompareAndSwap(false, true) {
 		s.schedule.add(token)
 		return
 	}
 	writes.Go(func() error {
 		if lone {
-			defer s.outage.trying.Store(false)
+			defer p.outage.trying.Store(false)
 		}
 		err := s.flush(ctx, token)
 		if ctx.Err() != nil {
 			return nil
 		}
-		switch began, ended := s.outage.note(err); {
+		switch began, ended := p.outage.note(err); {
 		case began:
-			s.logger.Warn("cursors cannot be written, they are kept in memory", "dirty", s.dirty(), "error", err)
+			s.logger.Warn("cursors cannot be written, they are kept in memory", "bucket", p.bucket, "dirty", p.countDirty(), "error", err)
 		case ended:
-			s.logger.Info("cursors are written again")
+			s.logger.Info("cursors are written again", "bucket", p.bucket)
 		case isFinal(err):
 			s.logger.Error("cursors of an orchestrator cannot be written", "orchestrator", token, "error", err)
 		}
@@ -126,33 +154,55 @@ func (s *Store) flush(ctx context.Context, token event.Token) error {
 }
 
 // FlushAll writes all that there is to write, and tries again until it has
-// succeeded or ctx ends; its error then says how much is left. It waits for
-// writes under way.
+// succeeded, ctx ends, or only what no trying helps is left; its error then says
+// how much that is. It waits for writes under way. Neither a partition that does
+// not answer nor a record that cannot be written keeps others from being written.
 func (s *Store) FlushAll(ctx context.Context) error {
+	var partitions errgroup.Group
+	for _, p := range s.partitions {
+		partitions.Go(func() error { return s.flushPartition(ctx, p) })
+	}
+	if err := partitions.Wait(); err != nil {
+		return fmt.Errorf("flush cursors: %d orchestrators left: %w", s.dirty(), err)
+	}
+	return nil
+}
+
+func (s *Store) flushPartition(ctx context.Context, p *partition) error {
 	var wait backoff
 	for {
-		err := s.flushDirty(ctx)
-		left := s.dirty()
-		if err == nil && left == 0 {
-			return nil
+		err := s.flushDirty(ctx, p)
+		if isFinal(err) || err == nil && p.countDirty() == 0 {
+			return err
 		}
 		if end := wait.sleep(ctx, err == nil); end != nil {
-			return fmt.Errorf("flush cursors: %d orchestrators left: %w", left, errors.Join(end, err))
+			return errors.Join(end, err)
 		}
 	}
 }
 
-// flushDirty writes each dirty record once, many side by side, until one fails.
-func (s *Store) flushDirty(ctx context.Context) error {
+// flushDirty writes each dirty record of a partition once, many side by side,
+// until one fails for another reason than itself.
+func (s *Store) flushDirty(ctx context.Context, p *partition) error {
 	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(maxWriting)
-	for _, p := range s.partitions {
-		for _, token := range p.dirtyTokens() {
-			if ctx.Err() != nil {
-				break
-			}
-			group.Go(func() error { return s.flush(ctx, token) })
+	group.SetLimit(cap(p.writing))
+	var final atomic.Pointer[error]
+	for _, token := range p.dirtyTokens() {
+		if ctx.Err() != nil {
+			break
 		}
+		group.Go(func() error {
+			err := s.flush(ctx, token)
+			if isFinal(err) {
+				final.Store(&err)
+				return nil
+			}
+			return err
+		})
 	}
-	return group.Wait()
+	err := group.Wait()
+	if failed := final.Load(); err == nil && failed != nil {
+		return *failed
+	}
+	return err
 }

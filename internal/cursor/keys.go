@@ -30,19 +30,42 @@ type key struct {
 // partition holds the keys of one partition. Its methods may be called at the
 // same time.
 type partition struct {
-	bucket string
-	reads  gatherer
+	bucket  string
+	reads   gatherer
+	outage  outage
+	writing chan struct{} // a place for each write under way
 
-	mu    sync.Mutex
-	keys  map[event.Token]*key
-	dirty map[event.Token]struct{} // those with something to be written
+	mu     sync.Mutex
+	keys   map[event.Token]*key
+	dirty  map[event.Token]struct{} // those with something to be written
+	queued map[event.Token]struct{} // those that are due
+	writes bool                     // somebody writes what is queued
 }
 
-func newPartition(p event.Partition, fetch fetchFunc) *partition {
+func newPartition(p event.Partition, writing int, fetch fetchFunc) *partition {
 	return &partition{
-		bucket: eventlog.CursorBucket(p), reads: gatherer{fetch: fetch, delay: gatherDelay},
-		keys: make(map[event.Token]*key), dirty: make(map[event.Token]struct{}),
+		bucket: eventlog.CursorBucket(p), reads: gatherer{fetch: fetch, delay: gatherDelay}, writing: make(chan struct{}, writing),
+		keys: make(map[event.Token]*key), dirty: make(map[event.Token]struct{}), queued: make(map[event.Token]struct{}),
 	}
+}
+
+// queue notes that a record is due, and reports whether the caller is to see to
+// it that what is queued is written.
+func (p *partition) queue(token event.Token) (first bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.queued[token] = struct{}{}
+	first, p.writes = !p.writes, true
+	return first
+}
+
+// takeQueued returns what is due; where that is nothing, the caller is done.
+func (p *partition) takeQueued() []event.Token {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	due := drain(p.queued)
+	p.writes = due != nil
+	return due
 }
 
 func (p *partition) subject(token event.Token) string {

@@ -18,8 +18,18 @@ import (
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
 
-// maxWriting bounds the writes under way at once.
-const maxWriting = 512
+// maxWriting bounds the writes under way at once, all in all and of a partition.
+// Each partition has places of its own: where one does not answer, writes of it
+// wait for seconds.
+const (
+	maxWriting            = 2048
+	maxWritingOfPartition = 512
+)
+
+// writingOfEach is how many writes of each partition may be under way.
+func writingOfEach(partitions int) int {
+	return min(max(maxWriting/partitions, 32), maxWritingOfPartition)
+}
 
 // Store keeps the records of all orchestrators in JetStream, one KV bucket for
 // each partition. Several nodes may write the same record: each write names the
@@ -36,8 +46,6 @@ type Store struct {
 
 	partitions []*partition
 	schedule   *schedule
-	outage     outage
-	writing    chan struct{} // a place for each write under way
 }
 
 // Peers are the edges that write the same records.
@@ -55,12 +63,12 @@ type Peers struct {
 func NewStore(log *eventlog.Log, peers Peers, logger *slog.Logger, reg prometheus.Registerer) *Store {
 	s := &Store{
 		log: log, peers: peers, logger: logger.With("component", "cursor"), now: time.Now,
-		schedule: newSchedule(log.Config().Partitions), writing: make(chan struct{}, maxWriting),
+		schedule: newSchedule(log.Config().Partitions),
 	}
 	s.metrics = newMetrics(reg, func() float64 { return float64(s.dirty()) })
 	for p := range log.Config().Partitions {
 		stream := eventlog.BucketStream(eventlog.CursorBucket(event.Partition(p)))
-		s.partitions = append(s.partitions, newPartition(event.Partition(p),
+		s.partitions = append(s.partitions, newPartition(event.Partition(p), writingOfEach(log.Config().Partitions),
 			func(ctx context.Context, subjects []string) (map[string]eventlog.Stored, error) {
 				found, err := log.LastMessages(ctx, stream, subjects)
 				s.metrics.read(err)
@@ -228,11 +236,11 @@ func (s *Store) write(ctx context.Context, p *partition, token event.Token, k *k
 		return err
 	}
 	select {
-	case s.writing <- struct{}{}:
+	case p.writing <- struct{}{}:
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	defer func() { <-s.writing }()
+	defer func() { <-p.writing }()
 	k.known = false // until the answer says so, whatever it is
 	revision, err := s.log.Replace(ctx, p.bucket, string(token), data, k.revision)
 	s.metrics.wrote(err)

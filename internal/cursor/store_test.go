@@ -396,8 +396,9 @@ func TestStartOfAConnectionThatHasEnded(t *testing.T) {
 
 	during := newSeat(s, orch, "d")
 	decided := make(chan bool, 1)
-	for range maxWriting {
-		s.writing <- struct{}{} // no write comes through
+	writing := s.partitions[0].writing
+	for range cap(writing) {
+		writing <- struct{}{} // no write comes through
 	}
 	began := make(chan error, 1)
 	go func() {
@@ -416,8 +417,8 @@ func TestStartOfAConnectionThatHasEnded(t *testing.T) {
 		return len(during.attempts) > 0
 	}, waitTime, tick)
 	during.leaves()
-	for range maxWriting {
-		<-s.writing
+	for range cap(writing) {
+		<-writing
 	}
 	require.ErrorIs(t, <-began, ErrEnded)
 	require.NoError(t, s.FlushAll(t.Context()))
