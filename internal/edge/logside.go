@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/neolith/daemon-gateway/internal/cursor"
@@ -16,12 +17,13 @@ import (
 	"github.com/neolith/daemon-gateway/pkg/event"
 )
 
-// Bounds of what an edge does at once. The log bounds its requests by itself;
-// these bound the goroutines that wait for it.
+// Bounds of what an edge does at once, and the least of it that each partition
+// has to itself: one that does not answer keeps its jobs for seconds. The log
+// bounds its requests by itself; these bound the goroutines that wait for it.
 const (
-	concurrentStarts      = 1024
-	concurrentReads       = 32
-	concurrentDeadLetters = 32
+	concurrentStarts, startsOfEach           = 1024, 32
+	concurrentReads, readsOfEach             = 32, 8
+	concurrentDeadLetters, deadLettersOfEach = 32, 8
 
 	startTimeout  = 15 * time.Second
 	reloadTimeout = 10 * time.Second
@@ -39,10 +41,10 @@ type logSide struct {
 	alive func() func(edge string) bool
 
 	gatherers   []*gatherer
-	starts      *pool
+	starts      []*pool // of each partition
 	asks        *pool
-	reads       *pool
-	deadLetters *pool
+	reads       []*pool // of each partition
+	deadLetters []*pool // of each partition
 	pings       *pool
 	standings   *pool
 	epochs      *epochKeeper
@@ -51,15 +53,16 @@ type logSide struct {
 func newLogSide(ctx context.Context, crew *lifecycle.Crew, self string, log *eventlog.Log, cursors *cursor.Store, h *hub, logger *slog.Logger, alive func() func(string) bool) *logSide {
 	l := &logSide{
 		self: self, log: log, cursors: cursors, hub: h, logger: logger, alive: alive,
-		starts:      newPool(ctx, crew, concurrentStarts),
-		asks:        newPool(ctx, crew, log.Config().Partitions),
-		reads:       newPool(ctx, crew, concurrentReads),
-		deadLetters: newPool(ctx, crew, concurrentDeadLetters),
-		pings:       newPool(ctx, crew, math.MaxInt), // one of each connection at most
-		standings:   newPool(ctx, crew, log.Config().Partitions),
-		epochs:      newEpochKeeper(log),
+		asks:      newPool(ctx, crew, log.Config().Partitions),
+		pings:     newPool(ctx, crew, math.MaxInt), // one of each connection at most
+		standings: newPool(ctx, crew, log.Config().Partitions),
+		epochs:    newEpochKeeper(log),
 	}
-	for p := range event.Partition(log.Config().Partitions) {
+	partitions := log.Config().Partitions
+	for p := range event.Partition(partitions) {
+		l.starts = append(l.starts, newPool(ctx, crew, max(concurrentStarts/partitions, startsOfEach)))
+		l.reads = append(l.reads, newPool(ctx, crew, max(concurrentReads/partitions, readsOfEach)))
+		l.deadLetters = append(l.deadLetters, newPool(ctx, crew, max(concurrentDeadLetters/partitions, deadLettersOfEach)))
 		l.gatherers = append(l.gatherers, &gatherer{partition: p, ask: log.LastSequences, pool: l.asks})
 	}
 	log.OnEpoch(l.epochChanged)
@@ -68,14 +71,14 @@ func newLogSide(ctx context.Context, crew *lifecycle.Crew, self string, log *eve
 
 // close returns when nothing runs any more; the context has ended before.
 func (l *logSide) close() {
-	for _, p := range []*pool{l.standings, l.pings, l.starts, l.asks, l.reads, l.deadLetters} {
+	for _, p := range slices.Concat([]*pool{l.standings, l.pings, l.asks}, l.starts, l.reads, l.deadLetters) {
 		p.close()
 	}
 }
 
 // detached drops what waits of a connection that has ended.
 func (l *logSide) detached(c *connection) {
-	for _, p := range []*pool{l.pings, l.starts, l.reads, l.deadLetters} {
+	for _, p := range []*pool{l.pings, l.starts[c.partition], l.reads[c.partition], l.deadLetters[c.partition]} {
 		p.forget(c)
 	}
 }
@@ -88,7 +91,7 @@ func (l *logSide) detached(c *connection) {
 // an edge that stood still may only now get to a connection that its daemon has
 // given up for that other one, and must not decide for the daemon (invariant 1).
 func (l *logSide) start(c *connection, run uint32, patient bool) {
-	l.starts.submit(c, func(ctx context.Context) {
+	l.starts[c.partition].submit(c, func(ctx context.Context) {
 		ctx, cancel := context.WithTimeout(ctx, startTimeout)
 		defer cancel()
 		l.begin(ctx, c, run, patient)
@@ -171,7 +174,7 @@ func (l *logSide) askLast(c *connection, run uint32) {
 
 // read reads the orchestrator's events (Read).
 func (l *logSide) read(c *connection, r session.Read) {
-	l.reads.submit(c, func(ctx context.Context) {
+	l.reads[c.partition].submit(c, func(ctx context.Context) {
 		defer c.rescued()
 		page, err := l.log.Read(ctx, c.partition, c.token, r.From, r.MaxEvents, r.MaxBytes)
 		if uint64(len(page.Messages))+page.Remaining >= uint64(c.svc.cfg.Log.EventsPerOrchestrator) {
@@ -183,7 +186,7 @@ func (l *logSide) read(c *connection, r session.Read) {
 
 // deadLetter stores an event that the daemon never acknowledged (DeadLetter).
 func (l *logSide) deadLetter(c *connection, d session.DeadLetter, epoch eventlog.Epoch) {
-	l.deadLetters.submit(c, func(ctx context.Context) {
+	l.deadLetters[c.partition].submit(c, func(ctx context.Context) {
 		ctx, cancel := context.WithTimeout(ctx, startTimeout)
 		defer cancel()
 		err := l.storeDeadLetter(ctx, c, d, epoch)

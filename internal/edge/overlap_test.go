@@ -172,25 +172,45 @@ func TestAStartAfterTheEndOfItsConnectionDecidesNothing(t *testing.T) {
 	n.written()
 	before := c.record("orch")
 
-	log := n.door.services.Load().log
+	starts := n.door.services.Load().log.starts[c.log.Partition("orch")]
 	release := make(chan struct{})
-	for range concurrentStarts {
-		log.starts.submit(t, func(context.Context) { <-release })
+	for range starts.most {
+		starts.submit(t, func(context.Context) { <-release })
 	}
 	d = n.login("orch", "daemon")
 	d.send("subscribe", `{"eventTypes":["*"]}`)
 	waiting := func() int {
-		log.starts.mu.Lock()
-		defer log.starts.mu.Unlock()
-		return len(log.starts.waiting)
+		starts.mu.Lock()
+		defer starts.mu.Unlock()
+		return len(starts.waiting)
 	}
 	require.Eventually(t, func() bool { return waiting() == 1 }, testserver.Patience, tick)
 	d.leave(n)
 	close(release)
 	require.Zero(t, waiting(), "nothing of it stays")
-	after := n.attach("other", "daemon", everything) // behind it
+	behind := make(chan struct{})
+	starts.submit(t, func(context.Context) { close(behind) })
+	<-behind
 	require.Equal(t, before, c.record("orch"))
-	after.leave(n)
+}
+
+// Starts, reads and dead letters of a partition that does not answer take for
+// seconds, each.
+func TestAPartitionThatDoesNotAnswerLeavesOthersTheirPlaces(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	n := c.edge()
+	log := n.door.services.Load().log
+	silent := 1 - c.log.Partition("orch")
+	release := make(chan struct{})
+	defer close(release)
+	for _, pool := range []*pool{log.starts[silent], log.reads[silent], log.deadLetters[silent]} {
+		for range pool.most {
+			pool.submit(t, func(context.Context) { <-release })
+		}
+	}
+	waits := c.publish("orch")
+	n.attach("orch", "daemon", everything).expectEvents(waits)
 }
 
 // Neolith makes a new daemon id at every login and addresses it, maybe before

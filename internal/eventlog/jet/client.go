@@ -6,7 +6,6 @@
 package jet
 
 import (
-	"context"
 	"log/slog"
 	"strings"
 
@@ -31,9 +30,8 @@ type Client struct {
 	rights Rights
 	logger *slog.Logger
 
-	// lasts and reads hold a token for each request under way on the connection.
-	lasts chan struct{}
-	reads chan struct{}
+	lasts *places
+	reads *places
 
 	outages  *outages
 	absences *absences
@@ -63,8 +61,8 @@ func New(js jetstream.JetStream, rights Rights, logger *slog.Logger) *Client {
 		api:      apiPrefix(js.Options()),
 		rights:   rights,
 		logger:   logger,
-		lasts:    make(chan struct{}, concurrentLast),
-		reads:    make(chan struct{}, concurrentReads),
+		lasts:    newPlaces(concurrentLast),
+		reads:    newPlaces(concurrentReads),
 		outages:  watchOutages(js.Conn(), storer.lost),
 		absences: &absences{list: map[string]absence{}},
 		storer:   storer,
@@ -84,14 +82,4 @@ func apiPrefix(opts jetstream.JetStreamOptions) string {
 		return strings.TrimSuffix(opts.APIPrefix, ".") + "."
 	}
 	return jetstream.DefaultAPIPrefix
-}
-
-// acquire takes one of the places of slots, and returns how to give it back.
-func acquire(ctx context.Context, slots chan struct{}) (release func(), err error) {
-	select {
-	case slots <- struct{}{}:
-		return func() { <-slots }, nil
-	case <-ctx.Done():
-		return nil, Classify(ctx.Err())
-	}
 }

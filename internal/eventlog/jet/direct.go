@@ -93,16 +93,31 @@ func headerNumber(h nats.Header, key string) (uint64, error) {
 }
 
 // direct asks any replica of a stream and collects its answer. An answer that
-// came in part is ErrUnavailable, never a shorter answer.
-func (c *Client) direct(ctx context.Context, stream string, req directRequest) (answer directAnswer, err error) {
-	err = c.Request(ctx, func(ctx context.Context) error {
-		for {
-			if answer, err = c.directGet(ctx, stream, req); !errors.Is(err, errSilent) {
-				return err
-			}
+// came in part is ErrUnavailable, never a shorter answer. What it waits for one
+// of the places does not count towards the request timeout.
+func (c *Client) direct(ctx context.Context, places *places, stream string, req directRequest) (answer directAnswer, err error) {
+	for left := requestTimeout; ; {
+		var took time.Duration
+		if answer, took, err = c.try(ctx, places, stream, req, left); !errors.Is(err, errSilent) {
+			return answer, err
 		}
+		left -= took
+	}
+}
+
+// try is one try of direct.
+func (c *Client) try(ctx context.Context, places *places, stream string, req directRequest, timeout time.Duration) (answer directAnswer, took time.Duration, err error) {
+	done, err := places.take(ctx, stream)
+	if err != nil {
+		return directAnswer{}, 0, err
+	}
+	defer func() { done(err) }()
+	began := time.Now()
+	err = c.Bounded(ctx, timeout, func(ctx context.Context) (err error) {
+		answer, err = c.directGet(ctx, stream, req)
+		return err
 	})
-	return answer, err
+	return answer, time.Since(began), err
 }
 
 func (c *Client) directGet(ctx context.Context, stream string, req directRequest) (directAnswer, error) {

@@ -112,10 +112,5 @@ func (c *Client) lastOnce(ctx context.Context, q LastQuery, open map[string]stru
 	for s := range open {
 		subjects = append(subjects, s)
 	}
-	release, err := acquire(ctx, c.lasts)
-	if err != nil {
-		return directAnswer{}, err
-	}
-	defer release()
-	return c.direct(ctx, q.Stream, directRequest{MultiLast: subjects, MaxBytes: lastAnswerBytes})
+	return c.direct(ctx, c.lasts, q.Stream, directRequest{MultiLast: subjects, MaxBytes: lastAnswerBytes})
 }

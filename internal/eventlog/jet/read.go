@@ -33,17 +33,12 @@ const readsToBelieve = 3
 
 // Read asks any replica for messages of one subject.
 func (c *Client) Read(ctx context.Context, stream string, r ReadRequest) (page Page, err error) {
-	release, err := acquire(ctx, c.reads)
-	if err != nil {
-		return Page{}, err
-	}
-	defer release()
 	req := directRequest{Seq: r.From, NextFor: r.Subject, Batch: r.Batch, MaxBytes: r.MaxBytes}
 	if r.From == 0 {
 		req.StartTime = &r.Since
 	}
 	for range readsToBelieve {
-		answer, err := c.direct(ctx, stream, req)
+		answer, err := c.direct(ctx, c.reads, stream, req)
 		if err != nil {
 			return Page{}, err
 		}
