@@ -11,7 +11,9 @@ import (
 )
 
 // refreshInterval is the least time between two questions to the leader of a
-// partition: during a change of epoch every connection asks for one.
+// partition: during a change of epoch every connection asks for one. An answer
+// counts for as long, and not longer: the log may be rolled back at any time,
+// which a connection to another server of the cluster does not notice.
 const refreshInterval = time.Second
 
 // rollbackAfter is how long a partition's leaders must be behind a cursor before
@@ -28,8 +30,9 @@ type partitionState struct {
 	wanted atomic.Bool // a question is on its way
 
 	mu    sync.Mutex // held during the question, so that there is one at a time
-	asked time.Time
+	asked time.Time  // and answered
 	state eventlog.State
+	vain  time.Time         // when a question was last given up
 	ahead eventlog.Position // the cursor that the log has not reached; zero: there is none
 	since time.Time         // when that was seen first
 }
@@ -57,8 +60,8 @@ func (k *epochKeeper) refresh(ctx context.Context, p event.Partition, report fun
 	}
 }
 
-// reached reports whether the log has come as far as the position. What a
-// leader said once is enough where it had already reached it.
+// reached reports whether the log has come as far as the position. What the
+// leader said a moment ago is enough where it had already reached it.
 func (k *epochKeeper) reached(ctx context.Context, pos eventlog.Position) bool {
 	ps := &k.partitions[pos.Partition]
 	ps.mu.Lock()
@@ -66,13 +69,17 @@ func (k *epochKeeper) reached(ctx context.Context, pos eventlog.Position) bool {
 	if ps.reachedLocked(pos) {
 		return true
 	}
-	return k.askLocked(ctx, ps, pos.Partition) && ps.reachedLocked(pos)
+	return ps.mayAskLocked() && k.askLocked(ctx, ps, pos.Partition) && ps.reachedLocked(pos)
 }
 
 // reachedLocked: ps.mu is held.
 func (ps *partitionState) reachedLocked(pos eventlog.Position) bool {
-	return ps.state.Epoch == pos.Epoch && pos.Sequence <= ps.state.Last
+	return time.Since(ps.asked) < refreshInterval && ps.state.Epoch == pos.Epoch && pos.Sequence <= ps.state.Last
 }
+
+// mayAskLocked reports whether nobody has just waited in vain for the leader,
+// while others waited for the lock. ps.mu is held.
+func (ps *partitionState) mayAskLocked() bool { return time.Since(ps.vain) >= refreshInterval }
 
 // covers reports whether the log has come as far as a cursor, or a session. One that
 // it does not reach for rollbackAfter was kept when the log was rolled back, which happens when
@@ -85,7 +92,7 @@ func (k *epochKeeper) covers(ctx context.Context, cursor eventlog.Position) bool
 	if ps.reachedLocked(cursor) {
 		return true
 	}
-	if !k.askLocked(ctx, ps, cursor.Partition) || ps.state.Epoch != cursor.Epoch {
+	if !ps.mayAskLocked() || !k.askLocked(ctx, ps, cursor.Partition) || ps.state.Epoch != cursor.Epoch {
 		return false
 	}
 	switch {
@@ -104,6 +111,7 @@ func (k *epochKeeper) covers(ctx context.Context, cursor eventlog.Position) bool
 func (k *epochKeeper) askLocked(ctx context.Context, ps *partitionState, p event.Partition) bool {
 	state, err := k.log.Refresh(ctx, p)
 	if err != nil {
+		ps.vain = time.Now()
 		return false // counted by the log; asked again when it matters again
 	}
 	ps.asked, ps.state = time.Now(), state

@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/neolith/daemon-gateway/internal/eventlog"
+	"github.com/neolith/daemon-gateway/internal/lab/testserver"
 	"github.com/neolith/daemon-gateway/pkg/event"
 )
 
@@ -50,6 +51,23 @@ func TestALogThatFellBehindConnectionsHidesNothing(t *testing.T) {
 	next := c.publish("orch")
 	require.LessOrEqual(t, next.sequence, kept.sequence+3, "where another event stood")
 	d.expectEvents(kept, next)
+}
+
+// Invariant 1: what the leader said before the log was rolled back says nothing of
+// the log that there is now, whether this edge's connection to NATS was lost or not.
+func TestALeadersAnswerIsOldAfterAMoment(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	keeper := newEpochKeeper(c.log)
+	kept := c.publish("orch")
+	files := c.nats.Copy(t, event.StreamName(kept.p))
+	lost := c.publish("orch")
+	at := eventlog.Position{Partition: lost.p, Epoch: c.log.Epoch(lost.p), Sequence: lost.sequence}
+	require.True(t, keeper.covers(t.Context(), at))
+	files.RollBack(t)
+	require.Eventually(t, func() bool {
+		return !keeper.covers(t.Context(), at) && c.log.Epoch(at.Partition).Newer(at.Epoch)
+	}, testserver.Patience, tick)
 }
 
 // Each leader that is behind for a moment is given its time from the start,
