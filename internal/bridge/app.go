@@ -32,6 +32,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/neolith/daemon-gateway/internal/admin"
+	"github.com/neolith/daemon-gateway/internal/audit"
 	"github.com/neolith/daemon-gateway/internal/bridge/beats"
 	"github.com/neolith/daemon-gateway/internal/bridge/intake"
 	"github.com/neolith/daemon-gateway/internal/canary"
@@ -62,6 +63,7 @@ type App struct {
 	beats      *beats.Writer
 	revoked    *revoked
 	metrics    *metrics
+	audit      *audit.Log
 	opening    eventlog.Opening
 	open       chan struct{}  // closed when the event log is open
 	database   *database      // nil where there is none
@@ -89,6 +91,7 @@ func New(cfg Config, logger *slog.Logger) (*App, error) {
 		return nil, errors.Join(err, a.Close())
 	}
 	a.metrics = newMetrics(a.registry)
+	a.audit = audit.New(a.base, a.registry)
 	if err := a.bindDatabase(); err != nil {
 		return nil, errors.Join(err, a.Close())
 	}
@@ -166,7 +169,7 @@ func (a *App) bind() (err error) {
 	if !a.cfg.Intake.Enabled() {
 		return nil
 	}
-	a.intake, err = intake.New(a.cfg.Intake, a.takeIn, a.takesIn, int(a.cfg.Log.MaxEventBytes), a.base, a.registry)
+	a.intake, err = intake.New(a.cfg.Intake, a.takeIn, a.takesIn, int(a.cfg.Log.MaxEventBytes), a.audit, a.base, a.registry)
 	if err != nil {
 		return err
 	}
@@ -266,6 +269,7 @@ func (a *App) Run(ctx context.Context) error {
 	group.Go("revocations", a.whenOpen(a.revoked.Run))
 	group.Go("NATS", a.nats.Run)
 	group.Go("operations", outliving(published, a.operations.Run))
+	group.Go("audit", outliving(published, a.audit.Run))
 	// An operator wants to see what a stop waits for.
 	group.Go("admin port", outliving(published, a.admin.Run))
 	err := group.Wait()

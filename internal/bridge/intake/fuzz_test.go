@@ -108,7 +108,7 @@ func FuzzRequests(f *testing.F) {
 	in, err := New(cfg, func(context.Context, event.Event, []byte) (Outcome, error) {
 		stored.Add(1)
 		return Outcome{}, nil
-	}, func() bool { return true }, event.DefaultMaxBytes, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	}, func() bool { return true }, event.DefaultMaxBytes, nil, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	require.NoError(f, err)
 	f.Cleanup(func() { _ = in.Close() })
 	handler := in.handler()

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/neolith/daemon-gateway/internal/access"
+	"github.com/neolith/daemon-gateway/internal/audit"
 	"github.com/neolith/daemon-gateway/internal/rescue"
 )
 
@@ -37,8 +38,8 @@ func (in *Intake) handler() http.Handler {
 		w.Header().Set("Content-Type", "application/yaml")
 		_, _ = w.Write(openAPI) // the client may be gone
 	})
-	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
-		in.refuse(w, http.StatusNotFound, "not_found", "there is only "+pathEvents+", described by "+pathOpenAPI)
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		in.refuse(w, r, "", http.StatusNotFound, "not_found", "there is only "+pathEvents+", described by "+pathOpenAPI)
 	})
 	return mux
 }
@@ -61,18 +62,22 @@ func (in *Intake) events(w http.ResponseWriter, r *http.Request) {
 	defer room.giveBack()
 	body, err := readBody(http.MaxBytesReader(w, r.Body, maxBodyBytes), r.ContentLength, room)
 	if err != nil {
-		in.unreadable(w, err)
+		in.unreadable(w, r, who.name, err)
 		return
 	}
 	access.BodyTaken(w)
 	texts, err := split(body)
 	if err != nil {
-		in.refuse(w, http.StatusBadRequest, "invalid_body", err.Error())
+		in.refuse(w, r, who.name, http.StatusBadRequest, "invalid_body", err.Error())
 		return
 	}
 	events := make([]submitted, len(texts))
 	for i, text := range texts {
 		events[i] = read(text, in.maxEvent).allowed(who)
+		if f := events[i].result.Error; f != nil && f.Code == codeForbidden {
+			in.audit.Write(audit.RequestRefused, "forbidden_orchestrator", "key", who.name, "address", in.access.Client(r).String(),
+				"orchestrator", events[i].event.OrchestratorID)
+		}
 	}
 	in.storeAll(r.Context(), events)
 	in.answer(w, who.name, events)
@@ -85,7 +90,7 @@ func (in *Intake) permits(w http.ResponseWriter, r *http.Request) bool {
 		return true
 	}
 	in.metrics.refused.Of(access.RefusedAddress).Inc()
-	in.refuse(w, http.StatusForbidden, "forbidden", "requests from this address are not allowed")
+	in.refuse(w, r, "", http.StatusForbidden, codeForbidden, "requests from this address are not allowed")
 	return false
 }
 
@@ -94,7 +99,7 @@ func (in *Intake) permits(w http.ResponseWriter, r *http.Request) bool {
 func (in *Intake) admit(w http.ResponseWriter, r *http.Request) *holder {
 	if r.Method != http.MethodPost {
 		w.Header().Set("Allow", http.MethodPost)
-		in.refuse(w, http.StatusMethodNotAllowed, "method_not_allowed", "expected POST")
+		in.refuse(w, r, "", http.StatusMethodNotAllowed, "method_not_allowed", "expected POST")
 		return nil
 	}
 	scheme, key, _ := strings.Cut(r.Header.Get("Authorization"), " ")
@@ -102,11 +107,11 @@ func (in *Intake) admit(w http.ResponseWriter, r *http.Request) *holder {
 	if who == nil || !strings.EqualFold(scheme, "Bearer") {
 		in.metrics.authFailures.Inc()
 		w.Header().Set("WWW-Authenticate", `Bearer realm="daemon-gateway"`)
-		in.refuse(w, http.StatusUnauthorized, "unauthorized", "expected the header Authorization: Bearer <API key>, with a key that is in API_KEYS_FILE")
+		in.refuse(w, r, "", http.StatusUnauthorized, "unauthorized", "expected the header Authorization: Bearer <API key>, with a key that is in API_KEYS_FILE")
 		return nil
 	}
 	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
-		in.refuse(w, http.StatusUnsupportedMediaType, "unsupported_media_type", "expected Content-Type: application/json")
+		in.refuse(w, r, who.name, http.StatusUnsupportedMediaType, "unsupported_media_type", "expected Content-Type: application/json")
 		return nil
 	}
 	return who
@@ -119,11 +124,11 @@ func (in *Intake) expects(w http.ResponseWriter, r *http.Request, name string) b
 	case r.ContentLength > maxBodyBytes:
 		// A client that still sends may not see an answer before a reset.
 		_, _ = io.CopyN(io.Discard, r.Body, 2*maxBodyBytes)
-		in.refuse(w, http.StatusRequestEntityTooLarge, "too_large", tooLarge())
+		in.refuse(w, r, name, http.StatusRequestEntityTooLarge, "too_large", tooLarge())
 	case !in.ready():
-		in.later(w, http.StatusServiceUnavailable, "unavailable", "the event log cannot be reached at the moment")
+		in.later(w, r, name, http.StatusServiceUnavailable, "unavailable", "the event log cannot be reached at the moment")
 	case !in.inFlight.Fits(name, max(r.ContentLength, 1)):
-		in.later(w, http.StatusTooManyRequests, "busy", errNoRoom.Error())
+		in.later(w, r, name, http.StatusTooManyRequests, "busy", errNoRoom.Error())
 	default:
 		return true
 	}
@@ -134,15 +139,15 @@ func tooLarge() string {
 	return fmt.Sprintf("the body is too large, expected at most %d bytes: send fewer events at once", maxBodyBytes)
 }
 
-func (in *Intake) unreadable(w http.ResponseWriter, err error) {
+func (in *Intake) unreadable(w http.ResponseWriter, r *http.Request, name string, err error) {
 	var over *http.MaxBytesError
 	switch {
 	case errors.As(err, &over):
-		in.refuse(w, http.StatusRequestEntityTooLarge, "too_large", tooLarge())
+		in.refuse(w, r, name, http.StatusRequestEntityTooLarge, "too_large", tooLarge())
 	case errors.Is(err, errNoRoom):
-		in.later(w, http.StatusTooManyRequests, "busy", err.Error())
+		in.later(w, r, name, http.StatusTooManyRequests, "busy", err.Error())
 	default:
-		in.refuse(w, http.StatusBadRequest, "unreadable", "the body did not arrive whole")
+		in.refuse(w, r, name, http.StatusBadRequest, "unreadable", "the body did not arrive whole")
 	}
 }
 
@@ -228,9 +233,9 @@ func (in *Intake) answer(w http.ResponseWriter, name string, events []submitted)
 }
 
 // later refuses a request that may be sent again.
-func (in *Intake) later(w http.ResponseWriter, code int, name, message string) {
+func (in *Intake) later(w http.ResponseWriter, r *http.Request, key string, status int, code, message string) {
 	setRetryAfter(w)
-	in.refuse(w, code, name, message)
+	in.refuse(w, r, key, status, code, message)
 }
 
 // setRetryAfter spreads those who come back.
@@ -239,8 +244,15 @@ func setRetryAfter(w http.ResponseWriter) {
 	w.Header().Set("Retry-After", strconv.Itoa(seconds+rand.IntN(seconds+1)))
 }
 
-func (in *Intake) refuse(w http.ResponseWriter, code int, name, message string) {
-	in.write(w, code, map[string]any{"error": fault{Code: name, Message: message}})
+// refuse answers a request that is not carried out, and writes down whose it was: the
+// name of the key that it came with, "" for none that is known.
+func (in *Intake) refuse(w http.ResponseWriter, r *http.Request, key string, status int, code, message string) {
+	method := r.Method
+	if method != http.MethodPost && method != http.MethodGet {
+		method = "other"
+	}
+	in.audit.Write(audit.RequestRefused, code, "key", key, "address", in.access.Client(r).String(), "method", method, "status", status)
+	in.write(w, status, map[string]any{"error": fault{Code: code, Message: message}})
 }
 
 func (in *Intake) write(w http.ResponseWriter, code int, body any) {

@@ -23,6 +23,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/neolith/daemon-gateway/internal/access"
+	"github.com/neolith/daemon-gateway/internal/audit"
 	"github.com/neolith/daemon-gateway/internal/certificate"
 	"github.com/neolith/daemon-gateway/internal/reread"
 	"github.com/neolith/daemon-gateway/internal/rescue"
@@ -114,6 +115,7 @@ type Intake struct {
 	access   *access.Control
 	inFlight *share.Pool[string] // bytes of bodies, by key
 	metrics  *metrics
+	audit    *audit.Log
 	panics   *rescue.Notes
 	logger   *slog.Logger
 	listener net.Listener
@@ -121,8 +123,9 @@ type Intake struct {
 }
 
 // New binds the address. ready reports whether the log can be asked now;
-// maxEventBytes bounds one event. cfg is enabled and valid.
-func New(cfg Config, store Store, ready func() bool, maxEventBytes int, logger *slog.Logger, reg prometheus.Registerer) (*Intake, error) {
+// maxEventBytes bounds one event; records are told of what is refused. cfg is
+// enabled and valid.
+func New(cfg Config, store Store, ready func() bool, maxEventBytes int, records *audit.Log, logger *slog.Logger, reg prometheus.Registerer) (*Intake, error) {
 	logger = logger.With("component", "intake")
 	keys, err := newKeyring(cfg.APIKeysFile, logger, reg)
 	if err != nil {
@@ -130,10 +133,10 @@ func New(cfg Config, store Store, ready func() bool, maxEventBytes int, logger *
 	}
 	in := &Intake{
 		store: store, ready: ready, maxEvent: maxEventBytes, keys: keys,
-		inFlight: share.New[string](maxInFlight), metrics: newMetrics(reg), logger: logger,
+		inFlight: share.New[string](maxInFlight), metrics: newMetrics(reg), audit: records, logger: logger,
 		panics: rescue.New(logger, reg, access.PartRequest, partStore),
 	}
-	in.access, err = access.New(cfg.Access, settingsPrefix, 0, func(why access.Refusal, _ netip.Addr) { in.metrics.refused.Of(why).Inc() }, logger, reg)
+	in.access, err = access.New(cfg.Access, settingsPrefix, 0, in.refusedConnection, logger, reg)
 	if err != nil {
 		return nil, err
 	}
@@ -154,6 +157,11 @@ func New(cfg Config, store Store, ready func() bool, maxEventBytes int, logger *
 	in.server = access.NewServer(in.handler(), readTimeout, readTimeout+storeTimeout+10*time.Second, in.panics, logger, slog.LevelDebug)
 	in.server.IdleTimeout = idleTimeout
 	return in, nil
+}
+
+func (in *Intake) refusedConnection(why access.Refusal, from netip.Addr) {
+	in.metrics.refused.Of(why).Inc()
+	in.audit.Write(audit.ConnectionRefused, string(why), "address", from.String())
 }
 
 // Addr is the address that is listened on.

@@ -31,6 +31,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/neolith/daemon-gateway/internal/audit"
 	"github.com/neolith/daemon-gateway/internal/eventlog"
 	"github.com/neolith/daemon-gateway/internal/lab/testserver"
 	"github.com/neolith/daemon-gateway/internal/settings"
@@ -91,9 +92,11 @@ func intoLog(log *eventlog.Log) Store {
 // of the API.
 type intake struct {
 	*Intake
-	t      testing.TB
-	router routers.Router
-	stop   func()
+	t        testing.TB
+	router   routers.Router
+	stop     func()
+	told     *journal // all that it logs
+	registry *prometheus.Registry
 }
 
 func start(t testing.TB, store Store, ready func() bool, change ...func(*Config)) *intake {
@@ -103,7 +106,10 @@ func start(t testing.TB, store Store, ready func() bool, change ...func(*Config)
 	for _, f := range change {
 		f(&cfg)
 	}
-	in, err := New(cfg, store, ready, 1024, slog.New(slog.DiscardHandler), prometheus.NewPedanticRegistry())
+	reg := prometheus.NewPedanticRegistry()
+	told := &journal{}
+	logger := slog.New(slog.NewJSONHandler(told, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	in, err := New(cfg, store, ready, 1024, audit.New(logger, reg), logger, reg)
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
@@ -114,7 +120,7 @@ func start(t testing.TB, store Store, ready func() bool, change ...func(*Config)
 		ended <- nil
 	}
 	t.Cleanup(stop)
-	return &intake{Intake: in, t: t, router: described(t, in.Addr().String()), stop: stop}
+	return &intake{Intake: in, t: t, router: described(t, in.Addr().String()), stop: stop, told: told, registry: reg}
 }
 
 func always() bool { return true }
@@ -671,3 +677,6 @@ func TestAPanicOverAnEventFailsItAlone(t *testing.T) {
 	require.Equal(t, []status{failed, failed, stored}, a.statuses())
 	require.Equal(t, []status{stored}, in.post(sample("next", "vp")).statuses())
 }
+
+// intoNothing stores everything nowhere.
+func intoNothing(context.Context, event.Event, []byte) (Outcome, error) { return Outcome{}, nil }

@@ -42,6 +42,9 @@ type fault struct {
 	Field   string `json:"field,omitempty"`
 }
 
+// codeForbidden: the address, or the key for the event's orchestrator, may not.
+const codeForbidden = "forbidden"
+
 // submitted is an event of a request.
 type submitted struct {
 	event  event.Event
@@ -112,7 +115,7 @@ func read(text []byte, maxBytes int) submitted {
 func (s submitted) allowed(who *holder) submitted {
 	if s.result.Status == "" && !who.mayPublishFor(s.event.OrchestratorID) {
 		s.result.Status = invalid
-		s.result.Error = &fault{Code: "forbidden", Message: "this API key may not publish for this orchestrator", Field: "orchestratorId"}
+		s.result.Error = &fault{Code: codeForbidden, Message: "this API key may not publish for this orchestrator", Field: "orchestratorId"}
 	}
 	return s
 }
