@@ -4,7 +4,6 @@
 package compose_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"log/slog"
@@ -14,7 +13,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -58,8 +56,8 @@ type world struct {
 	t     *testing.T
 	nats  *testserver.NATSServer
 	redis *testserver.RedisServer
-	told  *output // what all tiers log
-	edge  string  // where daemons connect
+	told  *testserver.Journal // what all tiers log
+	edge  string              // where daemons connect
 	peers []string
 }
 
@@ -83,7 +81,7 @@ func newWorld(t *testing.T, permissions string) *world {
 	}
 	configured, err := server.ProcessConfigFile(filepath.Join(folder, "nats.conf"))
 	require.NoError(t, err)
-	w := &world{t: t, redis: testserver.Redis(t), told: &output{}}
+	w := &world{t: t, redis: testserver.Redis(t), told: &testserver.Journal{}}
 	w.nats = testserver.NATS(t, func(o *server.Options) {
 		base := *o
 		*o = *configured
@@ -363,21 +361,3 @@ func TestNoUserMayReadWhatAnotherIsAnswered(t *testing.T) {
 
 // restricted are the users that may do only some things.
 var restricted = []string{"edge", "router", "bridge", "backend", "admin"}
-
-// output may be read while it is written.
-type output struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.String()
-}

@@ -21,6 +21,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/neolith/daemon-gateway/internal/auth"
+	"github.com/neolith/daemon-gateway/internal/lab/testserver"
 	"github.com/neolith/daemon-gateway/internal/settings"
 )
 
@@ -42,16 +43,6 @@ func newPairs(t *testing.T) pairs {
 	_, p.ed25519, err = ed25519.GenerateKey(rand.Reader)
 	require.NoError(t, err)
 	return p
-}
-
-func publicPEM(t *testing.T, keys ...crypto.Signer) (text []byte) {
-	t.Helper()
-	for _, key := range keys {
-		der, err := x509.MarshalPKIXPublicKey(key.Public())
-		require.NoError(t, err)
-		text = append(text, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})...)
-	}
-	return text
 }
 
 func number(n *big.Int) string { return base64.RawURLEncoding.EncodeToString(n.Bytes()) }
@@ -115,7 +106,7 @@ func verifierOf(t *testing.T, withSecret, pending bool, keys []auth.PublicKey) *
 func TestTokensOfPublicKeys(t *testing.T) {
 	t.Parallel()
 	p, others := newPairs(t), newPairs(t)
-	fromPEM, err := auth.ParsePEM(publicPEM(t, p.rsa, p.ecdsa, p.ed25519))
+	fromPEM, err := auth.ParsePEM(testserver.PublicPEM(t, p.rsa, p.ecdsa, p.ed25519))
 	require.NoError(t, err)
 	fromJWKS, passedOver, err := auth.ParseJWKS(jwks(t, jwk(t, p.rsa, "r", nil), jwk(t, p.ecdsa, "e", nil), jwk(t, p.ed25519, "o", nil)))
 	require.NoError(t, err)
@@ -159,7 +150,7 @@ func TestTokensOfPublicKeys(t *testing.T) {
 func TestAPublicKeyIsNoSecret(t *testing.T) {
 	t.Parallel()
 	p := newPairs(t)
-	text := publicPEM(t, p.rsa)
+	text := testserver.PublicPEM(t, p.rsa)
 	keys, err := auth.ParsePEM(text)
 	require.NoError(t, err)
 	der, err := x509.MarshalPKIXPublicKey(p.rsa.Public())
@@ -180,7 +171,7 @@ func TestAPublicKeyIsNoSecret(t *testing.T) {
 func TestTokensBeforeTheKeysAreThere(t *testing.T) {
 	t.Parallel()
 	p := newPairs(t)
-	keys, err := auth.ParsePEM(publicPEM(t, p.ecdsa))
+	keys, err := auth.ParsePEM(testserver.PublicPEM(t, p.ecdsa))
 	require.NoError(t, err)
 	v := verifierOf(t, false, true, keys)
 	_, err = v.Verify(signWithKey(t, jwt.SigningMethodRS256, p.rsa, "r"), now)
@@ -233,7 +224,7 @@ func TestFilesWithPublicKeysAreChecked(t *testing.T) {
 		require.NoError(t, os.WriteFile(path, content, 0o600))
 		return path
 	}
-	good := file(publicPEM(t, p.ed25519))
+	good := file(testserver.PublicPEM(t, p.ed25519))
 	tests := map[string]struct {
 		change func(*auth.Config)
 		want   string // "" for accepted

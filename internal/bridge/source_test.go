@@ -1,12 +1,10 @@
 package bridge
 
 import (
-	"bytes"
 	"context"
 	"log/slog"
 	"net"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -20,29 +18,11 @@ import (
 	"github.com/neolith/daemon-gateway/internal/settings"
 )
 
-// logBuffer is a log that may be read while it is written.
-type logBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *logBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *logBuffer) count(text string) int {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return strings.Count(b.buf.String(), text)
-}
-
 // listener is a source on its own, with its log.
 type listener struct {
 	*source
 	in  *inbox
-	log *logBuffer
+	log *testserver.Journal
 }
 
 // listen runs a source until the test ends; change may make it less patient.
@@ -51,7 +31,7 @@ func listen(t *testing.T, cfg RedisConfig, change func(*timing)) *listener {
 	client, err := redisconn.NewClient(cfg.Config)
 	require.NoError(t, err)
 	channels, patterns := cfg.subscriptions()
-	l := &listener{in: newInbox(1000, 1<<20), log: &logBuffer{}}
+	l := &listener{in: newInbox(1000, 1<<20), log: &testserver.Journal{}}
 	l.source = &source{
 		client: client, channels: channels, patterns: patterns, canary: canary.Channel("test"), timing: defaultTiming,
 		echo: newEcho(),
@@ -91,7 +71,7 @@ func TestDeadConnectionIsGivenUp(t *testing.T) {
 	})
 	eventually(t, l.connected, "subscribed")
 	server.Pause()
-	eventually(t, func() bool { return l.log.count(errDead.Error()) > 0 && !l.connected() }, "the dead connection is noticed")
+	eventually(t, func() bool { return strings.Count(l.log.String(), errDead.Error()) > 0 && !l.connected() }, "the dead connection is noticed")
 	server.Resume()
 	eventually(t, func() bool { return l.connected() && testutil.ToFloat64(l.metrics.gaps) > 0 }, "subscribed again")
 }
@@ -161,7 +141,7 @@ func TestARedisThatAnswersWithErrorsIsHeard(t *testing.T) {
 			eventually(t, func() bool { return l.link.state().works() && !strings.Contains(detail(), says) }, "and no longer")
 			require.True(t, l.connected())
 			require.Zero(t, testutil.ToFloat64(l.metrics.gaps))
-			require.Equal(t, 1, l.log.count("answers pings with an error"), "once for all pings")
+			require.Equal(t, 1, strings.Count(l.log.String(), "answers pings with an error"), "once for all pings")
 		})
 	}
 }
@@ -178,8 +158,8 @@ func TestAReplicaWithoutItsMasterIsNotHeard(t *testing.T) {
 	eventually(t, l.connected, "subscribed")
 	master.Kill()
 	eventually(t, func() bool { return !l.connected() && strings.Contains(l.link.state().problem, "MASTERDOWN") }, "it is said")
-	tries := l.log.count("not subscribed on Redis")
-	eventually(t, func() bool { return l.log.count("not subscribed on Redis") > tries+1 }, "it is tried again")
+	tries := strings.Count(l.log.String(), "not subscribed on Redis")
+	eventually(t, func() bool { return strings.Count(l.log.String(), "not subscribed on Redis") > tries+1 }, "it is tried again")
 	require.Zero(t, testutil.ToFloat64(l.metrics.gaps), "and no try passes for a subscription")
 	master.Start()
 	client := master.Client()
@@ -211,10 +191,10 @@ func TestSilenceIsSaidOnce(t *testing.T) {
 	l := listen(t, redisConfig(server.URL()), func(timing *timing) {
 		timing.look, timing.silent = time.Millisecond, 50*time.Millisecond
 	})
-	eventually(t, func() bool { return l.log.count(said) == 1 }, "the silence is said")
+	eventually(t, func() bool { return strings.Count(l.log.String(), said) == 1 }, "the silence is said")
 	client := server.Client()
 	publish(t, client, "daemon:events", "x")
-	eventually(t, func() bool { return l.log.count(said) == 2 }, "a new silence is said again")
+	eventually(t, func() bool { return strings.Count(l.log.String(), said) == 2 }, "a new silence is said again")
 }
 
 func TestLinkSaysOneSilenceOnce(t *testing.T) {

@@ -1,7 +1,6 @@
 package devcluster
 
 import (
-	"bytes"
 	"context"
 	"log/slog"
 	"strings"
@@ -30,28 +29,10 @@ func config(t *testing.T, data string) Config {
 	return cfg
 }
 
-// output is what a cluster tells, for reading while it is written.
-type output struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.String()
-}
-
 // start runs a cluster until stop is called.
-func start(t *testing.T, cfg Config) (c *Cluster, told *output, stop func()) {
+func start(t *testing.T, cfg Config) (c *Cluster, told *testserver.Journal, stop func()) {
 	t.Helper()
-	told = &output{}
+	told = &testserver.Journal{}
 	c, err := New(cfg, told, slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -140,7 +121,7 @@ func TestSecondClusterIsKeptOffTheDataOfTheFirst(t *testing.T) {
 	t.Parallel()
 	data := t.TempDir()
 	start(t, config(t, data))
-	_, err := New(config(t, data), &output{}, slog.New(slog.DiscardHandler))
+	_, err := New(config(t, data), &testserver.Journal{}, slog.New(slog.DiscardHandler))
 	require.ErrorContains(t, err, "another cluster runs on "+data)
 }
 

@@ -1,15 +1,12 @@
 package edge
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -22,39 +19,10 @@ import (
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
 
-// journal is all that an edge logs.
-type journal struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (j *journal) Write(text []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.text.Write(text)
-}
-
-func (j *journal) String() string {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.text.String()
-}
-
-// acts returns the audit lines of one kind.
-func (j *journal) acts(act string) (found []map[string]any) {
-	for line := range strings.Lines(j.String()) {
-		var m map[string]any
-		if json.Unmarshal([]byte(line), &m) == nil && m["msg"] == "audit" && m["act"] == act {
-			found = append(found, m)
-		}
-	}
-	return found
-}
-
 // audited is an edge whose log is kept, everything of it.
-func (c *cluster) audited(change ...func(*Config)) (*node, *journal) {
+func (c *cluster) audited(change ...func(*Config)) (*node, *testserver.Journal) {
 	c.t.Helper()
-	j := &journal{}
+	j := &testserver.Journal{}
 	cfg := testConfig(c)
 	cfg.NodeName = "audited"
 	for _, f := range change {
@@ -68,10 +36,10 @@ func (c *cluster) audited(change ...func(*Config)) (*node, *journal) {
 }
 
 // one waits for the only audit line of a kind, and expects what it says.
-func (j *journal) one(t *testing.T, act string, want map[string]any) {
+func one(t *testing.T, j *testserver.Journal, act string, want map[string]any) {
 	t.Helper()
-	require.Eventually(t, func() bool { return len(j.acts(act)) > 0 }, testserver.Patience, 5*time.Millisecond, act)
-	all := j.acts(act)
+	require.Eventually(t, func() bool { return len(j.Audited("act", act)) > 0 }, testserver.Patience, 5*time.Millisecond, act)
+	all := j.Audited("act", act)
 	require.Len(t, all, 1)
 	require.Equal(t, "INFO", all[0]["level"])
 	require.Equal(t, "audited", all[0]["node"])
@@ -89,29 +57,29 @@ func TestTheAuditLogSaysWhoWasLetInAndWhoWasNot(t *testing.T) {
 	d.send("auth", authPayload(t, "orch", "daemon", jti("jti-1")))
 	session := d.expect(protocol.TypeAuthSuccess).text("sessionId")
 	who := map[string]any{"orchestrator": "orch", "daemon": "daemon", "session": session, "address": "127.0.0.1"}
-	j.one(t, "session_began", who)
-	j.one(t, "session_began", map[string]any{"token_id": "jti-1"})
+	one(t, j, "session_began", who)
+	one(t, j, "session_began", map[string]any{"token_id": "jti-1"})
 
 	d.send("subscribe", `{"eventTypes":["*"]}`)
 	d.send("subscribe", `{"eventTypes":["*"]}`)
-	j.one(t, "over_limit", who)
-	j.one(t, "over_limit", map[string]any{"reason": "messages"})
+	one(t, j, "over_limit", who)
+	one(t, j, "over_limit", map[string]any{"reason": "messages"})
 
 	forged, err := auth.Mint("another-secret-that-has-enough-bytes-too", auth.Grant{Orchestrator: "orch", Daemon: "forger", ExpiresAt: time.Now().Add(time.Hour)})
 	require.NoError(t, err)
 	f := n.dial()
 	f.send("auth", `{"accessToken":"`+forged+`","daemonId":"forger","orchestratorId":"orch"}`)
 	f.expectClose(protocol.CloseAuthFailed)
-	j.one(t, "token_refused", map[string]any{"reason": "bad_signature", "orchestrator": "orch", "daemon": "forger", "address": "127.0.0.1"})
+	one(t, j, "token_refused", map[string]any{"reason": "bad_signature", "orchestrator": "orch", "daemon": "forger", "address": "127.0.0.1"})
 
 	require.Equal(t, http.StatusMethodNotAllowed, n.request(http.MethodPut, "", "", bearing(good)).status)
-	j.one(t, "request_refused", map[string]any{"method": "other", "address": "127.0.0.1", "status": 405.0})
+	one(t, j, "request_refused", map[string]any{"method": "other", "address": "127.0.0.1", "status": 405.0})
 
 	c.revoke(revocation.KeyOf(revocation.Token, "jti-1"))
 	d.expectClose(protocol.CloseSessionTerminated)
-	j.one(t, "operator_acted", map[string]any{"reason": "revoked", "key": "token.jti-1"})
-	j.one(t, "session_ended", who)
-	j.one(t, "session_ended", map[string]any{"reason": "SESSION_TERMINATED", "code": 4006.0, "close_reason": "revoked"})
+	one(t, j, "operator_acted", map[string]any{"reason": "revoked", "key": "token.jti-1"})
+	one(t, j, "session_ended", who)
+	one(t, j, "session_ended", map[string]any{"reason": "SESSION_TERMINATED", "code": 4006.0, "close_reason": "revoked"})
 
 	n.stop()
 	for name, text := range map[string]string{"the secret": string(secret), "a token": good, "its signature": good[strings.LastIndexByte(good, '.'):], "a forged token": forged} {
@@ -134,7 +102,7 @@ func TestAConnectionThatIsTurnedAwayIsAudited(t *testing.T) {
 			_ = conn.CloseNow()
 		}
 	}
-	j.one(t, "connection_refused", map[string]any{"reason": "rate", "address": "127.0.0.1"})
+	one(t, j, "connection_refused", map[string]any{"reason": "rate", "address": "127.0.0.1"})
 }
 
 // Nothing is read of who may not connect at all; where he came from is known.
@@ -146,5 +114,5 @@ func TestWhoIsClosedAtOnceIsAudited(t *testing.T) {
 	if conn, err := net.Dial("tcp", n.Addr().String()); err == nil { // else it was closed before Dial returned
 		require.NoError(t, conn.Close())
 	}
-	j.one(t, "connection_refused", map[string]any{"reason": "address", "address": "127.0.0.1"})
+	one(t, j, "connection_refused", map[string]any{"reason": "address", "address": "127.0.0.1"})
 }

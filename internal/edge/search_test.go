@@ -134,7 +134,7 @@ func TestOnlySoManyOrchestratorsAreRemembered(t *testing.T) {
 		busy, err := s.begin(t.Context(), "busy", "e")
 		require.NoError(t, err)
 		for i := range 2 * maxSearched {
-			time.Sleep(1)
+			time.Sleep(time.Nanosecond)
 			one, err := s.begin(t.Context(), event.Token(fmt.Sprint(i)), "e")
 			require.NoError(t, err)
 			s.end(one, 0)

@@ -2,13 +2,10 @@ package keyring
 
 import (
 	"context"
-	"crypto"
 	"crypto/ed25519"
 	"crypto/rand"
-	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
-	"encoding/pem"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -97,16 +94,6 @@ func newKey(t *testing.T) ed25519.PrivateKey {
 	return key
 }
 
-func publicPEM(t *testing.T, keys ...crypto.Signer) (text []byte) {
-	t.Helper()
-	for _, key := range keys {
-		der, err := x509.MarshalPKIXPublicKey(key.Public())
-		require.NoError(t, err)
-		text = append(text, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})...)
-	}
-	return text
-}
-
 // set is a JSON Web Key Set of keys by their ids.
 func set(t *testing.T, keys map[string]ed25519.PrivateKey) []byte {
 	t.Helper()
@@ -180,15 +167,15 @@ func TestChangedFilesOfPublicKeysCountWithoutARestart(t *testing.T) {
 	dir := t.TempDir()
 	old, fresh, other := newKey(t), newKey(t), newKey(t)
 	pemFile, jwksFile := filepath.Join(dir, "pem"), filepath.Join(dir, "jwks")
-	write(t, pemFile, publicPEM(t, old))
+	write(t, pemFile, testserver.PublicPEM(t, old))
 	write(t, jwksFile, set(t, map[string]ed25519.PrivateKey{"other": other}))
 	h := start(t, func(c *auth.Config) { c.JWTPublicKeyFile, c.JWTJWKSFile = pemFile, jwksFile })
 	require.Empty(t, h.judge(tokenOf(t, old, "")))
 	require.Empty(t, h.judge(tokenOf(t, other, "other")))
 
-	write(t, pemFile, publicPEM(t, old, fresh))
+	write(t, pemFile, testserver.PublicPEM(t, old, fresh))
 	h.eventually(tokenOf(t, fresh, ""), "")
-	write(t, pemFile, publicPEM(t, fresh))
+	write(t, pemFile, testserver.PublicPEM(t, fresh))
 	h.eventually(tokenOf(t, old, ""), auth.ReasonBadSignature)
 	write(t, pemFile, []byte("no key"))
 	h.eventuallyReady(true, "the last good keys stay in force")

@@ -1,13 +1,10 @@
 package intake
 
 import (
-	"bytes"
-	"encoding/json"
 	"net"
 	"net/http"
 	"net/netip"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -15,35 +12,6 @@ import (
 
 	"github.com/neolith/daemon-gateway/internal/audit"
 )
-
-// journal is what an intake logs, a JSON object a line.
-type journal struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (j *journal) Write(text []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.text.Write(text)
-}
-
-func (j *journal) String() string {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.text.String()
-}
-
-// audited returns the audit lines for a reason.
-func (j *journal) audited(reason string) (found []map[string]any) {
-	for line := range strings.Lines(j.String()) {
-		var m map[string]any
-		if json.Unmarshal([]byte(line), &m) == nil && m["msg"] == "audit" && m["reason"] == reason {
-			found = append(found, m)
-		}
-	}
-	return found
-}
 
 func TestTheAuditLogSaysWhoseRequestWasRefusedAndWhy(t *testing.T) {
 	t.Parallel()
@@ -78,7 +46,7 @@ func TestTheAuditLogSaysWhoseRequestWasRefusedAndWhy(t *testing.T) {
 		"method_not_allowed":     {"", func(r *http.Request) { r.Method = http.MethodPut }, 405, "", map[string]any{"method": "other"}},
 	} {
 		require.Equal(t, try.status, with(try.body, try.change).code, reason)
-		lines := in.told.audited(reason)
+		lines := in.told.Audited("reason", reason)
 		require.Len(t, lines, 1, reason)
 		want := map[string]any{
 			"level": "INFO", "act": string(audit.RequestRefused), "key": try.key, "address": "127.0.0.1", "method": "POST", "status": float64(try.status),
@@ -103,7 +71,7 @@ func TestTheAuditLogSaysForWhomAKeyMayNotPublish(t *testing.T) {
 	t.Parallel()
 	in := start(t, intoNothing, always, func(cfg *Config) { cfg.APIKeysFile = keyFile(t, line("backend", key)+" vp") })
 	in.post("[" + sample("own", "vp") + "," + sample("another's", "other") + "]")
-	lines := in.told.audited("forbidden_orchestrator")
+	lines := in.told.Audited("reason", "forbidden_orchestrator")
 	require.Len(t, lines, 1)
 	require.Equal(t, "backend", lines[0]["key"])
 	require.Equal(t, "other", lines[0]["orchestrator"])
@@ -116,8 +84,8 @@ func TestTheAuditLogSaysWhichConnectionsWereClosed(t *testing.T) {
 	if conn, err := net.Dial("tcp", in.Addr().String()); err == nil { // else it was closed by then
 		t.Cleanup(func() { _ = conn.Close() })
 	}
-	require.Eventually(t, func() bool { return len(in.told.audited("address")) == 1 }, patience, look)
-	line := in.told.audited("address")[0]
+	require.Eventually(t, func() bool { return len(in.told.Audited("reason", "address")) == 1 }, patience, look)
+	line := in.told.Audited("reason", "address")[0]
 	require.Equal(t, string(audit.ConnectionRefused), line["act"])
 	require.Equal(t, "127.0.0.1", line["address"])
 }

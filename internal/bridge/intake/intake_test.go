@@ -95,7 +95,7 @@ type intake struct {
 	t        testing.TB
 	router   routers.Router
 	stop     func()
-	told     *journal // all that it logs
+	told     *testserver.Journal // all that it logs
 	registry *prometheus.Registry
 }
 
@@ -107,7 +107,7 @@ func start(t testing.TB, store Store, ready func() bool, change ...func(*Config)
 		f(&cfg)
 	}
 	reg := prometheus.NewPedanticRegistry()
-	told := &journal{}
+	told := &testserver.Journal{}
 	logger := slog.New(slog.NewJSONHandler(told, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	in, err := New(cfg, store, ready, 1024, audit.New(logger, reg), logger, reg)
 	require.NoError(t, err)

@@ -1,6 +1,7 @@
 package testserver
 
 import (
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -61,4 +62,17 @@ func (c Certificate) Files(t testing.TB) (certificate, key string) {
 		}
 	}
 	return certificate, key
+}
+
+// PublicPEM returns the public halves of keys as PEM.
+func PublicPEM(t testing.TB, keys ...crypto.Signer) (text []byte) {
+	t.Helper()
+	for _, key := range keys {
+		der, err := x509.MarshalPKIXPublicKey(key.Public())
+		if err != nil {
+			t.Fatal(err)
+		}
+		text = append(text, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})...)
+	}
+	return text
 }
