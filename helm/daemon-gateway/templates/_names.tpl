@@ -1,9 +1,11 @@
-{{/* Names and labels. */}}
+{{/* Names, labels, and the metadata that every object has. */}}
 
 {{- define "gateway.fullname" -}}
 {{- $release := ternary .Release.Name (printf "%s-%s" .Release.Name .Chart.Name) (contains .Chart.Name .Release.Name) -}}
 {{- default $release .Values.fullnameOverride | trunc 45 | trimSuffix "-" -}}
 {{- end -}}
+
+{{- define "gateway.namespace" -}}{{ default .Release.Namespace .Values.namespaceOverride }}{{- end -}}
 
 {{/* Selector labels of a component; takes (list root component). They never change, because selectors cannot. */}}
 {{- define "gateway.selector" -}}
@@ -13,22 +15,41 @@ app.kubernetes.io/instance: {{ $root.Release.Name }}
 app.kubernetes.io/component: {{ index . 1 }}
 {{- end -}}
 
-{{/* Labels of an object of a component; takes (list root component). */}}
-{{- define "gateway.labels" -}}
-{{- $root := index . 0 -}}
-{{ include "gateway.selector" . }}
-app.kubernetes.io/version: {{ $root.Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ $root.Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_" }}
+{{/* A map whose values are text, as Kubernetes wants labels and annotations; --set makes booleans and numbers of some. Takes the map or nil. */}}
+{{- define "gateway.textMap" -}}
+{{- $text := dict -}}
+{{- range $key, $value := . -}}{{- $_ := set $text $key (include "gateway.scalar" $value) -}}{{- end -}}
+{{- with $text -}}{{ toYaml . }}{{- end -}}
 {{- end -}}
 
-{{- define "gateway.image" -}}
-{{- $image := .Values.image -}}
-{{- if $image.digest -}}
-{{ $image.repository }}@{{ $image.digest }}
-{{- else -}}
-{{ $image.repository }}:{{ default .Chart.AppVersion $image.tag }}
+{{/*
+Metadata of an object; takes a dict of root and component, and optionally of name (otherwise the component's), labels and annotations. What
+the chart itself says of an object wins over what is said of all objects.
+*/}}
+{{- define "gateway.metadata" -}}
+{{- $root := .root -}}
+{{- $values := $root.Values -}}
+{{- $labels := include "gateway.selector" (list $root .component) | fromYaml -}}
+{{- $_ := set $labels "app.kubernetes.io/version" $root.Chart.AppVersion -}}
+{{- $_ := set $labels "app.kubernetes.io/managed-by" $root.Release.Service -}}
+{{- $_ := set $labels "helm.sh/chart" (printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_") -}}
+name: {{ default (printf "%s-%s" (include "gateway.fullname" $root) .component) .name }}
+{{- with $values.namespaceOverride }}
+namespace: {{ . }}
+{{- end }}
+labels:
+  {{- merge $labels (default (dict) .labels) (default (dict) $values.commonLabels) | include "gateway.textMap" | nindent 2 }}
+{{- with merge (dict) (default (dict) .annotations) (default (dict) $values.commonAnnotations) }}
+annotations:
+  {{- include "gateway.textMap" . | nindent 2 }}
+{{- end }}
 {{- end -}}
+
+{{/* An image; takes (list root image fallbackTag). A registry for all images of an umbrella chart comes first. */}}
+{{- define "gateway.image" -}}
+{{- $image := index . 1 -}}
+{{- with default $image.registry ((index . 0).Values.global).imageRegistry -}}{{ trimSuffix "/" . }}/{{- end -}}
+{{ $image.repository }}{{ if $image.digest }}@{{ $image.digest }}{{ else }}:{{ default (index . 2) $image.tag }}{{ end }}
 {{- end -}}
 
 {{/* The Secrets, made by the chart or existing. */}}

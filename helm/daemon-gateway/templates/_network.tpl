@@ -1,7 +1,15 @@
 {{/* Rules of the NetworkPolicies. */}}
 
 {{- define "gateway.dnsRule" -}}
-- ports: [{port: 53, protocol: UDP}, {port: 53, protocol: TCP}]
+- ports:
+    {{- range .Values.networkPolicy.dnsPorts }}
+    - {port: {{ include "gateway.scalar" . }}, protocol: UDP}
+    - {port: {{ include "gateway.scalar" . }}, protocol: TCP}
+    {{- end }}
+  {{- with .Values.networkPolicy.dnsTo }}
+  to:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
 {{- end -}}
 
 {{/* Gossip among edges and routers; takes (list root "from"|"to"). */}}
@@ -20,7 +28,7 @@
 {{- define "gateway.egressRule" -}}
 {{- $root := index . 0 -}}
 {{- $server := index . 1 -}}
-{{- if dig "enabled" false (index $root.Values $server) -}}
+{{- if (index $root.Values $server).enabled -}}
 - ports: [{port: {{ index . 2 }}, protocol: TCP}]
   to:
     - podSelector:
@@ -45,9 +53,7 @@
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
 metadata:
-  name: {{ include "gateway.fullname" $root }}-{{ $server }}
-  labels:
-    {{- include "gateway.labels" (list $root $server) | nindent 4 }}
+  {{- include "gateway.metadata" (dict "root" $root "component" $server) | nindent 2 }}
 spec:
   podSelector:
     matchLabels:

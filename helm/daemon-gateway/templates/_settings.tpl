@@ -154,14 +154,6 @@ REDIS_MASTER_NAME: {{ . | quote }}
 {{ merge (include "gateway.ownSettings" . | fromYaml) $given | toYaml }}
 {{- end -}}
 
-{{/* Nine tenths of a memory limit such as 512Mi, in bytes; nothing for a unit that is not known. */}}
-{{- define "gateway.goMemoryLimit" -}}
-{{- $factor := get (dict "Ki" 1024 "Mi" 1048576 "Gi" 1073741824) (regexFind "[A-Za-z]+$" .) -}}
-{{- if and $factor (regexMatch "^[0-9]+[KMG]i$" .) -}}
-{{ div (mul (regexFind "^[0-9]+" . | int64) $factor 9) 10 }}
-{{- end -}}
-{{- end -}}
-
 {{/* The settings of gateway-admin: what all nodes must agree on about the log. */}}
 {{- define "gateway.adminSettings" -}}
 {{- $given := dict -}}
