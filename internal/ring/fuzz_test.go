@@ -1,7 +1,9 @@
 package ring
 
 import (
+	"bytes"
 	"encoding/binary"
+	"log/slog"
 	"math/rand/v2"
 	"net"
 	"slices"
@@ -14,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/neolith/daemon-gateway/internal/quote/quotetest"
+	"github.com/neolith/daemon-gateway/internal/settings"
 	"github.com/neolith/daemon-gateway/pkg/event"
 )
 
@@ -116,6 +119,73 @@ func FuzzMetadata(f *testing.F) {
 		again, err := decodeMember(node)
 		require.NoError(t, err)
 		require.Equal(t, m, again)
+	})
+}
+
+// played is a connection that brings bytes and takes any.
+type played struct {
+	net.Conn
+	*bytes.Reader
+}
+
+func (c played) Read(p []byte) (int, error)    { return c.Reader.Read(p) }
+func (played) Write(p []byte) (int, error)     { return len(p), nil }
+func (played) Close() error                    { return nil }
+func (played) SetDeadline(time.Time) error     { return nil }
+func (played) SetReadDeadline(time.Time) error { return nil }
+func (played) RemoteAddr() net.Addr            { return &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 5} }
+func framed(dst []byte, message []byte) []byte {
+	return append(binary.BigEndian.AppendUint32(dst, uint32(len(message))), message...)
+}
+
+// Without the key nobody has a message taken in, and who plays back what a member
+// has sent has its messages taken in their order alone. What a stream holds is
+// given back when it ends.
+func FuzzStreams(f *testing.F) {
+	const cluster = "c"
+	keys, err := parseKeys([]settings.Secret{"bm90IGEgc2VjcmV0LCBmb3IgdGVzdHMgYWxvbmUhISE="})
+	require.NoError(f, err)
+	head := append([]byte{standingVersion}, make([]byte, saltBytes)...)
+	head = append(append(head, byte(len(cluster))), cluster...)
+	seal, err := newSealing(keys.GetPrimaryKey(), make([]byte, saltBytes), cluster)
+	require.NoError(f, err)
+	told := []string{"first", "", "a longer one"}
+	sealed, plain := slices.Clone(head), slices.Clone(head)
+	for _, message := range told {
+		sealed, plain = framed(sealed, seal.seal(nil, []byte(message))), framed(plain, []byte(message))
+	}
+	f.Add(sealed, true)
+	f.Add(sealed[:len(sealed)-1], true)
+	f.Add(plain, false)
+	f.Add(plain, true)
+	f.Add(append(slices.Clone(head), 0xff, 0xff, 0xff, 0xff, 'x'), false)
+	f.Fuzz(func(t *testing.T, data []byte, keyed bool) {
+		taken := []string{}
+		r := &receiver{
+			cluster: cluster, bounds: newStreams(func(dropReason) {}), logger: slog.New(slog.DiscardHandler),
+			take: func(message []byte) { taken = append(taken, string(message)) },
+		}
+		if keyed {
+			r.keys = keys
+		}
+		conn := played{Reader: bytes.NewReader(data)}
+		s, ok := r.bounds.enter(conn)
+		require.True(t, ok)
+		r.serve(s)
+		require.True(t, r.bounds.places.Fits(s.from, maxStreams/2), "nothing is held any more")
+		require.True(t, r.bounds.standing.Fits(s.from, maxStanding/2))
+		require.True(t, r.bounds.bytes.Fits(s.from, openBytes/2))
+		if keyed {
+			require.LessOrEqual(t, len(taken), len(told))
+			require.Equal(t, told[:len(taken)], taken)
+			return
+		}
+		total := 0
+		for _, message := range taken {
+			total += 4 + len(message)
+		}
+		require.LessOrEqual(t, total, len(data))
+		require.True(t, len(taken) == 0 || bytes.HasPrefix(data, []byte{standingVersion}))
 	})
 }
 

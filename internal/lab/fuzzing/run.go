@@ -39,8 +39,11 @@ func Run(ctx context.Context, root string, out io.Writer, targets []Target, each
 // executed finds how often a target has been run, in the lines of go test.
 var executed = regexp.MustCompile(`^fuzz: elapsed: .*execs: (\d+)`)
 
+// minimize keeps go test from spending most of a minute on making inputs short.
+const minimize = "-fuzzminimizetime=100x"
+
 func fuzz(ctx context.Context, root string, out io.Writer, target Target, each string) (executions string, err error) {
-	test := exec.CommandContext(ctx, "go", "test", "-vet=off", "-run", "^$", "-fuzz", "^"+target.Name+"$", "-fuzztime", each, target.Package)
+	test := exec.CommandContext(ctx, "go", "test", "-vet=off", "-run", "^$", "-fuzz", "^"+target.Name+"$", "-fuzztime", each, minimize, target.Package)
 	test.Dir = root
 	test.Cancel = func() error { return test.Process.Signal(os.Interrupt) }
 	lines, err := test.StdoutPipe()
