@@ -14,7 +14,7 @@ BUILDINFO := github.com/neolith/daemon-gateway/internal/buildinfo
 # one command has compiled, the others find in the cache.
 export CGO_ENABLED := 0
 
-.PHONY: help build run test race test-long repeat fuzz chaos chaos-short recovery dr-drill hostile soak lint bench bench-compare bench-short docs images manifests check-deploy verify-cluster clean
+.PHONY: help build run test race test-long repeat fuzz chaos chaos-short recovery dr-drill hostile soak lint vulnerabilities bench bench-compare bench-short docs images manifests check-deploy verify-cluster clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -72,6 +72,9 @@ lint: ## check format, vet, staticcheck, go.mod and the generated documentation
 	go mod verify
 	@go run ./docs/generate | diff -u docs/configuration.md - \
 		|| { echo "docs/configuration.md is not up to date: run make docs"; exit 1; }
+
+vulnerabilities: ## look for known vulnerabilities with govulncheck, where its database can be reached
+	@scripts/check-vulnerabilities
 
 bench: ## measure throughput, latency, connects and memory, beside what limits them; ARGS adds flags
 	go run ./cmd/lab bench $(ARGS)

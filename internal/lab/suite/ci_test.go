@@ -30,7 +30,7 @@ func runCI(t *testing.T, failing string) (said string, code int) {
 
 func TestCITellsHowEveryPartWentWhicheverFails(t *testing.T) {
 	t.Parallel()
-	targets := map[string]string{"lint": "lint", "build": "build", "check-deploy": "check-deploy", "e2e": "test", "race": "race", "chaos-short": "chaos-short"}
+	targets := map[string]string{"lint": "lint", "vulnerabilities": "vulnerabilities", "build": "build", "check-deploy": "check-deploy", "e2e": "test", "race": "race", "chaos-short": "chaos-short"}
 	all := slices.Collect(maps.Values(targets))
 	for _, failing := range append([]string{"", "lint race", strings.Join(all, " ")}, all...) {
 		t.Run(failing, func(t *testing.T) {
