@@ -40,6 +40,8 @@ type door struct {
 	events   atomic.Pointer[events]
 	draining atomic.Bool // for good
 	isolated atomic.Bool // for as long as NATS is lost to this edge alone
+	lost     atomic.Bool // for as long as NATS is lost, as the directory was told
+	drained  atomic.Bool // for as long as an operator wants it
 
 	mu     sync.Mutex
 	open   map[*connection]struct{}
@@ -137,7 +139,10 @@ func (d *door) accept(w http.ResponseWriter, r *http.Request, addr netip.Addr) (
 }
 
 // leaving reports whether newcomers are to go elsewhere.
-func (d *door) leaving() bool { return d.draining.Load() || d.isolated.Load() }
+func (d *door) leaving() bool { return d.draining.Load() || d.isolated.Load() || d.drained.Load() }
+
+// unavailable reports what the directory is told: that newcomers should not come.
+func (d *door) unavailable() bool { return d.draining.Load() || d.lost.Load() || d.drained.Load() }
 
 // sendAway asks every daemon to reconnect, spread over a period.
 func (d *door) sendAway(period time.Duration) {

@@ -237,6 +237,8 @@ func (e *Edge) serving() (bool, string) {
 	switch {
 	case e.door.draining.Load():
 		return false, "draining"
+	case e.door.drained.Load():
+		return false, fmt.Sprintf("drained by an operator, until undrained; %d connections", e.door.count())
 	case e.door.services.Load() == nil:
 		return false, "starting"
 	}

@@ -68,7 +68,8 @@ func (i *isolation) look(ctx context.Context, now time.Time) {
 func (i *isolation) tell(ctx context.Context, lost bool) {
 	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
 	defer cancel()
-	if err := i.members.SetDraining(ctx, lost); err != nil {
+	i.door.lost.Store(lost)
+	if err := i.members.SetDraining(ctx, i.door.unavailable()); err != nil {
 		i.logger.Debug("no member heard yet whether this edge has NATS", "lost", lost, "error", err)
 	}
 }
@@ -76,7 +77,7 @@ func (i *isolation) tell(ctx context.Context, lost bool) {
 // leave asks whoever is here to go, if there is somewhere to go. Who comes back
 // is asked again.
 func (i *isolation) leave(now time.Time) {
-	alone := i.othersServe()
+	alone := othersServe(i.members)
 	if alone && !i.door.isolated.Load() {
 		i.logger.Warn("NATS is lost to this edge and not to others: sending its daemons there", "connections", i.door.count())
 	}
@@ -87,14 +88,4 @@ func (i *isolation) leave(now time.Time) {
 	period := i.door.cfg.Listen.DrainPeriod
 	i.again = now.Add(max(period, alonePatience))
 	i.door.sendAway(period)
-}
-
-func (i *isolation) othersServe() bool {
-	self := i.members.Self().Name
-	for _, m := range i.members.Members(ring.TierEdge) {
-		if m.Name != self && !m.Draining {
-			return true
-		}
-	}
-	return false
 }

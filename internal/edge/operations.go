@@ -18,6 +18,10 @@ func (e *Edge) newOperations(checks []admin.Check) *operation.Service {
 		Holds:  func() map[string]int { return map[string]int{"connections": e.door.count()} },
 	}, e.base)
 	s.Handle(operation.Connections, e.listConnections)
+	s.Handle(operation.Disconnect, e.disconnect)
+	s.Handle(operation.Drain, e.drainAsked)
+	s.Handle(operation.Undrain, e.undrainAsked)
+	s.HandleOnce(operation.Note, e.note)
 	return s
 }
 

@@ -61,12 +61,13 @@ func Run(ctx context.Context, args []string, environ func(string) (string, bool)
 	root.SetOut(out)
 	root.SetErr(err)
 	var wrong *settings.Error
+	var usage usageError
 	switch failure := root.ExecuteContext(ctx); {
 	case failure == nil:
 		return exitOK
 	case errors.Is(failure, errUnwell):
 		return exitUnwell
-	case errors.As(failure, &wrong), !p.began:
+	case errors.As(failure, &wrong), errors.As(failure, &usage), !p.began:
 		fmt.Fprintf(err, "gatewayctl: %v\n", failure)
 		return exitUsage
 	default:
@@ -116,7 +117,8 @@ func (p *program) command() *cobra.Command {
 	for _, f := range natsFlags {
 		flags.String(f.name, "", f.help)
 	}
-	root.AddCommand(p.statusCommand(), p.nodesCommand(), p.partitionsCommand(), p.connectionsCommand(), p.orchestratorCommand())
+	root.AddCommand(p.statusCommand(), p.nodesCommand(), p.partitionsCommand(), p.connectionsCommand(), p.orchestratorCommand(),
+		p.disconnectCommand(), p.revokeCommand(), p.unrevokeCommand(), p.drainCommand(), p.undrainCommand())
 	return root
 }
 

@@ -66,6 +66,37 @@ func (c *Client) Ask(ctx context.Context, verb Verb, request any, tiers ...Tier)
 	}
 }
 
+// AskOne asks whichever node of a tier, for verbs that one alone answers.
+func (c *Client) AskOne(ctx context.Context, verb Verb, request any, tier Tier) (Answer, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
+	defer cancel()
+	data, err := json.Marshal(request)
+	if err != nil {
+		return Answer{}, fmt.Errorf("encode the request: %w", err)
+	}
+	inbox := answers + rand.Text()
+	sub, err := c.NC.SubscribeSync(inbox)
+	if err != nil {
+		return Answer{}, fmt.Errorf("subscribe to the answer: %w", err)
+	}
+	defer func() { _ = sub.Unsubscribe() }()
+	if err := c.NC.PublishRequest(Subject(tier, verb), inbox, data); err != nil {
+		return Answer{}, fmt.Errorf("ask: %w", err)
+	}
+	m, err := sub.NextMsgWithContext(ctx)
+	if err != nil {
+		return Answer{}, fmt.Errorf("no %s has answered: %w", tier, err)
+	}
+	var a Answer
+	if err := json.Unmarshal(m.Data, &a); err != nil {
+		return Answer{}, fmt.Errorf("read an answer of tier %s: %w", tier, err)
+	}
+	if a.Error != "" {
+		return a, fmt.Errorf("%s %s: %s", a.Tier, a.Node, a.Error)
+	}
+	return a, nil
+}
+
 // gathering is one under way.
 type gathering struct {
 	tiers   []Tier

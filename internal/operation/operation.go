@@ -45,6 +45,13 @@ const (
 	Partitions Verb = "partitions"
 	// Connections asks an edge which it holds: ConnectionsRequest, ConnectionsReport.
 	Connections Verb = "connections"
+	// Disconnect ends connections of an edge: DisconnectRequest, DisconnectReport.
+	Disconnect Verb = "disconnect"
+	// Drain and Undrain are for one edge: DrainRequest, DrainReport.
+	Drain   Verb = "drain"
+	Undrain Verb = "undrain"
+	// Note is answered by one edge, whichever: NoteRequest.
+	Note Verb = "note"
 )
 
 const (

@@ -27,6 +27,7 @@ type Service struct {
 	known    func() []Member
 	logger   *slog.Logger
 	handlers map[Verb]Handler
+	once     map[Verb]bool // verbs that one node of the tier is to answer
 	ready    *readiness
 }
 
@@ -45,7 +46,7 @@ type Node struct {
 func NewService(conn *natsconn.Conn, n Node, logger *slog.Logger) *Service {
 	s := &Service{
 		self: n.Member, conn: conn, known: n.Known, logger: logger.With("component", "operation"),
-		handlers: map[Verb]Handler{}, ready: newReadiness(n.Checks, time.Now()),
+		handlers: map[Verb]Handler{}, once: map[Verb]bool{}, ready: newReadiness(n.Checks, time.Now()),
 	}
 	s.Handle(Nodes, func(context.Context, []byte) (any, error) {
 		report := s.ready.report(time.Now())
@@ -57,6 +58,12 @@ func NewService(conn *natsconn.Conn, n Node, logger *slog.Logger) *Service {
 
 // Handle has a verb answered.
 func (s *Service) Handle(verb Verb, handler Handler) { s.handlers[verb] = handler }
+
+// HandleOnce has each request of a verb answered by one node of the tier.
+func (s *Service) HandleOnce(verb Verb, handler Handler) {
+	s.Handle(verb, handler)
+	s.once[verb] = true
+}
 
 // Run answers until ctx ends.
 func (s *Service) Run(ctx context.Context) error {
@@ -73,9 +80,13 @@ func (s *Service) Run(ctx context.Context) error {
 	}
 	defer func() { _ = offered.Stop() }() // the connection may be closed
 	for verb, handler := range s.handlers {
+		options := []micro.EndpointOpt{micro.WithEndpointSubject(Subject(s.self.Tier, verb))}
+		if s.once[verb] {
+			options = append(options, micro.WithEndpointQueueGroup(string(verb)))
+		}
 		err := offered.AddEndpoint(string(verb), micro.HandlerFunc(func(r micro.Request) {
 			s.respond(r, func() (any, error) { return handler(ctx, r.Data()) })
-		}), micro.WithEndpointSubject(Subject(s.self.Tier, verb)))
+		}), options...)
 		if err != nil {
 			return fmt.Errorf("offer to answer %s: %w", verb, err)
 		}

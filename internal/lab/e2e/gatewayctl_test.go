@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -234,4 +235,82 @@ func TestOperatorsSeeWhoIsConnectedAndWhereAnOrchestratorStands(t *testing.T) {
 	w.Edges[2].Kill()
 	s = w.ctl("orchestrator", id, "-o", "json", "--timeout", "3s")
 	require.Equal(t, 1, decode[orchestratorOutput](t, s).Events.Count)
+}
+
+// because is why operators of these tests act.
+const because = "tried by a test"
+
+// acts calls gatewayctl for something that is meant.
+func (w *world) acts(args ...string) said {
+	return w.ctl(append(args, "--yes", "--by", "tester", "--because", because)...)
+}
+
+func TestOperatorsActOnConnectionsAndEdgesAndItIsWrittenDown(t *testing.T) {
+	t.Parallel()
+	w := startWorld(t)
+	p := w.populate(6)
+	w.enter(p.everybody()...)
+	count := func(args ...string) int {
+		return decode[connectionsOutput](t, w.ctl(append([]string{"connections", "-o", "json"}, args...)...)).Total
+	}
+	all := len(p.everybody())
+
+	// Nothing is done that was not confirmed, has no reason, or names nobody.
+	orchestrator := string(p.seats[0][0].Profile.Orchestrator)
+	s := w.ctl("disconnect", "--orchestrator", orchestrator, "--by", "tester", "--because", because)
+	require.Equal(t, 1, s.code)
+	require.Contains(t, s.err, "Disconnect 2 connections? [y/N]")
+	require.Equal(t, 2, w.ctl("disconnect", "--orchestrator", orchestrator, "--yes").code)
+	require.Equal(t, 2, w.acts("disconnect").code)
+	require.Equal(t, all, count())
+
+	before := decode[connectionsOutput](t, w.ctl("connections", "-o", "json", "--orchestrator", orchestrator)).Connections
+	s = w.acts("disconnect", "--orchestrator", orchestrator)
+	require.Zero(t, s.code, s.err)
+	require.Contains(t, s.out, "2 connections ended")
+	w.eventually(func() bool {
+		return count("--orchestrator", orchestrator) == 2 && count("--session", before[0].Session) == 0
+	}, "its daemons have come back")
+
+	// An edge that is drained empties, and takes connections again afterwards.
+	s = w.acts("drain", "edge-1")
+	require.Zero(t, s.code, s.err)
+	w.eventually(func() bool { return count("--edge", "edge-1") == 0 && count() == all }, "all are elsewhere")
+	r, err := w.Edges[0].Readiness(w.ctx)
+	require.NoError(t, err)
+	require.Contains(t, r.Checks["edge"].Detail, "drained by an operator")
+	require.Equal(t, 3, w.ctl("status").code)
+	s = w.acts("drain", "no-such-edge")
+	require.Equal(t, 1, s.code)
+	require.Contains(t, s.err, "no edge named no-such-edge has answered")
+	require.Zero(t, w.acts("undrain", "edge-1").code)
+	require.NoError(t, w.Edges[0].AwaitReady(w.ctx))
+
+	// Whoever is revoked is disconnected and refused until that is taken back.
+	s = w.acts("revoke", "orchestrator", orchestrator, "--for", "1h")
+	require.Zero(t, s.code, s.err)
+	w.eventually(func() bool { return count("--orchestrator", orchestrator) == 0 }, "it is refused")
+	require.Contains(t, w.ctl("orchestrator", orchestrator).out, "Revoked until")
+	require.Zero(t, w.acts("unrevoke", "orchestrator", orchestrator).code)
+	s = w.acts("unrevoke", "orchestrator", orchestrator)
+	require.Equal(t, 1, s.code)
+	require.Contains(t, s.err, "is not revoked")
+
+	// With a router and an edge killed acts are done by those who are left.
+	w.Routers[1].Kill()
+	w.Edges[2].Kill()
+	w.eventually(func() bool {
+		s = w.acts("drain", "edge-2")
+		return s.code == 0
+	}, "an edge is drained: %v", &s)
+
+	lines := ""
+	for _, edge := range w.Edges {
+		text, err := os.ReadFile(edge.LogFile())
+		require.NoError(t, err)
+		lines += string(text)
+	}
+	for _, act := range []string{"disconnected", "drained", "undrained", "revoking", "unrevoking"} {
+		require.Regexp(t, `"act":"operator_acted","reason":"`+act+`",.*"by":"tester","because":"`+because+`"`, lines)
+	}
 }
