@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -57,6 +58,8 @@ type drainer struct {
 	owed map[list]string
 	left map[list]passedOver // of the pass under way
 	told map[list]passedOver // of the pass before
+	// refused says why the log has not taken what some list has, in this pass.
+	refused error
 }
 
 // list is one of Neolith's, whose name says whose events it has.
@@ -105,13 +108,18 @@ func (d *drainer) Run(ctx context.Context) error {
 	}
 }
 
-// pass drains all lists that there are. It stops at the first failure: what is
-// left stays where it is.
+// errNotStored ends the draining of one list: the log does not take its oldest
+// element now. Others may belong to partitions that have room, or a leader.
+var errNotStored = errors.New("not stored")
+
+// pass drains all lists that there are. It stops where Redis fails: what is left
+// stays where it is. Its error may also be that of a list which the log does not
+// take.
 func (d *drainer) pass(ctx context.Context) error {
 	if err := d.settleOwed(ctx); err != nil {
 		return err
 	}
-	d.left = map[list]passedOver{}
+	d.left, d.refused = map[list]passedOver{}, nil
 	// What a Redis user of before may not do comes last.
 	for _, kind := range []list{{prefix: listPrefix}, {prefix: listPrefix, sorted: true}, {prefix: queuePrefix}, {prefix: queuePrefix, sorted: true}} {
 		if err := d.drainAll(ctx, kind); err != nil {
@@ -119,7 +127,7 @@ func (d *drainer) pass(ctx context.Context) error {
 		}
 	}
 	d.tell()
-	return nil
+	return d.refused
 }
 
 // drainAll drains the lists that are like one without a name.
@@ -205,7 +213,12 @@ func (d *drainer) drain(ctx context.Context, l list) error {
 		for _, element := range oldest {
 			moved, problem, err := d.move(ctx, l, element)
 			if err != nil {
-				return fmt.Errorf("drain list %q: %w", l.key(), err)
+				err = fmt.Errorf("drain list %q: %w", l.key(), err)
+				if ctx.Err() == nil && errors.Is(err, errNotStored) {
+					d.notStored(err)
+					return nil
+				}
+				return err
 			}
 			if !moved {
 				if stay.elements++; stay.elements == 1 {
@@ -220,12 +233,23 @@ func (d *drainer) drain(ctx context.Context, l list) error {
 	return nil
 }
 
+func (d *drainer) notStored(err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.refused == nil {
+		d.refused = err
+	}
+}
+
 // move brings one element into the log and then off its list, even if ctx ends
 // between the two. An element that cannot be placed is not moved; problem says why.
 func (d *drainer) move(ctx context.Context, l list, element string) (moved bool, problem string, err error) {
 	outcome, problem, err := d.store(ctx, l, []byte(element))
-	if err != nil || outcome == outcomeRejected {
-		return false, problem, err
+	switch {
+	case err != nil:
+		return false, problem, fmt.Errorf("%w: %w", errNotStored, err)
+	case outcome == outcomeRejected:
+		return false, problem, nil
 	}
 	d.metrics.drained.Of(outcome).Inc()
 	d.mu.Lock()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -412,6 +413,30 @@ func TestElementStaysWhileTheLogIsFull(t *testing.T) {
 	d := drainerOf(t, client, log)
 	require.ErrorIs(t, d.pass(t.Context()), eventlog.ErrLogFull)
 	require.EqualValues(t, 1, client.LLen(t.Context(), listPrefix+"vp").Val())
+}
+
+// A partition that is full, or has no leader, keeps nobody else's events waiting.
+func TestListsThatTheLogDoesNotTakeHoldUpNoOther(t *testing.T) {
+	t.Parallel()
+	client := testserver.Redis(t).Client()
+	log := newFaultyStore()
+	log.fail = func(_ int, token event.Token, _ string) error {
+		if strings.HasPrefix(string(token), "full") {
+			return eventlog.ErrLogFull
+		}
+		return nil
+	}
+	for i := range 20 {
+		full, other := fmt.Sprintf("full-%d", i), fmt.Sprintf("other-%d", i)
+		push(t, client, full, eventsOf(full, 0, 2)...)
+		push(t, client, other, eventsOf(other, 0, 2)...)
+	}
+	d := drainerOf(t, client, log)
+	require.ErrorIs(t, d.pass(t.Context()), eventlog.ErrLogFull)
+	for i := range 20 {
+		require.Zero(t, client.LLen(t.Context(), listPrefix+fmt.Sprintf("other-%d", i)).Val())
+		require.EqualValues(t, 2, client.LLen(t.Context(), listPrefix+fmt.Sprintf("full-%d", i)).Val())
+	}
 }
 
 // TestStopInTheMiddleOfAList: what is in the log leaves the list all the same.
