@@ -25,10 +25,10 @@ const (
 	// interval is how often the room is computed.
 	interval = time.Second
 	// spell is for how long it should be enough.
-	spell = 10
+	spell = 6
 	// least is the room of a program that allocates next to nothing: this, or
 	// leastPercent of what it uses. The more it uses, the more a collection costs.
-	least, leastPercent = 16 << 20, 15
+	least, leastPercent = 8 << 20, 10
 	// most is the room of a program that allocates much: this, or as much again as
 	// it uses, as Go has it.
 	most, mostPercent = 32 << 20, 100

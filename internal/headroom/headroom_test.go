@@ -11,13 +11,13 @@ func TestTheRoomFollowsWhatIsAllocated(t *testing.T) {
 	t.Parallel()
 	const mib = 1 << 20
 	for name, c := range map[string]struct{ live, rate, want uint64 }{
-		"10,000 idle connections":           {live: 100 * mib, rate: 1 * mib, want: 16},
+		"10,000 idle connections":           {live: 100 * mib, rate: 1 * mib, want: 10},
 		"the same in a rush":                {live: 100 * mib, rate: 50 * mib, want: 100},
-		"50,000 idle connections":           {live: 500 * mib, rate: 4 * mib, want: 15},
-		"a router at rest":                  {live: 4 * mib, rate: mib / 10, want: 200},
+		"50,000 idle connections":           {live: 500 * mib, rate: 4 * mib, want: 10},
+		"a router at rest":                  {live: 4 * mib, rate: mib / 10, want: 100},
 		"a router under load":               {live: 8 * mib, rate: 100 * mib, want: 400},
-		"a process that has just begun":     {live: 0, rate: 0, want: 200},
-		"1,000 connections, some events":    {live: 16 * mib, rate: 3 * mib, want: 187},
+		"a process that has just begun":     {live: 0, rate: 0, want: 100},
+		"1,000 connections, some events":    {live: 16 * mib, rate: 3 * mib, want: 112},
 		"1,000 connections, and many of it": {live: 16 * mib, rate: 80 * mib, want: 200},
 	} {
 		var p pacer
@@ -43,10 +43,10 @@ func TestARushIsForgottenWithinSeconds(t *testing.T) {
 		}
 		if over {
 			ended++
-			require.Equal(t, 16, percent)
+			require.Equal(t, 10, percent)
 		}
 	}
-	require.Equal(t, []int{50, 25, 16}, set)
+	require.Equal(t, []int{60, 30, 15, 10}, set)
 	require.Equal(t, 1, ended)
 }
 
