@@ -18,7 +18,7 @@ import (
 
 // Config says which tokens are accepted.
 type Config struct {
-	DaemonJWTSecret         settings.Secret   `name:"daemon-jwt-secret" help:"Secret that daemons' access tokens are signed with (HS256); at least 32 bytes. An edge starts without it only where it has public keys. Its file is read again when it changes." group:"Authentication"`
+	DaemonJWTSecret         settings.Secret   `name:"daemon-jwt-secret" unless:"there are public keys: JWT_PUBLIC_KEY_FILE, JWT_JWKS_FILE or JWT_JWKS_URL" help:"Secret that daemons' access tokens are signed with (HS256); at least 32 bytes. An edge starts without it only where it has public keys. Its file is read again when it changes." group:"Authentication"`
 	DaemonJWTSecretPrevious []settings.Secret `name:"daemon-jwt-secret-previous" help:"Secrets whose tokens are still accepted while the secret is being changed." group:"Authentication"`
 	JWTPublicKeyFile        string            `name:"jwt-public-key-file" help:"File with the public keys (PEM; also certificates) that tokens may be signed with: RSA (RS256), P-256 (ES256) and Ed25519 (EdDSA). Read again when it changes." group:"Authentication"`
 	JWTJWKSFile             string            `name:"jwt-jwks-file" help:"File with such keys as a JSON Web Key Set. Read again when it changes." group:"Authentication"`

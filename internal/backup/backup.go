@@ -58,6 +58,7 @@ func (c *Config) Program() settings.Program {
 		Name:        "gateway-backup",
 		Description: "Takes a backup of the gateway's streams, while it runs.",
 		Config:      c,
+		Example:     "NATS_URL=nats://operator:password@nats:4222 gateway-backup --backup-dir=/backups",
 	}
 }
 

@@ -66,6 +66,7 @@ func (c *RestoreConfig) Program() settings.Program {
 		Name:        "gateway-restore",
 		Description: "Restores a backup of the gateway's streams, while no node of it runs.",
 		Config:      c,
+		Example:     "NATS_URL=nats://operator:password@nats:4222 gateway-restore --backup-dir=/backups",
 	}
 }
 

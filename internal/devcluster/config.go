@@ -39,6 +39,7 @@ func (c *Config) Program() settings.Program {
 		Name:        "devcluster",
 		Description: "Runs a whole cluster in one process, for trying it out: edges, routers, bridges, and the servers they need.",
 		Config:      c,
+		Example:     "devcluster --demo --edges 3",
 	}
 }
 

@@ -19,7 +19,7 @@ type Config struct {
 	GossipAddr          string            `name:"gossip-addr" help:"IP address and port to gossip on, TCP and UDP; port 0 takes a free one." default:"0.0.0.0:7946" group:"Cluster"`
 	GossipAdvertiseAddr string            `name:"gossip-advertise-addr" help:"IP address, or IP address and port, that other members reach this node by; detected when not given." group:"Cluster"`
 	GossipJoin          []string          `name:"gossip-join" help:"Members to join, a list of host:port; a name with many addresses joins all of them. Repeated every 30 s. Not given: wait to be joined." group:"Cluster"`
-	GossipKeys          []settings.Secret `name:"gossip-keys" help:"Keys of 16, 24 or 32 bytes in base64: the first encrypts, all decrypt. To rotate, add the new key at the end everywhere, then move it to the front, then remove the old one." group:"Cluster"`
+	GossipKeys          []settings.Secret `name:"gossip-keys" unless:"GOSSIP_ADDR is a loopback address, or GOSSIP_INSECURE is set" help:"Keys of 16, 24 or 32 bytes in base64: the first encrypts, all decrypt. To rotate, add the new key at the end everywhere, then move it to the front, then remove the old one." group:"Cluster"`
 	GossipInsecure      bool              `name:"gossip-insecure" help:"Allow gossip without a key on an address other than loopback." group:"Cluster"`
 }
 

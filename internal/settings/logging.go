@@ -3,6 +3,9 @@ package settings
 import (
 	"log/slog"
 	"os"
+	"time"
+
+	"github.com/lmittmann/tint"
 )
 
 // Logging is the part of a configuration that every program has.
@@ -14,11 +17,28 @@ type Logging struct {
 // Logger returns a logger that writes to out, which is os.Stderr except in
 // tests. The caller adds the attributes of its process with With.
 func (l Logging) Logger(out *os.File) *slog.Logger {
-	options := &slog.HandlerOptions{Level: l.LogLevel}
-	if l.LogFormat == "text" || l.LogFormat == "" && isTerminal(out) {
+	options := &slog.HandlerOptions{Level: l.LogLevel, ReplaceAttr: readable}
+	switch {
+	case l.LogFormat != "json" && isTerminal(out) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb":
+		return slog.New(tint.NewHandler(out, &tint.Options{Level: l.LogLevel, ReplaceAttr: readable, TimeFormat: time.TimeOnly}))
+	case l.LogFormat == "text" || l.LogFormat == "" && isTerminal(out):
 		return slog.New(slog.NewTextHandler(out, options))
 	}
 	return slog.New(slog.NewJSONHandler(out, options))
+}
+
+// readable writes durations as 1.5s: JSON would have nanoseconds, and text all of
+// their digits.
+func readable(_ []string, a slog.Attr) slog.Attr {
+	if a.Value.Kind() != slog.KindDuration {
+		return a
+	}
+	d, unit := a.Value.Duration(), time.Duration(1)
+	for unit*1000 <= d.Abs() && unit < time.Second {
+		unit *= 10
+	}
+	a.Value = slog.StringValue(formatDuration(d.Round(unit)))
+	return a
 }
 
 func isTerminal(f *os.File) bool {

@@ -20,6 +20,8 @@ type Program struct {
 	Name        string
 	Description string
 	Config      any // pointer to the struct
+	// Example is a command line that starts it with what it needs, for --help.
+	Example string
 }
 
 // The exit codes of every program.
@@ -35,7 +37,7 @@ const (
 // process, so that an operator can cut a graceful stop short. It returns the
 // exit code: 2 for mistakes in the settings, 1 if run failed.
 func Main(p Program, run func(ctx context.Context) error) int {
-	code, proceed := prepare(p, os.Args[1:], os.LookupEnv, os.Stdout, os.Stderr)
+	code, proceed := prepare(p, os.Args[1:], os.LookupEnv, names(os.Environ()), os.Stdout, os.Stderr)
 	if !proceed {
 		return code
 	}
@@ -63,7 +65,7 @@ func exposed(list []*setting, args []string) (found []*setting) {
 
 // prepare fills p.Config. It reports false where the program ends here, and then
 // with which exit code.
-func prepare(p Program, args []string, environ func(string) (string, bool), stdout, stderr io.Writer) (int, bool) {
+func prepare(p Program, args []string, environ func(string) (string, bool), environment []string, stdout, stderr io.Writer) (int, bool) {
 	list, err := describe(p.Name, p.Description, p.Config)
 	if err != nil {
 		fmt.Fprintln(stderr, err)
@@ -78,7 +80,13 @@ func prepare(p Program, args []string, environ func(string) (string, bool), stdo
 		return exitOK, false
 	}
 	rest := slices.DeleteFunc(slices.Clone(args), func(arg string) bool { return arg == "--print-config" })
-	if err := Parse(p.Name, p.Description, p.Config, rest, environ); err != nil {
+	r := newReader(p.Name, list)
+	r.readArgs(rest)
+	r.readEnvironment(environ)
+	for _, line := range r.strays(p.Name, environment) {
+		fmt.Fprintln(stderr, line)
+	}
+	if err := r.finish(p.Config); err != nil {
 		fmt.Fprintln(stderr, err)
 		return exitSettings, false
 	}

@@ -23,6 +23,7 @@ type setting struct {
 	enum     []string
 	min, max string // bounds as text, "" for none
 	required bool
+	unless   string // what makes it optional, where it is required otherwise
 	hidden   bool
 	target   reflect.Value // the field; of X for X_FILE
 	fileOf   *setting      // X, if this is X_FILE
@@ -60,6 +61,7 @@ func newSetting(flag *kong.Flag) *setting {
 		min:      flag.Tag.Get("min"),
 		max:      flag.Tag.Get("max"),
 		required: flag.Required,
+		unless:   flag.Tag.Get("unless"),
 		hidden:   flag.Hidden,
 		target:   flag.Target,
 		group:    "General",

@@ -42,7 +42,7 @@ func (r *reader) readArgs(args []string) {
 		s := r.flagNamed(name)
 		switch {
 		case s == nil:
-			r.add("--"+name, "unknown flag, --help lists all")
+			r.add("--"+name, "unknown flag, "+r.suggestion(name))
 			if follows {
 				i++
 			}
@@ -57,6 +57,14 @@ func (r *reader) readArgs(args []string) {
 			r.mistake(s, "got no value, expected "+s.expected())
 		}
 	}
+}
+
+// suggestion says what may have been meant by the name of a flag.
+func (r *reader) suggestion(name string) string {
+	if s := nearest(r.list, name); s != nil {
+		return "did you mean --" + s.flag + "?"
+	}
+	return "--help lists all"
 }
 
 func (r *reader) flagNamed(name string) *setting {

@@ -12,6 +12,7 @@
 //	enum:"a,b"           the only values accepted
 //	min:"1" max:"65535"  bounds of numbers, sizes and durations
 //	required:""          must be given
+//	unless:"X is given"  must be given, but where this holds; Validate sees to it
 //	hidden:""            works, but is not listed
 //
 // Lists are comma-separated. Every field of type Secret, URL or a list of them

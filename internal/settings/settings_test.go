@@ -29,7 +29,7 @@ type example struct {
 
 type Inner struct {
 	ServerURL URL           `name:"server-url" help:"Server." group:"Server"`
-	Token     Secret        `help:"Token." group:"Server"`
+	Token     Secret        `help:"Token." unless:"SECURE is false" group:"Server"`
 	OldTokens []Secret      `help:"Tokens still accepted." group:"Server"`
 	Timeout   time.Duration `default:"30s" min:"1ms" group:"Server"`
 }
@@ -209,12 +209,13 @@ func TestLoggerForms(t *testing.T) {
 		require.NoError(t, err)
 		logger := Logging{LogLevel: slog.LevelWarn, LogFormat: format}.Logger(file)
 		logger.Info("too quiet")
-		logger.Warn("hello", "token", Secret("hunter2"), "url", URL("redis://:hunter2@h"))
+		logger.Warn("hello", "token", Secret("hunter2"), "url", URL("redis://:hunter2@h"), "took", 1499999*time.Microsecond)
 		require.NoError(t, file.Close())
 		content, err := os.ReadFile(path)
 		require.NoError(t, err)
 		require.Contains(t, string(content), want)
 		require.NotContains(t, string(content), "too quiet")
+		require.Regexp(t, `took(=|":")1.5s`, string(content), "for people")
 		require.NotContains(t, string(content), "hunter2")
 	}
 }
@@ -237,6 +238,8 @@ func TestPrepare(t *testing.T) {
 			"\nNetwork:\n  --port=<number>  [PORT]  default 8080\n        Port that daemons connect to. A value from 1 to 65535.\n",
 			"  --token-file=<path>  [TOKEN_FILE]\n        File that holds TOKEN.\n",
 			"  --name=<text>  [NAME]  required\n",
+			"\nRequired:\n  TOKEN unless SECURE is false\n  NAME\n\nExample:\n  TOKEN=t example\n",
+			"docs/configuration.md",
 			"  --sources=<list of CIDR>  [SOURCES]\n",
 		}},
 		{name: "version", args: []string{"--version"}, stdout: []string{"example ", "revision", "go1."}},
@@ -244,6 +247,13 @@ func TestPrepare(t *testing.T) {
 			stdout: []string{"# Server\nSERVER_URL=redis://***@h:1/0?***\nTOKEN=***\nOLD_TOKENS=***,***\nTIMEOUT=30s\nINTERVAL=30s\nLIMIT=256KiB\nNAME=n\n", "\n# Network\nPORT=1\nADDR=nats://***@h\nSOURCES=\nSECURE=true\nMODE=fast\nFACTOR=1.5\n", "LOG_LEVEL=INFO\n"}},
 		{name: "a secret in a flag", args: []string{"--name=n", "--token", "hunter2"}, proceed: true,
 			stderr: "--token (TOKEN) was given as a flag, which every user of this machine can read: give it as TOKEN_FILE"},
+		{name: "a variable that is nearly a setting", env: []string{"NAME=n", "TIEMOUT=hunter2", "SEVER_URL=hunter2", "PATH=x"}, proceed: true,
+			stderr: "example: the environment variable SEVER_URL is not read: did you mean SERVER_URL?\n" +
+				"example: the environment variable TIEMOUT is not read: did you mean TIMEOUT?\n"},
+		{name: "another program's variable beside the right one", env: []string{"NAME=n", "TIMEOUTS=1", "TIMEOUT=1s"}, proceed: true},
+		{name: "a flag that is nearly a setting", args: []string{"--name=n", "--serverurl=hunter2"}, code: 2,
+			stderr: "--serverurl: unknown flag, did you mean --server-url?"},
+		{name: "a flag that is like nothing", args: []string{"--name=n", "--colour=hunter2"}, code: 2, stderr: "unknown flag, --help lists all"},
 		{name: "a URL without one", args: []string{"--name=n", "--server-url=redis://h:1/0"}, proceed: true},
 		{name: "print finds mistakes", args: []string{"--print-config"}, code: 2, stderr: "NAME"},
 	}
@@ -252,7 +262,7 @@ func TestPrepare(t *testing.T) {
 			t.Parallel()
 			var stdout, stderr bytes.Buffer
 			var cfg example
-			code, proceed := prepare(Program{"example", "An example.", &cfg}, tt.args, environment(tt.env...), &stdout, &stderr)
+			code, proceed := prepare(Program{Name: "example", Description: "An example.", Config: &cfg, Example: "TOKEN=t example"}, tt.args, environment(tt.env...), names(tt.env), &stdout, &stderr)
 			require.Equal(t, tt.code, code)
 			require.Equal(t, tt.proceed, proceed)
 			for _, part := range tt.stdout {
@@ -270,7 +280,7 @@ func TestPrintedConfigParses(t *testing.T) {
 	t.Parallel()
 	var stdout bytes.Buffer
 	var cfg, again example
-	_, _ = prepare(Program{Name: "example", Config: &cfg}, []string{"--print-config"}, environment("NAME=n", "INTERVAL=1500", "LIMIT=65536", "SOURCES=10.0.0.0/8,192.0.2.0/24", "TIMEOUT=1h"), &stdout, &stdout)
+	_, _ = prepare(Program{Name: "example", Config: &cfg}, []string{"--print-config"}, environment("NAME=n", "INTERVAL=1500", "LIMIT=65536", "SOURCES=10.0.0.0/8,192.0.2.0/24", "TIMEOUT=1h"), nil, &stdout, &stdout)
 	require.NoError(t, Parse("example", "", &again, nil, environment(strings.Split(stdout.String(), "\n")...)))
 	require.Equal(t, cfg, again)
 }

@@ -40,7 +40,10 @@ Flags:
 
 func writeHelp(w io.Writer, p Program, list []*setting) {
 	fmt.Fprintf(w, "Usage: %s [--name=value ...]\n\n%s\n", p.Name, p.Description)
-	fmt.Fprint(w, "\nEvery setting is a flag and an environment variable; a flag wins. Lists are comma-separated.\n", helpFlags)
+	fmt.Fprint(w, "\nEvery setting is a flag and an environment variable; a flag wins. Lists are comma-separated.\n",
+		"All of them, in a page: ", documentation, "\n")
+	writeRequired(w, p, list)
+	fmt.Fprint(w, helpFlags)
 	for _, g := range grouped(list) {
 		fmt.Fprintf(w, "\n%s:\n", g.title)
 		for _, s := range g.settings {
@@ -52,10 +55,38 @@ func writeHelp(w io.Writer, p Program, list []*setting) {
 	}
 }
 
-func (s *setting) defaultNote() string {
+// documentation is the page that Markdown writes.
+const documentation = "https://github.com/neolith/daemon-gateway/blob/main/docs/configuration.md"
+
+// writeRequired says what a program does not start without, and shows how to start it.
+func writeRequired(w io.Writer, p Program, list []*setting) {
+	heading := "\nRequired:\n"
+	for _, s := range list {
+		if note := s.requiredNote(); note != "" {
+			fmt.Fprintf(w, "%s  %s%s\n", heading, s.env, strings.TrimPrefix(note, "required"))
+			heading = ""
+		}
+	}
+	if p.Example != "" {
+		fmt.Fprintf(w, "\nExample:\n  %s\n", strings.ReplaceAll(p.Example, "\n", "\n  "))
+	}
+}
+
+// requiredNote is "" where the setting need not be given.
+func (s *setting) requiredNote() string {
 	switch {
 	case s.required:
-		return "  required"
+		return "required"
+	case s.unless != "":
+		return "required unless " + s.unless
+	}
+	return ""
+}
+
+func (s *setting) defaultNote() string {
+	switch {
+	case s.requiredNote() != "":
+		return "  " + s.requiredNote()
 	case s.fallback != "":
 		return "  default " + s.fallback
 	}
@@ -97,9 +128,10 @@ as ` + "`30s`, `5m`, `168h`" + `; sizes as ` + "`65536`, `256KiB`, `10GiB`" + `.
 Every secret can come from a file instead, whose path is in the setting with ` + "`_FILE`" + ` appended; a
 list in a file holds one value a line.
 
-A wrong value stops the start with one message that lists all mistakes (exit code 2).
-` + "`--print-config`" + ` checks the settings and prints those in force, with secrets masked; ` + "`--help`" + ` and
-` + "`--version`" + ` do what they say.
+A wrong value stops the start with one message that lists all mistakes (exit code 2). An unknown
+flag is such a mistake; an environment variable that only looks like a setting is warned of, with
+the name that may have been meant. ` + "`--print-config`" + ` checks the settings and prints those in force,
+with secrets masked; ` + "`--help`" + ` and ` + "`--version`" + ` do what they say.
 `
 
 // Markdown writes the reference of all programs' settings: docs/configuration.md.
@@ -125,8 +157,8 @@ func Markdown(w io.Writer, programs ...Program) error {
 
 func (s *setting) defaultCell() string {
 	switch {
-	case s.required:
-		return "required"
+	case s.requiredNote() != "":
+		return cell(s.requiredNote())
 	case s.fallback == "":
 		return "–"
 	}

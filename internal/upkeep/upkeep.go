@@ -34,6 +34,7 @@ func (c *Config) Program() settings.Program {
 		Name:        "gateway-admin",
 		Description: "Makes the gateway's streams and buckets, and changes them to these settings, which must be those of the nodes. Nothing that is stored is lost, except what new limits do not allow. It ends when all is done, and may be run again at any time.",
 		Config:      c,
+		Example:     "NATS_URL=nats://admin:password@nats:4222 NATS_INBOX_PREFIX=_INBOX_admin STREAM_REPLICAS=3 gateway-admin",
 	}
 }
 

@@ -44,6 +44,8 @@ func (c *Config) Program() settings.Program {
 		Name:        "gateway-probe",
 		Description: "Tries a running gateway end to end: once, or under load for as long as it is upgraded and disturbed.",
 		Config:      c,
+		Example: "DAEMON_JWT_SECRET_FILE=/run/secrets/jwt gateway-probe \\\n" +
+			"  --edge-url=ws://edge:8080/daemon/ws --redis-url=redis://redis:6379",
 	}
 }
 

@@ -84,7 +84,7 @@ func told(logger *slog.Logger, daemon protocol.DaemonID, subscribed func()) func
 	return func(s client.StateChange) {
 		switch s.State {
 		case client.StateDisconnected:
-			logger.Warn("disconnected", "daemon", daemon, "code", int(s.Close), "reason", s.Reason, "delay", s.Delay.Seconds(), "error", s.Err)
+			logger.Warn("disconnected", "daemon", daemon, "code", int(s.Close), "reason", s.Reason, "delay", s.Delay, "error", s.Err)
 		case client.StateSubscribed:
 			logger.Info("subscribed", "daemon", daemon)
 			subscribed()

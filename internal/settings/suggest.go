@@ -1,0 +1,86 @@
+package settings
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// nearest returns the setting whose name may have been meant, or nil.
+func nearest(list []*setting, name string) *setting {
+	name = flagName(name)
+	best, closest := (*setting)(nil), maxTypos(name)+1
+	for _, s := range list {
+		if s.hidden {
+			continue
+		}
+		if d := typos(name, s.flag); d < closest {
+			best, closest = s, d
+		}
+	}
+	return best
+}
+
+// maxTypos is how many mistakes make a name look like another one: in a short name
+// each says more.
+func maxTypos(name string) int {
+	switch {
+	case len(name) < 5:
+		return 0
+	case len(name) < 8:
+		return 1
+	}
+	return 2
+}
+
+// typos is how many letters must be added, left out, replaced or swapped with their
+// neighbour to make b out of a (the optimal string alignment distance).
+func typos(a, b string) int {
+	above, before := make([]int, len(b)+1), make([]int, len(b)+1)
+	row := make([]int, len(b)+1)
+	for j := range before {
+		before[j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		row[0] = i
+		for j := 1; j <= len(b); j++ {
+			cost := 1
+			if a[i-1] == b[j-1] {
+				cost = 0
+			}
+			row[j] = min(before[j]+1, row[j-1]+1, before[j-1]+cost)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				row[j] = min(row[j], above[j-2]+1)
+			}
+		}
+		above, before, row = before, row, above
+	}
+	return before[len(b)]
+}
+
+// strays returns a line for each environment variable that is no setting and looks
+// like one that was not given. It may be another program's, so it is no mistake.
+func (r *reader) strays(program string, names []string) (lines []string) {
+	for _, name := range slices.Sorted(slices.Values(names)) {
+		if slices.ContainsFunc(r.list, func(s *setting) bool { return s.env == name }) {
+			continue
+		}
+		s := nearest(r.list, name)
+		if s == nil {
+			continue
+		}
+		if _, given := r.given[s]; !given {
+			lines = append(lines, fmt.Sprintf("%s: the environment variable %s is not read: did you mean %s?", program, name, s.env))
+		}
+	}
+	return lines
+}
+
+// names returns those of environment variables, given as in os.Environ.
+func names(environment []string) (list []string) {
+	for _, pair := range environment {
+		name, _, _ := strings.Cut(pair, "=")
+		list = append(list, name)
+	}
+	return list
+}
