@@ -40,7 +40,9 @@ import (
 	"github.com/neolith/daemon-gateway/internal/lifecycle"
 	"github.com/neolith/daemon-gateway/internal/natsconn"
 	"github.com/neolith/daemon-gateway/internal/operation"
+	"github.com/neolith/daemon-gateway/internal/outage"
 	"github.com/neolith/daemon-gateway/internal/redisconn"
+	"github.com/neolith/daemon-gateway/internal/settings"
 	"github.com/neolith/daemon-gateway/pkg/event"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
@@ -84,6 +86,8 @@ func New(cfg Config, logger *slog.Logger) (*App, error) {
 		open:     make(chan struct{}),
 	}
 	a.logger = a.base.With("component", "bridge")
+	settings.Starting(a.logger, "publisher-bridge", cfg.features(), "events", cfg.intakeAddr(), "admin", cfg.Admin.AdminAddr,
+		"redis", cfg.Redis.Server(), "nats", cfg.NATS.Servers(), "postgres", cfg.Postgres.Server())
 	if cfg.Redis.Exposed() {
 		a.logger.Warn("the password for Redis travels as plain text, expected rediss://")
 	}
@@ -128,7 +132,7 @@ func (a *App) newSource() *source {
 	channels, patterns := a.cfg.Redis.subscriptions()
 	return &source{
 		client: a.redis, channels: channels, patterns: patterns, canary: canary.Channel(a.cfg.Node()), timing: defaultTiming,
-		echo: newEcho(),
+		echo: newEcho(), server: a.cfg.Redis.Server(), outage: outage.New("not subscribed on Redis", a.logger),
 		push: func(h heard) { a.pump.drops.overflow(a.inbox.push(h)) },
 		link: a.link, metrics: a.metrics, logger: a.logger,
 	}
@@ -342,7 +346,11 @@ func (a *App) checks() []admin.Check {
 
 func (a *App) checkRedis() (bool, string) {
 	s := a.link.state()
-	return s.connected, s.detail(time.Now(), a.source.timing.silent)
+	detail := s.detail(time.Now(), a.source.timing.silent)
+	if !s.connected && a.source.outage.Detail() != "" {
+		detail += "; " + a.source.outage.Next()
+	}
+	return s.connected, detail
 }
 
 func (a *App) checkBuffer() (bool, string) {

@@ -39,7 +39,26 @@ func (c *Config) Program() settings.Program {
 		Name:        "publisher-bridge",
 		Description: "Stores in the event log what Neolith publishes on Redis.",
 		Config:      c,
+		Example:     "NATS_URL=nats://nats:4222 REDIS_URL=redis://:password@redis:6379 publisher-bridge",
 	}
+}
+
+// features are what is switched on.
+func (c *Config) features() (on settings.Features) {
+	on.Add("events over HTTP", c.Intake.Enabled())
+	on.Add("Neolith's lists", c.Redis.RedisDrainLists)
+	on.Add("PostgreSQL", c.Postgres.Enabled())
+	on.Add("stream management", c.Upkeep.ManageStreams)
+	on.Add("profiles", c.Admin.EnablePprof)
+	return on
+}
+
+// intakeAddr is where events are taken over HTTP; "" if they are not.
+func (c *Config) intakeAddr() string {
+	if !c.Intake.Enabled() {
+		return ""
+	}
+	return c.Intake.HTTPAddr
 }
 
 // RedisConfig says which Redis is heard, and what on it.

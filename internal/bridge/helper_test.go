@@ -248,17 +248,17 @@ func eventIDs(orchestrator string, from, to int) []string {
 	return out
 }
 
-// outage is what a server can be made to suffer, while it answers.
-type outage struct{ begin, end func() }
+// fault is what a server can be made to suffer, while it answers.
+type fault struct{ begin, end func() }
 
 // loading is a server that can be made to load its data, as a replica does that its
 // master sends all, or a server that has just been started.
-func loading(t *testing.T) (*testserver.RedisServer, outage) {
+func loading(t *testing.T) (*testserver.RedisServer, fault) {
 	// It looks at its connections after so many bytes.
 	server := testserver.Redis(t, "--enable-debug-command", "local", "--loading-process-events-interval-bytes", "1024")
 	admin := server.Client()
 	loaded := make(chan error, 1)
-	return server, outage{
+	return server, fault{
 		begin: func() {
 			require.NoError(t, admin.Do(t.Context(), "DEBUG", "POPULATE", "200000", "other").Err())
 			require.NoError(t, admin.ConfigSet(t.Context(), "key-load-delay", "500").Err()) // microseconds
@@ -272,11 +272,11 @@ func loading(t *testing.T) (*testserver.RedisServer, outage) {
 }
 
 // cannotSave is a server whose disk can be made to fail; it then refuses writes.
-func cannotSave(t *testing.T) (*testserver.RedisServer, outage) {
+func cannotSave(t *testing.T) (*testserver.RedisServer, fault) {
 	server := testserver.Redis(t, "--enable-protected-configs", "local")
 	admin := server.Client()
 	set := func(name, value string) { require.NoError(t, admin.ConfigSet(t.Context(), name, value).Err()) }
-	return server, outage{
+	return server, fault{
 		begin: func() {
 			set("save", "3600 1")
 			dir := filepath.Join(t.TempDir(), "gone")

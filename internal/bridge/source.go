@@ -7,15 +7,16 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
-	"golang.org/x/time/rate"
 
 	"github.com/neolith/daemon-gateway/internal/canary"
 	"github.com/neolith/daemon-gateway/internal/lifecycle"
+	"github.com/neolith/daemon-gateway/internal/outage"
 )
 
 // timing is how patient the source is; a struct so that tests need not be.
@@ -75,6 +76,8 @@ type source struct {
 	canary   string // the channel of this bridge's canaries
 	timing   timing
 	echo     *echo
+	server   string // where Redis is, in words
+	outage   *outage.Outage
 	push     func(heard)
 	link     *link
 	metrics  *metrics
@@ -100,7 +103,6 @@ var errDead = errors.New("no answer to pings")
 // Run hears Redis until ctx ends; then it unsubscribes and hands on what was
 // on its way. It returns nil.
 func (s *source) Run(ctx context.Context) error {
-	tries := rate.Sometimes{First: 5, Interval: 10 * time.Second}
 	for failures := 1; ctx.Err() == nil; failures++ {
 		lasted, err := s.listen(ctx)
 		if ctx.Err() != nil {
@@ -111,9 +113,7 @@ func (s *source) Run(ctx context.Context) error {
 		}
 		s.refused(ctx, err)
 		delay := s.timing.retry.delay(failures)
-		tries.Do(func() {
-			s.logger.Warn("not subscribed on Redis", "error", err, "attempts", failures, "retry_in", delay)
-		})
+		s.outage.Failed(s.server, reason(err), delay)
 		select {
 		case <-ctx.Done():
 		case <-time.After(delay):
@@ -303,6 +303,7 @@ func (s *source) subscribed(now time.Time) {
 		s.logger.Error("Redis forbids this bridge some channels or patterns; going on without them", "forbidden", denied.String())
 	}
 	s.link.without(denied.without(subscriptions{channels: []string{s.canary}}))
+	s.outage.Over()
 	if again := s.link.up(now); again {
 		s.metrics.gaps.Inc()
 		s.logger.Warn("subscribed on Redis again; what was published meanwhile may be lost",
@@ -314,7 +315,17 @@ func (s *source) subscribed(now time.Time) {
 
 func (s *source) fail(err error) (lasted time.Duration) {
 	s.confirmed, s.unsaid, s.complaint = false, false, ""
-	return s.link.down(time.Now(), errors.Is(err, errDead), isReply(err), err.Error())
+	return s.link.down(time.Now(), errors.Is(err, errDead), isReply(err), s.server+": "+reason(err))
+}
+
+// reason says in words why there is no subscription.
+func reason(err error) string {
+	for _, code := range []string{"NOAUTH", "WRONGPASS", "NOPERM"} { // the library wraps some of them
+		if strings.Contains(err.Error(), code+" ") {
+			return "authorization: it says " + err.Error()
+		}
+	}
+	return outage.Reason(err)
 }
 
 // isReply tells a refusal by Redis from a failure to reach it.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/neolith/daemon-gateway/internal/canary"
 	"github.com/neolith/daemon-gateway/internal/lab/testserver"
+	"github.com/neolith/daemon-gateway/internal/outage"
 	"github.com/neolith/daemon-gateway/internal/redisconn"
 	"github.com/neolith/daemon-gateway/internal/settings"
 )
@@ -34,10 +35,11 @@ func listen(t *testing.T, cfg RedisConfig, change func(*timing)) *listener {
 	l := &listener{in: newInbox(1000, 1<<20), log: &testserver.Journal{}}
 	l.source = &source{
 		client: client, channels: channels, patterns: patterns, canary: canary.Channel("test"), timing: defaultTiming,
-		echo: newEcho(),
+		echo: newEcho(), server: cfg.Server(),
 		push: func(h heard) { l.in.push(h) }, link: newLink(time.Now()),
-		metrics: newMetrics(prometheus.NewPedanticRegistry()), logger: slog.New(slog.NewTextHandler(l.log, nil)),
+		metrics: newMetrics(prometheus.NewPedanticRegistry()), logger: slog.New(slog.NewTextHandler(l.log, &slog.HandlerOptions{Level: slog.LevelDebug})), // each try, too
 	}
+	l.outage = outage.New("not subscribed on Redis", l.logger)
 	change(&l.timing)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
@@ -117,7 +119,7 @@ func TestAReplicaIsHeardAndCalledSo(t *testing.T) {
 // meanwhile.
 func TestARedisThatAnswersWithErrorsIsHeard(t *testing.T) {
 	t.Parallel()
-	for says, server := range map[string]func(*testing.T) (*testserver.RedisServer, outage){
+	for says, server := range map[string]func(*testing.T) (*testserver.RedisServer, fault){
 		"LOADING": loading,
 		"MISCONF": cannotSave,
 	} {

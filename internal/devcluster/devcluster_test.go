@@ -86,6 +86,35 @@ func await(t *testing.T, c *Cluster) protocol.Event {
 	}
 }
 
+// The first thing that somebody sees of the gateway is no warning, however soon it is
+// interrupted.
+func TestNothingIsWarnedOfInAFirstRun(t *testing.T) {
+	t.Parallel()
+	for name, until := range map[string]func(*testserver.Journal) bool{
+		"interrupted at once":         func(*testserver.Journal) bool { return true },
+		"interrupted while it starts": func(told *testserver.Journal) bool { return strings.Contains(told.String(), "readyz") },
+		"interrupted later":           func(told *testserver.Journal) bool { return strings.Contains(told.String(), "Ctrl-C") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for range 3 {
+				cfg := config(t, t.TempDir())
+				cfg.Demo = true
+				told, log := &testserver.Journal{}, &testserver.Journal{}
+				c, err := New(cfg, told, slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: cfg.LogLevel})))
+				require.NoError(t, err)
+				ctx, cancel := context.WithCancel(context.Background())
+				ended := make(chan error, 1)
+				go func() { ended <- c.Run(ctx) }()
+				require.Eventually(t, func() bool { return until(told) }, patience, readyPoll)
+				cancel()
+				require.NoError(t, <-ended)
+				require.Empty(t, log.String())
+			}
+		})
+	}
+}
+
 const hello = `{"id":"hello-1","type":"message.received","orchestratorId":"you","payload":{"content": "hello"},"requiresAck":true}`
 
 func TestClusterStartedAgainDeliversWhatCameWhileNobodyWasConnected(t *testing.T) {

@@ -48,6 +48,8 @@ func (c *Config) Program() settings.Program {
 		Name:        "edge",
 		Description: "Holds the daemons' WebSockets and delivers their events.",
 		Config:      c,
+		Example: "DAEMON_JWT_SECRET_FILE=/run/secrets/jwt GOSSIP_KEYS_FILE=/run/secrets/gossip \\\n" +
+			"NATS_URL=nats://nats:4222 GOSSIP_JOIN=router-0:7946,router-1:7946 edge",
 	}
 }
 
@@ -111,6 +113,21 @@ func (c *Config) Validate(report func(setting, problem string)) {
 	if c.Listen.DrainPeriod >= c.ShutdownTimeout {
 		report("DRAIN_PERIOD", "expected less than SHUTDOWN_TIMEOUT")
 	}
+}
+
+// features are what is switched on.
+func (c *Config) features() (on settings.Features) {
+	on.Add("TLS", c.Listen.TLS.Enabled())
+	on.Add("PostgreSQL", c.Database.Postgres.Enabled())
+	on.Add("tokens signed with public keys", c.Auth.PublicKeys())
+	on.Add("strict tokens", c.Auth.JWTStrict)
+	on.Add("strict scopes", c.Auth.ScopesStrict)
+	on.Add("encrypted gossip", len(c.Ring.GossipKeys) > 0)
+	on.Add("trusted proxies", len(c.Listen.Access.TrustedProxies) > 0)
+	on.Add("balance", c.Balance.BalanceRate > 0)
+	on.Add("stream management", c.Upkeep.ManageStreams)
+	on.Add("profiles", c.Admin.EnablePprof)
+	return on
 }
 
 func (c ListenConfig) address() string {

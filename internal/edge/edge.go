@@ -14,6 +14,7 @@
 package edge
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -46,6 +47,7 @@ import (
 	"github.com/neolith/daemon-gateway/internal/rescue"
 	"github.com/neolith/daemon-gateway/internal/revocation"
 	"github.com/neolith/daemon-gateway/internal/ring"
+	"github.com/neolith/daemon-gateway/internal/settings"
 	"github.com/neolith/daemon-gateway/internal/share"
 	"github.com/neolith/daemon-gateway/pkg/event"
 )
@@ -105,6 +107,8 @@ func New(cfg Config, logger *slog.Logger) (_ *Edge, err error) {
 			err = errors.Join(err, e.Close())
 		}
 	}()
+	settings.Starting(e.logger, "edge", cfg.features(), "daemons", cfg.Listen.address(), "admin", cfg.Admin.AdminAddr,
+		"gossip", cfg.Ring.GossipAddr, "nats", cfg.NATS.Servers(), "postgres", cfg.Database.Postgres.Server())
 	e.metrics = newMetrics(e.registry)
 	e.panics = rescue.New(e.logger, e.registry, parts...)
 	e.audit = audit.New(logger, e.registry)
@@ -228,9 +232,9 @@ func (e *Edge) Member() ring.Member { return e.directory.Self() }
 
 func (e *Edge) directoryReady() (bool, string) {
 	if !e.directory.Settled() {
-		return false, "joining"
+		return false, cmp.Or(e.directory.Outage(), "joining")
 	}
-	return true, ""
+	return true, e.directory.Outage()
 }
 
 func (e *Edge) serving() (bool, string) {

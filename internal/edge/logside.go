@@ -202,7 +202,7 @@ func (l *logSide) storeDeadLetter(ctx context.Context, c *connection, d session.
 	if err != nil {
 		return err
 	}
-	l.logger.Warn("event given up after the last try", "orchestrator", c.token, "daemon", c.daemon, "event", d.Event.ID, "tries", d.Tries, "settledElsewhere", elsewhere)
+	l.logger.Warn("event given up after the last try", "orchestrator", c.token, "daemon", c.daemon, "event", d.Event.ID, "tries", d.Tries, "settled_elsewhere", elsewhere)
 	return l.log.DeadLetter(ctx, eventlog.DeadLetter{
 		Reason: event.ReasonUndelivered, Token: c.token, EventID: d.Event.ID, Daemon: c.daemon,
 		Detail:           fmt.Sprintf("tried in vain %d times: not acknowledged in time, or in hand when the connection broke", d.Tries),

@@ -1,6 +1,7 @@
 package eventlog
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/neolith/daemon-gateway/internal/eventlog/jet"
 	"github.com/neolith/daemon-gateway/internal/lifecycle"
+	"github.com/neolith/daemon-gateway/internal/outage"
 	"github.com/neolith/daemon-gateway/internal/settings"
 	"github.com/neolith/daemon-gateway/pkg/event"
 )
@@ -72,6 +74,7 @@ func Open(ctx context.Context, js jetstream.JetStream, cfg Config, logger *slog.
 	l := newLog(js, cfg, opts.rights, logger, reg)
 	opts.progress("connecting to NATS")
 	var err error
+	waiting := outage.New("event log not ready, trying again", l.logger)
 	for delay := firstOpenDelay; ctx.Err() == nil; delay = min(2*delay, longestDelay) {
 		err = l.jet.Bounded(ctx, openTimeout, func(ctx context.Context) error { return l.setUp(ctx, opts) })
 		if err == nil {
@@ -86,11 +89,13 @@ func Open(ctx context.Context, js jetstream.JetStream, cfg Config, logger *slog.
 		}
 		err = explain(err, l.jet.NC)
 		opts.progress(err.Error())
-		level := slog.LevelWarn
-		if errors.Is(err, errBeingSized) {
-			level = slog.LevelInfo
+		switch {
+		case ctx.Err() != nil: // that is why
+		case errors.Is(err, errBeingSized):
+			l.logger.Info("another node decides how large the partitions are", "retry_in", delay, "error", err)
+		default:
+			waiting.Failed(cmp.Or(l.jet.NC.ConnectedUrlRedacted(), "NATS"), err.Error(), delay)
 		}
-		l.logger.Log(ctx, level, "event log not ready, trying again", "delay", delay, "error", err)
 		lifecycle.Sleep(ctx, delay)
 	}
 	return nil, errors.Join(fmt.Errorf("open the event log: %w", ctx.Err()), err)

@@ -94,8 +94,11 @@ func (l *Log) sizeAlone(ctx context.Context) (done func(), err error) {
 	})
 	if errors.Is(err, jetstream.ErrKeyExists) {
 		var entry jetstream.KeyValueEntry
-		if entry, err = jet.Entry(ctx, l.cluster, sizingKey); err == nil {
+		switch entry, err = jet.Entry(ctx, l.cluster, sizingKey); {
+		case err == nil:
 			mark, err = l.markOf(ctx, entry)
+		case errors.Is(err, jetstream.ErrKeyNotFound): // it has just decided
+			err = errBeingSized
 		}
 	}
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/neolith/daemon-gateway/internal/eventlog/jet"
 	"github.com/neolith/daemon-gateway/internal/lifecycle"
+	"github.com/neolith/daemon-gateway/internal/outage"
 	"github.com/neolith/daemon-gateway/internal/settings"
 	"github.com/neolith/daemon-gateway/pkg/event"
 )
@@ -71,13 +72,16 @@ type Backlog struct {
 // NATS cannot be reached. Where NATS does not have room for LOG_MAX_BYTES it is
 // smaller.
 func (l *Log) OpenUnresolved(ctx context.Context, progress func(detail string)) (*Unresolved, error) {
+	waiting := outage.New("stream of unresolved events not ready, trying again", l.logger)
 	for delay := firstOpenDelay; ; delay = min(2*delay, longestDelay) {
 		u, err := l.openUnresolved(ctx)
 		if err == nil || errors.Is(err, ErrConfig) {
 			return u, err
 		}
 		progress(err.Error())
-		l.logger.Warn("stream of unresolved events not ready, trying again", "delay", delay, "error", err)
+		if ctx.Err() == nil {
+			waiting.Failed(UnresolvedStream, err.Error(), delay)
+		}
 		if !lifecycle.Sleep(ctx, delay) {
 			return nil, errors.Join(fmt.Errorf("open the stream of unresolved events: %w", ctx.Err()), err)
 		}

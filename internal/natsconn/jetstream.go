@@ -42,6 +42,7 @@ func (c *Conn) watchJetStream(ctx context.Context) {
 		case err == nil, errors.Is(err, jetstream.ErrStreamNotFound):
 			misses, leave = 0, leaveFirst
 			c.lacking.Store(nil)
+			c.jetStream.Over()
 			return
 		case !errors.Is(err, nats.ErrNoResponders) && !errors.Is(err, jetstream.ErrJetStreamNotEnabled) &&
 			!errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount):
@@ -55,7 +56,7 @@ func (c *Conn) watchJetStream(ctx context.Context) {
 			return
 		}
 		next, leave = now.Add(leave), min(2*leave, leaveMost)
-		c.logger.Warn("the NATS server has no JetStream, trying to reach another", "server", c.NC.ConnectedUrlRedacted(), "error", err)
+		c.jetStream.Failed(c.NC.ConnectedUrlRedacted(), err.Error(), jetStreamLook)
 		misses = 0
 		_ = c.NC.ForceReconnect() // fails only when it is closed
 	})

@@ -22,6 +22,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/neolith/daemon-gateway/internal/loopback"
+	"github.com/neolith/daemon-gateway/internal/outage"
 	"github.com/neolith/daemon-gateway/internal/settings"
 )
 
@@ -118,6 +119,8 @@ func (c Config) Exposed() bool {
 const (
 	reconnectWait   = 250 * time.Millisecond
 	reconnectJitter = 250 * time.Millisecond
+	// retryWithin is how soon after a failure another try follows.
+	retryWithin = reconnectWait + reconnectJitter
 	// pingInterval is how often a server that lives is made to say something. A
 	// ping costs next to nothing. maxPings unanswered ones end a connection as
 	// well, later than its socket does that.
@@ -132,8 +135,11 @@ type Conn struct {
 	JS jetstream.JetStream
 
 	logger *slog.Logger
-	dialer dialer
-	inbox  string // the prefix under which this node is answered
+	outage *outage.Outage
+	// jetStream is away behind a server that is there.
+	jetStream *outage.Outage
+	dialer    dialer
+	inbox     string // the prefix under which this node is answered
 	// up says with which server and over which socket the connection is
 	// established; nil: it is not. The library knows that too, but behind the lock
 	// that it holds while it writes.
@@ -167,9 +173,17 @@ func Connect(ctx context.Context, cfg Config, name string, logger *slog.Logger, 
 	if cfg.Exposed() {
 		c.logger.Warn("the password for NATS may travel as plain text, expected tls:// or NATS_TLS_CA")
 	}
+	c.outage = outage.New("NATS cannot be reached", c.logger)
+	c.jetStream = outage.New("the NATS server has no JetStream, trying to reach another", c.logger)
+	c.dialer.failed = c.failed
 	var urls []string
 	for _, u := range cfg.NATSURL {
 		urls = append(urls, string(u))
+	}
+	// Where a try fails after a server was reached, the library does not say which.
+	servers := cfg.Servers()
+	if len(cfg.NATSURL) > 1 {
+		servers = "one of " + servers
 	}
 	// The handlers below may be called before Connect has returned.
 	ready := make(chan struct{})
@@ -191,9 +205,14 @@ func Connect(ctx context.Context, cfg Config, name string, logger *slog.Logger, 
 			}
 		}),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
-			c.up.Store(nil)
-			if !c.closing.Load() {
-				c.logger.Warn("connection to NATS lost", "error", err)
+			up := c.up.Swap(nil)
+			if !c.closing.Load() && err != nil && up != nil {
+				c.outage.Failed(up.socket.RemoteAddr().String(), "connection lost: "+reason(err), retryWithin)
+			}
+		}),
+		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) {
+			if !isDial(err) { // the dialer knows these, and their addresses
+				c.failed(servers, err)
 			}
 		}),
 		nats.ClosedHandler(func(nc *nats.Conn) { c.onClosed(nc.LastError()) }),
@@ -202,6 +221,10 @@ func Connect(ctx context.Context, cfg Config, name string, logger *slog.Logger, 
 				return
 			}
 			metrics.asyncErrors.Inc()
+			if isAuthorization(err) && !c.Up() { // a try to connect again
+				c.failed(servers, err)
+				return
+			}
 			c.logger.Warn("NATS reported an error", "subject", subjectOf(sub), "error", err)
 			c.noteRefusal(nc, err)
 		}),
@@ -230,6 +253,7 @@ func (c *Conn) established(nc *nats.Conn) (server string) {
 	up := &established{socket: c.dialer.newest.Load(), url: nc.ConnectedUrlRedacted()}
 	c.refused.Store(nil) // each connection is told anew
 	c.up.Store(up)
+	c.outage.Over()
 	return up.url
 }
 
@@ -305,7 +329,7 @@ func (c *Conn) Up() bool {
 func (c *Conn) Check() (ok bool, detail string) {
 	ok, detail = c.state()
 	if lacking := c.lacking.Load(); ok && lacking != nil {
-		return false, fmt.Sprintf("%s, but there is no JetStream behind it: %v", detail, *lacking)
+		return false, fmt.Sprintf("%s, but there is no JetStream behind it: %v; %s", detail, *lacking, c.jetStream.Since())
 	}
 	return ok, detail
 }
@@ -317,11 +341,15 @@ func (c *Conn) state() (ok bool, detail string) {
 		return false, "closed"
 	default:
 	}
-	switch up := c.up.Load(); {
+	up, away := c.up.Load(), c.outage.Detail()
+	down := up == nil || up.socket != c.dialer.newest.Load()
+	switch {
+	case away != "" && (down || c.dialer.silent()):
+		return false, away
 	case c.dialer.silent():
 		return false, errSilent.Error()
-	case up == nil || up.socket != c.dialer.newest.Load():
-		return false, "reconnecting"
+	case down:
+		return false, "connecting"
 	case c.refused.Load() != nil:
 		refused := c.refused.Load()
 		return !refused.answers, "connected to " + up.url + ", " + refused.text

@@ -25,12 +25,14 @@ var errSilent = errors.New("the NATS server has been silent for " + (giveUpLooks
 type dialer struct {
 	net.Dialer
 	newest atomic.Pointer[socket]
+	failed func(address string, err error)
 }
 
 // Dial is for nats.SetCustomDialer. TLS is added by the library, on top.
 func (d *dialer) Dial(network, address string) (net.Conn, error) {
 	conn, err := d.Dialer.Dial(network, address)
 	if err != nil {
+		d.failed(address, err)
 		return nil, err
 	}
 	s := watch(conn)

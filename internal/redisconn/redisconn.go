@@ -6,6 +6,7 @@ package redisconn
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/url"
 	"slices"
@@ -47,6 +48,22 @@ func (c Config) Validate(report func(setting, problem string)) {
 	if err == nil && base.DB != 0 && c.cluster() {
 		report("REDIS_URL", "expected no database number: a Redis Cluster has only one database")
 	}
+}
+
+// Server says where Redis is, without credentials.
+func (c Config) Server() string {
+	addresses := strings.Join(c.RedisAddrs, ", ")
+	switch {
+	case c.RedisMasterName != "":
+		return fmt.Sprintf("master %s of the Sentinels %s", c.RedisMasterName, addresses)
+	case addresses != "":
+		return "the Cluster of " + addresses
+	}
+	base, _, err := c.parse()
+	if err != nil {
+		return "Redis"
+	}
+	return base.Addr
 }
 
 // credentials are a user's; the zero value is nobody's.

@@ -16,6 +16,7 @@ import (
 	"github.com/hashicorp/memberlist"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/neolith/daemon-gateway/internal/outage"
 	"github.com/neolith/daemon-gateway/pkg/event"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
@@ -43,6 +44,8 @@ type Directory struct {
 	follower  *follower
 	strangers map[edgeID]digest // requests of members not yet known
 
+	lines          *logWriter     // memberlist's log
+	outage         *outage.Outage // nobody of GOSSIP_JOIN is reached
 	self           atomic.Pointer[Member]
 	joined         atomic.Bool
 	left           atomic.Bool
@@ -89,7 +92,8 @@ func open(cfg Config, tier Tier, node, build string, logger *slog.Logger, reg pr
 		return nil, fmt.Errorf("node name has %d bytes, expected 1 to %d", len(node), maxNodeBytes)
 	}
 	logger = logger.With("component", "directory")
-	gossipLog := newGossipLog(logger)
+	lines := newLogWriter(logger)
+	gossipLog := newGossipLog(lines)
 	bind, err := parseBind(cfg.GossipAddr)
 	if err != nil {
 		return nil, fmt.Errorf("gossip address: %w", err)
@@ -107,7 +111,7 @@ func open(cfg Config, tier Tier, node, build string, logger *slog.Logger, reg pr
 		return nil, err
 	}
 	d := assemble(cfg, tier, node, build, transport.address.String(), logger, reg, o)
-	d.keys = keys
+	d.keys, d.lines = keys, lines
 	transport.receive(&receiver{
 		cluster: cfg.ClusterName, keys: keys, bounds: newStreams(d.metrics.dropped), take: d.inbox.put, logger: logger,
 	})
@@ -139,7 +143,7 @@ func assemble(cfg Config, tier Tier, node, build, address string, logger *slog.L
 	m := newMetrics(reg)
 	d := &Directory{
 		cfg: cfg, options: o, logger: logger, metrics: m, table: newTable(edgeName), roster: newRoster(self), inbox: newInbox(m),
-		strangers: make(map[edgeID]digest),
+		strangers: make(map[edgeID]digest), outage: outage.New("no gossip member joined", logger),
 	}
 	d.self.Store(&self)
 	d.follower = newFollower(d.table, m)
@@ -240,6 +244,10 @@ func (d *Directory) EachOrchestrator(yield func(event.Token)) { d.table.index.ea
 // member that cannot be reached must not keep others from starting.
 func (d *Directory) Settled() bool { return d.settled.Load() }
 
+// Outage says for /readyz why none of the members of GOSSIP_JOIN can be joined; ""
+// where one was.
+func (d *Directory) Outage() string { return d.outage.Detail() }
+
 // noDeadline bounds what waits for the gossip when the context does not.
 const noDeadline = 5 * time.Second
 
@@ -284,6 +292,7 @@ func (d *Directory) Leave(ctx context.Context) error {
 		return errClosed
 	}
 	d.left.Store(true)
+	d.lines.ended.Store(true)
 	if err := d.list.Leave(timeLeft(ctx)); err != nil {
 		return fmt.Errorf("leave the gossip: %w", err)
 	}
@@ -299,6 +308,7 @@ func (d *Directory) Close() error {
 		return nil
 	}
 	d.closed = true
+	d.lines.ended.Store(true)
 	if err := d.list.Shutdown(); err != nil {
 		return fmt.Errorf("stop the gossip: %w", err)
 	}

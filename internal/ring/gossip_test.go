@@ -324,7 +324,7 @@ func TestGossipLog(t *testing.T) {
 		}
 		return a
 	}})
-	gossip := newGossipLog(slog.New(handler))
+	gossip := newGossipLog(newLogWriter(slog.New(handler)))
 	gossip.Printf("[DEBUG] memberlist: Stream connection from=1")
 	gossip.Printf("[INFO] memberlist: Suspect b has failed, no acks received")
 	gossip.Printf("[ERR] memberlist: failed to receive: EOF")

@@ -8,10 +8,13 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/neolith/daemon-gateway/internal/outage"
 )
 
 const (
@@ -41,10 +44,6 @@ func (d *Directory) keepJoining(ctx context.Context) {
 		if ctx.Err() != nil || d.left.Load() {
 			return
 		}
-		d.noteJoin(err)
-		if len(d.cfg.GossipJoin) == 0 {
-			return
-		}
 		wait := d.options.rejoin
 		if len(d.roster.addresses()) <= 1 {
 			wait = min(wait, retry)
@@ -52,24 +51,27 @@ func (d *Directory) keepJoining(ctx context.Context) {
 		} else {
 			retry = firstRetry
 		}
+		wait += rand.N(wait/10 + 1)
+		d.noteJoin(err, wait)
+		if len(d.cfg.GossipJoin) == 0 {
+			return
+		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(wait + rand.N(wait/10+1)):
+		case <-time.After(wait):
 		}
 	}
 }
 
-func (d *Directory) noteJoin(err error) {
-	switch {
-	case err == nil:
-		d.joined.Store(true)
-		signal(d.inbox.wake)
-	case d.joined.Load():
-		d.logger.Debug("gossip members not joined", "error", err)
-	default:
-		d.logger.Warn("no gossip member joined yet", "error", err)
+func (d *Directory) noteJoin(err error, retry time.Duration) {
+	if err != nil {
+		d.outage.Failed(strings.Join(d.cfg.GossipJoin, ", "), outage.OneLine(err.Error()), retry)
+		return
 	}
+	d.outage.Over()
+	d.joined.Store(true)
+	signal(d.inbox.wake)
 }
 
 // join resolves GOSSIP_JOIN again and joins every address that is not a member.
@@ -96,8 +98,9 @@ func (d *Directory) join(ctx context.Context) error {
 	return errors.Join(err, joinErr)
 }
 
-func (d *Directory) joinEach(ctx context.Context, addresses []string) (joined int, last error) {
+func (d *Directory) joinEach(ctx context.Context, addresses []string) (joined int, err error) {
 	var mu sync.Mutex
+	var failures []string
 	var g errgroup.Group
 	g.SetLimit(joinsAtOnce)
 	for _, address := range addresses {
@@ -110,13 +113,17 @@ func (d *Directory) joinEach(ctx context.Context, addresses []string) (joined in
 			defer mu.Unlock()
 			joined += n
 			if err != nil {
-				last = fmt.Errorf("join gossip member %s: %w", address, err)
+				failures = append(failures, address+": "+outage.Reason(err))
 			}
 			return nil
 		})
 	}
 	_ = g.Wait()
-	return joined, last
+	if len(failures) > 0 {
+		slices.Sort(failures) // what does not change is to read as it did
+		err = errors.New(strings.Join(failures, "; "))
+	}
+	return joined, err
 }
 
 // resolveAll returns every address of every entry, once. The error is about the
@@ -131,7 +138,7 @@ func resolveAll(ctx context.Context, lookup lookupFunc, entries []string) (addre
 		}
 		ips, err := resolve(ctx, lookup, host)
 		if err != nil {
-			last = fmt.Errorf("resolve gossip member %s: %w", host, err)
+			last = errors.New(host + ": " + outage.Reason(err))
 		}
 		for _, ip := range ips {
 			addresses = append(addresses, netip.AddrPortFrom(ip.Unmap().WithZone(""), port).String())

@@ -6,6 +6,7 @@ import (
 	"log"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/time/rate"
 )
@@ -16,6 +17,7 @@ import (
 type logWriter struct {
 	logger *slog.Logger
 	limit  *rate.Limiter
+	ended  atomic.Bool // this node leaves: what fails now was to be expected
 
 	mu         sync.Mutex
 	suppressed int // guarded by mu
@@ -27,9 +29,11 @@ const (
 	logLinesBurst     = 50
 )
 
-func newGossipLog(logger *slog.Logger) *log.Logger {
-	return log.New(&logWriter{logger: logger, limit: rate.NewLimiter(logLinesPerSecond, logLinesBurst)}, "", 0)
+func newLogWriter(logger *slog.Logger) *logWriter {
+	return &logWriter{logger: logger, limit: rate.NewLimiter(logLinesPerSecond, logLinesBurst)}
 }
+
+func newGossipLog(w *logWriter) *log.Logger { return log.New(w, "", 0) }
 
 var logLevels = []struct {
 	prefix string
@@ -47,6 +51,9 @@ func (w *logWriter) Write(line []byte) (int, error) {
 			level, text = l.level, rest
 			break
 		}
+	}
+	if w.ended.Load() {
+		level = slog.LevelDebug
 	}
 	if !w.logger.Enabled(context.Background(), level) {
 		return len(line), nil

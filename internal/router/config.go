@@ -34,7 +34,17 @@ func (c *Config) Program() settings.Program {
 		Name:        "router",
 		Description: "Moves events from the log to the edges that hold their orchestrators.",
 		Config:      c,
+		Example:     "GOSSIP_KEYS_FILE=/run/secrets/gossip NATS_URL=nats://nats:4222 GOSSIP_JOIN=edge-0:7946,edge-1:7946 router",
 	}
+}
+
+// features are what is switched on.
+func (c *Config) features() (on settings.Features) {
+	on.Add("PostgreSQL", c.Postgres.Enabled())
+	on.Add("encrypted gossip", len(c.Ring.GossipKeys) > 0)
+	on.Add("stream management", c.Upkeep.ManageStreams)
+	on.Add("profiles", c.Admin.EnablePprof)
+	return on
 }
 
 // timing holds the intervals that nobody needs to configure.

@@ -30,6 +30,7 @@ import (
 	"github.com/neolith/daemon-gateway/internal/neolith/presence"
 	"github.com/neolith/daemon-gateway/internal/operation"
 	"github.com/neolith/daemon-gateway/internal/ring"
+	"github.com/neolith/daemon-gateway/internal/settings"
 )
 
 // Router is one node of the middle tier. Several may run in one process.
@@ -60,6 +61,8 @@ func New(cfg Config, logger *slog.Logger) (*Router, error) {
 		base: logger.With("node", cfg.Node()),
 	}
 	r.logger = r.base.With("component", "router")
+	settings.Starting(r.logger, "router", cfg.features(), "admin", cfg.Admin.AdminAddr, "gossip", cfg.Ring.GossipAddr,
+		"nats", cfg.NATS.Servers(), "postgres", cfg.Postgres.Server())
 	r.metrics = newMetrics(r.registry)
 	r.metrics.partitions.Set(float64(cfg.Log.Partitions))
 	if err := r.bind(); err != nil {
@@ -241,6 +244,9 @@ func (r *Router) checks() []admin.Check {
 		{Name: "log", Ready: r.opening.Check},
 		{Name: "gossip", Ready: func() (bool, string) {
 			detail := fmt.Sprintf("%d routers, %d edges", len(r.ring.Members(ring.TierRouter)), len(r.ring.Members(ring.TierEdge)))
+			if outage := r.ring.Outage(); outage != "" {
+				detail += "; " + outage
+			}
 			return r.ring.Settled(), detail
 		}},
 		{Name: "partitions", Ready: r.placement.check},

@@ -8,6 +8,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,6 +22,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/neolith/daemon-gateway/internal/lifecycle"
+	"github.com/neolith/daemon-gateway/internal/outage"
 )
 
 // DB is a pool of connections that is never given up. Its methods may be called
@@ -35,9 +37,11 @@ type DB struct {
 	logger   *slog.Logger
 	migrated chan struct{} // closed when Schema is up to date
 
+	outage  *outage.Outage
+	servers string // where it is
+
 	mu        sync.Mutex
 	up        bool
-	problem   error // why not up
 	migration error // why Schema is not up to date
 }
 
@@ -63,13 +67,14 @@ func Open(cfg Config, application string, logger *slog.Logger, reg prometheus.Re
 		Pool:      pool,
 		schema:    target.schema,
 		logger:    logger.With("component", "postgres"),
+		servers:   servers(target.pool.ConnConfig),
 		migrated:  make(chan struct{}),
-		problem:   errors.New("not connected yet"),
 		migration: errors.New("not prepared yet"),
 	}
 	if exposed(target.pool) {
 		d.logger.Warn("the password for PostgreSQL may travel as plain text, expected DATABASE_TLS_CA, or sslmode in DATABASE_URL")
 	}
+	d.outage = outage.New("PostgreSQL does not answer", d.logger)
 	registerMetrics(reg, d)
 	return d, nil
 }
@@ -96,7 +101,7 @@ func (d *DB) Check() (ok bool, detail string) {
 	defer d.mu.Unlock()
 	switch {
 	case !d.up:
-		return false, "away: " + d.problem.Error()
+		return false, "away: " + cmp.Or(d.outage.Detail(), "not connected yet")
 	case d.migration != nil:
 		return false, "schema " + Schema + ": " + d.migration.Error()
 	}
@@ -135,6 +140,9 @@ func pause(ctx context.Context, d time.Duration) bool {
 	return lifecycle.Sleep(ctx, d*4/5+rand.N(d*2/5))
 }
 
+// longest is how long pause may take.
+func longest(d time.Duration) time.Duration { return d * 6 / 5 }
+
 func (d *DB) probe(ctx context.Context) {
 	probeCtx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
@@ -143,13 +151,14 @@ func (d *DB) probe(ctx context.Context) {
 		return // it says nothing about PostgreSQL
 	}
 	d.mu.Lock()
-	changed := d.up != (err == nil) || err != nil && d.problem.Error() != err.Error()
-	d.up, d.problem = err == nil, err
+	changed := d.up != (err == nil)
+	d.up = err == nil
 	d.mu.Unlock()
 	switch {
-	case changed && err != nil:
-		d.logger.Warn("PostgreSQL does not answer", "error", err)
+	case err != nil:
+		d.outage.Failed(d.servers, d.reason(err), longest(retryInterval))
 	case changed:
+		d.outage.Over()
 		d.logger.Info("PostgreSQL answers")
 	}
 }
