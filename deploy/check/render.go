@@ -14,7 +14,9 @@ import (
 	monitoring "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1"
 	"helm.sh/helm/v4/pkg/chart/common"
 	"helm.sh/helm/v4/pkg/chart/common/util"
+	chart "helm.sh/helm/v4/pkg/chart/v2"
 	"helm.sh/helm/v4/pkg/chart/v2/loader"
+	chartutil "helm.sh/helm/v4/pkg/chart/v2/util"
 	"helm.sh/helm/v4/pkg/engine"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
@@ -29,6 +31,8 @@ type Release struct {
 	Values          map[string]any
 	// Files are added to the chart's own, by path.
 	Files map[string]string
+	// Umbrella: the chart is a dependency of another one, whose values these are.
+	Umbrella bool
 	// Cluster answers the chart's lookups; nil: there is no cluster.
 	Cluster engine.ClientProvider
 }
@@ -41,23 +45,28 @@ type Template struct {
 // Render renders the chart, NOTES.txt included. The error is what helm would
 // show: values that the schema or the chart refuses.
 func (r Release) Render() ([]Template, error) {
-	chart, err := loader.Load(ChartDir())
+	loaded, err := loader.Load(ChartDir())
 	if err != nil {
 		return nil, fmt.Errorf("load the chart: %w", err)
 	}
 	for name, text := range r.Files {
-		chart.Files = append(chart.Files, &common.File{Name: name, Data: []byte(text)})
+		loaded.Files = append(loaded.Files, &common.File{Name: name, Data: []byte(text)})
+	}
+	if r.Umbrella {
+		if loaded, err = umbrella(loaded, r.Values); err != nil {
+			return nil, err
+		}
 	}
 	options := common.ReleaseOptions{Name: r.Name, Namespace: r.Namespace, Revision: 1, IsInstall: true}
-	values, err := util.ToRenderValues(chart, r.Values, options, common.DefaultCapabilities)
+	values, err := util.ToRenderValues(loaded, r.Values, options, common.DefaultCapabilities)
 	if err != nil {
 		return nil, err
 	}
 	var rendered map[string]string
 	if r.Cluster == nil {
-		rendered, err = engine.Render(chart, values)
+		rendered, err = engine.Render(loaded, values)
 	} else {
-		rendered, err = engine.RenderWithClientProvider(chart, values, r.Cluster)
+		rendered, err = engine.RenderWithClientProvider(loaded, values, r.Cluster)
 	}
 	if err != nil {
 		return nil, err
@@ -67,6 +76,19 @@ func (r Release) Render() ([]Template, error) {
 		templates = append(templates, Template{Name: name, Text: rendered[name]})
 	}
 	return templates, nil
+}
+
+// umbrella is a chart that consists of a dependency on another.
+func umbrella(of *chart.Chart, values map[string]any) (*chart.Chart, error) {
+	around := &chart.Chart{Metadata: &chart.Metadata{
+		APIVersion: chart.APIVersionV2, Name: "umbrella", Version: "0.1.0",
+		Dependencies: []*chart.Dependency{{Name: of.Name(), Version: "*", Condition: of.Name() + ".enabled"}},
+	}}
+	around.AddDependency(of)
+	if err := chartutil.ProcessDependencies(around, values); err != nil {
+		return nil, fmt.Errorf("process the umbrella chart's dependencies: %w", err)
+	}
+	return around, nil
 }
 
 // Values reads values files of the chart's folder; the later ones win.

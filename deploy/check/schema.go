@@ -62,7 +62,68 @@ func Schema() ([]byte, error) {
 		}
 	}
 	definitions["commonSettings"] = settingsSchema(shared)
+	values, err := Values("values.yaml")
+	if err != nil {
+		return nil, err
+	}
+	requireDefaults(schema, values, schema)
 	return indented(schema)
+}
+
+// requireDefaults makes a schema ask for the values that templates cannot do
+// without: sections, and those whose default is not empty, unless null is
+// allowed. Helm takes a value that is null out of the values, so it is missed
+// here, by name.
+func requireDefaults(schema, values, root map[string]any) {
+	var required []string
+	properties := schema["properties"].(map[string]any)
+	for _, key := range slices.Sorted(maps.Keys(properties)) {
+		property := properties[key].(map[string]any)
+		resolved := resolve(property, root)
+		if allowsNull(resolved) {
+			continue
+		}
+		section, isMap := values[key].(map[string]any)
+		_, described := resolved["properties"]
+		switch {
+		case isMap && described && property["$ref"] == nil:
+			required = append(required, key)
+			requireDefaults(property, section, root)
+		case !isMap && !isEmpty(values[key]):
+			required = append(required, key)
+		}
+	}
+	delete(schema, "required")
+	if required != nil {
+		schema["required"] = required
+	}
+}
+
+// resolve follows a reference to a definition.
+func resolve(property, root map[string]any) map[string]any {
+	reference, _ := property["$ref"].(string)
+	path, ok := strings.CutPrefix(reference, "#/")
+	if !ok {
+		return property
+	}
+	found := root
+	for step := range strings.SplitSeq(path, "/") {
+		found = found[step].(map[string]any)
+	}
+	return found
+}
+
+func allowsNull(property map[string]any) bool {
+	types, _ := property["type"].([]any)
+	values, _ := property["enum"].([]any)
+	return slices.Contains(types, any("null")) || slices.Contains(values, nil)
+}
+
+func isEmpty(value any) bool {
+	if list, ok := value.([]any); ok {
+		return len(list) == 0
+	}
+	return slices.Contains([]any{nil, "", false, float64(0), int64(0)}, value)
 }
 
 func settingsSchema(properties map[string]any) map[string]any {

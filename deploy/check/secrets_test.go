@@ -15,7 +15,7 @@ import (
 	"k8s.io/client-go/kubernetes/scheme"
 )
 
-// cluster is one that holds some Secrets and nothing else.
+// cluster is one that holds some Secrets and ConfigMaps, and nothing else.
 type cluster struct {
 	client dynamic.Interface
 }
@@ -25,13 +25,15 @@ func clusterWith(secrets ...runtime.Object) cluster {
 }
 
 func (c cluster) GetClientFor(apiVersion, kind string) (dynamic.NamespaceableResourceInterface, bool, error) {
-	resource, _ := metaResource(apiVersion, kind)
-	return c.client.Resource(resource), true, nil
+	return c.client.Resource(resourceOf(apiVersion, kind)), true, nil
 }
 
-func metaResource(apiVersion, kind string) (schema.GroupVersionResource, error) {
+func resourceOf(apiVersion, kind string) schema.GroupVersionResource {
 	version, err := schema.ParseGroupVersion(apiVersion)
-	return version.WithResource(map[string]string{"Secret": "secrets"}[kind]), err
+	if err != nil {
+		panic(err) // the chart's templates have it
+	}
+	return version.WithResource(map[string]string{"Secret": "secrets", "ConfigMap": "configmaps"}[kind])
 }
 
 // secretsOf renders the evaluation, which makes up all secrets, on a cluster.

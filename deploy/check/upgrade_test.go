@@ -86,25 +86,6 @@ func TestAnotherAPIKeyRestartsNothing(t *testing.T) {
 	}
 }
 
-// Argo CD renders without asking the cluster what is there. With Secrets of the
-// operator's own it must find nothing to change each time.
-func TestWithSecretsOfOnesOwnEachRenderingIsTheSame(t *testing.T) {
-	t.Parallel()
-	first, second := changed(t, "{}"), changed(t, "{}")
-	require.Equal(t, first.objects, second.objects)
-	require.Empty(t, all[corev1.Secret](first))
-}
-
-func TestWithoutAClusterSecretsAreMadeUpEachTime(t *testing.T) {
-	t.Parallel()
-	first := changed(t, "gossip: {existingSecret: \"\"}")
-	second := changed(t, "gossip: {existingSecret: \"\"}")
-	for name, secret := range all[corev1.Secret](first) {
-		require.NotEqual(t, secret.Data, all[corev1.Secret](second)[name].Data, "the chart's README says so")
-	}
-	require.Len(t, all[corev1.Secret](first), 1)
-}
-
 func TestAutoscalersTakePodsAwaySlowlyAndOneByOne(t *testing.T) {
 	t.Parallel()
 	eachExample(t, func(t *testing.T, c *installation) {

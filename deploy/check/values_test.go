@@ -42,7 +42,11 @@ func TestWrongValuesAreRefusedByName(t *testing.T) {
 	for change, want := range map[string]string{
 		"edges: {}":                                                         "additional properties 'edges' not allowed",
 		"edge: {replica: 3}":                                                "at '/edge': additional properties 'replica' not allowed",
-		"edge: {replicas: three}":                                           "at '/edge/replicas': got string, want integer",
+		"edge: {replicas: three}":                                           "at '/edge/replicas': got string, want null or integer",
+		"gossip: {existingSecret: null}":                                    "The gossip key is missing: make a Secret",
+		"enabled: false":                                                    "enabled is for an umbrella chart's condition",
+		"fullnameOverride: 1gw":                                             "at '/fullnameOverride'",
+		"nats: {storage: {size: 5Qi}}":                                      "at '/nats/storage/size'",
 		"edge: {replicas: 0}":                                               "at '/edge/replicas': minimum: got 0, want 1",
 		"edge: {drainSeconds: 30s}":                                         "at '/edge/drainSeconds': got string, want integer",
 		"edge: {settings: {MAX_CONECTIONS: 1}}":                             "at '/edge/settings': additional properties 'MAX_CONECTIONS' not allowed",

@@ -100,7 +100,7 @@
 {{- define "gateway.serviceAccount" -}}
 {{- $root := index . 0 -}}
 {{- $own := default (dict) (index $root.Values (index . 1)).serviceAccount -}}
-{{- $account := mergeOverwrite (deepCopy $root.Values.serviceAccount) (deepCopy $own) -}}
+{{- $account := mergeOverwrite (deepCopy (default (dict) $root.Values.serviceAccount)) (deepCopy $own) -}}
 {{- if not $account.name -}}
 {{- $_ := set $account "name" (ternary (printf "%s-%s" (include "gateway.fullname" $root) (index . 1)) "default" (default false $account.create)) -}}
 {{- end -}}

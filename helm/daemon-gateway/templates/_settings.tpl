@@ -168,12 +168,12 @@ REDIS_MASTER_NAME: {{ . | quote }}
 
 {{/* The settings of the test. */}}
 {{- define "gateway.testSettings" -}}
-{{- $own := printf "%s://%s-edge:%v%s" (ternary "wss" "ws" (ne .Values.edge.tlsSecret "")) (include "gateway.fullname" .) .Values.edge.service.port (get .Values.edge.settings "WS_PATH" | default "/daemon/ws") -}}
+{{- $own := printf "%s://%s-edge:%v%s" (ternary "wss" "ws" (not (empty .Values.edge.tlsSecret))) (include "gateway.fullname" .) .Values.edge.service.port ((.Values.edge.settings).WS_PATH | default "/daemon/ws") -}}
 EDGE_URL: {{ default $own .Values.test.url | quote }}
 ORCHESTRATOR: {{ .Values.test.orchestrator | quote }}
 DAEMON_JWT_SECRET_FILE: {{ include "gateway.secretsPath" . }}/jwt-secret
 {{ include "gateway.redisSettings" . }}
-{{- with get .Values.bridge.settings "REDIS_CHANNELS" }}
+{{- with (.Values.bridge.settings).REDIS_CHANNELS }}
 REDIS_CHANNEL: {{ splitList "," . | first | trim | quote }}
 {{- end }}
 {{- end -}}

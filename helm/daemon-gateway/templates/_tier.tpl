@@ -1,5 +1,5 @@
 {{/*
-How many pods there are, where an autoscaler takes over from the chart: a number that the chart once set must stay, because Kubernetes
+How many pods there are, where an autoscaler takes over from the chart, ours or one of your own (replicas: null): a number that the chart once set must stay, because Kubernetes
 reads a number that is taken out as 1, and would stop all other pods before the autoscaler notices. Nothing for an autoscaler that was there
 from the start: then helm rollback does not bring back the number of another day. Takes (list root tier).
 */}}
@@ -112,14 +112,16 @@ their daemons would all reconnect at once.
 {{- $values := index $root.Values $tier -}}
 {{- $grace := include "gateway.graceSeconds" $named | int -}}
 {{- $scaled := ($values.autoscaling).enabled -}}
-{{- $kept := ternary (include "gateway.keptReplicas" $named) "" (default false $scaled) -}}
+{{- $others := or $scaled (kindIs "invalid" $values.replicas) -}}
+{{- $kept := "" -}}
+{{- if $others -}}{{- $kept = include "gateway.keptReplicas" $named -}}{{- end -}}
 {{- $gossips := ternary (dict) (dict "daemon-gateway/gossip" "true") (eq $tier "bridge") -}}
 apiVersion: apps/v1
 kind: Deployment
 metadata:
   {{- include "gateway.workloadMetadata" (dict "root" $root "component" $tier "annotations" (ternary (dict "daemon-gateway/replicas" "kept") (dict) (ne $kept ""))) | nindent 2 }}
 spec:
-  {{- if or $kept (not $scaled) }}
+  {{- if or $kept (not $others) }}
   replicas: {{ default $values.replicas $kept }}
   {{- end }}
   revisionHistoryLimit: 5
