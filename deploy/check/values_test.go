@@ -47,6 +47,8 @@ func TestWrongValuesAreRefusedByName(t *testing.T) {
 		"enabled: false":                                                    "enabled is for an umbrella chart's condition",
 		"fullnameOverride: 1gw":                                             "at '/fullnameOverride'",
 		"nats: {storage: {size: 5Qi}}":                                      "at '/nats/storage/size'",
+		"edge: {service: {loadBalancerClass: a}}":                           "edge.service.loadBalancerClass needs edge.service.type=LoadBalancer",
+		"edge: {service: {nodePort: 30000}}":                                "edge.service.nodePort needs edge.service.type=NodePort or LoadBalancer",
 		"edge: {replicas: 0}":                                               "at '/edge/replicas': minimum: got 0, want 1",
 		"edge: {drainSeconds: 30s}":                                         "at '/edge/drainSeconds': got string, want integer",
 		"edge: {settings: {MAX_CONECTIONS: 1}}":                             "at '/edge/settings': additional properties 'MAX_CONECTIONS' not allowed",
