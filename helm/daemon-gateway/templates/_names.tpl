@@ -49,7 +49,7 @@ annotations:
 {{- define "gateway.image" -}}
 {{- $image := index . 1 -}}
 {{- with default $image.registry ((index . 0).Values.global).imageRegistry -}}{{ trimSuffix "/" . }}/{{- end -}}
-{{ $image.repository }}{{ if $image.digest }}@{{ $image.digest }}{{ else }}:{{ default (index . 2) $image.tag }}{{ end }}
+{{ $image.repository }}{{ if $image.digest }}@{{ $image.digest }}{{ else }}:{{ default (index . 2) $image.tag | include "gateway.scalar" }}{{ end }}
 {{- end -}}
 
 {{/* The Secrets, made by the chart or existing. */}}

@@ -60,7 +60,7 @@ spec:
       {{- include "gateway.selector" (list $root $server) | nindent 6 }}
   policyTypes: [Ingress, Egress]
   ingress:
-    - ports: [{port: {{ index . 2 }}}]
+    - ports: [{port: {{ index . 2 }}, protocol: TCP}]
       from:
         {{- range index . 4 }}
         - podSelector:
