@@ -204,10 +204,11 @@ func FuzzMemberStates(f *testing.F) {
 	f.Add(say(batchFrames(half)...), say(batchFrames(rest)...), say(digestsFrame([]digest{d})))
 	f.Add(say(batchFrames(rest)...), say(batchFrames(half)...), say(chunkFrame(d, claims, 0)))
 	f.Add(say(digestsFrame([]digest{ahead})), say(chunkFrame(ahead, claims, 0)), say(batchFrames(half)...))
+	metrics := newMetrics(prometheus.NewRegistry())
 	f.Fuzz(func(t *testing.T, first, second, third []byte) {
 		own := history(rand.New(rand.NewPCG(7, 8)), "edge-own", 9)
 		before := *own.own.digest.Load()
-		follower := newFollower(own.table, newMetrics(prometheus.NewRegistry()))
+		follower := newFollower(own.table, metrics)
 		now := time.Unix(1_700_000_000, 0)
 		for _, name := range []string{"edge-a", "edge-b"} {
 			follower.join(now, name)
