@@ -111,10 +111,22 @@ func (k keys) decrypt(from io.Reader) (io.Reader, error) {
 	if errors.As(err, &other) {
 		return nil, errors.New("BACKUP_IDENTITY is the identity of none of the backup's recipients")
 	}
-	if err != nil {
-		return nil, fmt.Errorf("decrypt: %w", err)
+	var changed *changedError
+	switch {
+	case errors.As(err, &changed):
+		return nil, changed
+	case err != nil: // which may be as long as the file
+		return nil, errors.New("it is nothing that age has encrypted, or was changed since")
 	}
 	return content, nil
+}
+
+// changedError is said of a file that has another sum than the manifest has.
+type changedError struct{ got, want string }
+
+// Error implements error.
+func (e *changedError) Error() string {
+	return fmt.Sprintf("it has the SHA-256 sum %s, expected %s: it was changed, or not copied as a whole", e.got, e.want)
 }
 
 // checkedReader has an error instead of an end where the sum is another one.
@@ -134,7 +146,7 @@ func (r *checkedReader) Read(p []byte) (int, error) {
 	_, _ = r.hash.Write(p[:n]) // never fails
 	if errors.Is(err, io.EOF) && r.want != "" {
 		if got := hex.EncodeToString(r.hash.Sum(nil)); got != r.want {
-			return n, fmt.Errorf("it has the SHA-256 sum %s, expected %s: it was changed, or not copied as a whole", got, r.want)
+			return n, &changedError{got, r.want}
 		}
 	}
 	return n, err

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/neolith/daemon-gateway/internal/canary"
 	"github.com/neolith/daemon-gateway/internal/eventlog"
@@ -72,6 +73,10 @@ func decode(h heard, maxBytes int) job {
 // router names them after the daemon, but its queues after the orchestrator. An
 // element may have no orchestrator at all: then the list's name says whose it is.
 func decodeListed(l list, body []byte, maxBytes int) job {
+	if !utf8.ValidString(l.name) {
+		// Written into an event it would be somebody else's.
+		return buryInvalid(body, errors.New("the name of the list is not valid UTF-8"))
+	}
 	if text, ok := queued(l, body); ok {
 		e, err := event.ParseInPlace(text, maxBytes)
 		if err != nil {
