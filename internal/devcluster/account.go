@@ -94,6 +94,15 @@ func ready(ctx context.Context, admin string) bool {
 	return errors.Join(resp.Body.Close()) == nil && resp.StatusCode == http.StatusOK
 }
 
+// secretForHand is what else gatewayctl needs to make tokens, unless the secret was
+// given: then it is where it came from.
+func (c *Cluster) secretForHand() string {
+	if c.cfg.DaemonJWTSecret != "" {
+		return ""
+	}
+	return " DAEMON_JWT_SECRET_FILE=" + c.cfg.secretFile()
+}
+
 // tellByHand prints lines to copy.
 func (c *Cluster) tellByHand() error {
 	token, err := c.Token(handOrchestrator, handDaemon, handToken)
@@ -108,15 +117,23 @@ func (c *Cluster) tellByHand() error {
 	c.say(`
 Try it by hand, as orchestrator %q (in another terminal):
 
+  export NATS_URL=%[8]s%[9]s
+  bin/gatewayctl status
+  bin/gatewayctl connect %[1]s --url %[3]s
+  bin/gatewayctl publish %[1]s --payload '{"content":"hello"}'
+
+Or with other tools:
+
   a token, valid for a day:
-    %s
+    %[2]s
 
   connect, authenticate, subscribe (acknowledge with {"type":"ack","id":"3","timestamp":%[4]q,"payload":{"eventIds":["hello-1"]}}):
     { echo '{"type":"auth","id":"1","timestamp":%[4]q,"payload":{"accessToken":"%[2]s","daemonId":%[5]q,"orchestratorId":%[1]q}}'; echo '{"type":"subscribe","id":"2","timestamp":%[4]q,"payload":{"eventTypes":["*"]}}'; cat; } | websocat %[3]s
 
   publish an event for it, before, while or after it is connected:
     redis-cli -h %[6]s -p %[7]s PUBLISH daemon:events '{"id":"hello-1","type":"message.received","orchestratorId":%[1]q,"payload":{"content":"hello"},"timestamp":%[4]q,"requiresAck":true}'
-`, handOrchestrator, token, c.EdgeURLs()[0], now, handDaemon, redis.Hostname(), redis.Port())
+`, handOrchestrator, token, c.EdgeURLs()[0], now, handDaemon, redis.Hostname(), redis.Port(),
+		c.NATSURL(), c.secretForHand())
 	c.say("Ctrl-C stops the cluster.")
 	return nil
 }

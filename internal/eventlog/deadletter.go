@@ -72,6 +72,12 @@ func DeadLetterSubject(reason event.Reason, orchestrator event.Token) string {
 	if _, err := orchestrator.Orchestrator(); err != nil {
 		orchestrator = unknownToken
 	}
+	return DeadLetterSubjects(reason, orchestrator)
+}
+
+// DeadLetterSubjects is where those stand of a reason and an orchestrator, each of
+// which may be *.
+func DeadLetterSubjects(reason event.Reason, orchestrator event.Token) string {
 	return deadletterPrefix + "." + string(reason) + "." + string(orchestrator)
 }
 

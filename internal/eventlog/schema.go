@@ -68,12 +68,14 @@ func (c Config) partitionStream(p event.Partition) jetstream.StreamConfig {
 		Duplicates:           c.DuplicateWindow,
 		Replicas:             c.StreamReplicas,
 		AllowDirect:          true,
+		DenyDelete:           true,
 	}
 }
 
 // deadletters drops the oldest when it is full, unlike the log: were it to
 // refuse, one backend's rubbish could halt the partitions, whose routers go on
-// only after a dead letter is stored.
+// only after a dead letter is stored. Operators remove single ones, as no tier's user
+// may.
 func (c Config) deadletters() jetstream.StreamConfig {
 	return jetstream.StreamConfig{
 		Name:        DeadletterStream,
@@ -121,5 +123,6 @@ func (c Config) bucket(name, content string, ttl time.Duration, bytes int64) jet
 		Duplicates:        bucketDuplicates,
 		Replicas:          c.StreamReplicas,
 		AllowDirect:       true,
+		DenyDelete:        true,
 	}
 }

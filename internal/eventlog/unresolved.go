@@ -49,6 +49,7 @@ func (c Config) unresolved() jetstream.StreamConfig {
 		MaxAge:            c.EventRetention,
 		Duplicates:        c.DuplicateWindow,
 		Replicas:          c.StreamReplicas,
+		DenyDelete:        true,
 	}
 }
 

@@ -118,7 +118,8 @@ func (p *program) command() *cobra.Command {
 		flags.String(f.name, "", f.help)
 	}
 	root.AddCommand(p.statusCommand(), p.nodesCommand(), p.partitionsCommand(), p.connectionsCommand(), p.orchestratorCommand(),
-		p.disconnectCommand(), p.revokeCommand(), p.unrevokeCommand(), p.drainCommand(), p.undrainCommand())
+		p.disconnectCommand(), p.revokeCommand(), p.unrevokeCommand(), p.drainCommand(), p.undrainCommand(),
+		p.deadLettersCommand(), p.publishCommand(), p.tokenCommand(), p.connectCommand())
 	return root
 }
 

@@ -249,7 +249,7 @@ func countDeadLetters(ctx context.Context, js jetstream.JetStream, token event.T
 	if err != nil {
 		return nil, fmt.Errorf("count the dead letters: %w", err)
 	}
-	info, err := stream.Info(ctx, jetstream.WithSubjectFilter(eventlog.DeadLetterSubject("*", token)))
+	info, err := stream.Info(ctx, jetstream.WithSubjectFilter(eventlog.DeadLetterSubjects("*", token)))
 	if err != nil {
 		return nil, fmt.Errorf("count the dead letters: %w", err)
 	}

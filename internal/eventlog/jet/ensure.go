@@ -45,15 +45,14 @@ func (c *Client) createStream(ctx context.Context, cfg jetstream.StreamConfig) (
 	return Ask(ctx, func(ctx context.Context) (jetstream.Stream, error) { return c.JS.CreateStream(ctx, cfg) })
 }
 
-// guarded is a stream that loses messages by its limits or by a purge, and in no
-// other way. Where a stream allows the header Nats-Rollup, as the client library
+// guarded is a stream that no message empties. Where a stream allows the header Nats-Rollup, as the client library
 // has its KV buckets, whoever may publish one message to it can empty all of it:
 // NATS asks the stream and not the user. Purges are not denied, because bridges
 // and operators make them, and because that could not be taken back: an earlier
 // release, which lets buckets have the header, could not change their limits any
 // more.
 func guarded(cfg jetstream.StreamConfig) jetstream.StreamConfig {
-	cfg.AllowRollup, cfg.DenyDelete = false, true
+	cfg.AllowRollup = false
 	return cfg
 }
 
@@ -95,6 +94,7 @@ func merge(have, want jetstream.StreamConfig) (jetstream.StreamConfig, bool) {
 	merged.Discard = want.Discard
 	merged.DiscardNewPerSubject = want.DiscardNewPerSubject
 	merged.AllowDirect = want.AllowDirect
+	merged.DenyDelete = have.DenyDelete || want.DenyDelete // it cannot be taken back
 	return merged, merged.MaxMsgsPerSubject != have.MaxMsgsPerSubject || merged.MaxBytes != have.MaxBytes ||
 		merged.MaxAge != have.MaxAge || merged.Duplicates != have.Duplicates || merged.Replicas != have.Replicas ||
 		merged.Discard != have.Discard || merged.DiscardNewPerSubject != have.DiscardNewPerSubject ||

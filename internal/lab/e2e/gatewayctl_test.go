@@ -2,10 +2,12 @@ package e2e_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -13,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/neolith/daemon-gateway/internal/gatewayctl"
+	"github.com/neolith/daemon-gateway/internal/lab/cluster"
 	"github.com/neolith/daemon-gateway/internal/lab/traffic"
 )
 
@@ -23,12 +26,15 @@ type said struct {
 }
 
 // ctl calls gatewayctl as an operator does.
-func (w *world) ctl(args ...string) said {
+func (w *world) ctl(args ...string) said { return w.ctlAs(w.ctx, args...) }
+
+func (w *world) ctlAs(ctx context.Context, args ...string) said {
 	environment := map[string]string{
 		"NATS_URL": w.NATSURL(), "NATS_INBOX_PREFIX": "_INBOX_somebody_else",
+		"DAEMON_JWT_SECRET": cluster.Secret,
 	}
 	var out, err bytes.Buffer
-	code := gatewayctl.Run(w.ctx, args, func(name string) (string, bool) {
+	code := gatewayctl.Run(ctx, args, func(name string) (string, bool) {
 		value, given := environment[name]
 		return value, given
 	}, strings.NewReader(""), &out, &err)
@@ -313,4 +319,66 @@ func TestOperatorsActOnConnectionsAndEdgesAndItIsWrittenDown(t *testing.T) {
 	for _, act := range []string{"disconnected", "drained", "undrained", "revoking", "unrevoking"} {
 		require.Regexp(t, `"act":"operator_acted","reason":"`+act+`",.*"by":"tester","because":"`+because+`"`, lines)
 	}
+}
+
+func TestOperatorsReplayWhatNobodyAcknowledged(t *testing.T) {
+	t.Parallel()
+	w := startWorld(t, with(map[string]string{"MAX_DELIVERIES": "1", "ACK_TIMEOUT": "300ms", "DUPLICATE_WINDOW": "1s"}))
+	const orchestrator = "of-dead-letters"
+	ids := []string{"first", "second", "third"}
+	for _, id := range ids {
+		s := w.ctl("publish", orchestrator, "--id", id, "--payload", `{"n":"`+id+`"}`, "--by", "tester")
+		require.Zero(t, s.code, s.err)
+	}
+	require.Equal(t, 2, w.ctl("publish", orchestrator, "--payload", "nonsense").code)
+
+	// A daemon that acknowledges nothing.
+	ctx, leave := context.WithCancel(w.ctx)
+	left := make(chan said, 1)
+	go func() { left <- w.ctlAs(ctx, "connect", orchestrator, "--url", w.Edges[0].URL, "--no-ack") }()
+	type letters struct {
+		Total       int
+		DeadLetters []struct {
+			Number  uint64
+			EventID string
+		}
+	}
+	var found letters
+	list := func(args ...string) letters {
+		return decode[letters](t, w.ctl(append([]string{"dead-letters", "list", "-o", "json", "--orchestrator", orchestrator}, args...)...))
+	}
+	w.eventually(func() bool {
+		found = list("--reason", "undelivered")
+		return found.Total == len(ids)
+	}, "all are dead letters")
+	leave()
+	<-left
+	require.Zero(t, list("--reason", "not_json").Total)
+	require.Zero(t, list("--older-than", "1h").Total)
+	require.Equal(t, len(ids), list("--newer-than", "1h").Total)
+	s := w.ctl("dead-letters", "show", strconv.FormatUint(found.DeadLetters[0].Number, 10))
+	require.Contains(t, s.out, `"payload":{"n":"`)
+	require.Equal(t, 2, w.acts("dead-letters", "replay").code, "nothing is named")
+
+	w.Routers[0].Kill()
+	w.Edges[2].Kill()
+	w.eventually(func() bool {
+		s = w.acts("dead-letters", "replay", "--orchestrator", orchestrator)
+		return s.code == 0
+	}, "they are published again, after the duplicate window: %v", &s)
+	require.Zero(t, list().Total)
+	s = w.ctl("connect", orchestrator, "--url", w.Edges[0].URL, "--count", "3", "-o", "json")
+	require.Zero(t, s.code, s.err)
+	var got []string
+	for line := range strings.Lines(s.out) {
+		var e struct{ ID string }
+		require.NoError(t, json.Unmarshal([]byte(line), &e))
+		got = append(got, e.ID)
+	}
+	require.Equal(t, ids, got, "in their order, under their ids")
+	require.Equal(t, 1, w.acts("dead-letters", "drop", "--orchestrator", orchestrator).code, "there are none")
+
+	s = w.ctl("token", orchestrator)
+	require.Zero(t, s.code, s.err)
+	require.Len(t, strings.Split(s.out, "."), 3)
 }
