@@ -127,9 +127,9 @@ func TestPoliciesFollowTheServersThatAreSet(t *testing.T) {
 			"edge": {4222: true, 5432: true, 6379: false}, "router": {4222: true, 5432: true, 6379: false}, "bridge": {4222: true, 5432: true, 6379: true},
 		},
 		"everything": {
-			"edge": {4222: true, 5432: false, 6379: false}, "router": {4222: true, 5432: false, 6379: false}, "bridge": {4222: true, 5432: false},
+			"edge": {4222: true, 5432: true, 6379: false}, "router": {4222: true, 5432: true, 6379: false}, "bridge": {4222: true, 5432: true},
 		},
-		"evaluation": {"edge": {4222: false}, "router": {4222: false}, "bridge": {4222: false, 6379: false}},
+		"evaluation": {"edge": {4222: false, 5432: false}, "router": {4222: false, 5432: false}, "bridge": {4222: false, 5432: false, 6379: false}},
 	} {
 		values, err := Values(examples()[name]...)
 		require.NoError(t, err)

@@ -1,8 +1,6 @@
 package check
 
 import (
-	"os"
-	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -14,11 +12,7 @@ import (
 // changed is the production installation with a change of its values.
 func changed(t *testing.T, change string) *installation {
 	t.Helper()
-	file := filepath.Join(t.TempDir(), "change.yaml")
-	require.NoError(t, os.WriteFile(file, []byte(change), 0o600))
-	values, err := Values(append(examples()["production"], file)...)
-	require.NoError(t, err)
-	return install(t, values)
+	return exampleWith(t, "production", change)
 }
 
 // A restart of edges costs every daemon a reconnect, so it must not come of what
