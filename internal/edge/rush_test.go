@@ -27,11 +27,7 @@ func TestWhatIsAskedForManyThatComeBackAtOnceGrowsWithBatches(t *testing.T) {
 	for i := range clients {
 		clients[i] = n.login(fmt.Sprint("vp-", i), "d")
 	}
-	asked, err := c.nc.SubscribeSync("$JS.API.>")
-	require.NoError(t, err)
-	written, err := c.nc.SubscribeSync("$KV.>")
-	require.NoError(t, err)
-	require.NoError(t, c.nc.Flush())
+	asked, written := testserver.Listen(t, c.nc, "$JS.API.>"), testserver.Listen(t, c.nc, "$KV.>")
 	for _, d := range clients {
 		d.send("subscribe", `{"eventTypes":`+everything+`}`)
 	}

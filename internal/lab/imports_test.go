@@ -60,7 +60,7 @@ func TestOnlyProgramsThatTryTheGatewayImportTheLab(t *testing.T) {
 	all := imports(t)
 	require.NotEmpty(t, all["internal/edge"])
 	for importer, imported := range all {
-		if inLab(importer) || slices.Contains([]string{"cmd/lab", "cmd/gateway-probe", "docs/generate", "scripts/suite"}, importer) ||
+		if inLab(importer) || slices.Contains([]string{"cmd/lab", "cmd/gateway-probe", "docs/generate", "scripts/fuzz", "scripts/suite"}, importer) ||
 			strings.HasPrefix(importer, "deploy/check/") {
 			continue
 		}
