@@ -20,7 +20,7 @@ func (l Logging) Logger(out *os.File) *slog.Logger {
 	options := &slog.HandlerOptions{Level: l.LogLevel, ReplaceAttr: readable}
 	switch {
 	case l.LogFormat != "json" && isTerminal(out) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb":
-		return slog.New(tint.NewHandler(out, &tint.Options{Level: l.LogLevel, ReplaceAttr: readable, TimeFormat: time.TimeOnly}))
+		return slog.New(tint.NewTextHandler(out, &tint.Options{Level: l.LogLevel, ReplaceAttr: readable, TimeFormat: time.TimeOnly}))
 	case l.LogFormat == "text" || l.LogFormat == "" && isTerminal(out):
 		return slog.New(slog.NewTextHandler(out, options))
 	}
