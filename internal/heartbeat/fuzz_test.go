@@ -45,6 +45,7 @@ func FuzzSubjects(f *testing.F) {
 	f.Add("daemon.heartbeats.7")
 	f.Add("daemon.heartbeats.-1")
 	f.Add("daemon.events.1.o")
+	f.Add("\x17\xcf\xd4\xca\x88\xc2\xe6\r\x93l\x92\xd7C\xa5\xc5P\x9f\x9f\x83\x8a\xaa")
 	f.Fuzz(func(t *testing.T, subject string) {
 		p, err := heartbeat.PartitionOf(subject)
 		quotetest.RequireLittle(t, []byte(subject), err)

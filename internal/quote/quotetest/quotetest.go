@@ -24,10 +24,19 @@ func RequireLittle(t testing.TB, sent []byte, err error) {
 	if len(answer) > maxAnswer {
 		t.Fatalf("an error of %d bytes: %.300s", len(answer), answer)
 	}
-	raw, escaped := string(sent), strconv.Quote(string(sent))
-	for at := 0; at+quote.MaxBytes < len(answer); at++ {
-		piece := answer[at : at+quote.MaxBytes+1]
-		if strings.Contains(raw, piece) || strings.Contains(escaped, piece) {
+	requireNone(t, answer, string(sent), quote.MaxBytes)
+	requireNone(t, answer, strconv.Quote(string(sent)), escapedBytes*quote.MaxBytes)
+}
+
+// escapedBytes is the most that a byte becomes with escapes, as \xff.
+const escapedBytes = 4
+
+// requireNone fails the test if answer has a piece of a text that is longer than
+// most.
+func requireNone(t testing.TB, answer, text string, most int) {
+	t.Helper()
+	for at := 0; at+most < len(answer); at++ {
+		if piece := answer[at : at+most+1]; strings.Contains(text, piece) {
 			t.Fatalf("an error repeats %q", piece)
 		}
 	}
