@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -30,7 +31,7 @@ const patience = testserver.Patience
 
 func eventually(t *testing.T, condition func() bool, what string) {
 	t.Helper()
-	require.Eventually(t, condition, patience, 5*time.Millisecond, what)
+	require.Eventually(t, condition, patience, 20*time.Millisecond, what)
 }
 
 var discard = slog.New(slog.DiscardHandler)
@@ -71,7 +72,8 @@ type bridge struct {
 // start runs a bridge until the test ends.
 func (s *site) start(cfg Config) *bridge {
 	s.t.Helper()
-	app, err := New(cfg, discard)
+	var said testserver.Journal
+	app, err := New(cfg, slog.New(slog.NewTextHandler(&said, nil)))
 	require.NoError(s.t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	b := &bridge{App: app, t: s.t, stop: cancel, done: make(chan struct{})}
@@ -82,8 +84,26 @@ func (s *site) start(cfg Config) *bridge {
 	s.t.Cleanup(func() {
 		cancel()
 		<-b.done
+		if s.t.Failed() {
+			s.t.Logf("a bridge counted\n%sand said\n%s", b.counted(), said.String())
+		}
 	})
 	return b
+}
+
+// counted is what the bridge's metrics say that is not 0.
+func (b *bridge) counted() string {
+	families, err := b.registry.Gather()
+	require.NoError(b.t, err)
+	var text strings.Builder
+	for _, family := range families {
+		for _, m := range family.GetMetric() {
+			if value := m.GetCounter().GetValue() + m.GetGauge().GetValue(); value != 0 && strings.HasPrefix(family.GetName(), "gateway") {
+				fmt.Fprintln(&text, family.GetName(), m.GetLabel(), value)
+			}
+		}
+	}
+	return text.String()
 }
 
 // ready waits until the bridge hears Redis and has opened the log.
@@ -188,10 +208,18 @@ func publish(t *testing.T, client redis.UniversalClient, channel string, bodies 
 	require.NoError(t, err)
 }
 
+// connect returns a connection that the caller closes: what is asked until it is
+// so would gather thousands of them, which is more work each time.
+func (s *site) connect() jetstream.JetStream {
+	s.t.Helper()
+	return s.nats.JetStream()
+}
+
 // stored reads the whole log: the events of each orchestrator, in order.
 func (s *site) stored(partitions int) map[string][]event.Event {
 	s.t.Helper()
-	js := s.nats.JetStream()
+	js := s.connect()
+	defer js.Conn().Close()
 	events := map[string][]event.Event{}
 	for p := range event.Partition(partitions) {
 		for _, body := range messages(s.t, js, event.StreamName(p), event.Subject(p, event.SentinelToken)) {
@@ -207,7 +235,9 @@ func (s *site) stored(partitions int) map[string][]event.Event {
 func (s *site) deadLetters() []eventlog.DeadLetterRecord {
 	s.t.Helper()
 	var letters []eventlog.DeadLetterRecord
-	for _, body := range messages(s.t, s.nats.JetStream(), eventlog.DeadletterStream, "") {
+	js := s.connect()
+	defer js.Conn().Close()
+	for _, body := range messages(s.t, js, eventlog.DeadletterStream, "") {
 		var letter eventlog.DeadLetterRecord
 		require.NoError(s.t, json.Unmarshal(body, &letter))
 		letters = append(letters, letter)

@@ -118,8 +118,9 @@ func TestFollowHandsOverEverythingInOrder(t *testing.T) {
 		asked, _, err := deletes.Pending()
 		return err == nil && asked >= 2
 	}, waitTime, time.Millisecond, "each has its consumer deleted")
+	js := s.JetStream()
 	require.Eventually(t, func() bool {
-		stream, err := s.JetStream().Stream(t.Context(), event.StreamName(0))
+		stream, err := js.Stream(t.Context(), event.StreamName(0))
 		return err == nil && stream.CachedInfo().State.Consumers == 0
 	}, waitTime, 10*time.Millisecond, "consumers are left behind")
 }

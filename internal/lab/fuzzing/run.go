@@ -50,7 +50,7 @@ func fuzz(ctx context.Context, root string, out io.Writer, target Target, each s
 	if err != nil {
 		return "", err
 	}
-	test.Stderr = out
+	test.Stderr = test.Stdout // one stream, in the order in which it is written
 	if err := test.Start(); err != nil {
 		return "", fmt.Errorf("run go test: %w", err)
 	}
