@@ -84,7 +84,7 @@ func FuzzHeard(f *testing.F) {
 	f.Add("elsewhere", []byte(`{"id":7}`))
 	f.Fuzz(func(t *testing.T, channel string, body []byte) {
 		if canary.IsChannel(channel) {
-			t.Skip("what is heard there is not to be believed in any other way")
+			return // what is heard there is not to be believed in any other way
 		}
 		j := decode(heard{channel: channel, body: body}, fuzzMaxBytes)
 		requireSound(t, j, append([]byte(channel+" "), body...))

@@ -18,7 +18,7 @@ func FuzzRequestHeaders(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		r, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(data)))
 		if err != nil {
-			t.Skip()
+			return // no request
 		}
 		token := bearerToken(r)
 		require.Equal(t, strings.TrimSpace(token), token)

@@ -115,7 +115,7 @@ func FuzzRequests(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		r, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(data)))
 		if err != nil {
-			t.Skip()
+			return // no request
 		}
 		r.RemoteAddr = "192.0.2.1:5"
 		stored.Store(0)

@@ -43,9 +43,10 @@ type keys map[[sha256.Size]byte]*holder
 const maxLineBytes = 1 << 20
 
 // parseKeys reads lines of a name, a hash and the orchestrators, if they are not
-// to be all; empty lines and those that begin with # are ignored. Where some are wrong, the others count, and wrong has what
-// may be the names of those. The error is about the first of them, and tells the
-// line and not what stands there: it may be a key that somebody forgot to hash.
+// to be all; empty lines and those that begin with # are ignored. Where some are
+// wrong, the others count, and wrong has what may be the names of those. The error
+// is about the first of them, and tells the line and not what stands there: it may
+// be a key that somebody forgot to hash.
 func parseKeys(text []byte) (list keys, wrong []string, err error) {
 	list = make(keys)
 	names := make(map[string]bool)
