@@ -237,7 +237,13 @@ func (d *Daemon) Desert() {
 
 var errDeserted = errors.New("the daemon's machine has vanished")
 
+// dial connects, but from a machine that has vanished: a daemon there ends, or it
+// would try again for as long as the run goes on.
 func (d *Daemon) dial(ctx context.Context, kind, addr string) (net.Conn, error) {
+	if d.gone() {
+		d.stop()
+		return nil, errDeserted
+	}
 	dialer := net.Dialer{LocalAddr: d.profile.From}
 	conn, err := dialer.DialContext(ctx, kind, addr)
 	if err != nil {
@@ -252,6 +258,12 @@ func (d *Daemon) dial(ctx context.Context, kind, addr string) (net.Conn, error) 
 	d.network = newNetwork(conn)
 	d.dialled = append(d.dialled, d.network)
 	return d.network, nil
+}
+
+func (d *Daemon) gone() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.deserted
 }
 
 // closedLocked: d.mu is held.
