@@ -3,6 +3,7 @@ package cursor
 import (
 	"slices"
 	"strconv"
+	"unicode/utf8"
 
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
@@ -47,6 +48,27 @@ func (a *appender) text(text string) *appender {
 	}
 	a.buf = append(append(append(a.buf, '"'), text...), '"')
 	return a
+}
+
+// storedBytes is at least how long encoding/json writes a text of a list, its
+// quotes and the comma included.
+func storedBytes(text string) int {
+	const (
+		around  = 3
+		escaped = len(`\u2028`) // the longest of its escapes
+	)
+	n := around
+	for _, c := range text {
+		switch {
+		case c < ' ', c == '<', c == '>', c == '&', c == '\u2028', c == '\u2029', c == utf8.RuneError:
+			n += escaped
+		case c == '"', c == '\\':
+			n += len(`\"`)
+		default:
+			n += utf8.RuneLen(c)
+		}
+	}
+	return n
 }
 
 // separate appends what stands before the element of that index.

@@ -1,6 +1,8 @@
 package cursor
 
 import (
+	"encoding/json"
+	"fmt"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -94,26 +96,51 @@ func TestRecordsOfTheReleaseBeforeGenerations(t *testing.T) {
 	require.Equal(t, uint64(51), d.Entry.Generation)
 }
 
-// TestLargestRecord: the bounds keep any record below NATS's maximum payload.
+// TestLargestRecord: the bounds keep any record below NATS's maximum payload,
+// whatever ids, patterns and channels are made of.
 func TestLargestRecord(t *testing.T) {
 	t.Parallel()
 	const natsMaxPayload = 1 << 20
-	rec := recordOf(map[protocol.DaemonID]Entry{})
-	id := func(i, j int) protocol.DaemonID {
-		return protocol.DaemonID(string(rune('A'+i)) + string(rune('A'+j)) + strings.Repeat("x", protocol.MaxIDBytes-3))
+	for name, filling := range map[string]string{"letters": "x", "controls": "\x01", "markup": "<", "quotes": `"`, "separators": "\u2028"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			rec := Record{Epoch: epoch0, Daemons: map[protocol.DaemonID]Entry{}, Awaited: map[protocol.DaemonID]Awaited{}, Presumed: map[protocol.DaemonID]uint64{}}
+			id := func(i, j int) protocol.DaemonID {
+				prefix := string(rune('A'+i)) + string(rune('A'+j))
+				return protocol.DaemonID(prefix + strings.Repeat(filling, (protocol.MaxIDBytes-len(prefix))/len(filling)))
+			}
+			for i := range MaxEntries {
+				var e Entry
+				for j := range 2 * MaxAnswersFor {
+					e.AnswersFor = append(e.AnswersFor, id(i, j))
+					e.Settled = append(e.Settled, Range{1<<50 + uint64(10*j), 1<<50 + uint64(10*j) + 5})
+				}
+				for j := range 2 {
+					e.Subscriptions = append(e.Subscriptions, protocol.Subscription{
+						Pattern: protocol.Pattern(fmt.Sprintf("task.%d.*", j)), Channels: []string{strings.Repeat(filling, MaxSubscriptionBytes/2/len(filling)-100)},
+					})
+				}
+				rec.Daemons[id(i, 0)] = mergeOf(e, Entry{Sends: Sends{1 << 60, 1 << 30}, Sent: 1 << 60})
+				rec.Presumed[id(i, 1)] = 1 << 60
+				rec.Awaited[id(i, 2)] = Awaited{From: 1 << 60, Written: now}
+			}
+			data, err := rec.Encode()
+			require.NoError(t, err)
+			require.Less(t, len(data), natsMaxPayload)
+		})
 	}
-	for i := range MaxEntries {
-		var e Entry
-		for j := range 2 * MaxAnswersFor {
-			e.AnswersFor = append(e.AnswersFor, id(i, j))
-			e.Settled = append(e.Settled, Range{1<<50 + uint64(10*j), 1<<50 + uint64(10*j) + 5})
-			e.Subscriptions = append(e.Subscriptions, protocol.Subscription{
-				Pattern: protocol.Pattern(id(i, j)[:100] + ".*"), Channels: []string{strings.Repeat("c", 60<<10)},
-			})
-		}
-		rec.Daemons[id(i, 0)] = mergeOf(e, Entry{Sends: Sends{1 << 60, 1 << 30}, Sent: 1 << 60})
+}
+
+// TestStoredBytesAreEnough: the bounds count at least what encoding/json writes.
+func TestStoredBytesAreEnough(t *testing.T) {
+	t.Parallel()
+	for c := range rune(0x3000) {
+		text := "a" + string(c)
+		data, err := json.Marshal([]string{text, text})
+		require.NoError(t, err)
+		require.GreaterOrEqual(t, 2*storedBytes(text)+len("["), len(data), "%q", c)
 	}
-	data, err := rec.Encode()
+	broken, err := json.Marshal([]string{"\xff\xfe"})
 	require.NoError(t, err)
-	require.Less(t, len(data), natsMaxPayload*3/4)
+	require.GreaterOrEqual(t, storedBytes("\xff\xfe")+len("["), len(broken))
 }

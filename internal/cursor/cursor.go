@@ -38,8 +38,12 @@ const (
 	// is forgotten, and with it events addressed to it that are still unsettled.
 	// A daemon with a new id every hour is spoken for over two and a half days.
 	MaxAnswersFor = 64
+	// MaxAnswersForBytes is how many bytes these ids take as they are stored. It
+	// is reached only by ids of characters that JSON writes longer than they are.
+	MaxAnswersForBytes = 12 << 10
 	// MaxSubscriptionBytes is about how many bytes of subscriptions an entry
-	// keeps; longer ones are replaced by wider ones, without channels.
+	// keeps, as they are stored; longer ones are replaced by wider ones, without
+	// channels.
 	MaxSubscriptionBytes = 8 << 10
 	// MaxPresumed is how many daemons a record keeps that were taken for gone. One
 	// that is forgotten and lives has to connect again.
@@ -200,7 +204,7 @@ func (rec Record) nextGeneration(now time.Time) uint64 {
 
 // limits are the bounds as values, so that tests reach them.
 type limits struct {
-	ranges, entries, answers, subscriptionBytes, awaited int
+	ranges, entries, answers, answerBytes, subscriptionBytes, awaited int
 }
 
-var defaultLimits = limits{MaxRanges, MaxEntries, MaxAnswersFor, MaxSubscriptionBytes, MaxAwaited}
+var defaultLimits = limits{MaxRanges, MaxEntries, MaxAnswersFor, MaxAnswersForBytes, MaxSubscriptionBytes, MaxAwaited}

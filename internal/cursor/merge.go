@@ -49,7 +49,7 @@ func olderSends(e Entry, a, b Sends) Sends {
 }
 
 // appendIDs adds those ids that are not there yet and forgets the first ones
-// beyond the bound.
+// beyond the bounds.
 func appendIDs(lim limits, ids []protocol.DaemonID, more ...protocol.DaemonID) []protocol.DaemonID {
 	all := slices.Clip(ids)
 	for _, id := range more {
@@ -57,5 +57,13 @@ func appendIDs(lim limits, ids []protocol.DaemonID, more ...protocol.DaemonID) [
 			all = append(all, id)
 		}
 	}
-	return all[max(0, len(all)-lim.answers):]
+	all = all[max(0, len(all)-lim.answers):]
+	oldest, room := len(all), lim.answerBytes
+	for oldest > 0 {
+		if room -= storedBytes(string(all[oldest-1])); room < 0 {
+			break
+		}
+		oldest--
+	}
+	return all[oldest:]
 }

@@ -66,7 +66,7 @@ func TestMergeLaws(t *testing.T) {
 		for q := range uint64(60) {
 			require.Equal(t, a.Settles(q) || b.Settles(q), ab.Settles(q), "sequence %d, seed %d", q, seed)
 		}
-		few := merge(a, b, limits{ranges: 2, entries: 2, answers: 2, subscriptionBytes: 10, awaited: 2})
+		few := merge(a, b, limits{ranges: 2, entries: 2, answers: 2, answerBytes: 100, subscriptionBytes: 10, awaited: 2})
 		require.LessOrEqual(t, len(few.Settled), 2)
 		require.Equal(t, ab.Floor, few.Floor, "seed %d", seed)
 		require.Equal(t, ab.Settled[:len(few.Settled)], append([]Range(nil), few.Settled...), "the lowest stay, seed %d", seed)

@@ -60,12 +60,11 @@ func widen(lim limits, subs []protocol.Subscription) []protocol.Subscription {
 }
 
 func subscriptionBytes(subs []protocol.Subscription) int {
-	const quotes = 3 // two and a comma
 	n := 0
 	for _, s := range subs {
-		n += len(s.Pattern) + quotes
+		n += storedBytes(string(s.Pattern))
 		for _, c := range s.Channels {
-			n += len(c) + quotes
+			n += storedBytes(c)
 		}
 	}
 	return n
