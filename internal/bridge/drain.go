@@ -189,7 +189,7 @@ func (d *drainer) oldest(ctx context.Context, l list, after int64) (elements []s
 		elements, err = d.redis.LRange(ctx, l.key(), -after-listBatch, -after-1).Result()
 		slices.Reverse(elements)
 	}
-	if err != nil {
+	if err != nil && !replaced(err) {
 		return nil, fmt.Errorf("read list %q: %w", l.key(), err)
 	}
 	return elements, nil
@@ -271,7 +271,7 @@ func (d *drainer) takeOff(ctx context.Context, l list, element string) error {
 	default:
 		err = d.redis.LRem(ctx, l.key(), -1, element).Err()
 	}
-	if err != nil {
+	if err != nil && !replaced(err) {
 		return fmt.Errorf("remove an element that is in the log: %w", err)
 	}
 	d.mu.Lock()
@@ -279,6 +279,10 @@ func (d *drainer) takeOff(ctx context.Context, l list, element string) error {
 	delete(d.owed, l)
 	return nil
 }
+
+// replaced tells that something else stands under the key of a list by now:
+// nothing of the list is left, and other lists have nothing to do with it.
+func replaced(err error) bool { return redis.HasErrorPrefix(err, "WRONGTYPE") }
 
 // settleOwed takes off what an earlier pass could not. It bounds owed, too: one
 // for each list that was being drained when a pass failed.

@@ -457,3 +457,23 @@ func TestStopInTheMiddleOfAList(t *testing.T) {
 	require.EqualValues(t, 7, client.LLen(t.Context(), listPrefix+"vp").Val())
 	require.Equal(t, eventIDs("vp", 0, 3), log.stored["vp"])
 }
+
+// TestListThatBecameSomethingElse: what an earlier pass could not take off is not
+// there any more, and other lists have nothing to do with it.
+func TestListThatBecameSomethingElse(t *testing.T) {
+	t.Parallel()
+	server := testserver.Redis(t)
+	admin := server.Client()
+	require.NoError(t, admin.Do(t.Context(), "ACL", "SETUSER", "bridge", "on", ">pw", "+@all", "~*", "-lrem").Err())
+	client := server.Client(func(o *redis.Options) { o.Username, o.Password = "bridge", "pw" })
+	push(t, admin, "vp", eventsOf("vp", 0, 1)...)
+	log := newFaultyStore()
+	d := drainerOf(t, client, log)
+	require.ErrorContains(t, d.pass(t.Context()), "NOPERM")
+
+	require.NoError(t, admin.Do(t.Context(), "ACL", "SETUSER", "bridge", "+lrem").Err())
+	require.NoError(t, admin.Set(t.Context(), listPrefix+"vp", "a text", 0).Err())
+	push(t, admin, "other", eventsOf("other", 0, 2)...)
+	require.NoError(t, d.pass(t.Context()))
+	require.Equal(t, eventIDs("other", 0, 2), log.stored["other"])
+}
