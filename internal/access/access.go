@@ -2,11 +2,11 @@
 // allowed at all, whose word about a client's address is believed, how often one
 // may come, and how many connections there are before anybody has
 // authenticated. It decides as early as it can, when a connection is accepted,
-// before a byte is read or a TLS handshake begins.
+// before a byte is read or a TLS handshake begins; from where the daemons of one
+// orchestrator may come (Origins), once it is known whose they are.
 package access
 
 import (
-	"context"
 	"fmt"
 	"log/slog"
 	"net"
@@ -72,7 +72,7 @@ type Control struct {
 	files           []*reread.File
 	rates           rates
 	refused         func(Refusal, netip.Addr)
-	changed         func() // set before Run
+	changed         func() // set before the files are read again
 
 	mu      sync.Mutex
 	held    map[netip.Addr]int // connections of each address; guarded by mu
@@ -125,17 +125,11 @@ func wide(p netip.Prefix) bool {
 }
 
 // OnChange registers what is called when other addresses are allowed than
-// before; it must be called before Run.
+// before; it must be called before the files are read again.
 func (a *Control) OnChange(f func()) { a.changed = f }
 
-// Files are those of ranges, for who reads them again instead of Run.
+// Files are those of ranges, for who reads them again.
 func (a *Control) Files() []*reread.File { return a.files }
-
-// Run reads the files of ranges again when they change, until ctx ends.
-func (a *Control) Run(ctx context.Context) error {
-	reread.Watch(ctx, a.files...)
-	return nil
-}
 
 // Permits reports whether an address may connect at all.
 func (a *Control) Permits(addr netip.Addr) bool {

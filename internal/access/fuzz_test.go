@@ -87,3 +87,25 @@ func FuzzRanges(f *testing.F) {
 		require.Empty(t, list)
 	})
 }
+
+// Of a file of origins nobody is let in by what cannot be read of it.
+func FuzzOrigins(f *testing.F) {
+	f.Add([]byte("one 192.0.2.0/24 2001:db8::/32\n\n# nobody\none 198.51.100.7\r\nnowhere\n"))
+	f.Add([]byte("_canary_1 10.0.0.0/8\none, ::ffff:10.0.0.0/104,nonsense"))
+	f.Fuzz(func(t *testing.T, content []byte) {
+		list, err := parseOrigins(content)
+		quotetest.RequireLittle(t, content, err)
+		fields := strings.Fields(string(content))
+		for id, ranges := range list {
+			require.NoError(t, id.Validate())
+			require.False(t, id.Reserved())
+			require.Contains(t, fields, string(id))
+			require.Less(t, len(ranges), len(fields))
+			for _, p := range ranges {
+				again, err := parseRange(p.String())
+				require.NoError(t, err)
+				require.Equal(t, p, again)
+			}
+		}
+	})
+}

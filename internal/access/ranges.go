@@ -3,6 +3,7 @@ package access
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -57,7 +58,7 @@ func parseRanges(content []byte) (list []netip.Prefix, err error) {
 		if parseErr == nil {
 			list = append(list, p)
 		} else if err == nil {
-			err = fmt.Errorf("line %d: expected an address range such as 10.0.0.0/8", n)
+			err = fmt.Errorf("line %d: %w", n, errNoRange)
 		}
 	}
 	if err == nil {
@@ -65,6 +66,27 @@ func parseRanges(content []byte) (list []netip.Prefix, err error) {
 	}
 	return list, err
 }
+
+// errNoRange repeats nothing of what it is about, which may be anything.
+var errNoRange = errors.New("expected an address range such as 10.0.0.0/8")
+
+// ParseRanges reads address ranges, or single addresses. Where some are neither,
+// it returns the others and an error.
+func ParseRanges(texts []string) (list []netip.Prefix, err error) {
+	for _, text := range texts {
+		p, parseErr := parseRange(text)
+		if parseErr != nil {
+			err = errNoRange
+			continue
+		}
+		list = append(list, p)
+	}
+	return list, err
+}
+
+// Within reports whether an address is in one of the ranges that ParseRanges has
+// read.
+func Within(ranges []netip.Prefix, addr netip.Addr) bool { return contains(ranges, plain(addr)) }
 
 func parseRange(text string) (netip.Prefix, error) {
 	if addr, err := netip.ParseAddr(text); err == nil {

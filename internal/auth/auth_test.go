@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -327,6 +328,37 @@ func TestCheckClaimed(t *testing.T) {
 	}
 }
 
+func TestATokenMayNameTheAddressesThatItIsUsedFrom(t *testing.T) {
+	t.Parallel()
+	v := newVerifier(t, nil)
+	for _, test := range []struct {
+		claim      any
+		here, away string // the token may be used from the first and not from the second
+	}{
+		{[]string{"192.0.2.0/24"}, "192.0.2.9", "198.51.100.7"},
+		{[]string{"192.0.2.9"}, "192.0.2.9", "192.0.2.10"},
+		{[]string{"::ffff:192.0.2.0/120", "2001:db8::/32"}, "::ffff:192.0.2.9", "2001:db9::1"},
+		{nil, "192.0.2.9", ""},
+	} {
+		id, err := v.Verify(hs256(t, with(loginClaims(), jwt.MapClaims{"allowedCidrs": test.claim})), now)
+		require.NoError(t, err)
+		require.NoError(t, id.CheckOrigin(netip.MustParseAddr(test.here)))
+		if test.away != "" {
+			requireReason(t, auth.ReasonWrongAddress, id.CheckOrigin(netip.MustParseAddr(test.away)))
+			requireReason(t, auth.ReasonWrongAddress, id.CheckOrigin(netip.Addr{}))
+		}
+	}
+	for name, claim := range map[string]any{
+		"nothing that is named": []string{}, "no range": []string{"192.0.2.0/24", "nonsense"}, "a name": []string{"localhost"},
+	} {
+		_, err := v.Verify(hs256(t, with(loginClaims(), jwt.MapClaims{"allowedCidrs": claim})), now)
+		requireReason(t, auth.ReasonInvalidClaim, err)
+		require.Error(t, err, name)
+	}
+	_, err := v.Verify(hs256(t, with(loginClaims(), jwt.MapClaims{"allowedCidrs": "192.0.2.0/24"})), now)
+	require.Error(t, err, "a text is no list")
+}
+
 func TestNewRefusesWeakSecrets(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
@@ -385,7 +417,7 @@ func TestMintedTokenVerifies(t *testing.T) {
 
 func TestEveryReasonHasAMessage(t *testing.T) {
 	t.Parallel()
-	require.Len(t, auth.Reasons(), 21)
+	require.Len(t, auth.Reasons(), 22)
 	for _, reason := range auth.Reasons() {
 		require.NotEmpty(t, (&auth.Error{Reason: reason}).Error(), reason)
 	}

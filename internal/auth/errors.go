@@ -35,6 +35,7 @@ const (
 	ReasonUnknownIdentity    Reason = "unknown_identity"
 	ReasonIdentityUnverified Reason = "identity_unverified"
 	ReasonRevoked            Reason = "revoked"
+	ReasonWrongAddress       Reason = "wrong_address"
 	ReasonTimeout            Reason = "timeout"
 )
 
@@ -61,6 +62,7 @@ var messages = map[Reason]string{
 	ReasonUnknownIdentity:    "the orchestrator does not exist",
 	ReasonIdentityUnverified: "the orchestrator cannot be looked up at the moment",
 	ReasonRevoked:            "the access token has been revoked",
+	ReasonWrongAddress:       "the access token may not be used from this address",
 	ReasonTimeout:            "no authentication arrived in time",
 }
 

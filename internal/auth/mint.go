@@ -11,8 +11,8 @@ import (
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
 
-// Grant is what a token made by Mint says. The zero IssuedAt, Issuer, Audience
-// and TokenID are left out.
+// Grant is what a token made by Mint says. The zero IssuedAt, Issuer, Audience,
+// TokenID and AllowedCIDRs are left out.
 type Grant struct {
 	Orchestrator protocol.OrchestratorID
 	Daemon       protocol.DaemonID
@@ -23,6 +23,7 @@ type Grant struct {
 	Audience     string
 	TokenID      string
 	Organization string
+	AllowedCIDRs []string
 }
 
 // Mint makes an access token of the shape of Neolith's login route. In
@@ -40,6 +41,7 @@ func Mint(secret settings.Secret, g Grant) (string, error) {
 		Scopes:           g.Scopes,
 		Type:             accessToken,
 		OrganizationID:   g.Organization,
+		AllowedCIDRs:     g.AllowedCIDRs,
 	}
 	if !g.IssuedAt.IsZero() {
 		c.IssuedAt = &instant{at: g.IssuedAt}

@@ -96,6 +96,9 @@ var claimNames = []string{
 	"aud", "scopes", "exp", "nbf", "iat",
 }
 
+// unusualClaim is one that only the library reads.
+const unusualClaim = "allowedCidrs"
+
 // scan reads the claims of a usual token.
 func (c *claims) scan(payload []byte) bool {
 	texts := []*string{&c.Issuer, &c.Subject, &c.ID, &c.OrchestratorID, &c.DaemonID, &c.Type, &c.WorkspaceID, &c.OrganizationID}
@@ -110,7 +113,8 @@ func (c *claims) scan(payload []byte) bool {
 		}
 		i := slices.IndexFunc(claimNames, func(known string) bool { return string(name) == known })
 		if i < 0 {
-			if slices.ContainsFunc(claimNames, func(known string) bool { return bytes.EqualFold(name, []byte(known)) }) {
+			if slices.ContainsFunc(claimNames, func(known string) bool { return bytes.EqualFold(name, []byte(known)) }) ||
+				bytes.EqualFold(name, []byte(unusualClaim)) {
 				return false
 			}
 			continue

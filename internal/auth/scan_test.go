@@ -100,6 +100,8 @@ func TestUnusualTokensAreLeftToTheLibrary(t *testing.T) {
 		"an end in milliseconds":   signedToken(usualToken, `{"sub":"o","type":"access","exp":1795345200000}`),
 		"a signature that is long": usual[:len(usual)-1] + string(usual[len(usual)-1]+1),
 		"no object":                signedToken(usualToken, `[]`),
+		"limited to addresses":     signedToken(usualToken, `{"sub":"o","type":"access","exp":1795345200,"allowedCidrs":["10.0.0.0/8"]}`),
+		"the same in capitals":     signedToken(usualToken, `{"sub":"o","type":"access","exp":1795345200,"ALLOWEDCIDRS":["10.0.0.0/8"]}`),
 		"something after the body": signedToken(usualToken, usualPayload+"x"),
 	} {
 		_, ok := v.scan(token, v.keys.Load(), scanNow)

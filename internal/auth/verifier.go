@@ -2,6 +2,7 @@ package auth
 
 import (
 	"errors"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 
+	"github.com/neolith/daemon-gateway/internal/access"
 	"github.com/neolith/daemon-gateway/internal/settings"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
@@ -29,6 +31,8 @@ type Identity struct {
 	Daemon       protocol.DaemonID // empty if the token names none
 	Scopes       Scopes
 	ExpiresAt    time.Time
+	// From is from where the token may be used; nil: anywhere.
+	From         []netip.Prefix
 	TokenID      string // jti, for revocation; may be empty
 	Workspace    string // may be empty
 	Organization string // may be empty
@@ -70,6 +74,7 @@ type claims struct {
 	Type           string   `json:"type,omitempty"`
 	WorkspaceID    string   `json:"workspaceId,omitempty"`
 	OrganizationID string   `json:"organizationId,omitempty"`
+	AllowedCIDRs   []string `json:"allowedCidrs,omitempty"`
 }
 
 // Verify returns who the bearer of token is, or an *Error. Nothing of the
@@ -138,11 +143,18 @@ func (v *Verifier) identify(c *claims) (Identity, error) {
 	if reason := v.refusal(c); reason != "" {
 		return Identity{}, refuse(reason)
 	}
+	from, err := access.ParseRanges(c.AllowedCIDRs)
+	if err != nil || from == nil && c.AllowedCIDRs != nil {
+		// Somebody meant to limit the token. An empty list may stand for all or
+		// for nothing.
+		return Identity{}, refuse(ReasonInvalidClaim)
+	}
 	return Identity{
 		Orchestrator: c.orchestrator(),
 		Daemon:       protocol.DaemonID(c.DaemonID),
 		Scopes:       NewScopes(c.Scopes, v.cfg.ScopesStrict),
 		ExpiresAt:    c.ExpiresAt.at,
+		From:         from,
 		TokenID:      c.ID,
 		Workspace:    c.WorkspaceID,
 		Organization: c.OrganizationID,
@@ -195,6 +207,15 @@ func (v *Verifier) audiencePasses(audience jwt.ClaimStrings) bool {
 		return !v.cfg.JWTStrict
 	}
 	return v.cfg.JWTAudience == "" || slices.Contains(audience, v.cfg.JWTAudience)
+}
+
+// CheckOrigin reports as an *Error if a token is used from an address that it does
+// not name.
+func (id Identity) CheckOrigin(from netip.Addr) error {
+	if id.From != nil && !access.Within(id.From, from) {
+		return refuse(ReasonWrongAddress)
+	}
+	return nil
 }
 
 // CheckClaimed reports as an *Error if a daemon claims another orchestrator

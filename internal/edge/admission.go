@@ -70,8 +70,8 @@ func (a *admission) admit(c *connection, e *conversation.Admit) {
 		return
 	}
 	who, err := a.identify(c, e.Identity)
-	if err == nil && a.gate.revokes(time.Now(), auth.Identity{}, "", who.orchestrator) {
-		err = &auth.Error{Reason: auth.ReasonRevoked}
+	if err == nil {
+		err = a.gate.admits(e.Identity, who.orchestrator, c.addr)
 	}
 	if err != nil {
 		a.turnAway(c, err)
@@ -114,9 +114,10 @@ func (a *admission) admit(c *connection, e *conversation.Admit) {
 // must not outlive its orchestrator. It may take as long as PostgreSQL.
 func (a *admission) confirm(c *connection, e *conversation.Confirm) {
 	who, err := a.identify(c, e.Identity)
+	if err == nil {
+		err = a.gate.admits(e.Identity, who.orchestrator, c.addr)
+	}
 	switch {
-	case err == nil && a.gate.revokes(time.Now(), auth.Identity{}, "", who.orchestrator):
-		err = &auth.Error{Reason: auth.ReasonRevoked}
 	case err == nil && !who.unconfirmed && who.orchestrator != c.orchestrator && !a.registrar.awaits(c):
 		err = &auth.Error{Reason: auth.ReasonOtherSession}
 	}

@@ -62,8 +62,12 @@ type ListenConfig struct {
 	MaxConnections    int                `help:"Connections that this edge may hold at most, without those that have not authenticated; further ones get 503." default:"60000" min:"1" group:"Daemons"`
 	RateConnectsPerIP int                `name:"rate-connects-per-ip" help:"Connects a second of one IP address (IPv6: of one /64), ten times as many at once; further ones get 429." default:"20" min:"1" group:"Daemons"`
 	Access            access.Config      `embed:"" group:"Daemons"`
+	OriginsFile       string             `name:"orchestrator-cidrs-file" help:"File that says from where the daemons of single orchestrators may connect: on each line an orchestrator's id and address ranges. Read again when it changes; those that it does not name may connect from anywhere. A token may say the same of itself, in the claim allowedCidrs." group:"Daemons"`
 	DrainPeriod       time.Duration      `help:"Time over which daemons are sent away in a graceful stop." default:"20s" min:"0s" group:"Daemons"`
 }
+
+// originsSetting is the name of ListenConfig.OriginsFile.
+const originsSetting = "ORCHESTRATOR_CIDRS_FILE"
 
 // SocketConfig says how an edge talks with its daemons.
 type SocketConfig struct {
@@ -110,6 +114,11 @@ func (c *Config) Validate(report func(setting, problem string)) {
 		}
 	}
 	c.Listen.Access.Check("", report)
+	if path := c.Listen.OriginsFile; path != "" {
+		if err := access.CheckOrigins(path); err != nil {
+			report(originsSetting, "expected a file with the id of an orchestrator and address ranges on each line: "+err.Error())
+		}
+	}
 	if c.Listen.DrainPeriod >= c.ShutdownTimeout {
 		report("DRAIN_PERIOD", "expected less than SHUTDOWN_TIMEOUT")
 	}

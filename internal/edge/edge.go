@@ -44,6 +44,7 @@ import (
 	"github.com/neolith/daemon-gateway/internal/natsconn"
 	"github.com/neolith/daemon-gateway/internal/neolith/history"
 	"github.com/neolith/daemon-gateway/internal/operation"
+	"github.com/neolith/daemon-gateway/internal/reread"
 	"github.com/neolith/daemon-gateway/internal/rescue"
 	"github.com/neolith/daemon-gateway/internal/revocation"
 	"github.com/neolith/daemon-gateway/internal/ring"
@@ -127,7 +128,9 @@ func New(cfg Config, logger *slog.Logger) (_ *Edge, err error) {
 	if err := e.bindDatabase(); err != nil {
 		return nil, err
 	}
-	e.wire()
+	if err := e.wire(); err != nil {
+		return nil, err
+	}
 	checks := append(e.databaseChecks(), []admin.Check{
 		{Name: "nats", Ready: e.nats.Check},
 		{Name: "log", Ready: e.opening.Check},
@@ -199,7 +202,7 @@ func (e *Edge) join() (err error) {
 }
 
 // wire makes what can be made without the log and without NATS.
-func (e *Edge) wire() {
+func (e *Edge) wire() error {
 	talk := e.cfg.conversation(e.verifier)
 	e.hub = newHub(e.cfg.Log.Partitions, talk.Rates)
 	e.wheel = wheel.New(time.Now())
@@ -213,11 +216,18 @@ func (e *Edge) wire() {
 	}
 	e.gate = &gate{Verifier: e.verifier, revoked: revocation.NewList(e.nats.JS, e.revoker.note, e.audit, e.base, e.registry)}
 	e.revoker.gate = e.gate
+	if path := e.cfg.Listen.OriginsFile; path != "" {
+		var err error
+		if e.gate.origins, err = access.NewOrigins(originsSetting, path, e.revoker.note, e.logger, e.registry); err != nil {
+			return err
+		}
+	}
 	e.admission = &admission{
 		refusals: e.refusals, gate: e.gate, revoker: e.revoker, registrar: e.registrar, directory: e.directory, hub: e.hub, prober: e.prober, limit: e.cfg.Sockets.WSMaxConnectionsPerVP,
 		metrics: e.metrics, panics: e.panics, logger: e.logger, seed: maphash.MakeSeed(),
 	}
 	e.directory.Watch(e.admission)
+	return nil
 }
 
 // Addr is the address that daemons connect to.
@@ -266,7 +276,7 @@ func (e *Edge) Run(ctx context.Context) error {
 	parts.Go("token keys", e.keyring.Run)
 	parts.Go("audit", e.audit.Run)
 	e.runDatabase(parts)
-	parts.Go("access", e.door.access.Run)
+	parts.Go("access", e.watchAccess)
 	parts.Go("daemons", e.serveHTTP)
 	parts.Go("edge", func(partCtx context.Context) error {
 		defer stop()
@@ -274,6 +284,17 @@ func (e *Edge) Run(ctx context.Context) error {
 	})
 	err := parts.Wait()
 	return errors.Join(err, e.Close())
+}
+
+// watchAccess reads the files that say who may connect from where again when they
+// change, until ctx ends.
+func (e *Edge) watchAccess(ctx context.Context) error {
+	files := e.door.access.Files()
+	if e.gate.origins != nil {
+		files = append(files, e.gate.origins.File())
+	}
+	reread.Watch(ctx, files...)
+	return nil
 }
 
 // work opens the log, lets daemons in, and drains when ctx ends. partCtx ends

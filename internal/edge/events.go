@@ -203,8 +203,8 @@ func (e *events) authenticate(ctx context.Context, r *http.Request, addr netip.A
 		return httpevents.Viewer{}, e.refuse(err, "orchestrator", token.Orchestrator, "daemon", token.Daemon, "address", addr.String())
 	}
 	who, err := e.registrar.identify(ctx, token)
-	if err == nil && e.verifier.revokes(time.Now(), auth.Identity{}, "", who.orchestrator) {
-		err = &auth.Error{Reason: auth.ReasonRevoked}
+	if err == nil {
+		err = e.verifier.admits(token, who.orchestrator, addr)
 	}
 	if err != nil {
 		return httpevents.Viewer{}, e.refuse(err, "orchestrator", token.Orchestrator, "daemon", token.Daemon, "address", addr.String())

@@ -55,6 +55,7 @@ const (
 	terminatedSilent   terminated = "silent"
 	terminatedFight    terminated = "fight" // too many takeovers, the newcomer waits
 	terminatedRevoked  terminated = "revoked"
+	terminatedAddress  terminated = "address" // its orchestrator may not come from there any more
 	terminatedOperator terminated = "operator"
 )
 
@@ -126,7 +127,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		authFailures: metric.By(reg, "gateway_edge_auth_failures_total", "Refused authentications, by reason.",
 			"reason", append(auth.Reasons(), maxConnections)...),
 		terminations: metric.By(reg, "gateway_edge_terminations_total", "Connections ended for another's sake, or by an operator, by reason.",
-			"reason", terminatedTakeover, terminatedLimit, terminatedSilent, terminatedFight, terminatedRevoked, terminatedOperator),
+			"reason", terminatedTakeover, terminatedLimit, terminatedSilent, terminatedFight, terminatedRevoked, terminatedAddress, terminatedOperator),
 		events: metric.By(reg, "gateway_edge_events_total", "What happened to events on connections.",
 			"outcome", outcomeSent, outcomeRedelivered, outcomeAcked, outcomeDeadLettered, outcomeWithheld),
 		filtered: metric.By(reg, "gateway_edge_events_filtered_total", "Events settled without being sent, by reason.",

@@ -3,18 +3,22 @@ package edge
 import (
 	"context"
 	"log/slog"
+	"net/netip"
 	"time"
 
+	"github.com/neolith/daemon-gateway/internal/access"
 	"github.com/neolith/daemon-gateway/internal/auth"
 	"github.com/neolith/daemon-gateway/internal/lifecycle"
 	"github.com/neolith/daemon-gateway/internal/revocation"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
 
-// gate verifies tokens, and refuses those that are good and revoked.
+// gate verifies tokens, and refuses those that are good and revoked, or used from
+// where they may not be.
 type gate struct {
 	*auth.Verifier
 	revoked *revocation.List
+	origins *access.Origins // nil: orchestrators may connect from anywhere
 }
 
 // Verify is that of auth.Verifier, and refuses what is revoked.
@@ -58,20 +62,42 @@ func (g *gate) revokes(now time.Time, token auth.Identity, daemon protocol.Daemo
 	return found
 }
 
+// admits returns, as an *auth.Error, why the bearer of a good token may not come in:
+// the orchestrator that it stands for is revoked, or may not come from there.
+func (g *gate) admits(token auth.Identity, orchestrator protocol.OrchestratorID, from netip.Addr) error {
+	if g.revokes(time.Now(), auth.Identity{}, "", orchestrator) {
+		return &auth.Error{Reason: auth.ReasonRevoked}
+	}
+	return g.checkOrigin(token, orchestrator, from)
+}
+
+// checkOrigin returns an *auth.Error if the bearer of a token may not come from an
+// address. orchestrator is the one that the token stands for, "" if it is not known.
+func (g *gate) checkOrigin(token auth.Identity, orchestrator protocol.OrchestratorID, from netip.Addr) error {
+	if err := token.CheckOrigin(from); err != nil {
+		return err
+	}
+	if !g.origins.Permit(from, token.Orchestrator, orchestrator) {
+		return &auth.Error{Reason: auth.ReasonWrongAddress}
+	}
+	return nil
+}
+
 // sweepPause gathers what is revoked together, since each time all connections
 // are looked at.
 const sweepPause = 200 * time.Millisecond
 
-// revoker ends the connections of what has been revoked.
+// revoker ends the connections of what has been revoked, and of those who may not
+// come from where they are any more.
 type revoker struct {
 	gate        *gate
 	connections func() []*connection
-	changed     chan struct{} // holds one token when something was revoked
+	changed     chan struct{} // holds one token when something was revoked or limited
 	metrics     *metrics
 	logger      *slog.Logger
 }
 
-// note says that something was revoked.
+// note says that something was revoked or limited.
 func (r *revoker) note() {
 	select {
 	case r.changed <- struct{}{}:
@@ -87,7 +113,7 @@ func (r *revoker) Run(ctx context.Context) error {
 			return nil
 		case <-r.changed:
 		}
-		if !r.gate.revoked.Empty() {
+		if !r.gate.revoked.Empty() || r.gate.origins != nil {
 			for _, c := range r.connections() {
 				r.look(c)
 			}
@@ -96,16 +122,24 @@ func (r *revoker) Run(ctx context.Context) error {
 	}
 }
 
-// look ends a connection if it is revoked.
+// look ends a connection if it is revoked, or may not come from where it is.
 func (r *revoker) look(c *connection) {
 	token, daemon, orchestrator := c.bearer()
 	now := time.Now()
-	if !r.gate.revokes(now, token, daemon, token.Orchestrator) && !r.gate.revokes(now, auth.Identity{}, "", orchestrator) {
+	var why terminated
+	var reason string
+	switch {
+	case r.gate.revokes(now, token, daemon, token.Orchestrator) || r.gate.revokes(now, auth.Identity{}, "", orchestrator):
+		why, reason = terminatedRevoked, "revoked"
+	case r.gate.checkOrigin(token, orchestrator, c.addr) != nil:
+		why, reason = terminatedAddress, "connections of this orchestrator from this address are not allowed"
+	default:
 		return
 	}
-	r.metrics.terminations.Of(terminatedRevoked).Inc()
-	r.logger.Info("connection ended, it is revoked", "orchestrator", c.token, "daemon", daemon, "session", c.id, "address", c.addr)
-	c.end(protocol.CloseSessionTerminated, "revoked")
+	r.metrics.terminations.Of(why).Inc()
+	r.logger.Info("connection ended, it is no longer allowed", "orchestrator", c.token, "daemon", daemon, "session", c.id, "address", c.addr,
+		"reason", string(why))
+	c.end(protocol.CloseSessionTerminated, reason)
 }
 
 // bearer returns whose connection it is: the token, the daemon, and the

@@ -468,6 +468,44 @@ func TestAddressesThatMayNotPublish(t *testing.T) {
 	require.Equal(t, "forbidden", a.Error.Code)
 }
 
+// A connection that a client keeps open is no way around a list that has changed.
+func TestListsOfAddressesAreReadAgainByTheIntake(t *testing.T) {
+	t.Parallel()
+	denied := filepath.Join(t.TempDir(), "denied")
+	require.NoError(t, os.WriteFile(denied, []byte("# nobody yet\n"), 0o600))
+	in := start(t, intoNothing, always, func(cfg *Config) { cfg.Access.DeniedCIDRsFile = denied })
+	kept, err := net.Dial("tcp", in.Addr().String())
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = kept.Close() })
+	answers := bufio.NewReader(kept)
+	ask := func() int {
+		body := sample("1", "vp")
+		_, err := fmt.Fprintf(kept, "POST %s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s",
+			pathEvents, key, len(body), body)
+		require.NoError(t, err)
+		response, err := http.ReadResponse(answers, nil)
+		require.NoError(t, err)
+		_, err = io.Copy(io.Discard, response.Body)
+		require.NoError(t, err)
+		return response.StatusCode
+	}
+	require.Equal(t, http.StatusOK, ask())
+
+	require.NoError(t, os.WriteFile(denied, []byte("127.0.0.0/8\n"), 0o600))
+	require.Eventually(t, func() bool { return !in.access.Permits(netip.MustParseAddr("127.0.0.1")) }, patience, look)
+	require.Equal(t, http.StatusForbidden, ask())
+	conn, err := net.Dial("tcp", in.Addr().String())
+	if err == nil {
+		_, err = conn.Read(make([]byte, 1))
+		_ = conn.Close()
+	}
+	require.Error(t, err, "closed before anything is read")
+
+	require.NoError(t, os.WriteFile(denied, nil, 0o600))
+	require.Eventually(t, func() bool { return in.access.Permits(netip.MustParseAddr("127.0.0.1")) }, patience, look)
+	require.Equal(t, http.StatusOK, in.post(sample("2", "vp")).code)
+}
+
 func TestAStopAnswersWhatIsInProgress(t *testing.T) {
 	t.Parallel()
 	entered, leave := make(chan struct{}), make(chan struct{})
