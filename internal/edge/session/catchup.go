@@ -61,16 +61,17 @@ func (s *Session) ReadDone(run uint32, page eventlog.Page, now time.Time) {
 	if count > 0 {
 		s.announce(count >= uint64(s.cfg.EventsPerOrchestrator))
 	}
-	before := s.complete
+	before, held := s.complete, false
 	for _, m := range page.Messages {
 		if m.Sequence <= s.complete {
 			continue
 		}
-		if !s.fits(len(m.Body)) {
+		c := NewCandidate(m)
+		if held = s.held(c, now); held || !s.fits(len(m.Body)) {
 			s.target = max(s.target, m.Sequence)
 			break
 		}
-		s.consider(NewCandidate(m))
+		s.consider(c)
 	}
 	progress := s.complete > before
 	if progress {
@@ -82,7 +83,7 @@ func (s *Session) ReadDone(run uint32, page eventlog.Page, now time.Time) {
 	switch {
 	case s.complete >= s.target:
 		s.caughtUp()
-	case s.blocked == 0 && page.Remaining == 0:
+	case !held && s.blocked == 0 && page.Remaining == 0:
 		// The read ended below what is known to exist: the replica lags, or the
 		// rest has expired. Only a question to the log can tell.
 		s.askNext = true

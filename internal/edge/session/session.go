@@ -5,9 +5,9 @@
 // effects that the caller takes and carries out. It has no clock, no lock and
 // no I/O, so that the same code runs in an edge and in a random simulation.
 //
-//	new ──Subscribe──▶ gathering ──50 ms──▶ starting ──Started──▶ running
-//	      └───────── to all events ────────▶(cursor decided        │  live: all up to complete was considered
-//	                                         and written)          └─ catching up: the log holds more, up to target
+//	new ──Subscribe──▶ starting ──Started──▶ running
+//	                  (cursor decided         │  live: all up to complete was considered
+//	                   and written)           └─ catching up: the log holds more, up to target
 //
 // The heart is one number, complete: all that the log holds for the
 // orchestrator up to there has been considered for this connection. A
@@ -52,8 +52,8 @@ type Config struct {
 }
 
 const (
-	// subscribeSettle is how long after the last of a series of subscribes the
-	// start is decided, so that one decision sees the whole series.
+	// subscribeSettle is how long after each of a series of subscribes there may be
+	// a further one: until then nothing is passed because nobody wants it (see held).
 	subscribeSettle = 50 * time.Millisecond
 	// subscribeSettleMost bounds a series that does not end, unless Config does.
 	subscribeSettleMost = time.Second
@@ -72,7 +72,6 @@ type phase uint8
 
 const (
 	phaseNew phase = iota
-	phaseGathering
 	phaseStarting
 	phaseRunning
 )
@@ -85,9 +84,10 @@ type Session struct {
 	answersFor    []protocol.DaemonID
 	generation    uint64 // of the start, see cursor.Entry
 
-	phase   phase
-	startAt time.Time // gathering: when the start is decided; starting: when it is tried again (zero: under way)
-	startBy time.Time // until then the series of subscribes may not be complete
+	phase       phase
+	startAt     time.Time // when the start is tried again; zero: it is under way
+	startBy     time.Time // until then the series of subscribes may not be complete
+	seriesUntil time.Time // until then the next of the series may come
 
 	epoch eventlog.Epoch
 	// run counts the epochs and starts of this session; answers that belong to
@@ -235,7 +235,7 @@ func (s *Session) Forwarded(epoch eventlog.Epoch, c *Candidate, after uint64, no
 	if !s.current(epoch, c.message.Sequence) || c.message.Sequence <= s.complete {
 		return
 	}
-	if s.announced && after <= s.complete && s.fits(len(c.message.Body)) {
+	if s.announced && after <= s.complete && !s.held(c, now) && s.fits(len(c.message.Body)) {
 		s.consider(c)
 		if s.complete >= s.target {
 			s.caughtUp()
@@ -243,7 +243,7 @@ func (s *Session) Forwarded(epoch eventlog.Epoch, c *Candidate, after uint64, no
 		s.pump(now)
 		return
 	}
-	// Not believed, no room, or not begun: remembered as a hint, never dropped,
+	// Not believed, held, no room, or not begun: remembered as a hint, never dropped,
 	// because the answer under way may come from a replica that lags behind it.
 	s.raise(c.message.Sequence, CauseGap, now)
 }
@@ -309,11 +309,6 @@ func (s *Session) raise(target uint64, cause Cause, now time.Time) {
 // Tick lets time pass. It is wanted at Wake, and harmless at any other time.
 func (s *Session) Tick(now time.Time) {
 	switch s.phase {
-	case phaseGathering:
-		if !now.Before(s.startAt) {
-			s.phase, s.startAt = phaseStarting, time.Time{}
-			s.begin(now)
-		}
 	case phaseStarting:
 		if !s.startAt.IsZero() && !now.Before(s.startAt) {
 			s.startAt = time.Time{}

@@ -13,9 +13,12 @@ import (
 // everything is the subscription to which nothing can be added.
 var everything = []protocol.Subscription{{Pattern: protocol.AllEvents}}
 
-// Subscribe adds to the connection's subscriptions. The first decides, a moment
-// after the last of a series, where the connection starts. A series is complete
-// without waiting where there is nothing more to be wanted.
+// Subscribe adds to the connection's subscriptions. The first asks for the start
+// of the connection. The rest of a series is not waited for where the daemon is
+// not known to want more (see Begin): a start passes nothing by itself, its answer
+// takes some milliseconds, within which the rest usually comes, and what comes
+// later still is told to the cursor at once, as any subscribe is. What the daemon
+// may be about to want is not passed meanwhile (see held).
 func (s *Session) Subscribe(added []protocol.Subscription, now time.Time) {
 	if len(added) == 0 {
 		return
@@ -23,29 +26,52 @@ func (s *Session) Subscribe(added []protocol.Subscription, now time.Time) {
 	for _, sub := range added {
 		s.add(sub)
 	}
-	switch s.phase {
-	case phaseNew:
-		s.phase, s.startBy = phaseGathering, now.Add(cmp.Or(s.cfg.SeriesTime, subscribeSettleMost))
-		fallthrough
-	case phaseGathering:
-		s.startAt = now.Add(subscribeSettle)
-		if s.startAt.After(s.startBy) {
-			s.startAt = s.startBy
-		}
-		if cursor.Covers(s.subscriptions, everything) {
-			s.phase, s.startAt, s.startBy = phaseStarting, time.Time{}, now
-			s.begin(now)
-		}
-	case phaseStarting:
+	first := s.phase == phaseNew
+	if first {
+		s.phase, s.startBy = phaseStarting, now.Add(cmp.Or(s.cfg.SeriesTime, subscribeSettleMost))
+	}
+	s.goOn(first, now)
+	switch {
+	case first:
+		s.begin(now)
+	case s.phase == phaseStarting:
 		if !s.startAt.IsZero() { // waiting to try again, maybe for just this
-			s.startAt = now.Add(subscribeSettle)
+			s.startAt = s.seriesUntil
 		}
 		s.dirty, s.urgent = true, true // the start under way may not know of it
-	case phaseRunning:
+	default:
 		// Until it is known that the daemon wants more, whoever wants less may take
 		// it over if this edge crashes, and pass what only the daemon wants.
 		s.dirty, s.urgent = true, true
 	}
+}
+
+// goOn says until when the series of subscribes may go on. It is complete where
+// there is nothing more to be wanted.
+func (s *Session) goOn(first bool, now time.Time) {
+	switch {
+	case cursor.Covers(s.subscriptions, everything):
+		s.startBy, s.seriesUntil = now, now
+	case first || now.Before(s.seriesUntil) || s.phase == phaseStarting:
+		if s.seriesUntil = now.Add(subscribeSettle); s.seriesUntil.After(s.startBy) {
+			s.seriesUntil = s.startBy
+		}
+	}
+}
+
+// held reports whether an event is to be considered only later: nothing that the
+// daemon has subscribed to matches it, and the next of its series of subscribes may
+// (invariant 1).
+func (s *Session) held(c *Candidate, now time.Time) bool {
+	if !now.Before(s.seriesUntil) {
+		return false
+	}
+	ev, err := c.parse()
+	if err != nil || s.wants(ev) {
+		return false
+	}
+	s.retryAt = s.seriesUntil
+	return true
 }
 
 // add joins a subscription with one of the same pattern: the channels of both,

@@ -52,15 +52,23 @@ func (w *world) login(d *daemon) {
 	w.connect(e, d)
 }
 
-// subscribe sends the whole series at once, as daemons do after auth_success.
+// subscribe sends the whole series at once, as daemons do after auth_success. The
+// edge may get to do something between two of it.
 func (w *world) subscribe(d *daemon) {
 	if d.conn == nil || len(d.conn.s.Subscriptions()) > 0 {
 		return
 	}
+	c := d.conn
 	for _, p := range d.patterns {
-		d.conn.s.Subscribe([]protocol.Subscription{{Pattern: p}}, w.now)
+		for w.chance(.4) && len(c.work) > 0 && d.conn == c {
+			w.work(c)
+		}
+		if d.conn != c {
+			return
+		}
+		c.s.Subscribe([]protocol.Subscription{{Pattern: p}}, w.subscribedAt())
+		w.carryOut(c)
 	}
-	w.carryOut(d.conn)
 }
 
 // hasten lets most daemons begin at once, so that they have time to do something.

@@ -140,10 +140,15 @@ func (w *world) begin(c *conn, e session.Begin) {
 	if !c.s.Starting(e.Run) || !slices.Contains(c.edge.conns, c) {
 		return // decides nothing any more
 	}
-	record, d := w.decide(at, cursor.StartRequest{
+	req := cursor.StartRequest{
 		Daemon: c.id, Edge: c.edge.name, Subscriptions: c.s.Subscriptions(), Epoch: c.edge.epoch, Now: w.now,
 		Alive: func(edge string) bool { return w.edgesView[edge] || edge == c.edge.name },
-	})
+	}
+	if e.Patient && cursor.Incomplete(at, req) {
+		c.s.StartFailed(e.Run, w.now)
+		return
+	}
+	record, d := w.decide(at, req)
 	c.generation, c.names = d.Entry.Generation, d.Entry.AnswersFor
 	c.daemon.started, c.began = true, w.stats.steps
 	w.forgetFlushed(d.TookOver)

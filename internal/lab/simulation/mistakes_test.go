@@ -1,6 +1,8 @@
 package simulation
 
 import (
+	"time"
+
 	"github.com/neolith/daemon-gateway/internal/cursor"
 	"github.com/neolith/daemon-gateway/internal/router/lane"
 	"github.com/neolith/daemon-gateway/pkg/event"
@@ -50,6 +52,9 @@ const (
 	gracefulInVain mistake = "a graceful end counts against the event in hand"
 	// deafBefore: what routers say before a start is decided is dropped.
 	deafBefore mistake = "what routers say before the start is dropped"
+	// seriesOver: what only a later one of a series of subscribes matches is passed
+	// before that has come.
+	seriesOver mistake = "a series of subscribes is over after the first"
 	// foreignSession: a connection is not bound to the orchestrator that it
 	// has authenticated for.
 	foreignSession mistake = "a connection is bound to another orchestrator"
@@ -86,6 +91,7 @@ var mistakes = []struct {
 	{windowUnbounded, []string{unbounded}},
 	{gracefulInVain, []string{givenUp}},
 	{deafBefore, []string{unheard}},
+	{seriesOver, []string{lost, passed}},
 	{foreignSession, []string{foreign}},
 }
 
@@ -127,6 +133,14 @@ func (w *world) decide(record cursor.Record, req cursor.StartRequest) (cursor.Re
 		next.Daemons[req.Daemon] = d.Entry
 	}
 	return next, d
+}
+
+// subscribedAt is when a subscribe counts as said.
+func (w *world) subscribedAt() time.Time {
+	if w.mistake == seriesOver {
+		return w.now.Add(-time.Hour)
+	}
+	return w.now
 }
 
 // window and orchestrator are what a session is configured with.
