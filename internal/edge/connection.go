@@ -44,6 +44,7 @@ type services struct {
 	logger    *slog.Logger
 	draining  func() bool
 	seat      func(*connection) bool
+	leave     func(*connection)
 
 	heartbeats *heartbeat.Sender
 	history    *history.Recorder // nil where there is no database
@@ -108,9 +109,9 @@ func newConnection(svc *services, id protocol.SessionID, s *socket.Socket, accep
 	return c
 }
 
-// serve lives as long as the socket.
-func (c *connection) serve() {
-	ending := c.socket.Serve(c)
+// Ended is called by the socket when all else is over.
+func (c *connection) Ended(ending socket.Ending) {
+	defer c.svc.leave(c)
 	c.svc.wheel.Cancel(c.alarm)
 	c.svc.metrics.closed(ending.Code)
 	c.detach(ending)

@@ -189,16 +189,12 @@ func (d *door) endForbidden() {
 	}
 }
 
-// enter serves the socket in a goroutine of its own, so that net/http frees
-// what it holds for the request.
+// enter has the socket served.
 func (d *door) enter(c *connection) {
 	d.mu.Lock()
 	d.open[c] = struct{}{}
 	d.mu.Unlock()
-	go func() {
-		c.serve()
-		d.leave(c)
-	}()
+	c.socket.Serve(c)
 	if d.draining.Load() {
 		// Let in just before; nobody may have seen it to send it away.
 		c.end(protocol.CloseGoingAway, "the edge is shutting down")

@@ -37,6 +37,7 @@ import (
 	"github.com/neolith/daemon-gateway/internal/certificate"
 	"github.com/neolith/daemon-gateway/internal/cursor"
 	"github.com/neolith/daemon-gateway/internal/delivery"
+	"github.com/neolith/daemon-gateway/internal/edge/socket"
 	"github.com/neolith/daemon-gateway/internal/edge/wheel"
 	"github.com/neolith/daemon-gateway/internal/eventlog"
 	"github.com/neolith/daemon-gateway/internal/heartbeat"
@@ -163,7 +164,7 @@ func (e *Edge) listen() error {
 	if e.door, err = newDoor(&e.cfg, &e.crew, e.metrics, e.audit, e.panics, e.logger); err != nil {
 		return err
 	}
-	if e.listener, err = net.Listen("tcp", e.cfg.Listen.address()); err != nil {
+	if e.listener, err = socket.Listen(context.Background(), e.cfg.Listen.address()); err != nil {
 		return fmt.Errorf("listen for daemons on %s: %w", e.cfg.Listen.address(), err)
 	}
 	e.listener = e.door.access.Listener(e.listener)
@@ -404,7 +405,7 @@ func (e *Edge) open(ctx context.Context, n *running, log *eventlog.Log) bool {
 	})
 	e.door.services.Store(&services{
 		cfg: &e.cfg, talk: e.cfg.conversation(e.gate), hub: e.hub, wheel: e.wheel, log: n.log,
-		admission: e.admission, metrics: e.metrics, logger: e.logger, draining: e.door.leaving, seat: e.door.seat, heartbeats: n.beats,
+		admission: e.admission, metrics: e.metrics, logger: e.logger, draining: e.door.leaving, seat: e.door.seat, leave: e.door.leave, heartbeats: n.beats,
 		history: e.history, refusals: e.refusals, panics: e.panics,
 	})
 	e.logger.Info("serving daemons", "address", e.Addr().String(), "member", e.directory.Self().Name)

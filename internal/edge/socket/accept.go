@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -23,20 +22,11 @@ const (
 	writeBuffer = 144
 )
 
-// sendBuffer is what the kernel may hold for a peer (Linux takes twice as much,
-// for its own bookkeeping). Left alone it takes 4 MiB: memory of the machine,
+// sendBuffer is what the kernel may hold for a peer of a Listener (Linux takes twice
+// as much, for its own bookkeeping). Left alone it takes 4 MiB: memory of the machine,
 // if not of the edge. The whole window of a peer that reads nothing would fit
 // into that, so no write would ever block, and nobody would notice.
 const sendBuffer = 128 << 10
-
-func boundSendBuffer(conn net.Conn) {
-	if secured, ok := conn.(*tls.Conn); ok {
-		conn = secured.NetConn()
-	}
-	if c, ok := conn.(interface{ SetWriteBuffer(bytes int) error }); ok {
-		_ = c.SetWriteBuffer(sendBuffer) // it fails on a connection that is gone
-	}
-}
 
 // Config sets the limits of a socket.
 type Config struct {
@@ -63,8 +53,8 @@ type Config struct {
 var ErrPanicked = errors.New("panicked")
 
 // Accept upgrades the request. On an error the response has been written. Else
-// the caller runs Serve in a goroutine of its own and returns from the HTTP
-// handler, so that net/http frees what it holds for the request.
+// the caller calls Serve and returns from the HTTP handler, so that net/http frees
+// what it holds for the request.
 func Accept(w http.ResponseWriter, r *http.Request, cfg Config) (_ *Socket, err error) {
 	h := &hijacker{ResponseWriter: w, timeout: cfg.WriteTimeout}
 	defer func() {
@@ -138,7 +128,6 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if err != nil {
 		return nil, nil, errors.Join(err, conn.Close())
 	}
-	boundSendBuffer(conn)
 	h.conn = newCorkedConn(conn, bytes.Clone(ahead), h.timeout)
 	size := readBuffer
 	if h.conn.in.raw != nil {

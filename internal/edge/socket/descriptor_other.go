@@ -10,3 +10,5 @@ import (
 func descriptorOf(net.Conn) syscall.RawConn { return nil }
 
 func readDescriptor(uintptr, []byte) (n int, again bool, err error) { return 0, false, net.ErrClosed }
+
+func readable(uintptr) bool { return true }

@@ -23,6 +23,13 @@ func descriptorOf(conn net.Conn) syscall.RawConn {
 	return raw
 }
 
+// readable reports whether a read would not wait.
+func readable(fd uintptr) bool {
+	var one [1]byte
+	_, _, err := syscall.Recvfrom(int(fd), one[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+	return !errors.Is(err, syscall.EAGAIN)
+}
+
 // readDescriptor reads what is there. again: nothing is, yet.
 func readDescriptor(fd uintptr, p []byte) (n int, again bool, err error) {
 	for {

@@ -1,8 +1,8 @@
 // Package socket is one WebSocket connection of an edge. It owns what is
 // delicate about coder/websocket and net/http, so that nobody else has to know:
 //
-//   - an idle connection keeps no buffer to read into and little stack: a buffer is
-//     taken when something has come (see inbound);
+//   - an idle connection keeps no buffer to read into, and the smallest stack that
+//     there is: both are taken when something has come (see inbound and await);
 //   - the reader runs outside the HTTP handler, which returns at once;
 //   - a writer exists only while something waits, and hands all of it to the
 //     kernel with one system call;
@@ -16,7 +16,7 @@
 //
 // It knows nothing of the messages: package edge gives it bytes and a Handler.
 //
-//	  Accept ─▶ Serve ─▶ (Message | Refused)* ─▶ Serve returns
+//	  Accept ─▶ Serve ─▶ (Message | Refused)* ─▶ Ended
 //	                │
 //	Send, SendEvents ─▶ queue ─▶ writer ─▶ Written
 package socket

@@ -27,33 +27,63 @@ type inbound struct {
 	// buffer is taken; nil where there is none, as with TLS.
 	raw     syscall.RawConn
 	attempt func(fd uintptr) (done bool)
+	look    func(fd uintptr) (done bool)
 	rate    rate // of what the peer sends; zero: no limit
 
-	mu     sync.Mutex // held while nothing comes, too
-	buffer *[]byte    // pooled; nil: none is held
-	ahead  []byte     // read and not returned
-	err    error
-	read   pace
+	looked bool // owned by Wait
+
+	mu      sync.Mutex // held while nothing comes to Read, too
+	patient bool       // whether an attempt waits for something to come
+	buffer  *[]byte    // pooled; nil: none is held
+	ahead   []byte     // read and not returned
+	err     error
+	read    pace
 }
 
 // newInbound returns what comes in on conn after what was read of it before.
 func newInbound(conn net.Conn, before []byte) *inbound {
 	in := &inbound{conn: conn, ahead: before, raw: descriptorOf(conn)}
-	in.attempt = in.attemptLocked
+	in.attempt, in.look = in.attemptLocked, in.lookOnce
 	return in
 }
 
-// Await returns when there is something to read, or nothing any more. It needs
-// little stack, which is what a goroutine keeps that waits.
-func (in *inbound) Await() {
+// Wait returns when there may be something to read, or nothing any more. It reads
+// nothing, and so needs less stack than a goroutine begins with: one that does
+// nothing else keeps no more. It is for one caller at a time, where there is a
+// descriptor.
+func (in *inbound) Wait() {
+	in.looked = false
+	_ = in.raw.Read(in.look) // what is wrong, the next read says
+}
+
+// lookOnce reports whether there is something to read: it is asked again when
+// something has come.
+func (in *inbound) lookOnce(fd uintptr) (done bool) {
+	if in.looked {
+		return true
+	}
+	in.looked = true
+	return readable(fd)
+}
+
+// Fill reads ahead what is there, without waiting for anything.
+func (in *inbound) Fill() {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if len(in.ahead) == 0 {
+		in.fillLocked(false)
+	}
+}
+
+// Holds reports whether something has been read that was not returned, an error
+// included; where only Read can tell, it may.
+func (in *inbound) Holds() bool {
 	if in.raw == nil {
-		return // Read waits
+		return true
 	}
 	in.mu.Lock()
-	if len(in.ahead) == 0 {
-		in.fillLocked()
-	}
-	in.mu.Unlock()
+	defer in.mu.Unlock()
+	return len(in.ahead) > 0 || in.err != nil
 }
 
 // Read waits where the peer sends more than the rate allows.
@@ -61,7 +91,7 @@ func (in *inbound) Read(p []byte) (int, error) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	if in.raw != nil && len(p) <= libraryBuffer {
-		p = p[:min(len(p), 1)] // the library's buffer keeps nothing that Await does not see
+		p = p[:min(len(p), 1)] // the library's buffer keeps nothing that Holds does not see
 	}
 	if len(in.ahead) == 0 {
 		if in.raw == nil || len(p) >= readAhead {
@@ -69,7 +99,7 @@ func (in *inbound) Read(p []byte) (int, error) {
 			in.paceLocked(n)
 			return n, err
 		}
-		if in.fillLocked(); in.err != nil {
+		if in.fillLocked(true); in.err != nil {
 			return 0, in.err
 		}
 	}
@@ -84,25 +114,28 @@ func (in *inbound) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// fillLocked reads ahead, or sets err. mu is held.
-func (in *inbound) fillLocked() {
+// fillLocked reads ahead, or sets err; if it is not patient, it may do neither. mu
+// is held.
+func (in *inbound) fillLocked(patient bool) {
 	if in.err != nil {
 		return
 	}
+	in.patient = patient
 	if err := in.raw.Read(in.attempt); err != nil && in.err == nil {
 		in.err = err
 	}
 	in.paceLocked(len(in.ahead))
 }
 
-// attemptLocked reads what is there; false: nothing is. mu is held.
+// attemptLocked reads what is there; false: nothing is, and it is to be waited
+// for. mu is held.
 func (in *inbound) attemptLocked(fd uintptr) (done bool) {
 	buffer := readBuffers.Get().(*[]byte)
 	n, again, err := readDescriptor(fd, *buffer)
 	if n <= 0 {
 		readBuffers.Put(buffer)
 		in.err = err
-		return !again
+		return !again || !in.patient
 	}
 	in.buffer, in.ahead = buffer, (*buffer)[:n]
 	return true

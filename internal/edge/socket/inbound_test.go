@@ -71,7 +71,8 @@ func TestReadingDoesNotAllocate(t *testing.T) {
 	text, read := []byte("some text that is longer than a header"), make([]byte, 100)
 	require.Less(t, testing.AllocsPerRun(100, func() {
 		_, _ = peer.Write(text)
-		c.in.Await()
+		c.in.Wait()
+		c.in.Fill()
 		if n, err := c.Read(read); err != nil || n != len(text) {
 			t.Error("not read", n, err)
 		}
@@ -83,7 +84,6 @@ func TestABufferIsHeldOnlyWhileSomethingIsReadAhead(t *testing.T) {
 	peer, conn := connected(t)
 	c := newCorkedConn(conn, []byte("before"), time.Second)
 	read := func(n int) string {
-		c.in.Await()
 		text := make([]byte, n)
 		got, err := c.Read(text)
 		require.NoError(t, err)
@@ -100,9 +100,11 @@ func TestABufferIsHeldOnlyWhileSomethingIsReadAhead(t *testing.T) {
 	require.Nil(t, c.in.buffer)
 
 	require.NoError(t, peer.Close())
-	c.in.Await()
+	c.in.Wait()
 	_, err = c.Read(make([]byte, 1))
 	require.ErrorIs(t, err, io.EOF)
 	require.NoError(t, conn.Close())
-	c.in.Await()
+	c.in.Wait()
+	c.in.Fill()
+	require.True(t, c.in.Holds(), "an error")
 }

@@ -22,6 +22,8 @@ type Handler interface {
 	Refused(code int, problem string)
 	// Written is called by the writer after these frames went to the kernel.
 	Written(frames []Frame)
+	// Ended is called once, and after everything else.
+	Ended(Ending)
 }
 
 // Ending says how a socket came to its end.
@@ -59,7 +61,6 @@ type Socket struct {
 
 	handler Handler // set by Serve before the reader starts
 	pings   pace    // owned by the reader
-	opened  int     // messages of the opening; owned by the reader
 
 	ended   chan struct{} // closed when the close has begun
 	writers sync.WaitGroup
@@ -82,20 +83,50 @@ func (s *Socket) RemoteAddr() net.Addr { return s.raw.RemoteAddr() }
 // Ended is closed as soon as the socket begins to close, whoever began it.
 func (s *Socket) Ended() <-chan struct{} { return s.ended }
 
-// Serve reads until the connection ends, and returns after the last call of
-// the handler.
-func (s *Socket) Serve(h Handler) Ending {
+// Serve begins to read, and returns. The handler is told when the connection has
+// ended.
+func (s *Socket) Serve(h Handler) {
 	s.mu.Lock()
 	s.handler = h
 	s.mu.Unlock()
-	err := s.read()
+	switch {
+	case s.raw.in.raw == nil:
+		go s.serve() // which waits as well
+	case s.raw.in.Holds():
+		s.cfg.Go(s.serve)
+	default:
+		go s.await()
+	}
+}
+
+// await waits for the peer to say something. A goroutine keeps the stack that it
+// has grown to, so this one does nothing else: it ends when there is something to
+// be read, and that is done where stacks have grown before.
+func (s *Socket) await() {
+	s.raw.in.Wait()
+	s.cfg.Go(s.resume)
+}
+
+func (s *Socket) resume() {
+	s.raw.in.Fill()
+	s.serve()
+}
+
+// serve is the reader while there is something to read. There is one at a time.
+func (s *Socket) serve() {
+	more, err := s.read()
+	if more {
+		go s.await()
+		return
+	}
 	s.begin(endingOf(err))
 	s.writers.Wait()
 	_ = s.raw.Close()
 	_ = s.conn.CloseNow()
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.ending
+	ending := s.ending
+	s.mu.Unlock()
+	s.handler.Ended(ending)
 }
 
 // Send queues a reply. Replies go out before events that wait.
@@ -176,50 +207,25 @@ func (s *Socket) begin(e Ending) bool {
 	return true
 }
 
-// read hands messages to the handler until the connection ends.
-func (s *Socket) read() (err error) {
+// read hands messages to the handler. It returns more where nothing further has
+// been read yet, and else why the connection has ended.
+func (s *Socket) read() (more bool, err error) {
 	defer s.rescued(&err)
-	for {
+	for s.raw.in.Holds() {
 		if !s.awaitRoom() {
-			return s.discard()
+			return false, s.discard()
 		}
-		s.raw.in.Await()
-		refused, err := s.nextMessage()
+		refused, err := s.readMessage()
 		if err != nil {
-			return err
+			return false, err
 		}
 		if refused != nil {
 			s.handler.Refused(refused.code, refused.problem)
 			s.Close(refused.code, refused.problem)
-			return s.discard()
+			return false, s.discard()
 		}
 	}
-}
-
-// opening is how many messages a peer begins with that are much work: a token
-// and a subscription.
-const opening = 2
-
-// nextMessage is readMessage, which for the opening runs on another goroutine's
-// stack: that of the reader would be as large from then on, for as long as the
-// peer says nothing.
-func (s *Socket) nextMessage() (*refusal, error) {
-	if s.opened >= opening || s.raw.in.raw == nil {
-		return s.readMessage()
-	}
-	s.opened++
-	return s.readElsewhere()
-}
-
-func (s *Socket) readElsewhere() (refused *refusal, err error) {
-	done := make(chan struct{})
-	s.cfg.Go(func() {
-		defer close(done)
-		defer s.rescued(&err)
-		refused, err = s.readMessage()
-	})
-	<-done
-	return refused, err
+	return true, nil
 }
 
 // pacePing is called by the reader for each ping, and waits where there are too

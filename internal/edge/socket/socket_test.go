@@ -42,6 +42,7 @@ type peer struct {
 	refused  chan int
 	written  chan []Frame
 	ending   chan Ending
+	ended    func()
 	echo     bool
 }
 
@@ -63,6 +64,11 @@ func (p *peer) Refused(code int, problem string) {
 
 func (p *peer) Written(frames []Frame) { p.written <- frames }
 
+func (p *peer) Ended(e Ending) {
+	p.ending <- e
+	p.ended()
+}
+
 // countingListener counts the writes on the connections it accepts.
 type countingListener struct {
 	net.Listener
@@ -81,8 +87,6 @@ func (l countingListener) Accept() (net.Conn, error) {
 	}
 	return countingConn{c, l.writes}, nil
 }
-
-func (c countingConn) SetWriteBuffer(n int) error { return c.Conn.(*net.TCPConn).SetWriteBuffer(n) }
 
 func (c countingConn) Write(p []byte) (int, error) {
 	c.writes.Add(1)
@@ -119,15 +123,18 @@ func startOn(t *testing.T, cfg Config, echo bool, wrap func(net.Listener, *fixtu
 		if err != nil {
 			return
 		}
-		p := &peer{socket: s, messages: make(chan string, 64), refused: make(chan int, 1), written: make(chan []Frame, 64), ending: make(chan Ending, 1), echo: echo}
 		serving.Add(1)
-		go func() {
-			defer serving.Done()
-			p.ending <- s.Serve(p)
-		}()
+		p := &peer{
+			socket: s, messages: make(chan string, 64), refused: make(chan int, 1), written: make(chan []Frame, 64), ending: make(chan Ending, 1),
+			ended: serving.Done, echo: echo,
+		}
+		s.Serve(p)
 		f.peers <- p
 	}))
-	srv.Listener = wrap(srv.Listener, f)
+	require.NoError(t, srv.Listener.Close())
+	listener, err := Listen(t.Context(), "127.0.0.1:0")
+	require.NoError(t, err)
+	srv.Listener = wrap(listener, f)
 	srv.Start()
 	f.url = srv.URL
 	t.Cleanup(func() {
@@ -145,14 +152,16 @@ func (f *fixture) dial(t *testing.T) (*websocket.Conn, *peer) {
 	return conn, <-f.peers
 }
 
+const upgradeRequest = "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
+	"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n\r\n"
+
 // dialRaw upgrades by hand, so that a test can write any bytes, or read none.
 func (f *fixture) dialRaw(t *testing.T, ahead string) (net.Conn, *bufio.Reader, *peer) {
 	t.Helper()
 	conn, err := net.Dial("tcp", strings.TrimPrefix(f.url, "http://"))
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = conn.Close() })
-	_, err = io.WriteString(conn, "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
-		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n\r\n"+ahead)
+	_, err = io.WriteString(conn, upgradeRequest+ahead)
 	require.NoError(t, err)
 	br := bufio.NewReader(conn)
 	res, err := http.ReadResponse(br, nil)
@@ -540,10 +549,8 @@ func TestAPanicEndsTheConnectionAlone(t *testing.T) {
 			require.NoError(t, conn.Write(t.Context(), websocket.MessageText, []byte("panic")))
 		},
 		"reading a later message": func(t *testing.T, conn *websocket.Conn, p *peer) {
-			for range opening {
-				require.NoError(t, conn.Write(t.Context(), websocket.MessageText, []byte("x")))
-				<-p.messages
-			}
+			require.NoError(t, conn.Write(t.Context(), websocket.MessageText, []byte("x")))
+			<-p.messages
 			require.NoError(t, conn.Write(t.Context(), websocket.MessageText, []byte("panic")))
 		},
 		"writing": func(_ *testing.T, _ *websocket.Conn, p *peer) {
