@@ -2,7 +2,6 @@ package access
 
 import (
 	"context"
-	"crypto/tls"
 	"net"
 	"net/netip"
 
@@ -175,7 +174,7 @@ func withConn(ctx context.Context, c net.Conn) context.Context {
 		switch layer := c.(type) {
 		case *Conn:
 			return context.WithValue(ctx, connKey{}, layer)
-		case *tls.Conn:
+		case interface{ NetConn() net.Conn }: // such as *tls.Conn
 			c = layer.NetConn()
 		case *proxyproto.Conn:
 			c = layer.Raw()

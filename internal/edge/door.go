@@ -17,6 +17,7 @@ import (
 
 	"github.com/neolith/daemon-gateway/internal/access"
 	"github.com/neolith/daemon-gateway/internal/audit"
+	"github.com/neolith/daemon-gateway/internal/edge/handshake"
 	"github.com/neolith/daemon-gateway/internal/edge/httpevents"
 	"github.com/neolith/daemon-gateway/internal/edge/socket"
 	"github.com/neolith/daemon-gateway/internal/lifecycle"
@@ -124,15 +125,17 @@ func (d *door) receive(w http.ResponseWriter, r *http.Request, svc *services, ad
 	d.enter(c)
 }
 
-// accept upgrades the request on another goroutine's stack: that of net/http's
-// is a new one for each connection.
+// accept upgrades the request, on another goroutine's stack where this one is
+// net/http's: that is a new one for each connection.
 func (d *door) accept(w http.ResponseWriter, r *http.Request, addr netip.Addr) (s *socket.Socket, err error) {
+	cfg := d.cfg.socket(d.crew, func(value any) { d.panics.Panicked(partSocket, value, "address", addr.String()) })
+	if handshake.OnCrew(w) {
+		return socket.Accept(w, r, cfg)
+	}
 	done := make(chan struct{})
 	d.crew.Go(func() {
 		defer close(done)
-		s, err = socket.Accept(w, r, d.cfg.socket(d.crew, func(value any) {
-			d.panics.Panicked(partSocket, value, "address", addr.String())
-		}))
+		s, err = socket.Accept(w, r, cfg)
 	})
 	<-done
 	return s, err

@@ -37,6 +37,7 @@ import (
 	"github.com/neolith/daemon-gateway/internal/certificate"
 	"github.com/neolith/daemon-gateway/internal/cursor"
 	"github.com/neolith/daemon-gateway/internal/delivery"
+	"github.com/neolith/daemon-gateway/internal/edge/handshake"
 	"github.com/neolith/daemon-gateway/internal/edge/socket"
 	"github.com/neolith/daemon-gateway/internal/edge/wheel"
 	"github.com/neolith/daemon-gateway/internal/eventlog"
@@ -172,6 +173,7 @@ func (e *Edge) listen() error {
 		e.listener = secure.Listener(e.listener)
 	}
 	e.http = access.NewServer(e.door.handler(), readTimeout, writeTimeout, e.panics, e.logger, slog.LevelDebug)
+	e.listener = handshake.New(e.listener, e.http, &e.crew)
 	e.undo.Push("crew", func(context.Context) error { e.crew.Dismiss(); return nil })
 	e.undo.Push("daemon address", func(context.Context) error {
 		if err := e.listener.Close(); !errors.Is(err, net.ErrClosed) {
