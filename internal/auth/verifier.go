@@ -149,6 +149,9 @@ func (v *Verifier) identify(c *claims) (Identity, error) {
 		// for nothing.
 		return Identity{}, refuse(ReasonInvalidClaim)
 	}
+	if c.Issuer == v.cfg.JWTIssuer {
+		c.Issuer = v.cfg.JWTIssuer // thousands of connections keep it
+	}
 	return Identity{
 		Orchestrator: c.orchestrator(),
 		Daemon:       protocol.DaemonID(c.DaemonID),

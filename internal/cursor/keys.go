@@ -24,7 +24,7 @@ type key struct {
 	// Guarded by partition.mu. A key is kept while any of these is not empty.
 	users   int       // who holds or waits for busy
 	writers []*Writer // connections that have begun and not ended
-	unsaved unsaved   // what was reported and is not stored
+	unsaved unsaved   // what was reported and is not stored; nil: nothing
 }
 
 // partition holds the keys of one partition. Its methods may be called at the
@@ -103,7 +103,7 @@ func (p *partition) leave(token event.Token, k *key) {
 func (p *partition) keyLocked(token event.Token) *key {
 	k, ok := p.keys[token]
 	if !ok {
-		k = &key{busy: make(chan struct{}, 1), unsaved: make(unsaved)}
+		k = &key{busy: make(chan struct{}, 1)}
 		p.keys[token] = k
 	}
 	return k
@@ -122,7 +122,7 @@ func (p *partition) tidyLocked(token event.Token, k *key) {
 func (p *partition) collect(k *key) unsaved {
 	p.mu.Lock()
 	own := k.unsaved
-	k.unsaved = make(unsaved)
+	k.unsaved = nil
 	var dirty []*Writer
 	for _, w := range k.writers {
 		if w.dirty {

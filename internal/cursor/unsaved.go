@@ -24,11 +24,14 @@ type writer struct {
 type unsaved map[writer]Progress
 
 // add remembers a report, after those that came before.
-func (u unsaved) add(w writer, p Progress) {
-	if before, ok := u[w]; ok {
+func (u *unsaved) add(w writer, p Progress) {
+	if before, ok := (*u)[w]; ok {
 		p = before.Then(p)
 	}
-	u[w] = p
+	if *u == nil {
+		*u = make(unsaved)
+	}
+	(*u)[w] = p
 }
 
 // applyTo puts the reports onto a record as it was read, older generations

@@ -22,6 +22,11 @@ func (c *Conversation) authenticate(id string, p protocol.Auth, now time.Time) {
 		c.refuse(err, id)
 		return
 	}
+	// The same texts, which are kept for as long as the connection lasts, once.
+	p.OrchestratorID, c.claimed.OrchestratorID = identity.Orchestrator, identity.Orchestrator
+	if identity.Daemon == p.DaemonID {
+		identity.Daemon = p.DaemonID
+	}
 	if c.phase == phaseAuthenticated {
 		c.emit(Confirm{Identity: identity, InReplyTo: id})
 		return
