@@ -1,6 +1,6 @@
 // Package bench measures the gateway end to end: throughput at saturation,
-// latency at fixed rates, a storm of connects, idle connections, heartbeats, and
-// the processor time of each. Load generator, NATS and Redis share the machine
+// latency at fixed rates, a storm of connects, idle connections, a rush beside
+// traffic, heartbeats, and the processor time of each. Load generator, NATS and Redis share the machine
 // with what is measured, so numbers mean something only beside others of the same
 // run: those of another revision, of what the gateway replaces, and of the parts
 // alone.
@@ -36,6 +36,12 @@ type options struct {
 	runs                    int
 	base, reference         string
 	short                   bool
+
+	rush     int
+	servers  int // of NATS
+	secure   bool
+	database bool
+	profiles string
 }
 
 // measurement is done on a system of its own, so that none warms another.
@@ -68,6 +74,10 @@ func measurements() []measurement {
 		{
 			name: "connections", what: "a storm of connects on one edge, and the memory of each that then does nothing",
 			measure: (*bench).connections, layout: layout{edges: 1},
+		},
+		{
+			name: "rush", what: "many that come back at once, and what others who receive events have of it",
+			measure: (*bench).rush, layout: twoEdges, ours: true,
 		},
 		{
 			name: "heartbeats", what: "of many daemons, one a second each, on their way to Redis",
@@ -107,6 +117,11 @@ func scenario(flags *flag.FlagSet) lab.Run {
 	flags.DurationVar(&o.duration, "duration", 8*time.Second, "how long each rate is measured")
 	flags.IntVar(&o.storm, "storm", 10_000, "connects to one edge, 128 at a time, which are then idle")
 	flags.DurationVar(&o.settle, "settle", 10*time.Second, "how long connections are idle before their memory is measured")
+	flags.IntVar(&o.rush, "rush", 18_000, "daemons that come back at once, 512 at a time: each takes a file descriptor here")
+	flags.IntVar(&o.servers, "nats", 1, "NATS servers; with three of them each stream has three replicas")
+	flags.BoolVar(&o.secure, "tls", false, "have daemons connect by TLS")
+	flags.BoolVar(&o.database, "database", false, "let the gateway have a PostgreSQL, with all orchestrators")
+	flags.StringVar(&o.profiles, "profiles", "", "`directory` for profiles of an edge: of its processor while daemons connect, and of its heap while they are idle")
 	flags.IntVar(&o.beating, "beating", 1000, "daemons with a heartbeat each second")
 	flags.IntVar(&o.runs, "runs", 1, "how often each is measured, the systems in turn; medians are shown")
 	flags.StringVar(&o.base, "base", "", "a `revision` to compare with, built from git")
@@ -176,7 +191,7 @@ func (b *bench) enter(name string) (leave func(), err error) {
 // fleet connects daemons.
 func (b *bench) fleet(ctx context.Context, s *system, daemons int) (*load.Fleet, error) {
 	return load.Open(ctx, load.Config{
-		URLs: s.urls, Secret: s.secret, Daemons: daemons, Unconfirmed: s.unconfirmed, Heartbeats: s.layout.heartbeats,
+		URLs: s.urls, Secret: s.secret, TLS: s.tls, Daemons: daemons, Unconfirmed: s.unconfirmed, Heartbeats: s.layout.heartbeats,
 	})
 }
 

@@ -35,13 +35,16 @@ func (s *system) meter(ctx context.Context) (meter, error) {
 	return m, err
 }
 
-// messages is how many NATS has been sent, if there is one.
-func (s *system) messages(ctx context.Context) (float64, error) {
-	if s.nats == nil {
-		return 0, nil
+// messages is how many NATS has been sent by its clients, if there is one.
+func (s *system) messages(ctx context.Context) (n float64, err error) {
+	for _, server := range s.nats {
+		u, err := server.Usage(ctx)
+		if err != nil {
+			return 0, err
+		}
+		n += float64(u.Received)
 	}
-	u, err := s.nats.Usage(ctx)
-	return float64(u.Received), err
+	return n, nil
 }
 
 func (t tier) used(ctx context.Context) (u used, err error) {
@@ -77,7 +80,7 @@ func (m meter) add(ctx context.Context, r *results, name string, n float64) erro
 	}
 	r.add(name+", CPU of all programs, µs each", m.system.name, total)
 	messages, err := m.system.messages(ctx)
-	if err == nil && m.system.nats != nil {
+	if err == nil && len(m.system.nats) > 0 {
 		r.add(name+", messages to NATS, each", m.system.name, (messages-m.messages)/n)
 	}
 	return err

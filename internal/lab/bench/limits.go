@@ -124,7 +124,7 @@ func (b *bench) rawLatency(ctx context.Context, l *rawLog, rate int) error {
 	if err := l.await(ctx, 0); err != nil {
 		return err
 	}
-	b.percentiles(limit, rate, l.measure(false))
+	b.percentiles(limit, latencyAt(rate), l.measure(false))
 	return nil
 }
 

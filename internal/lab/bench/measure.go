@@ -99,18 +99,20 @@ func (b *bench) latency(ctx context.Context, s *system) error {
 	b.check(s, seen)
 	for i, rate := range rates {
 		measured := began[i].Add(b.options.warmUp)
-		b.percentiles(s.name, rate, seen.Latencies(measured, measured.Add(b.options.duration)))
+		b.percentiles(s.name, latencyAt(rate), seen.Latencies(measured, measured.Add(b.options.duration)))
 	}
 	return nil
 }
 
-// percentiles notes latencies at a rate.
-func (b *bench) percentiles(who string, rate int, all []time.Duration) {
+func latencyAt(rate int) string { return fmt.Sprintf("latency at %d/s", rate) }
+
+// percentiles notes latencies.
+func (b *bench) percentiles(who, name string, all []time.Duration) {
 	if len(all) == 0 {
 		return // a publisher that stood still
 	}
 	for _, q := range []float64{.5, .99, .999} {
-		b.results.add(fmt.Sprintf("latency at %d/s, p%g, ms", rate, 100*q), who, lab.Percentile(all, q).Seconds()*1000)
+		b.results.add(fmt.Sprintf("%s, p%g, ms", name, 100*q), who, lab.Percentile(all, q).Seconds()*1000)
 	}
 }
 
@@ -120,6 +122,7 @@ func (b *bench) connections(ctx context.Context, s *system) error {
 	if err != nil {
 		return err
 	}
+	profiled := b.profile(ctx, s, "storm.cpu", "profile?seconds=8")
 	f, err := b.fleet(ctx, s, b.options.storm)
 	if err != nil {
 		return err
@@ -131,7 +134,8 @@ func (b *bench) connections(ctx context.Context, s *system) error {
 		return err
 	}
 	traffic.Wait(ctx, b.options.settle)
-	return errors.Join(ctx.Err(), f.Err(), costs.addMemory(b.results, "an idle connection", n))
+	err = errors.Join(ctx.Err(), f.Err(), costs.addMemory(b.results, "an idle connection", n))
+	return errors.Join(err, profiled(), b.profile(ctx, s, "idle.heap", "heap?gc=1")())
 }
 
 // heartbeats has daemons do nothing but send one a second.

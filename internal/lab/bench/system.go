@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"os"
 	"os/exec"
@@ -89,6 +90,9 @@ const referenceServer = "internal/lab/bench/reference/server.js"
 
 // referenceCommand is nil if nothing is to be compared with.
 func (b *bench) referenceCommand() ([]string, error) {
+	if b.options.secure || b.options.database || b.options.servers > 1 {
+		return nil, nil // it knows nothing of that
+	}
 	switch b.options.reference {
 	case "none":
 		return nil, nil
@@ -112,8 +116,8 @@ func (b *bench) referenceCommand() ([]string, error) {
 	return append([]string{program}, command[1:]...), nil
 }
 
-// layout is what a gateway consists of, beside one NATS server, one router and
-// one bridge.
+// layout is what a gateway consists of, beside its servers, one router and one
+// bridge.
 type layout struct {
 	edges      int
 	heartbeats time.Duration // between two of a daemon; 0: the usual
@@ -126,9 +130,10 @@ type system struct {
 	layout      layout
 	urls        []string
 	secret      settings.Secret
+	tls         *tls.Config
 	unconfirmed bool // nobody answers a subscribe
 
-	nats       *process.NATS // nil: there is none
+	nats       []*process.NATS
 	partitions int
 	redis      *process.Redis
 	bridges    []*cluster.Node
@@ -153,28 +158,43 @@ func (c contestant) open(ctx context.Context, b *bench, l layout) (*system, erro
 
 func (c contestant) openGateway(ctx context.Context, b *bench, l layout) (*system, error) {
 	environment := map[string]string{"LOG_LEVEL": "warn", "RATE_MESSAGES_PER_MINUTE": "100000"}
+	if b.options.profiles != "" {
+		environment["ENABLE_PPROF"] = "true"
+	}
 	if l.heartbeats > 0 {
 		environment["WS_HEARTBEAT_INTERVAL"] = l.heartbeats.String()
 	}
-	err := b.Open(ctx, cluster.Config{Binaries: c.binaries, Edges: l.edges, Routers: 1, Bridges: 1, Settings: environment})
+	around, err := b.surround(environment)
 	if err != nil {
-		if b.Cluster != nil {
-			b.Close()
-		}
 		return nil, err
 	}
 	s := &system{
-		name: c.name, gateway: true, layout: l, urls: b.URLs(), secret: cluster.Secret,
-		nats: b.NATS[0], partitions: b.Partitions, redis: b.Redis, bridges: b.Bridges,
-		close: b.Close, crashes: b.Crashes,
+		name: c.name, gateway: true, layout: l, secret: cluster.Secret, tls: around.tls,
+		close: func() {
+			if b.Cluster != nil {
+				b.Close()
+			}
+			around.remove()
+		},
 	}
+	if err := b.Open(ctx, cluster.Config{
+		Binaries: c.binaries, NATS: b.options.servers, Edges: l.edges, Routers: 1, Bridges: 1, Settings: environment,
+	}); err != nil {
+		s.close()
+		return nil, err
+	}
+	s.urls, s.nats, s.partitions, s.redis, s.bridges, s.crashes = b.URLs(), b.NATS, b.Partitions, b.Redis, b.Bridges, b.Crashes
 	for _, t := range []struct {
 		name  string
 		nodes []*cluster.Node
 	}{{"edges", b.Edges}, {"router", b.Routers}, {"bridge", b.Bridges}} {
 		s.tiers = append(s.tiers, tierOf(t.name, t.nodes))
 	}
-	s.tiers = append(s.tiers, tier{name: "NATS", processes: []*process.Process{b.NATS[0].Process}}, redisTier(b.Redis))
+	servers := tier{name: "NATS"}
+	for _, server := range b.NATS {
+		servers.processes = append(servers.processes, server.Process)
+	}
+	s.tiers = append(s.tiers, servers, redisTier(b.Redis))
 	return s, nil
 }
 
@@ -247,10 +267,10 @@ func (s *system) start(ctx context.Context, server *process.Process, address str
 // openLog is where publishers that know the log publish; Redis where there is
 // none.
 func (s *system) openLog() (load.Entrance, error) {
-	if s.nats == nil {
+	if len(s.nats) == 0 {
 		return s.openRedis()
 	}
-	return load.OpenLog(s.nats.URL(), s.partitions)
+	return load.OpenLog(process.NATSURL(s.nats), s.partitions)
 }
 
 func (s *system) openRedis() (load.Entrance, error) { return load.OpenRedis(s.redis.Addr) }

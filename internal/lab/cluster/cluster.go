@@ -184,6 +184,9 @@ func (p planned) node(dir string) *Node {
 	})}
 	if listen := p.settings["LISTEN_ADDR"]; listen != "" {
 		n.URL = "ws://" + listen + "/daemon/ws"
+		if p.settings["TLS_CERT_FILE"] != "" {
+			n.URL = "wss://" + listen + "/daemon/ws"
+		}
 	}
 	return n
 }

@@ -3,6 +3,7 @@ package load
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"net/url"
@@ -43,6 +44,9 @@ func (d *daemon) open(ctx context.Context) error {
 	conn, err := dialer.DialContext(ctx, "tcp", d.url.Host)
 	if err != nil {
 		return err
+	}
+	if config := d.fleet.cfg.TLS; config != nil {
+		conn = tls.Client(conn, config)
 	}
 	d.wire = newWire(conn)
 	if err := conn.SetDeadline(time.Now().Add(openTimeout)); err != nil {
@@ -214,8 +218,12 @@ func (d *daemon) reset() {
 	if d.wire == nil {
 		return
 	}
-	if tcp, ok := d.wire.conn.(*net.TCPConn); ok {
+	conn := d.wire.conn
+	if secured, ok := conn.(*tls.Conn); ok {
+		conn = secured.NetConn() // nothing is said at the end
+	}
+	if tcp, ok := conn.(*net.TCPConn); ok {
 		_ = tcp.SetLinger(0) // the connection may be gone
 	}
-	_ = d.wire.conn.Close()
+	_ = conn.Close()
 }

@@ -2,6 +2,7 @@ package load
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/url"
@@ -22,8 +23,11 @@ type Config struct {
 	URLs []string
 	// Secret signs the tokens.
 	Secret settings.Secret
-	// Daemons is their number, each of an orchestrator of its own.
-	Daemons int
+	// TLS is how they connect; nil: without.
+	TLS *tls.Config
+	// Daemons is their number, each of an orchestrator of its own, and First the
+	// number of the first one.
+	Daemons, First int
 	// Dials is how many connect at a time; 0: 128.
 	Dials int
 	// Unconfirmed says that nobody answers a subscribe.
@@ -95,6 +99,7 @@ func (f *Fleet) daemon(i int) (*daemon, error) {
 	if err != nil {
 		return nil, err
 	}
+	i += f.cfg.First
 	d := &daemon{fleet: f, index: i, url: to, id: protocol.DaemonID("daemon_" + strconv.Itoa(i)), orchestrator: Orchestrator(i)}
 	now := time.Now()
 	d.token, err = auth.Mint(f.cfg.Secret, auth.Grant{

@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"math/big"
 	"net"
 	"os"
@@ -26,9 +27,17 @@ type Certificate struct {
 // is signed by itself.
 func NewCertificate(t testing.TB, serial int64) Certificate {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	c, err := makeCertificate(serial)
 	if err != nil {
 		t.Fatal(err)
+	}
+	return c
+}
+
+func makeCertificate(serial int64) (Certificate, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return Certificate{}, err
 	}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(serial), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
@@ -36,11 +45,11 @@ func NewCertificate(t testing.TB, serial int64) Certificate {
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
-		t.Fatal(err)
+		return Certificate{}, err
 	}
 	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
-		t.Fatal(err)
+		return Certificate{}, err
 	}
 	c := Certificate{
 		Certificate: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
@@ -48,20 +57,32 @@ func NewCertificate(t testing.TB, serial int64) Certificate {
 		Pool:        x509.NewCertPool(),
 	}
 	c.Pool.AppendCertsFromPEM(c.Certificate)
-	return c
+	return c, nil
 }
 
 // Files writes the certificate and its key into files, as settings name them.
 func (c Certificate) Files(t testing.TB) (certificate, key string) {
 	t.Helper()
-	dir := t.TempDir()
-	certificate, key = filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key")
-	for path, content := range map[string][]byte{certificate: c.Certificate, key: c.Key} {
-		if err := os.WriteFile(path, content, 0o600); err != nil {
-			t.Fatal(err)
-		}
+	certificate, key, err := c.write(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
 	}
 	return certificate, key
+}
+
+func (c Certificate) write(dir string) (certificate, key string, err error) {
+	certificate, key = filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key")
+	return certificate, key, errors.Join(os.WriteFile(certificate, c.Certificate, 0o600), os.WriteFile(key, c.Key, 0o600))
+}
+
+// WriteCertificate makes a certificate as NewCertificate does, and writes it and
+// its key into files of a directory, for programs that are no tests.
+func WriteCertificate(dir string) (certificate, key string, err error) {
+	c, err := makeCertificate(1)
+	if err != nil {
+		return "", "", err
+	}
+	return c.write(dir)
 }
 
 // PublicPEM returns the public halves of keys as PEM.
