@@ -14,7 +14,7 @@ BUILDINFO := github.com/neolith/daemon-gateway/internal/buildinfo
 # one command has compiled, the others find in the cache.
 export CGO_ENABLED := 0
 
-.PHONY: help build run test race test-long repeat fuzz chaos chaos-short recovery dr-drill hostile soak lint vulnerabilities bench bench-compare bench-short docs images manifests check-deploy verify-cluster clean
+.PHONY: help build run test race test-long repeat fuzz chaos chaos-short recovery dr-drill hostile soak lint vulnerabilities bench bench-compare bench-short flamegraph docs images manifests check-deploy verify-cluster clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -85,6 +85,9 @@ bench-compare: ## the same for another revision in turn with this one: BASE=main
 
 bench-short: ## measure for a moment what an event costs, and judge it against the limits, as CI does
 	go run ./cmd/lab bench -short $(ARGS)
+
+flamegraph: ## draw a profile: make -s flamegraph PROFILE=edge.cpu TITLE="an edge" > edge.svg
+	@go tool pprof -traces '$(PROFILE)' 2>/dev/null | go run ./scripts/flamegraph -title '$(TITLE)'
 
 docs: ## write docs/configuration.md from the settings, and the reference of docs/gatewayctl.md
 	@text=$$(go run ./docs/generate); printf '%s\n' "$$text" > docs/configuration.md
