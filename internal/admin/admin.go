@@ -1,6 +1,17 @@
-// Package admin is the port that operators and their probes talk to: /livez,
-// /readyz, /metrics and, when enabled, /debug/pprof/. Every program has one. It
-// is not reachable through the load balancer and serves nothing to daemons.
+// Package admin is the port that operators and their probes talk to. Every program
+// has one. It is not reachable through the load balancer and serves nothing to
+// daemons. Whatever it shows is what this node has and knows: no page asks another
+// process, so that all of them answer while NATS, Redis or PostgreSQL is away.
+//
+//	/                index, for people
+//	/livez /readyz   probes
+//	/metrics         Prometheus
+//	/settings        in force, with secrets masked
+//	/log             the last lines of the log
+//	/log-level       GET what is in force, PUT another one for a while
+//	/profiles        PUT: profiles from elsewhere than this machine, for a while
+//	/debug/pprof/    profiles
+//	/...             what the tier has to show (Page)
 package admin
 
 import (
@@ -10,8 +21,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/http/pprof"
 	"net/netip"
+	"net/url"
 	"strconv"
 	"time"
 
@@ -20,13 +31,15 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/neolith/daemon-gateway/internal/access"
+	"github.com/neolith/daemon-gateway/internal/audit"
 	"github.com/neolith/daemon-gateway/internal/buildinfo"
+	"github.com/neolith/daemon-gateway/internal/logbook"
 )
 
 // Config is the part of a program's settings that belongs to its admin port.
 type Config struct {
 	AdminAddr   string `name:"admin-addr" help:"Address of health checks and metrics." default:":9090" group:"Operation"`
-	EnablePprof bool   `help:"Serve profiles (/debug/pprof/) on the admin address." group:"Operation"`
+	EnablePprof bool   `help:"Serve profiles (/debug/pprof/) on the admin address to other machines, too; to this one they are served in any case." group:"Operation"`
 }
 
 // Validate reports an address that cannot be listened on.
@@ -58,14 +71,35 @@ const (
 // limits leave room for probes and scrapes, whoever else connects.
 var limits = access.Config{MaxConnectionsPerIP: 100, MaxUnauthenticated: 200}
 
-// New binds addr, registers the Go, process and build collectors on reg, and
-// returns a server that does not serve yet. An addr with port 0 takes any.
-func New(addr string, enablePprof bool, reg *prometheus.Registry, checks []Check, logger *slog.Logger) (*Server, error) {
-	if err := registerProcess(reg); err != nil {
+// Node is what a server tells of.
+type Node struct {
+	Tier, Name string
+	Registry   *prometheus.Registry
+	Checks     []Check
+	// Settings are those in force, without secrets.
+	Settings string
+	Log      *logbook.Book
+	Audit    *audit.Log
+	Pages    []Page
+	// Profiles are served to other machines as well.
+	Profiles bool
+}
+
+// Page shows something of a node, as JSON.
+type Page struct {
+	Path, About string
+	// Show must not wait for another process. An error is the request's.
+	Show func(query url.Values) (any, error)
+}
+
+// New binds addr, registers the Go, process and build collectors, and returns a
+// server that does not serve yet. An addr with port 0 takes any.
+func New(addr string, n Node, logger *slog.Logger) (*Server, error) {
+	if err := registerProcess(n.Registry); err != nil {
 		return nil, fmt.Errorf("register the process's metrics: %w", err)
 	}
 	logger = logger.With("component", "admin")
-	control, err := access.New(limits, "", 0, func(access.Refusal, netip.Addr) {}, logger, reg)
+	control, err := access.New(limits, "", 0, func(access.Refusal, netip.Addr) {}, logger, n.Registry)
 	if err != nil {
 		return nil, err
 	}
@@ -75,7 +109,7 @@ func New(addr string, enablePprof bool, reg *prometheus.Registry, checks []Check
 	}
 	return &Server{
 		listener: control.Listener(listener),
-		http:     access.NewServer(newMux(enablePprof, reg, checks), readTimeout, writeTimeout, nil, logger, slog.LevelWarn),
+		http:     access.NewServer(newMux(n), readTimeout, writeTimeout, nil, logger, slog.LevelWarn),
 	}, nil
 }
 
@@ -116,31 +150,24 @@ func ignoreClosed(err error) error {
 	return err
 }
 
-func newMux(enablePprof bool, reg *prometheus.Registry, checks []Check) *http.ServeMux {
+func newMux(n Node) *http.ServeMux {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		fmt.Fprintln(w, "ok")
 	})
-	mux.Handle("GET /readyz", readyHandler(checks))
-	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{Registry: reg}))
-	if enablePprof {
-		mux.HandleFunc("/debug/pprof/", unhurried(pprof.Index))
-		mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
-		mux.HandleFunc("/debug/pprof/profile", unhurried(pprof.Profile))
-		mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
-		mux.HandleFunc("/debug/pprof/trace", unhurried(pprof.Trace))
+	mux.Handle("GET /readyz", readyHandler(n.Checks))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(n.Registry, promhttp.HandlerOpts{Registry: n.Registry}))
+	mux.HandleFunc("GET /{$}", n.index)
+	mux.HandleFunc("GET /settings", func(w http.ResponseWriter, _ *http.Request) { writeText(w, n.Settings) })
+	mux.HandleFunc("GET /log", func(w http.ResponseWriter, _ *http.Request) { writeText(w, joined(n.Log.Lines())) })
+	mux.HandleFunc("GET /log-level", n.logLevel)
+	mux.HandleFunc("PUT /log-level", n.setLogLevel)
+	for _, page := range n.Pages {
+		mux.HandleFunc("GET "+page.Path, page.serve)
 	}
+	newProfiles(n).handle(mux)
 	return mux
-}
-
-// unhurried is for what takes as long as the request says: the end of the time
-// for reading a request would end it. It sees to its write deadline itself.
-func unhurried(handler http.HandlerFunc) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // it fails where there are none
-		handler(w, r)
-	}
 }
 
 func registerProcess(reg *prometheus.Registry) error {

@@ -17,15 +17,29 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/neolith/daemon-gateway/internal/admin"
+	"github.com/neolith/daemon-gateway/internal/audit"
+	"github.com/neolith/daemon-gateway/internal/lab/testserver"
+	"github.com/neolith/daemon-gateway/internal/logbook"
 	"github.com/neolith/daemon-gateway/internal/settings"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// start runs a server until the test ends and returns its base URL.
-func start(t *testing.T, enablePprof bool, checks ...admin.Check) string {
+// node is one as far as a test is about it.
+func node(checks ...admin.Check) (n admin.Node, written *testserver.Journal) {
+	written = &testserver.Journal{}
+	book, logger := logbook.Open(slog.New(slog.NewJSONHandler(written, nil)))
+	reg := prometheus.NewPedanticRegistry()
+	return admin.Node{
+		Tier: "edge", Name: "edge-1", Registry: reg, Checks: checks, Settings: "# Operation\nADMIN_ADDR=:9090\n",
+		Log: book, Audit: audit.New(logger, reg),
+	}, written
+}
+
+// serve runs a server until the test ends and returns its base URL.
+func serve(t *testing.T, n admin.Node) string {
 	t.Helper()
-	server, err := admin.New("127.0.0.1:0", enablePprof, prometheus.NewPedanticRegistry(), checks, slog.New(slog.DiscardHandler))
+	server, err := admin.New("127.0.0.1:0", n, slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
@@ -33,8 +47,15 @@ func start(t *testing.T, enablePprof bool, checks ...admin.Check) string {
 	t.Cleanup(func() {
 		cancel()
 		require.NoError(t, <-ended)
+		n.Log.Close()
 	})
 	return "http://" + server.Addr().String()
+}
+
+func start(t *testing.T, checks ...admin.Check) string {
+	t.Helper()
+	n, _ := node(checks...)
+	return serve(t, n)
 }
 
 func get(t *testing.T, url string) (status int, contentType, body string) {
@@ -50,7 +71,7 @@ func get(t *testing.T, url string) (status int, contentType, body string) {
 
 func TestLivez(t *testing.T) {
 	t.Parallel()
-	base := start(t, false, admin.Check{Name: "nats", Ready: func() (bool, string) { return false, "away" }})
+	base := start(t, admin.Check{Name: "nats", Ready: func() (bool, string) { return false, "away" }})
 	status, _, body := get(t, base+"/livez")
 	require.Equal(t, http.StatusOK, status, "a dependency that is away is no reason to restart the process")
 	require.Equal(t, "ok\n", body)
@@ -59,7 +80,7 @@ func TestLivez(t *testing.T) {
 func TestReadyz(t *testing.T) {
 	t.Parallel()
 	var connected atomic.Bool
-	base := start(t, false,
+	base := start(t,
 		admin.Check{Name: "nats", Ready: func() (bool, string) {
 			if connected.Load() {
 				return true, "connected to nats-0"
@@ -81,7 +102,7 @@ func TestReadyz(t *testing.T) {
 
 func TestAdvisoryChecksAreToldAndDecideNothing(t *testing.T) {
 	t.Parallel()
-	base := start(t, false,
+	base := start(t,
 		admin.Check{Name: "postgres", Ready: func() (bool, string) { return false, "away" }, Advisory: true},
 		admin.Check{Name: "nats", Ready: func() (bool, string) { return true, "" }},
 	)
@@ -92,42 +113,32 @@ func TestAdvisoryChecksAreToldAndDecideNothing(t *testing.T) {
 
 func TestReadyzWithoutChecks(t *testing.T) {
 	t.Parallel()
-	status, _, body := get(t, start(t, false)+"/readyz")
+	status, _, body := get(t, start(t)+"/readyz")
 	require.Equal(t, http.StatusOK, status)
 	require.JSONEq(t, `{"ready":true,"checks":{}}`, body)
 }
 
 func TestMetrics(t *testing.T) {
 	t.Parallel()
-	status, _, body := get(t, start(t, false)+"/metrics")
+	status, _, body := get(t, start(t)+"/metrics")
 	require.Equal(t, http.StatusOK, status)
 	require.Contains(t, body, "gateway_build_info{goversion=\""+runtime.Version()+"\",revision=")
 	require.Contains(t, body, "go_goroutines ")
 	require.Contains(t, body, "process_open_fds ")
 }
 
-func TestPprofOnlyWhenEnabled(t *testing.T) {
-	t.Parallel()
-	for enabled, want := range map[bool]int{true: http.StatusOK, false: http.StatusNotFound} {
-		base := start(t, enabled)
-		for _, path := range []string{"/debug/pprof/", "/debug/pprof/goroutine?debug=1", "/debug/pprof/cmdline"} {
-			status, _, _ := get(t, base+path)
-			require.Equal(t, want, status, path)
-		}
-	}
-}
-
 func TestNewFails(t *testing.T) {
 	t.Parallel()
 	logger := slog.New(slog.DiscardHandler)
-	server, err := admin.New("127.0.0.1:0", false, prometheus.NewRegistry(), nil, logger)
+	fresh := func() admin.Node { n, _ := node(); return n }
+	server, err := admin.New("127.0.0.1:0", fresh(), logger)
 	require.NoError(t, err)
-	_, err = admin.New(server.Addr().String(), false, prometheus.NewRegistry(), nil, logger)
+	_, err = admin.New(server.Addr().String(), fresh(), logger)
 	require.ErrorContains(t, err, "listen on admin address "+server.Addr().String())
 	require.NoError(t, server.Close())
 	require.NoError(t, server.Close())
 
-	again, err := admin.New(server.Addr().String(), false, prometheus.NewRegistry(), nil, logger)
+	again, err := admin.New(server.Addr().String(), fresh(), logger)
 	require.NoError(t, err, "Close frees the address")
 	require.NoError(t, again.Close())
 }
@@ -145,7 +156,7 @@ func TestConfigValidate(t *testing.T) {
 // Each of these held a connection for as long as the client liked.
 func TestABodyThatNobodyAskedForIsNotWaitedFor(t *testing.T) {
 	t.Parallel()
-	base := start(t, true)
+	base := start(t)
 	for _, path := range []string{"/livez", "/readyz", "/metrics", "/debug/pprof/goroutine", "/nothing"} {
 		conn, err := net.Dial("tcp", strings.TrimPrefix(base, "http://"))
 		require.NoError(t, err)

@@ -12,7 +12,7 @@ import (
 // Only Linux has all of 127.0.0.0/8 on its loopback interface.
 func TestIdleConnectionsKeepNoProbeOut(t *testing.T) {
 	t.Parallel()
-	base := start(t, false)
+	base := start(t)
 	for range 300 {
 		if conn, err := net.Dial("tcp", strings.TrimPrefix(base, "http://")); err == nil { // else it was refused as fast
 			defer func() { _ = conn.Close() }()

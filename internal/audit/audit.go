@@ -38,6 +38,9 @@ const (
 
 var acts = []Act{TokenRefused, ConnectionRefused, RequestRefused, OverLimit, SessionBegan, SessionEnded, OperatorActed}
 
+// refusing are the acts that keep somebody out, or hold them up.
+var refusing = []Act{TokenRefused, ConnectionRefused, RequestRefused, OverLimit}
+
 const (
 	// perSecond lines of each act and reason are written in the long run, and burst
 	// at once; of sessions more, since a fleet that comes back is no attack.
@@ -54,6 +57,8 @@ type Log struct {
 	logger     *slog.Logger
 	written    metric.Counters[Act]
 	suppressed metric.Counters[Act]
+
+	recent *recent
 
 	mu    sync.Mutex
 	kinds map[kind]*budget
@@ -78,9 +83,13 @@ func New(logger *slog.Logger, reg prometheus.Registerer) *Log {
 		logger:     logger.With("component", "audit"),
 		written:    metric.CountersOf(records.MustCurryWith(prometheus.Labels{"outcome": "written"}), acts...),
 		suppressed: metric.CountersOf(records.MustCurryWith(prometheus.Labels{"outcome": "suppressed"}), acts...),
+		recent:     newRecent(),
 		kinds:      map[kind]*budget{},
 	}
 }
+
+// Refusals returns who was refused or limited lately.
+func (l *Log) Refusals() Refusals { return l.recent.all(time.Now()) }
 
 // Write writes a line: what happened, why, and who did it from where. attributes
 // are those of package slog.
@@ -88,7 +97,11 @@ func (l *Log) Write(act Act, reason string, attributes ...any) {
 	if l == nil {
 		return
 	}
-	left, ok := l.spend(kind{act, reason}, time.Now())
+	now := time.Now()
+	if slices.Contains(refusing, act) {
+		l.recent.note(act, reason, attributes, now)
+	}
+	left, ok := l.spend(kind{act, reason}, now)
 	if !ok {
 		l.suppressed.Of(act).Inc()
 		return

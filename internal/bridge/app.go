@@ -38,6 +38,7 @@ import (
 	"github.com/neolith/daemon-gateway/internal/canary"
 	"github.com/neolith/daemon-gateway/internal/eventlog"
 	"github.com/neolith/daemon-gateway/internal/lifecycle"
+	"github.com/neolith/daemon-gateway/internal/logbook"
 	"github.com/neolith/daemon-gateway/internal/natsconn"
 	"github.com/neolith/daemon-gateway/internal/operation"
 	"github.com/neolith/daemon-gateway/internal/outage"
@@ -51,7 +52,8 @@ import (
 // called at any time.
 type App struct {
 	cfg        Config
-	base       *slog.Logger // for what is not package bridge, and names itself
+	lines      *logbook.Book // its log
+	base       *slog.Logger  // for what is not package bridge, and names itself
 	logger     *slog.Logger
 	registry   *prometheus.Registry
 	redis      redis.UniversalClient
@@ -79,12 +81,13 @@ type App struct {
 func New(cfg Config, logger *slog.Logger) (*App, error) {
 	a := &App{
 		cfg:      cfg,
-		base:     logger.With("node", cfg.Node()),
 		registry: prometheus.NewRegistry(),
 		link:     newLink(time.Now()),
 		inbox:    newInbox(cfg.PublishBuffer, maxBufferBytes),
 		open:     make(chan struct{}),
 	}
+	a.lines, a.base = logbook.Open(logger.With("node", cfg.Node()))
+	a.teardown.Push("log levels", func(context.Context) error { a.lines.Close(); return nil })
 	a.logger = a.base.With("component", "bridge")
 	settings.Starting(a.logger, "publisher-bridge", cfg.features(), "events", cfg.intakeAddr(), "admin", cfg.Admin.AdminAddr,
 		"redis", cfg.Redis.Server(), "nats", cfg.NATS.Servers(), "postgres", cfg.Postgres.Server())
@@ -159,15 +162,17 @@ func (a *App) unfitForCanaries() error {
 }
 
 func (a *App) bind() (err error) {
-	checks := a.checks()
-	a.admin, err = admin.New(a.cfg.Admin.AdminAddr, a.cfg.Admin.EnablePprof, a.registry, checks, a.base)
+	shown, err := a.shown()
+	if err != nil {
+		return err
+	}
+	a.admin, err = admin.New(a.cfg.Admin.AdminAddr, shown, a.base)
 	if err != nil {
 		return err
 	}
 	a.operations = operation.NewService(a.nats, operation.Node{
-		Member: operation.Member{Tier: operation.Bridge, Node: a.cfg.Node()},
-		Checks: checks,
-		Holds:  func() map[string]int { return map[string]int{"messages": a.pump.depth()} },
+		Member: operation.Member{Tier: operation.Bridge, Node: a.cfg.Node()}, Shown: shown,
+		Holds: func() map[string]int { return map[string]int{"messages": a.pump.depth()} },
 	}, a.base)
 	a.teardown.Push("admin port", func(context.Context) error { return a.admin.Close() })
 	if !a.cfg.Intake.Enabled() {

@@ -75,6 +75,13 @@ func (b *inbox) len() int {
 	return len(b.items)
 }
 
+// size returns how many messages are here, and their bytes.
+func (b *inbox) size() (messages, bytes int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.items), b.bytes
+}
+
 // lenWith returns how many messages are here or held elsewhere. None is left out
 // on its way.
 func (b *inbox) lenWith(held *atomic.Int64) int {

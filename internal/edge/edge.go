@@ -43,6 +43,7 @@ import (
 	"github.com/neolith/daemon-gateway/internal/eventlog"
 	"github.com/neolith/daemon-gateway/internal/heartbeat"
 	"github.com/neolith/daemon-gateway/internal/lifecycle"
+	"github.com/neolith/daemon-gateway/internal/logbook"
 	"github.com/neolith/daemon-gateway/internal/natsconn"
 	"github.com/neolith/daemon-gateway/internal/neolith/history"
 	"github.com/neolith/daemon-gateway/internal/operation"
@@ -59,6 +60,7 @@ import (
 // methods may be called at any time after New.
 type Edge struct {
 	cfg       Config
+	book      *logbook.Book
 	base      *slog.Logger // for what is not package edge
 	logger    *slog.Logger
 	registry  *prometheus.Registry
@@ -80,6 +82,7 @@ type Edge struct {
 	wheel     *wheel.Wheel
 	admission *admission
 	prober    *prober
+	shedder   *shedder
 	database  *database         // nil where there is none
 	registrar *registrar        // nil where there is no database
 	history   *history.Recorder // nil where there is no database
@@ -99,12 +102,13 @@ type Edge struct {
 // needs no other server: whatever is away, Run waits for. On an error
 // everything is undone.
 func New(cfg Config, logger *slog.Logger) (_ *Edge, err error) {
-	logger = logger.With("node", cfg.Node())
+	book, logger := logbook.Open(logger.With("node", cfg.Node()))
 	e := &Edge{
-		cfg: cfg, base: logger, logger: logger.With("component", "edge"),
+		cfg: cfg, book: book, base: logger, logger: logger.With("component", "edge"),
 		registry: prometheus.NewRegistry(), reconnected: make(chan struct{}, 1), canaryInterval: canary.Interval,
 		writeTimeout: stepTimeout,
 	}
+	e.undo.Push("log levels", func(context.Context) error { e.book.Close(); return nil })
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, e.Close())
@@ -141,11 +145,15 @@ func New(cfg Config, logger *slog.Logger) (_ *Edge, err error) {
 		{Name: "keys", Ready: e.keyring.Check},
 		{Name: "revocations", Ready: e.gate.revoked.Check, Advisory: true},
 	}...)
-	if e.admin, err = admin.New(cfg.Admin.AdminAddr, cfg.Admin.EnablePprof, e.registry, checks, logger); err != nil {
+	shown, err := e.shown(checks)
+	if err != nil {
+		return nil, err
+	}
+	if e.admin, err = admin.New(cfg.Admin.AdminAddr, shown, logger); err != nil {
 		return nil, err
 	}
 	e.undo.Push("admin", func(context.Context) error { return e.admin.Close() })
-	e.operations = e.newOperations(checks)
+	e.operations = e.newOperations(shown)
 	return e, nil
 }
 
@@ -230,6 +238,7 @@ func (e *Edge) wire() error {
 		metrics: e.metrics, panics: e.panics, logger: e.logger, seed: maphash.MakeSeed(),
 	}
 	e.directory.Watch(e.admission)
+	e.shedder = newShedder(e.cfg.Balance, e.directory, e.door.connections, e.metrics, e.logger)
 	return nil
 }
 
@@ -361,7 +370,7 @@ func (e *Edge) start(partCtx context.Context, log *eventlog.Log) (*running, erro
 	n.parts.Go("heartbeats", n.beats.Run)
 	canaries := newCaller(e.nats.NC, e.directory, e.canaryInterval, e.metrics, e.logger)
 	n.parts.Go("canaries", canaries.Run)
-	n.parts.Go("balance", newShedder(e.cfg.Balance, e.directory, e.door.connections, e.metrics, e.logger).Run)
+	n.parts.Go("balance", e.shedder.Run)
 
 	alone := &isolation{connected: e.nats.Up, members: e.directory, door: e.door, logger: e.logger}
 	n.parts.Go("isolation", alone.Run)

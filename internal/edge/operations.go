@@ -4,25 +4,48 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/url"
 
 	"github.com/neolith/daemon-gateway/internal/admin"
 	"github.com/neolith/daemon-gateway/internal/operation"
+	"github.com/neolith/daemon-gateway/internal/settings"
 )
 
 // newOperations returns what answers operators.
-func (e *Edge) newOperations(checks []admin.Check) *operation.Service {
+func (e *Edge) newOperations(shown admin.Node) *operation.Service {
 	s := operation.NewService(e.nats, operation.Node{
 		Member: operation.Member{Tier: operation.Edge, Node: e.cfg.Node()},
 		Known:  func() []operation.Member { return operation.Known(e.directory) },
-		Checks: checks,
+		Shown:  shown,
 		Holds:  func() map[string]int { return map[string]int{"connections": e.door.count()} },
 	}, e.base)
 	s.Handle(operation.Connections, e.listConnections)
 	s.Handle(operation.Disconnect, e.disconnect)
 	s.Handle(operation.Drain, e.drainAsked)
 	s.Handle(operation.Undrain, e.undrainAsked)
+	s.Handle(operation.Balance, e.balanceAsked)
 	s.HandleOnce(operation.Note, e.note)
 	return s
+}
+
+// shown is what the admin port shows of the edge.
+func (e *Edge) shown(checks []admin.Check) (admin.Node, error) {
+	inForce, err := settings.InForce(&e.cfg)
+	return admin.Node{
+		Tier: string(operation.Edge), Name: e.cfg.Node(), Registry: e.registry, Checks: checks, Settings: inForce,
+		Log: e.book, Audit: e.audit, Profiles: e.cfg.Admin.EnablePprof,
+		Pages: []admin.Page{operation.MembersPage(e.directory), {
+			Path:  "/connections",
+			About: "connections, the first 100; ?orchestrator=, daemon=, session=, address=, sort= and limit= choose others",
+			Show: func(query url.Values) (any, error) {
+				r, err := operation.RequestOf(query)
+				if err != nil {
+					return nil, err
+				}
+				return e.selectConnections(r)
+			},
+		}},
+	}, err
 }
 
 func (e *Edge) listConnections(_ context.Context, request []byte) (any, error) {
@@ -30,6 +53,10 @@ func (e *Edge) listConnections(_ context.Context, request []byte) (any, error) {
 	if err := json.Unmarshal(request, &r); err != nil {
 		return nil, fmt.Errorf("read the request: %w", err)
 	}
+	return e.selectConnections(r)
+}
+
+func (e *Edge) selectConnections(r operation.ConnectionsRequest) (operation.ConnectionsReport, error) {
 	open := e.door.connections()
 	all := make([]operation.Connection, len(open))
 	for i, c := range open {

@@ -78,6 +78,25 @@ func (e *Edge) undrainAsked(ctx context.Context, data []byte) (any, error) {
 	return operation.DrainReport{Heeded: true, Connections: e.door.count()}, nil
 }
 
+// balanceAsked sends away now what this edge holds over the mean, or says what that
+// would be.
+func (e *Edge) balanceAsked(ctx context.Context, data []byte) (any, error) {
+	r, err := decode[operation.BalanceRequest](data)
+	if err != nil {
+		return nil, err
+	}
+	plan, err := e.shedder.plan(ctx, !r.DryRun)
+	if err != nil {
+		return nil, err
+	}
+	if !r.DryRun {
+		e.acted("balancing", r.Act, "connections", plan.Own, "sends", plan.Excess)
+	}
+	return operation.BalanceReport{
+		Connections: plan.Own, Mean: plan.Mean, Sends: plan.Excess, Rate: plan.Rate, Keeps: plan.Keeps,
+	}, nil
+}
+
 // announce tells the directory whether this edge takes connections.
 func (e *Edge) announce(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, stepTimeout)

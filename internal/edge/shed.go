@@ -2,12 +2,12 @@ package edge
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"slices"
 	"time"
 
 	"github.com/neolith/daemon-gateway/internal/edge/balance"
-	"github.com/neolith/daemon-gateway/internal/lifecycle"
 	"github.com/neolith/daemon-gateway/internal/ring"
 )
 
@@ -37,9 +37,16 @@ type shedder struct {
 	balancer    *balance.Balancer
 	metrics     *metrics
 	logger      *slog.Logger
+	asked       chan planAsked
 
 	queue []*connection // to be told next, longest connected first
 	told  []leaver      // not gone yet, as far as is known
+}
+
+// planAsked is an operator's question, answered by the goroutine of Run.
+type planAsked struct {
+	begin bool // to do it as well
+	plan  chan<- balance.Plan
 }
 
 // leaver is a connection that was told to go.
@@ -50,7 +57,7 @@ type leaver struct {
 
 func newShedder(cfg BalanceConfig, l loads, connections func() []*connection, m *metrics, logger *slog.Logger) *shedder {
 	return &shedder{
-		loads: l, connections: connections, after: cfg.BalanceAfter, metrics: m, logger: logger,
+		loads: l, connections: connections, after: cfg.BalanceAfter, metrics: m, logger: logger, asked: make(chan planAsked),
 		balancer: balance.New(balance.Config{
 			Rate: cfg.BalanceRate, Minimum: cfg.BalanceMinimum, After: cfg.BalanceAfter,
 		}),
@@ -59,8 +66,43 @@ func newShedder(cfg BalanceConfig, l loads, connections func() []*connection, m 
 
 // Run looks at the balance every second until ctx ends.
 func (s *shedder) Run(ctx context.Context) error {
-	lifecycle.Every(ctx, shedInterval, func(now time.Time) { s.look(now) })
-	return nil
+	ticker := time.NewTicker(shedInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case now := <-ticker.C:
+			s.look(now)
+		case ask := <-s.asked:
+			ask.plan <- s.answer(ask.begin, time.Now())
+		}
+	}
+}
+
+// errNotServing says that nobody looks at the balance, since the edge starts or ends.
+var errNotServing = errors.New("this edge serves no daemons at the moment")
+
+// plan returns what would be sent away now, and begins with it if that is wanted. It
+// may be called by any goroutine.
+func (s *shedder) plan(ctx context.Context, begin bool) (balance.Plan, error) {
+	ctx, cancel := context.WithTimeout(ctx, shedInterval)
+	defer cancel()
+	plan := make(chan balance.Plan, 1)
+	select {
+	case s.asked <- planAsked{begin, plan}:
+		return <-plan, nil
+	case <-ctx.Done():
+		return balance.Plan{}, errNotServing
+	}
+}
+
+func (s *shedder) answer(begin bool, now time.Time) balance.Plan {
+	if begin {
+		s.queue = nil
+		return s.balancer.Begin(s.view(now))
+	}
+	return s.balancer.Plan(s.view(now))
 }
 
 func (s *shedder) look(now time.Time) {
@@ -110,7 +152,16 @@ func (s *shedder) choose(n int, now time.Time) []*connection {
 
 func (s *shedder) movable(c *connection, now time.Time) bool {
 	since, up := c.upSince()
-	return up && now.Sub(since) >= s.after
+	return up && now.Sub(since) >= s.settled()
+}
+
+// settled is for how long a connection must have been up. An operator who wants
+// balance now means also those that have come just before.
+func (s *shedder) settled() time.Duration {
+	if s.balancer.Urgent() {
+		return 0
+	}
+	return s.after
 }
 
 func (s *shedder) longestConnected(now time.Time) []*connection {
@@ -120,7 +171,7 @@ func (s *shedder) longestConnected(now time.Time) []*connection {
 	}
 	var all []aged
 	for _, c := range s.connections() {
-		if since, up := c.upSince(); up && now.Sub(since) >= s.after {
+		if since, up := c.upSince(); up && now.Sub(since) >= s.settled() {
 			all = append(all, aged{c, since})
 		}
 	}

@@ -2,7 +2,10 @@ package operation
 
 import (
 	"errors"
+	"slices"
 	"strings"
+
+	"github.com/neolith/daemon-gateway/internal/logbook"
 )
 
 // Act says who acts and why, for the audit log. Both are to be given.
@@ -54,6 +57,46 @@ type DrainReport struct {
 	// Heeded: this is the edge that was named.
 	Heeded      bool `json:"heeded"`
 	Connections int  `json:"connections"`
+}
+
+// LogLevelRequest changes log levels of nodes for a while, or asks for what is in
+// force.
+type LogLevelRequest struct {
+	// Nodes are the names of those that heed it; none: all.
+	Nodes []string `json:"nodes,omitempty"`
+	// Show changes nothing and needs no Act; Reset ends the change of the same target.
+	Show  bool `json:"show,omitempty"`
+	Reset bool `json:"reset,omitempty"`
+	Act
+	logbook.Request
+}
+
+// Check refuses an act of nobody, or without a reason.
+func (r LogLevelRequest) Check() error {
+	if r.Show {
+		return nil
+	}
+	return r.Act.Check()
+}
+
+// heededBy reports whether a node heeds it.
+func (r LogLevelRequest) heededBy(node string) bool {
+	return len(r.Nodes) == 0 || slices.Contains(r.Nodes, node)
+}
+
+// BalanceRequest has all edges balance their connections now.
+type BalanceRequest struct {
+	Act
+	// DryRun changes nothing and needs no Act.
+	DryRun bool `json:"dryRun,omitempty"`
+}
+
+// Check refuses an act of nobody, or without a reason.
+func (r BalanceRequest) Check() error {
+	if r.DryRun {
+		return nil
+	}
+	return r.Act.Check()
 }
 
 // NoteRequest has one edge write into its audit log what an operator is about to do

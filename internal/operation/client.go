@@ -44,7 +44,7 @@ func (c *Client) Ask(ctx context.Context, verb Verb, request any, tiers ...Tier)
 		return Answers{}, fmt.Errorf("subscribe to answers: %w", err)
 	}
 	defer func() { _ = sub.Unsubscribe() }()
-	g := gathering{tiers: tiers, heard: map[Tier]bool{}, known: map[Member]bool{}}
+	g := gathering{tiers: tiers, heard: map[Tier]bool{}, known: map[Member]bool{}, answers: Answers{Asked: time.Now()}}
 	for _, tier := range tiers {
 		if err := c.NC.PublishRequest(Subject(tier, verb), inbox+string(tier), data); err != nil {
 			return Answers{}, fmt.Errorf("ask: %w", err)
@@ -137,6 +137,7 @@ func (g *gathering) take(m *nats.Msg, tier Tier) error {
 	if err := json.Unmarshal(m.Data, &a); err != nil {
 		return fmt.Errorf("read an answer of tier %s: %w", tier, err)
 	}
+	a.At = time.Now()
 	g.answers.add(g.tiers, a, g.known)
 	return nil
 }

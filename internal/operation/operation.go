@@ -17,6 +17,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"slices"
+	"time"
 
 	"github.com/neolith/daemon-gateway/internal/ring"
 )
@@ -41,6 +42,19 @@ type Verb string
 const (
 	// Nodes asks what a node is and how it is: NodeReport.
 	Nodes Verb = "nodes"
+	// Settings asks for what is in force, without secrets: SettingsReport.
+	Settings Verb = "settings"
+	// Metrics asks for all metrics: MetricsReport.
+	Metrics Verb = "metrics"
+	// Log asks for the last lines of the log: LogReport.
+	Log Verb = "log"
+	// Profile asks for a profile of the process: ProfileRequest, ProfileReport.
+	Profile Verb = "profile"
+	// LogLevel asks which changes are in force, or makes one: LogLevelRequest,
+	// LogLevelReport.
+	LogLevel Verb = "log-level"
+	// Refusals asks who was refused or limited lately: audit.Refusals.
+	Refusals Verb = "refusals"
 	// Partitions asks a router what it serves: PartitionsReport.
 	Partitions Verb = "partitions"
 	// Connections asks an edge which it holds: ConnectionsRequest, ConnectionsReport.
@@ -50,6 +64,9 @@ const (
 	// Drain and Undrain are for one edge: DrainRequest, DrainReport.
 	Drain   Verb = "drain"
 	Undrain Verb = "undrain"
+	// Balance has edges send away now what they hold over the mean, or say what that
+	// would be: BalanceRequest, BalanceReport.
+	Balance Verb = "balance"
 	// Note is answered by one edge, whichever: NoteRequest.
 	Note Verb = "note"
 )
@@ -97,10 +114,14 @@ type Answer struct {
 	// Error says why there is no body.
 	Error string          `json:"error,omitempty"`
 	Body  json.RawMessage `json:"body,omitempty"`
+	// At is when it came.
+	At time.Time `json:"-"`
 }
 
 // Answers are what was gathered.
 type Answers struct {
+	// Asked is when they were asked for.
+	Asked time.Time
 	// Given are ordered by tier and node.
 	Given []Answer
 	// Silent are those that others know and that have not answered.

@@ -36,8 +36,8 @@ type Node struct {
 	Member
 	// Known returns the members that the node knows by gossip; nil where it has none.
 	Known func() []Member
-	// Checks are those of /readyz.
-	Checks []admin.Check
+	// Shown is what the admin port shows, too.
+	Shown admin.Node
 	// Holds counts what the node holds.
 	Holds func() map[string]int
 }
@@ -46,13 +46,15 @@ type Node struct {
 func NewService(conn *natsconn.Conn, n Node, logger *slog.Logger) *Service {
 	s := &Service{
 		self: n.Member, conn: conn, known: n.Known, logger: logger.With("component", "operation"),
-		handlers: map[Verb]Handler{}, once: map[Verb]bool{}, ready: newReadiness(n.Checks, time.Now()),
+		handlers: map[Verb]Handler{}, once: map[Verb]bool{}, ready: newReadiness(n.Shown.Checks, time.Now()),
 	}
 	s.Handle(Nodes, func(context.Context, []byte) (any, error) {
-		report := s.ready.report(time.Now())
-		report.Version, report.Holds = buildinfo.Get().Version, n.Holds()
+		now := time.Now()
+		report := s.ready.report(now)
+		report.Version, report.Clock, report.Holds = buildinfo.Get().Version, now, n.Holds()
 		return report, nil
 	})
+	s.handleInsight(n.Shown)
 	return s
 }
 

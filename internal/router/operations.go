@@ -2,23 +2,65 @@ package router
 
 import (
 	"context"
+	"net/url"
 
 	"github.com/neolith/daemon-gateway/internal/admin"
 	"github.com/neolith/daemon-gateway/internal/operation"
+	"github.com/neolith/daemon-gateway/internal/ring"
+	"github.com/neolith/daemon-gateway/internal/settings"
+	"github.com/neolith/daemon-gateway/pkg/event"
 )
 
 // newOperations returns what answers operators.
-func (r *Router) newOperations(checks []admin.Check) *operation.Service {
+func (r *Router) newOperations(shown admin.Node) *operation.Service {
 	s := operation.NewService(r.conn, operation.Node{
 		Member: operation.Member{Tier: operation.Router, Node: r.cfg.Node()},
 		Known:  func() []operation.Member { return operation.Known(r.ring) },
-		Checks: checks,
+		Shown:  shown,
 		Holds:  func() map[string]int { return map[string]int{"partitions": len(r.placement.all())} },
 	}, r.base)
 	s.Handle(operation.Partitions, func(context.Context, []byte) (any, error) {
 		return operation.PartitionsReport{Count: r.cfg.Log.Partitions, Served: r.placement.report()}, nil
 	})
 	return s
+}
+
+// shown is what the admin port shows of the router.
+func (r *Router) shown() (admin.Node, error) {
+	inForce, err := settings.InForce(&r.cfg)
+	return admin.Node{
+		Tier: string(operation.Router), Name: r.cfg.Node(), Registry: r.registry, Checks: r.checks(), Settings: inForce,
+		Log: r.book, Audit: r.audit, Profiles: r.cfg.Admin.EnablePprof,
+		Pages: []admin.Page{operation.MembersPage(r.ring), {
+			Path: "/partitions", About: "partitions: to whom each belongs as this router sees it, and of those that it serves how far it has come",
+			Show: func(url.Values) (any, error) { return r.placement.overview(r.cfg.Log.Partitions), nil },
+		}},
+	}, err
+}
+
+// placed is a partition with the router that it belongs to.
+type placed struct {
+	ID    int    `json:"partition"`
+	Owner string `json:"owner"`
+	// Here is how it stands, where this router serves it.
+	Here *operation.ServedPartition `json:"here,omitempty"`
+}
+
+// overview says of all partitions where they belong.
+func (l *placement) overview(count int) []placed {
+	nodes := map[string]string{}
+	for _, m := range l.directory.Members(ring.TierRouter) {
+		nodes[m.Name] = m.Node
+	}
+	candidates := l.candidates()
+	all := make([]placed, count)
+	for i := range all {
+		all[i] = placed{ID: i, Owner: nodes[ownerOf(event.Partition(i), candidates)]}
+	}
+	for _, served := range l.report() {
+		all[served.ID].Here = &served
+	}
+	return all
 }
 
 // report says of each partition that is served here how it is.

@@ -119,6 +119,11 @@ func (l *placement) candidates() []string {
 	return names
 }
 
+// ownerOf returns which of the candidates a partition belongs to, "" if there are none.
+func ownerOf(id event.Partition, candidates []string) string {
+	return ring.Owner("partition "+strconv.Itoa(int(id)), candidates)
+}
+
 // place starts what this router is to serve, and leaves what others have
 // been serving for the time of a handover. With no candidate at all, everyone
 // without NATS for instance, it keeps what it has.
@@ -132,7 +137,7 @@ func (l *placement) place(base context.Context, now time.Time) {
 	l.looked = true
 	for id := range event.Partition(l.routing.cfg.Log.Partitions) {
 		p := l.partitions[id]
-		mine := ring.Owner("partition "+strconv.Itoa(int(id)), candidates) == self
+		mine := ownerOf(id, candidates) == self
 		switch {
 		case p != nil && isClosed(p.done): // left
 			delete(l.partitions, id)

@@ -22,9 +22,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/neolith/daemon-gateway/internal/admin"
+	"github.com/neolith/daemon-gateway/internal/audit"
 	"github.com/neolith/daemon-gateway/internal/buildinfo"
 	"github.com/neolith/daemon-gateway/internal/eventlog"
 	"github.com/neolith/daemon-gateway/internal/lifecycle"
+	"github.com/neolith/daemon-gateway/internal/logbook"
 	"github.com/neolith/daemon-gateway/internal/natsconn"
 	"github.com/neolith/daemon-gateway/internal/neolith/postgres"
 	"github.com/neolith/daemon-gateway/internal/neolith/presence"
@@ -37,10 +39,12 @@ import (
 type Router struct {
 	cfg      Config
 	timing   timing
+	book     *logbook.Book
 	base     *slog.Logger // for what is not package router, and names itself
 	logger   *slog.Logger
 	registry *prometheus.Registry
 	metrics  *metrics
+	audit    *audit.Log
 
 	conn       *natsconn.Conn
 	ring       *ring.Directory
@@ -56,14 +60,14 @@ type Router struct {
 // New binds the admin and gossip addresses and begins to connect to NATS. It
 // does not wait for anything. Run must follow, or Close.
 func New(cfg Config, logger *slog.Logger) (*Router, error) {
-	r := &Router{
-		cfg: cfg, timing: defaultTiming(), registry: prometheus.NewRegistry(),
-		base: logger.With("node", cfg.Node()),
-	}
+	r := &Router{cfg: cfg, timing: defaultTiming(), registry: prometheus.NewRegistry()}
+	r.book, r.base = logbook.Open(logger.With("node", cfg.Node()))
+	r.teardown.Push("log levels", func(context.Context) error { r.book.Close(); return nil })
 	r.logger = r.base.With("component", "router")
 	settings.Starting(r.logger, "router", cfg.features(), "admin", cfg.Admin.AdminAddr, "gossip", cfg.Ring.GossipAddr,
 		"nats", cfg.NATS.Servers(), "postgres", cfg.Postgres.Server())
 	r.metrics = newMetrics(r.registry)
+	r.audit = audit.New(r.base, r.registry)
 	r.metrics.partitions.Set(float64(cfg.Log.Partitions))
 	if err := r.bind(); err != nil {
 		_ = r.Close()
@@ -99,12 +103,15 @@ func (r *Router) bind() (err error) {
 		return err
 	}
 	r.hide()
-	checks := r.checks()
-	r.admin, err = admin.New(r.cfg.Admin.AdminAddr, r.cfg.Admin.EnablePprof, r.registry, checks, r.base)
+	shown, err := r.shown()
 	if err != nil {
 		return err
 	}
-	r.operations = r.newOperations(checks)
+	r.admin, err = admin.New(r.cfg.Admin.AdminAddr, shown, r.base)
+	if err != nil {
+		return err
+	}
+	r.operations = r.newOperations(shown)
 	r.teardown.Push("admin port", func(context.Context) error { return r.admin.Close() })
 	return nil
 }
@@ -160,6 +167,7 @@ func (r *Router) Run(ctx context.Context) error {
 	group.Go("gossip", r.ring.Run)
 	group.Go("NATS connection", r.conn.Run)
 	group.Go("operations", r.operations.Run)
+	group.Go("audit", r.audit.Run)
 	if r.database != nil {
 		group.Go("PostgreSQL", r.database.Run)
 	}
@@ -188,7 +196,7 @@ func (r *Router) route(ctx, base context.Context, group *lifecycle.Group) error 
 	}
 	log.OnEpoch(r.placement.epochChanged)
 	group.Go("event log", log.Run)
-	group.Go("audit", eventlog.NewAuditor(log).Run)
+	group.Go("log audit", eventlog.NewAuditor(log).Run)
 	group.Go("dead letters", eventlog.NewDeadLetterWatch(log, r.registry).Run)
 	if !r.settle(starting) {
 		return nil

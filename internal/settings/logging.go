@@ -17,19 +17,19 @@ type Logging struct {
 // Logger returns a logger that writes to out, which is os.Stderr except in
 // tests. The caller adds the attributes of its process with With.
 func (l Logging) Logger(out *os.File) *slog.Logger {
-	options := &slog.HandlerOptions{Level: l.LogLevel, ReplaceAttr: readable}
+	options := &slog.HandlerOptions{Level: l.LogLevel, ReplaceAttr: Readable}
 	switch {
 	case l.LogFormat != "json" && isTerminal(out) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb":
-		return slog.New(tint.NewTextHandler(out, &tint.Options{Level: l.LogLevel, ReplaceAttr: readable, TimeFormat: time.TimeOnly}))
+		return slog.New(tint.NewTextHandler(out, &tint.Options{Level: l.LogLevel, ReplaceAttr: Readable, TimeFormat: time.TimeOnly}))
 	case l.LogFormat == "text" || l.LogFormat == "" && isTerminal(out):
 		return slog.New(slog.NewTextHandler(out, options))
 	}
 	return slog.New(slog.NewJSONHandler(out, options))
 }
 
-// readable writes durations as 1.5s: JSON would have nanoseconds, and text all of
+// Readable writes durations as 1.5s: JSON would have nanoseconds, and text all of
 // their digits.
-func readable(_ []string, a slog.Attr) slog.Attr {
+func Readable(_ []string, a slog.Attr) slog.Attr {
 	if a.Value.Kind() != slog.KindDuration {
 		return a
 	}

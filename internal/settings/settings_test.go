@@ -285,6 +285,18 @@ func TestPrintedConfigParses(t *testing.T) {
 	require.Equal(t, cfg, again)
 }
 
+func TestWhatIsInForceIsShownAsPrinted(t *testing.T) {
+	t.Parallel()
+	var stdout bytes.Buffer
+	var cfg example
+	_, _ = prepare(Program{Name: "example", Config: &cfg}, []string{"--print-config"},
+		environment("NAME=n", "SERVER_URL=nats://u:hunter2@h"), nil, &stdout, &stdout)
+	inForce, err := InForce(&cfg)
+	require.NoError(t, err)
+	require.Equal(t, stdout.String(), inForce)
+	require.NotContains(t, inForce, "hunter2")
+}
+
 func TestMarkdown(t *testing.T) {
 	t.Parallel()
 	var out strings.Builder

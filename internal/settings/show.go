@@ -166,3 +166,15 @@ func (s *setting) defaultCell() string {
 }
 
 func cell(text string) string { return strings.ReplaceAll(text, "|", `\|`) }
+
+// InForce returns what is in force in cfg, a pointer to a struct, as NAME=value lines
+// with secrets masked: what --print-config prints.
+func InForce(cfg any) (string, error) {
+	list, err := describe("", "", cfg)
+	if err != nil {
+		return "", err
+	}
+	var b strings.Builder
+	writeConfig(&b, list)
+	return b.String(), nil
+}

@@ -19,6 +19,7 @@
 package balance
 
 import (
+	"cmp"
 	"slices"
 	"time"
 )
@@ -106,6 +107,7 @@ type Balancer struct {
 	shedding  bool
 	surplus   int // the most that all edges had over the mean meanwhile
 	told      int // since it began
+	urgent    int // the rate at which an operator wants it; 0: nobody does
 	judge     bool
 	rest      time.Duration
 	restUntil time.Time
@@ -134,6 +136,57 @@ func (b *Balancer) Tick(v View, now time.Time) Decision {
 	}
 	return d
 }
+
+// Plan is what an edge would send away if it were to balance now.
+type Plan struct {
+	Own  int
+	Mean float64
+	// Excess is how many connections are to go, at Rate a Tick.
+	Excess, Rate int
+	// Keeps says why none is.
+	Keeps string
+}
+
+// urgentRate is how many connections are told at a Tick for an operator's sake,
+// where the configured rate is 0.
+const urgentRate = 20
+
+// Plan says what would be sent away now, however long the edges have been as they
+// are.
+func (b *Balancer) Plan(v View) Plan {
+	mean, own := v.measure()
+	p := Plan{Own: own, Mean: mean, Rate: cmp.Or(b.cfg.Rate, urgentRate)}
+	switch excess := b.excess(own, mean); {
+	case !v.Current:
+		p.Keeps = "what this edge knows of the others is behind"
+	case len(v.Edges) < 2:
+		p.Keeps = "there is no other edge"
+	case v.draining():
+		p.Keeps = "an edge drains, and it is not known yet where its connections go"
+	case excess > 0:
+		p.Excess = excess
+	case float64(own) > end*mean:
+		p.Keeps = "an edge keeps as many in any case (BALANCE_MINIMUM)"
+	default:
+		p.Keeps = "it holds no more than its share"
+	}
+	return p
+}
+
+// Begin begins with what Plan says, without waiting for anything, and goes on until
+// the edge holds its share, the edges change, or what was told has not helped.
+func (b *Balancer) Begin(v View) Plan {
+	p := b.Plan(v)
+	if p.Excess > 0 {
+		b.changed(v.Edges)
+		b.shedding, b.judge, b.told, b.urgent = true, false, 0, p.Rate
+		b.surplus = v.surplus(p.Mean)
+	}
+	return p
+}
+
+// Urgent reports whether it is on an operator's wish that connections are sent away.
+func (b *Balancer) Urgent() bool { return b.urgent > 0 }
 
 // Told reports how many connections have been told.
 func (b *Balancer) Told(n int) { b.told += n }
@@ -169,11 +222,11 @@ func (b *Balancer) shed(d *Decision, now time.Time) {
 	switch {
 	case excess <= 0:
 		d.Step = Balanced
-		b.shedding, b.judge, b.rest, b.since = false, false, 0, now
+		b.shedding, b.judge, b.rest, b.since, b.urgent = false, false, 0, now, 0
 	case b.told >= effort*b.surplus:
-		b.shedding, b.judge, b.restUntil = false, true, now.Add(landing)
+		b.shedding, b.judge, b.restUntil, b.urgent = false, true, now.Add(landing), 0
 	default:
-		d.Tell = min(excess, effort*b.surplus-b.told, b.cfg.Rate)
+		d.Tell = min(excess, effort*b.surplus-b.told, cmp.Or(b.urgent, b.cfg.Rate))
 	}
 }
 
