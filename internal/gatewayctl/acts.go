@@ -34,6 +34,7 @@ type act struct {
 func (p *program) actFlags(c *cobra.Command) *act {
 	var a act
 	c.Flags().StringVar(&a.By, "by", p.user(), "who wants it, for the audit log")
+	c.Flags().Lookup("by").DefValue = "you@your-host" // help and its page are the same on all machines
 	c.Flags().StringVar(&a.Because, "because", "", "why, for the audit log (required)")
 	c.Flags().BoolVarP(&a.yes, "yes", "y", false, "do not ask whether it is meant")
 	return &a

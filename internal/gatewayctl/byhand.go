@@ -137,8 +137,8 @@ func (p *program) tokenCommand() *cobra.Command {
 
 func (p *program) connectCommand() *cobra.Command {
 	var g grantFlags
-	var url, token string
-	var types []string
+	var token string
+	var urls, types []string
 	var count int
 	var noAck bool
 	c := &cobra.Command{
@@ -149,7 +149,7 @@ func (p *program) connectCommand() *cobra.Command {
 		Args: cobra.ExactArgs(1),
 	}
 	g.add(c)
-	c.Flags().StringVar(&url, "url", "ws://127.0.0.1:8080/daemon/ws", "where daemons connect")
+	c.Flags().StringSliceVar(&urls, "url", []string{"ws://127.0.0.1:8080/daemon/ws"}, "where daemons connect; of several, each attempt takes the next")
 	c.Flags().StringVar(&token, "token", "", "an access token; without it one is made with DAEMON_JWT_SECRET")
 	c.Flags().StringSliceVar(&types, "types", []string{string(protocol.AllEvents)}, "patterns of event types to subscribe to")
 	c.Flags().IntVar(&count, "count", 0, "end after so many events")
@@ -164,7 +164,7 @@ func (p *program) connectCommand() *cobra.Command {
 			return err
 		}
 		return v.visit(cmd.Context(), client.Config{
-			URLs: []string{url}, OrchestratorID: protocol.OrchestratorID(args[0]), DaemonID: protocol.DaemonID(g.daemon),
+			URLs: urls, OrchestratorID: protocol.OrchestratorID(args[0]), DaemonID: protocol.DaemonID(g.daemon),
 			Token:         func(context.Context) (string, error) { return v.token(args[0], token, g) },
 			Subscriptions: []protocol.Subscribe{subscribe},
 		})

@@ -32,18 +32,12 @@ func (p *program) connectionsCommand() *cobra.Command {
 		Use:   "connections",
 		Short: "Show who is connected where, since when, from where, to what, what is unsettled, and when the token ends",
 		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return p.ask(func(client *operation.Client) error {
-				found, err := askConnections(cmd.Context(), client, r)
-				if err != nil {
-					return err
-				}
-				if err := p.show(found, found.print); err != nil {
-					return err
-				}
-				return found.unwell()
-			})
-		},
+	}
+	look := p.watchable(c)
+	c.RunE = func(cmd *cobra.Command, _ []string) error {
+		return look(cmd.Context(), func(ctx context.Context, client *operation.Client) (finding, error) {
+			return askConnections(ctx, client, r)
+		})
 	}
 	selectionFlags(c, &r.Selection)
 	c.Flags().StringVar(&r.Sort, "sort", operation.Orders[0], "order: "+strings.Join(operation.Orders, ", "))
@@ -87,12 +81,7 @@ func askConnections(ctx context.Context, client *operation.Client, r operation.C
 	return found, nil
 }
 
-func (f connections) unwell() error {
-	if len(f.Silent) > 0 {
-		return errUnwell
-	}
-	return nil
-}
+func (f connections) unwell() error { return silence(f.Silent) }
 
 func (f connections) print(w io.Writer) {
 	now := time.Now()

@@ -128,34 +128,43 @@ func (p *program) listLettersCommand() *cobra.Command {
 	c := &cobra.Command{Use: "list", Short: "List dead letters, the oldest first, without their events", Args: cobra.NoArgs}
 	s := letterFlags(c)
 	limit := c.Flags().Int("limit", 100, "how many to show")
+	look := p.watchable(c)
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
-		return p.onStreams(cmd.Context(), func(ctx context.Context, _ *operation.Client, js jetstream.JetStream) error {
-			found := struct {
-				Total       int          `json:"total"`
-				DeadLetters []deadLetter `json:"deadLetters"`
-			}{DeadLetters: []deadLetter{}}
-			err := s.each(ctx, js, func(d deadLetter) {
+		return look(cmd.Context(), func(ctx context.Context, client *operation.Client) (finding, error) {
+			js, err := jetstream.New(client.NC, jetstream.WithDefaultTimeout(p.timeout))
+			if err != nil {
+				return nil, err
+			}
+			found := letters{DeadLetters: []deadLetter{}}
+			err = s.each(ctx, js, func(d deadLetter) {
 				if found.Total++; len(found.DeadLetters) < *limit {
 					d.Body, d.BodyBase64 = "", nil
 					found.DeadLetters = append(found.DeadLetters, d)
 				}
 			})
-			if err != nil {
-				return err
-			}
-			return p.show(found, func(w io.Writer) {
-				now := time.Now()
-				row(w, "NUMBER", "AGE", "REASON", "ORCHESTRATOR", "EVENT", "DAEMON", "BYTES", "DETAIL")
-				for _, d := range found.DeadLetters {
-					row[any](w, d.Number, age(now, d.Time), d.Reason, dash(d.Orchestrator), dash(d.EventID), dash(string(d.Daemon)), d.BodyBytes, dash(d.Detail))
-				}
-				if len(found.DeadLetters) < found.Total {
-					fmt.Fprintf(w, "%d of %d; --limit shows more\n", len(found.DeadLetters), found.Total)
-				}
-			})
+			return found, err
 		})
 	}
 	return c
+}
+
+// letters are the first of those that were asked for.
+type letters struct {
+	Total       int          `json:"total"`
+	DeadLetters []deadLetter `json:"deadLetters"`
+}
+
+func (l letters) unwell() error { return nil }
+
+func (l letters) print(w io.Writer) {
+	now := time.Now()
+	row(w, "NUMBER", "AGE", "REASON", "ORCHESTRATOR", "EVENT", "DAEMON", "BYTES", "DETAIL")
+	for _, d := range l.DeadLetters {
+		row[any](w, d.Number, age(now, d.Time), d.Reason, dash(d.Orchestrator), dash(d.EventID), dash(string(d.Daemon)), d.BodyBytes, dash(d.Detail))
+	}
+	if len(l.DeadLetters) < l.Total {
+		fmt.Fprintf(w, "%d of %d; --limit shows more\n", len(l.DeadLetters), l.Total)
+	}
 }
 
 func (p *program) showLetterCommand() *cobra.Command {

@@ -40,6 +40,7 @@ type program struct {
 
 	format  string        // of the output: one of formats
 	timeout time.Duration // for what is asked of NATS
+	context string        // the named cluster that is meant, "" where nobody says
 	flags   []string      // of natsFlags, that were given, as arguments for package settings
 	began   bool          // the command's arguments were right
 }
@@ -83,12 +84,13 @@ func Command() *cobra.Command {
 }
 
 // natsFlags are the settings of package natsconn that a flag may give, too.
-var natsFlags = []struct{ name, help string }{
-	{"nats-url", "URLs of the NATS servers (NATS_URL, NATS_URL_FILE)"},
-	{"nats-creds-file", "file with the credentials of the operator's NATS user (NATS_CREDS_FILE)"},
-	{"nats-tls-ca", "file with the authorities that may sign a server's certificate (NATS_TLS_CA)"},
-	{"nats-tls-cert", "file with a client certificate (NATS_TLS_CERT)"},
-	{"nats-tls-key", "file with the key of the client certificate (NATS_TLS_KEY)"},
+var natsFlags = []struct{ name, setting, help string }{
+	{"nats-url", "NATS_URL", "URLs of the NATS servers (NATS_URL)"},
+	{"nats-url-file", "NATS_URL_FILE", "file that holds them, one a line, for URLs with a password (NATS_URL_FILE)"},
+	{"nats-creds-file", "NATS_CREDS_FILE", "file with the credentials of the operator's NATS user (NATS_CREDS_FILE)"},
+	{"nats-tls-ca", "NATS_TLS_CA", "file with the authorities that may sign a server's certificate (NATS_TLS_CA)"},
+	{"nats-tls-cert", "NATS_TLS_CERT", "file with a client certificate (NATS_TLS_CERT)"},
+	{"nats-tls-key", "NATS_TLS_KEY", "file with the key of the client certificate (NATS_TLS_KEY)"},
 }
 
 func (p *program) command() *cobra.Command {
@@ -114,12 +116,15 @@ func (p *program) command() *cobra.Command {
 	flags := root.PersistentFlags()
 	flags.StringVarP(&p.format, "output", "o", formatTable, "form of the output: table or json")
 	flags.DurationVar(&p.timeout, "timeout", 5*time.Second, "how long to wait for answers")
+	flags.StringVar(&p.context, "context", "", "the named cluster that is meant (gatewayctl context)")
+	_ = root.RegisterFlagCompletionFunc("context", p.completeContexts) // fails for a flag that is not there
 	for _, f := range natsFlags {
 		flags.String(f.name, "", f.help)
 	}
 	root.AddCommand(p.statusCommand(), p.nodesCommand(), p.partitionsCommand(), p.connectionsCommand(), p.orchestratorCommand(),
 		p.disconnectCommand(), p.revokeCommand(), p.unrevokeCommand(), p.drainCommand(), p.undrainCommand(),
-		p.deadLettersCommand(), p.publishCommand(), p.tokenCommand(), p.connectCommand())
+		p.deadLettersCommand(), p.publishCommand(), p.tokenCommand(), p.connectCommand(),
+		p.logLevelCommand(), p.refusalsCommand(), p.balanceCommand(), p.contextCommand())
 	return root
 }
 
@@ -136,7 +141,11 @@ func (p *program) ask(f func(*operation.Client) error) error {
 // connect connects to NATS as the operator.
 func (p *program) connect() (*operation.Client, func(), error) {
 	var cfg natsconn.Config
-	if err := settings.Parse("gatewayctl", "", &cfg, p.flags, p.environ); err != nil {
+	environ, err := p.reach()
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := settings.Parse("gatewayctl", "", &cfg, p.flags, environ); err != nil {
 		return nil, nil, err
 	}
 	// A node's environment may have that node's; answers come here.

@@ -29,23 +29,16 @@ type nodes struct {
 }
 
 func (p *program) nodesCommand() *cobra.Command {
-	return &cobra.Command{
+	c := &cobra.Command{
 		Use:   "nodes",
 		Short: "Show each node: its version, whether it is ready, since when, why not, and what it holds",
 		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return p.ask(func(client *operation.Client) error {
-				found, err := askNodes(cmd.Context(), client)
-				if err != nil {
-					return err
-				}
-				if err := p.show(found, found.print); err != nil {
-					return err
-				}
-				return found.unwell()
-			})
-		},
 	}
+	look := p.watchable(c)
+	c.RunE = func(cmd *cobra.Command, _ []string) error {
+		return look(cmd.Context(), func(ctx context.Context, client *operation.Client) (finding, error) { return askNodes(ctx, client) })
+	}
+	return c
 }
 
 func askNodes(ctx context.Context, client *operation.Client) (nodes, error) {
@@ -113,23 +106,18 @@ type partitions struct {
 }
 
 func (p *program) partitionsCommand() *cobra.Command {
-	return &cobra.Command{
+	c := &cobra.Command{
 		Use:   "partitions",
 		Short: "Show which router serves each partition, and how far behind the log it is",
 		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return p.ask(func(client *operation.Client) error {
-				found, err := askPartitions(cmd.Context(), client)
-				if err != nil {
-					return err
-				}
-				if err := p.show(found, found.print); err != nil {
-					return err
-				}
-				return found.unwell()
-			})
-		},
 	}
+	look := p.watchable(c)
+	c.RunE = func(cmd *cobra.Command, _ []string) error {
+		return look(cmd.Context(), func(ctx context.Context, client *operation.Client) (finding, error) {
+			return askPartitions(ctx, client)
+		})
+	}
+	return c
 }
 
 func askPartitions(ctx context.Context, client *operation.Client) (partitions, error) {

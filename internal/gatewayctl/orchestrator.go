@@ -78,27 +78,21 @@ type daemon struct {
 }
 
 func (p *program) orchestratorCommand() *cobra.Command {
-	return &cobra.Command{
+	c := &cobra.Command{
 		Use:   "orchestrator <id>",
 		Short: "Show where an orchestrator stands: the cursor of each daemon in words, what waits, connections, dead letters",
 		Args:  cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return p.ask(func(client *operation.Client) error {
-				found, err := p.findOrchestrator(cmd.Context(), client, protocol.OrchestratorID(args[0]))
-				if err != nil {
-					return err
-				}
-				if err := p.show(found, found.print); err != nil {
-					return err
-				}
-				if len(found.Silent) > 0 {
-					return errUnwell
-				}
-				return nil
-			})
-		},
 	}
+	look := p.watchable(c)
+	c.RunE = func(cmd *cobra.Command, args []string) error {
+		return look(cmd.Context(), func(ctx context.Context, client *operation.Client) (finding, error) {
+			return p.findOrchestrator(ctx, client, protocol.OrchestratorID(args[0]))
+		})
+	}
+	return c
 }
+
+func (o orchestrator) unwell() error { return silence(o.Silent) }
 
 func (p *program) findOrchestrator(ctx context.Context, client *operation.Client, id protocol.OrchestratorID) (orchestrator, error) {
 	ctx, cancel := context.WithTimeout(ctx, 3*p.timeout)

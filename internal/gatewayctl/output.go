@@ -21,15 +21,19 @@ const (
 
 // show prints a result: as JSON, or as people read it.
 func (p *program) show(result any, table func(w io.Writer)) error {
+	return p.render(p.out, result, table)
+}
+
+func (p *program) render(out io.Writer, result any, table func(w io.Writer)) error {
 	if p.format == formatJSON {
 		text, err := json.MarshalIndent(result, "", "  ")
 		if err != nil {
 			return fmt.Errorf("encode the result: %w", err)
 		}
-		_, err = fmt.Fprintln(p.out, string(text))
+		_, err = fmt.Fprintln(out, string(text))
 		return err
 	}
-	w := tabwriter.NewWriter(p.out, 0, 0, 2, ' ', 0)
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	table(w)
 	return w.Flush()
 }

@@ -1,6 +1,7 @@
 package gatewayctl
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -34,32 +35,36 @@ type tierStatus struct {
 }
 
 func (p *program) statusCommand() *cobra.Command {
-	return &cobra.Command{
+	c := &cobra.Command{
 		Use:   "status",
 		Short: "Say whether all is well, and what is not",
 		Long:  "Say whether all is well, and what is not. The exit code is 0 where it is, and 3 where it is not.",
 		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return p.ask(func(client *operation.Client) error {
-				found, err := askNodes(cmd.Context(), client)
-				if err != nil {
-					return err
-				}
-				served, err := askPartitions(cmd.Context(), client)
-				if err != nil && !errors.Is(err, operation.ErrNobody) {
-					return err
-				}
-				s := summarize(found, served)
-				if err := p.show(s, s.print); err != nil {
-					return err
-				}
-				if !s.Well {
-					return errUnwell
-				}
-				return nil
-			})
-		},
 	}
+	look := p.watchable(c)
+	c.RunE = func(cmd *cobra.Command, _ []string) error {
+		return look(cmd.Context(), func(ctx context.Context, client *operation.Client) (finding, error) { return askStatus(ctx, client) })
+	}
+	return c
+}
+
+func askStatus(ctx context.Context, client *operation.Client) (status, error) {
+	found, err := askNodes(ctx, client)
+	if err != nil {
+		return status{}, err
+	}
+	served, err := askPartitions(ctx, client)
+	if err != nil && !errors.Is(err, operation.ErrNobody) {
+		return status{}, err
+	}
+	return summarize(found, served), nil
+}
+
+func (s status) unwell() error {
+	if !s.Well {
+		return errUnwell
+	}
+	return nil
 }
 
 func summarize(found nodes, served partitions) status {
