@@ -54,6 +54,7 @@ import (
 	"github.com/neolith/daemon-gateway/internal/settings"
 	"github.com/neolith/daemon-gateway/internal/share"
 	"github.com/neolith/daemon-gateway/pkg/event"
+	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
 
 // Edge is one node that daemons connect to. Run is called once; the other
@@ -181,7 +182,7 @@ func (e *Edge) listen() error {
 		e.listener = secure.Listener(e.listener)
 	}
 	e.http = access.NewServer(e.door.handler(), readTimeout, writeTimeout, e.panics, e.logger, slog.LevelDebug)
-	e.listener = handshake.New(e.listener, e.http, &e.crew)
+	e.listener = handshake.New(e.listener, e.http, &e.crew, e.cfg.Listen.WSPath, protocol.PathAlias)
 	e.undo.Push("crew", func(context.Context) error { e.crew.Dismiss(); return nil })
 	e.undo.Push("daemon address", func(context.Context) error {
 		if err := e.listener.Close(); !errors.Is(err, net.ErrClosed) {

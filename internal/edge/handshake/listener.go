@@ -17,6 +17,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -38,6 +39,7 @@ type Listener struct {
 	net.Listener
 	server *http.Server
 	crew   *lifecycle.Crew
+	paths  []string
 
 	begun    sync.Once
 	accepted chan accepted // for the server
@@ -54,10 +56,11 @@ type accepted struct {
 }
 
 // New returns l as a listener for the server, which is to serve it. The crew lends
-// its goroutines.
-func New(l net.Listener, server *http.Server, crew *lifecycle.Crew) *Listener {
+// its goroutines. Only requests for these paths are served here: their answers are
+// short, and no client that takes its time over one holds anything up.
+func New(l net.Listener, server *http.Server, crew *lifecycle.Crew, paths ...string) *Listener {
 	return &Listener{
-		Listener: l, server: server, crew: crew,
+		Listener: l, server: server, crew: crew, paths: paths,
 		accepted: make(chan accepted), closed: make(chan struct{}), awaited: make(map[net.Conn]struct{}),
 	}
 }
@@ -130,7 +133,7 @@ func (l *Listener) receive(conn *access.Conn) {
 	}
 	text := string((*buffer)[:n])
 	request, length := parse(text)
-	if request == nil {
+	if request == nil || !slices.Contains(l.paths, request.URL.Path) {
 		l.give(newAhead(conn, text, by), nil)
 		return
 	}

@@ -52,7 +52,7 @@ func serve(t *testing.T, handler http.HandlerFunc, change ...func(*http.Server))
 	}
 	crew := &lifecycle.Crew{}
 	ended := make(chan error, 1)
-	go func() { ended <- srv.Serve(New(control.Listener(tcp), srv, crew)) }()
+	go func() { ended <- srv.Serve(New(control.Listener(tcp), srv, crew, "/daemon/ws")) }()
 	t.Cleanup(func() {
 		require.NoError(t, srv.Close())
 		require.ErrorIs(t, <-ended, http.ErrServerClosed)
@@ -107,6 +107,10 @@ func TestAConnectionIsTakenOverWithWhatFollowsTheRequest(t *testing.T) {
 		"at once": {func(w io.Writer) error { _, err := io.WriteString(w, usual+"first "); return err }, 0},
 		"in an unusual form": {func(w io.Writer) error {
 			_, err := io.WriteString(w, strings.Replace(usual, "Connection: Upgrade", "Connection: keep-alive, Upgrade", 1)+"first ")
+			return err
+		}, 1},
+		"to where answers may be long": {func(w io.Writer) error {
+			_, err := io.WriteString(w, strings.Replace(usual, "/daemon/ws", "/api/daemon/events", 1)+"first ")
 			return err
 		}, 1},
 		"in two parts": {func(w io.Writer) error {
