@@ -44,13 +44,14 @@ type setup struct {
 	Config
 	options
 	watch     Watcher
+	logger    *slog.Logger
 	unwatched bool // nobody is told of claims
 }
 
 // start runs a node on a free loopback port that joins the others given.
 func start(t testing.TB, tier Tier, name string, change func(*setup), others ...*node) *node {
 	t.Helper()
-	s := &setup{Config: settings.Default[Config](), options: defaultOptions()}
+	s := &setup{Config: settings.Default[Config](), options: defaultOptions(), logger: slog.New(slog.DiscardHandler)}
 	s.GossipAddr = "127.0.0.1:0"
 	s.rejoin = time.Second
 	for _, other := range others {
@@ -59,7 +60,7 @@ func start(t testing.TB, tier Tier, name string, change func(*setup), others ...
 	if change != nil {
 		change(s)
 	}
-	d, err := open(s.Config, tier, name, "test-build", slog.New(slog.DiscardHandler), prometheus.NewRegistry(), s.options)
+	d, err := open(s.Config, tier, name, "test-build", s.logger, prometheus.NewRegistry(), s.options)
 	require.NoError(t, err)
 	n := &node{Directory: d, told: newRecorder(s.watch)}
 	if !s.unwatched {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/hashicorp/memberlist"
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/time/rate"
 
 	"github.com/neolith/daemon-gateway/internal/outage"
 	"github.com/neolith/daemon-gateway/pkg/event"
@@ -43,6 +44,7 @@ type Directory struct {
 	// Owned by the worker goroutine of Run.
 	follower  *follower
 	strangers map[edgeID]digest // requests of members not yet known
+	refusals  rate.Sometimes    // of messages that are told of
 
 	lines          *logWriter     // memberlist's log
 	outage         *outage.Outage // nobody of GOSSIP_JOIN is reached
@@ -143,7 +145,7 @@ func assemble(cfg Config, tier Tier, node, build, address string, logger *slog.L
 	m := newMetrics(reg)
 	d := &Directory{
 		cfg: cfg, options: o, logger: logger, metrics: m, table: newTable(edgeName), roster: newRoster(self), inbox: newInbox(m),
-		strangers: make(map[edgeID]digest), outage: outage.New("no gossip member joined", logger),
+		strangers: make(map[edgeID]digest), refusals: rate.Sometimes{First: 5, Interval: 10 * time.Second}, outage: outage.New("no gossip member joined", logger),
 	}
 	d.self.Store(&self)
 	d.follower = newFollower(d.table, m)

@@ -75,7 +75,7 @@ func (d *Directory) takeIn(ctx context.Context, now time.Time) {
 		m, err := decodeMessage(data)
 		if err != nil {
 			d.metrics.dropped(dropMalformed)
-			d.logger.Warn("gossip message refused", "error", err)
+			d.refusals.Do(func() { d.logger.Warn("gossip messages are refused", "error", err) })
 			continue
 		}
 		for range m.Unknown {

@@ -13,6 +13,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/memberlist"
@@ -32,7 +33,8 @@ import (
 // leads nowhere is noticed by the answer that does not come. With gossip keys the
 // messages are sealed by AES-GCM with a key of the stream's own, derived from the
 // first gossip key and the salt, and numbered: none is taken twice, in another
-// order, or from another stream. Members that do not know this kind are not sent
+// order, or from another stream, and no stream that was recorded is taken again.
+// Members that do not know this kind are not sent
 // it: the metadata say who does.
 const (
 	// standingKind is no first byte of memberlist's.
@@ -43,6 +45,11 @@ const (
 	answered byte = 0x06
 	// sendTimeout bounds each message with its answer.
 	sendTimeout = 5 * time.Second
+	// messagePiece is for what room is taken first; it grows with what arrives.
+	messagePiece = 64 << 10
+	// maxSalts is how many streams are remembered: far more than may stay open, so
+	// that whoever records some and opens them again takes no member's place.
+	maxSalts = 16 * maxStanding
 )
 
 // sealing of one stream; nil where there are no keys.
@@ -193,9 +200,36 @@ type receiver struct {
 	bounds  *streams
 	take    func(message []byte) // copies
 	logger  *slog.Logger
+
+	mu    sync.Mutex
+	salts map[[saltBytes]byte]struct{} // of members' streams, the last of them; guarded by mu
+	order [][saltBytes]byte            // of salts; guarded by mu
 }
 
-var errStranger = errors.New("not a stream of a member")
+// isNew reports whether a member has not opened a stream with the salt before.
+func (r *receiver) isNew(salt []byte) bool {
+	one := [saltBytes]byte(salt)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, known := r.salts[one]; known {
+		return false
+	}
+	if r.salts == nil {
+		r.salts = make(map[[saltBytes]byte]struct{})
+	}
+	if len(r.order) == maxSalts {
+		delete(r.salts, r.order[0])
+		r.order = r.order[1:]
+	}
+	r.salts[one] = struct{}{}
+	r.order = append(r.order, one)
+	return true
+}
+
+var (
+	errStranger = errors.New("not a stream of a member")
+	errRecorded = fmt.Errorf("%w: it was opened before", errStranger)
+)
 
 // serve takes in messages until the stream ends.
 func (r *receiver) serve(s *stream) {
@@ -268,21 +302,15 @@ func (i *inward) head() (salt []byte, err error) {
 	return head[1 : 1+saltBytes], nil
 }
 
-// next reads a message, opens it, takes it in and answers. Its memory is within
-// the bounds.
+// next reads a message, opens it, takes it in and answers.
 func (i *inward) next(open func(sealed []byte) (message []byte, err error)) error {
 	var length [4]byte
 	if _, err := io.ReadFull(i.in, length[:]); err != nil {
 		return err
 	}
-	n := int64(binary.BigEndian.Uint32(length[:]))
-	if n > streamBytes || !i.bounds.bytes.Take(i.stream.from, n) {
-		i.bounds.dropped(dropStreamBytes)
-		return errStreamTooLarge
-	}
-	defer i.bounds.bytes.Give(i.stream.from, n)
-	sealed := make([]byte, n)
-	if _, err := io.ReadFull(i.in, sealed); err != nil {
+	sealed, err := i.read(int(binary.BigEndian.Uint32(length[:])))
+	defer func() { i.bounds.bytes.Give(i.stream.from, int64(cap(sealed))) }()
+	if err != nil {
 		return err
 	}
 	message, err := open(sealed)
@@ -292,6 +320,28 @@ func (i *inward) next(open func(sealed []byte) (message []byte, err error)) erro
 	i.take(message)
 	_, err = i.stream.Write([]byte{answered})
 	return err
+}
+
+// read reads n bytes, and takes room for them as they arrive, since a length costs
+// nothing to declare. The caller gives back what it has taken, the capacity of what
+// it returns, also with an error.
+func (i *inward) read(n int) (text []byte, err error) {
+	for len(text) < n {
+		if len(text) == cap(text) {
+			size := min(n, max(messagePiece, 2*cap(text)))
+			if n > streamBytes || !i.bounds.bytes.Take(i.stream.from, int64(size-cap(text))) {
+				i.bounds.dropped(dropStreamBytes)
+				return text, errStreamTooLarge
+			}
+			text = append(make([]byte, 0, size), text...)
+		}
+		read, err := i.in.Read(text[len(text):cap(text)])
+		text = text[:len(text)+read]
+		if err != nil {
+			return text, err
+		}
+	}
+	return text, nil
 }
 
 // recognise finds the key that the first message was sealed with: while keys are
@@ -307,6 +357,9 @@ func (r *receiver) recognise(salt, sealed []byte) (*sealing, []byte, error) {
 		}
 		// A copy: what does not fit is overwritten.
 		if message, err := seal.open(append([]byte(nil), sealed...)); err == nil {
+			if !r.isNew(salt) {
+				return nil, nil, errRecorded
+			}
 			return seal, message, nil
 		}
 	}

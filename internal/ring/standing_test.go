@@ -2,19 +2,25 @@ package ring
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/base64"
 	"encoding/binary"
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/memberlist"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 
+	"github.com/neolith/daemon-gateway/internal/access"
+	"github.com/neolith/daemon-gateway/internal/lab/testserver"
 	"github.com/neolith/daemon-gateway/internal/settings"
 )
 
@@ -220,4 +226,109 @@ func TestAStreamThatStaysOpenIsNotReadFarForStrangers(t *testing.T) {
 	require.Eventually(t, func() bool {
 		return testutil.ToFloat64(a.metrics.drops.Of(dropStreamBytes)) == 1 && testutil.ToFloat64(a.metrics.drops.Of(dropMalformed)) == 1
 	}, soon, poll)
+}
+
+// Regression: four lengths of 4 MiB, and not a byte more, took an address's share of
+// the room of all.
+func TestWhatIsDeclaredAndNotSentTakesNoRoom(t *testing.T) {
+	t.Parallel()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = listener.Close() })
+	r := &receiver{cluster: "c", keys: keyring(t, "k"), bounds: newStreams(func(dropReason) {}), logger: slog.New(slog.DiscardHandler)}
+	declared := append(append([]byte{standingKind, standingVersion}, make([]byte, saltBytes)...), 1, 'c')
+	declared = append(binary.BigEndian.AppendUint32(declared, streamBytes), 'x')
+	const streams = 16
+	var serving sync.WaitGroup
+	t.Cleanup(serving.Wait)
+	for range streams {
+		client, err := net.Dial("tcp", listener.Addr().String())
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = client.Close() })
+		_, err = client.Write(declared)
+		require.NoError(t, err)
+		conn, err := listener.Accept()
+		require.NoError(t, err)
+		s, ok := r.bounds.enter(conn)
+		require.True(t, ok)
+		serving.Go(func() {
+			_, err := s.begin()
+			require.NoError(t, err)
+			r.serve(s)
+		})
+	}
+	from := access.Network(netip.MustParseAddr("127.0.0.1"))
+	require.Eventually(t, func() bool { return !r.bounds.bytes.Fits(from, openBytes/2-streams*messagePiece+1) }, soon, poll, "all are being read")
+	require.True(t, r.bounds.bytes.Fits(netip.MustParseAddr("192.0.2.1"), (openBytes-streams*messagePiece)/2))
+}
+
+// heard keeps what is written to a connection.
+type heard struct {
+	net.Conn
+	text *bytes.Buffer
+}
+
+func (h heard) Write(p []byte) (int, error) {
+	h.text.Write(p)
+	return h.Conn.Write(p)
+}
+
+// Regression: whoever could listen, and had no key, took members' places.
+func TestAStreamThatWasRecordedIsNotTakenAgain(t *testing.T) {
+	t.Parallel()
+	e := receiveWith(t, keyring(t, "k"))
+	var recorded bytes.Buffer
+	s := e.from(keyring(t, "k"))
+	dial := s.dial
+	s.dial = func() (net.Conn, error) {
+		conn, err := dial()
+		return heard{conn, &recorded}, err
+	}
+	require.NoError(t, s.send([]byte("message")))
+	require.Equal(t, "message", <-e.messages)
+	s.close()
+
+	conn, err := net.Dial("tcp", e.Addr().String())
+	require.NoError(t, err)
+	defer func() { _ = conn.Close() }()
+	_, err = conn.Write(recorded.Bytes())
+	require.NoError(t, err)
+	require.NoError(t, conn.SetReadDeadline(time.Now().Add(soon)))
+	_, err = conn.Read(make([]byte, 1))
+	require.Error(t, err)
+	require.Empty(t, e.messages)
+
+	again := e.from(keyring(t, "k"))
+	defer again.close()
+	require.NoError(t, again.send([]byte("of a member")))
+}
+
+func TestOnlySoManyStreamsAreRemembered(t *testing.T) {
+	t.Parallel()
+	var r receiver
+	salt := func(n int) []byte { return binary.BigEndian.AppendUint64(make([]byte, saltBytes-8), uint64(n)) }
+	for n := range maxSalts + 1 {
+		require.True(t, r.isNew(salt(n)))
+	}
+	require.Len(t, r.salts, maxSalts)
+	require.False(t, r.isNew(salt(maxSalts)))
+	require.True(t, r.isNew(salt(0)), "the oldest is forgotten")
+}
+
+// A member of another kind must not fill the log.
+func TestMessagesThatAreRefusedAreToldOfNowAndThen(t *testing.T) {
+	t.Parallel()
+	told := &testserver.Journal{}
+	a := start(t, TierEdge, "a", func(s *setup) {
+		withKey(s)
+		s.logger = slog.New(slog.NewTextHandler(told, nil))
+	})
+	s := &standing{cluster: a.cfg.ClusterName, keys: a.keys, dial: func() (net.Conn, error) { return net.Dial("tcp", a.Self().Address) }}
+	defer s.close()
+	const messages = 200
+	for range messages {
+		require.NoError(t, s.send([]byte("no message of a member")))
+	}
+	require.Eventually(t, func() bool { return testutil.ToFloat64(a.metrics.drops.Of(dropMalformed)) == messages }, soon, poll)
+	require.Less(t, strings.Count(told.String(), "refused"), messages/2)
 }
