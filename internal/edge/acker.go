@@ -55,11 +55,26 @@ type acker struct {
 	cursors   *cursor.Store
 	alive     func() func(edge string) bool // which edges the directory shows
 	searches  *searches
+	slots     chan struct{} // a place for each request that asks the log
 	metrics   *metrics
 	panics    *rescue.Notes
 }
 
-var errPanicked = errors.New("the request has panicked")
+var (
+	errPanicked = errors.New("the request has panicked")
+	errBusy     = errors.New("this edge has as many requests as it can handle")
+)
+
+// askLog takes a place to ask the log, which the caller gives back, or fails with
+// errBusy.
+func (a *acker) askLog() (giveBack func(), err error) {
+	select {
+	case a.slots <- struct{}{}:
+		return func() { <-a.slots }, nil
+	default:
+		return nil, errBusy
+	}
+}
 
 // acknowledge acknowledges events for the viewer, and returns how many distinct
 // ones had not been. An error means that it may have happened in part, and is to
@@ -138,7 +153,19 @@ func (a *acker) give(_ context.Context, r ackRequest) ackAnswer {
 func (a *acker) settle(ctx context.Context, v httpevents.Viewer, ids []string) (settled int, err error) {
 	p := a.log.Partition(v.Orchestrator)
 	epoch := a.log.Epoch(p)
-	found, err := a.find(ctx, p, epoch, v, ids)
+	one, err := a.searches.begin(ctx, v.Orchestrator, epoch)
+	if err != nil {
+		return 0, err
+	}
+	read := 0
+	defer func() { a.searches.end(one, read) }()
+	// Who waits for the turn holds nothing that others need.
+	giveBack, err := a.askLog()
+	if err != nil {
+		return 0, err
+	}
+	defer giveBack()
+	found, read, err := a.find(ctx, p, v, ids, &one.heads)
 	if err != nil || len(found) == 0 {
 		return 0, err
 	}
@@ -156,39 +183,34 @@ func (a *acker) settle(ctx context.Context, v httpevents.Viewer, ids []string) (
 	return settled, err
 }
 
-// find returns where the events with these ids stand. The orchestrator's store
-// may be large: only what may be one of them is read, if the log can be asked for
-// heads alone, and else no more than a request may (see searchBytes).
-func (a *acker) find(ctx context.Context, p event.Partition, epoch eventlog.Epoch, v httpevents.Viewer, ids []string) ([]cursor.Range, error) {
-	one, err := a.searches.begin(ctx, v.Orchestrator, epoch)
-	if err != nil {
-		return nil, err
-	}
-	read := 0
-	defer func() { a.searches.end(one, read) }()
+// find returns where the events with these ids stand, and how many bytes it has
+// read. The orchestrator's store may be large: only what may be one of them is read,
+// if the log can be asked for heads alone, and else no more than a request may (see
+// searchBytes).
+func (a *acker) find(ctx context.Context, p event.Partition, v httpevents.Viewer, ids []string, heads *httpevents.Heads) (_ []cursor.Range, read int, _ error) {
 	allowed := searchBytes + len(ids)*v.MaxEventBytes
-	more, err := a.log.EachHead(ctx, p, v.Orchestrator, one.heads.Next(), allowed, func(h eventlog.Head) {
-		one.heads.Add(h.Sequence, h.MessageID, int(a.log.Config().EventsPerOrchestrator))
+	more, err := a.log.EachHead(ctx, p, v.Orchestrator, heads.Next(), allowed, func(h eventlog.Head) {
+		heads.Add(h.Sequence, h.MessageID, int(a.log.Config().EventsPerOrchestrator))
 		read += h.Bytes
 	})
 	if err != nil {
-		return nil, err
+		return nil, read, err
 	}
 	if more {
-		return nil, errMuch
+		return nil, read, errMuch
 	}
-	found := httpevents.NewFound(v, ids, &one.heads)
+	found := httpevents.NewFound(v, ids, heads)
 	for allowed += read; ; {
 		from, events := found.Next()
 		if events == 0 {
-			return found.Ranges, nil
+			return found.Ranges, read, nil
 		}
 		if read >= allowed {
-			return nil, errMuch
+			return nil, read, errMuch
 		}
 		page, err := a.log.Read(ctx, p, v.Orchestrator, from, events, settleBytes)
 		if err != nil {
-			return nil, err
+			return nil, read, err
 		}
 		for _, m := range page.Messages {
 			read += len(m.Body)

@@ -164,6 +164,23 @@ func TestAnAddressBehindAProxyHasOnlySoManyConnections(t *testing.T) {
 	require.Equal(t, http.StatusSwitchingProtocols, from("192.0.2.10"))
 }
 
+// Regression: requests by HTTP did not count.
+func TestRequestsFromBehindAProxyCountForTheirAddress(t *testing.T) {
+	t.Parallel()
+	n := newCluster(t).edge(func(cfg *Config) {
+		cfg.Listen.Access.MaxConnectionsPerIP = 1
+		cfg.Listen.Access.TrustedProxies = prefixes("127.0.0.0/8")
+	})
+	conn, _, err := websocket.Dial(t.Context(), n.url(), &websocket.DialOptions{HTTPHeader: http.Header{"X-Forwarded-For": {"192.0.2.9"}}})
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = conn.CloseNow() })
+	from := func(address string) int {
+		return n.request(http.MethodGet, "", "", as(t, "orch", "daemon"), func(r *http.Request) { r.Header.Set("X-Forwarded-For", address) }).status
+	}
+	require.Equal(t, http.StatusTooManyRequests, from("192.0.2.9"))
+	require.Equal(t, http.StatusOK, from("192.0.2.10"))
+}
+
 // An edge of 300 was full with 310 sockets of nobody.
 func TestWhoNeverAuthenticatesKeepsNoDaemonOut(t *testing.T) {
 	t.Parallel()

@@ -376,7 +376,8 @@ func (e *Edge) start(partCtx context.Context, log *eventlog.Log) (*running, erro
 	alone := &isolation{connected: e.nats.Up, members: e.directory, door: e.door, logger: e.logger}
 	n.parts.Go("isolation", alone.Run)
 
-	n.acks = &acker{hub: e.hub, directory: e.directory, log: log, cursors: cursors, alive: e.alive, searches: newSearches(), metrics: e.metrics, panics: e.panics}
+	n.acks = &acker{hub: e.hub, directory: e.directory, log: log, cursors: cursors, alive: e.alive, searches: newSearches(),
+		slots: make(chan struct{}, concurrentRequests), metrics: e.metrics, panics: e.panics}
 	n.acks.peers = peers[ackRequest, ackAnswer]{
 		self: self, nc: e.nats.NC, subject: delivery.AckSubject, answer: n.acks.give, logger: e.logger,
 	}
@@ -412,7 +413,7 @@ func (e *Edge) open(ctx context.Context, n *running, log *eventlog.Log) bool {
 	e.opening.Waits("")
 	e.door.events.Store(&events{
 		cfg: &e.cfg, verifier: e.gate, registrar: e.registrar, hub: e.hub, log: log, acks: n.acks,
-		metrics: e.metrics, refusals: e.refusals, logger: e.logger, slots: make(chan struct{}, concurrentRequests), busy: map[event.Token]int{},
+		metrics: e.metrics, refusals: e.refusals, logger: e.logger, busy: map[event.Token]int{},
 		unread: share.New[event.Token](unreadBytes),
 	})
 	e.door.services.Store(&services{

@@ -77,7 +77,6 @@ type events struct {
 	metrics   *metrics
 	refusals  *refusals
 	logger    *slog.Logger
-	slots     chan struct{}            // a place for each request that asks the log
 	unread    *share.Pool[event.Token] // bytes of answers being written
 
 	mu   sync.Mutex
@@ -99,6 +98,8 @@ func (d *door) eventsRequest(w http.ResponseWriter, r *http.Request) {
 		refusal = &failure{http.StatusServiceUnavailable, codeInternal, "this edge takes no requests at the moment", tryAgain}
 	case !d.access.Admits(addr, time.Now()):
 		refusal = &failure{http.StatusTooManyRequests, codeRateLimited, "too many requests from this address", time.Second}
+	case !access.Of(r.Context()).Belongs(addr):
+		refusal = &failure{http.StatusTooManyRequests, codeRateLimited, "this address has as many connections as it may", tryAgain}
 	}
 	status := http.StatusOK
 	if refusal == nil {
@@ -165,16 +166,6 @@ func (e *events) answer(w http.ResponseWriter, orchestrator event.Token, body []
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerTimeout + time.Duration(len(body)/answerPace)*time.Second))
 	_, _ = w.Write(body) // the client may be gone
 	return http.StatusOK, nil
-}
-
-// askLog takes a place to ask the log, which the caller gives back.
-func (e *events) askLog() (giveBack func(), _ *failure) {
-	select {
-	case e.slots <- struct{}{}:
-		return func() { <-e.slots }, nil
-	default:
-		return nil, &failure{http.StatusServiceUnavailable, codeInternal, "this edge has as many requests as it can handle", tryAgain}
-	}
 }
 
 // enter takes one of the orchestrator's places, if there is one.
@@ -260,9 +251,9 @@ func (e *events) list(ctx context.Context, r *http.Request, v httpevents.Viewer)
 	if err != nil {
 		return nil, &failure{http.StatusBadRequest, codeValidation, err.Error(), 0}
 	}
-	giveBack, refusal := e.askLog()
-	if refusal != nil {
-		return nil, refusal
+	giveBack, err := e.acks.askLog()
+	if err != nil {
+		return nil, busy()
 	}
 	defer giveBack()
 	listing := httpevents.NewListing(v, query)
@@ -301,16 +292,14 @@ func (e *events) remove(ctx context.Context, w http.ResponseWriter, r *http.Requ
 	if err != nil {
 		return nil, &failure{http.StatusBadRequest, codeValidation, err.Error(), 0}
 	}
-	giveBack, refusal := e.askLog()
-	if refusal != nil {
-		return nil, refusal
-	}
-	defer giveBack()
 	n, err := e.acks.acknowledge(ctx, v, ids)
 	var later *laterError
 	if errors.As(err, &later) {
 		e.metrics.rateLimited.Inc()
 		return nil, &failure{http.StatusTooManyRequests, codeRateLimited, later.message + ": repeat the request", later.wait}
+	}
+	if errors.Is(err, errBusy) {
+		return nil, busy()
 	}
 	if err != nil {
 		return nil, e.broken("events not acknowledged", v, err)
@@ -333,6 +322,11 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, *failure) {
 	}
 	access.BodyTaken(w)
 	return body, nil
+}
+
+// busy is the failure of who finds no place to ask the log.
+func busy() *failure {
+	return &failure{http.StatusServiceUnavailable, codeInternal, errBusy.Error(), tryAgain}
 }
 
 // broken is the failure that is not the client's fault; it may try again.

@@ -297,6 +297,32 @@ func TestRequestsOfOneOrchestratorTakeOnlyTheirShare(t *testing.T) {
 	require.Equal(t, http.StatusOK, n.request("GET", "", "", as(t, "orch", "d")).status)
 }
 
+// Regression: who waited until another request of its orchestrator had searched held
+// one of the places of all, so that eight tenants could have them.
+func TestWhoWaitsForItsTurnKeepsNobodyFromTheLog(t *testing.T) {
+	t.Parallel()
+	n := newCluster(t).edge()
+	acks := n.door.events.Load().acks
+	for i := range concurrentRequests / requestsOfOne {
+		slow := fmt.Sprint("slow-", i)
+		turn, err := acks.searches.begin(t.Context(), event.Token(slow), "")
+		require.NoError(t, err)
+		defer acks.searches.end(turn, 0)
+		bearer := token(t, auth.Grant{Orchestrator: protocol.OrchestratorID(slow), Daemon: "d"})
+		const body = `{"eventIds":["a"]}`
+		for range requestsOfOne {
+			n.knock(request("DELETE", httpevents.Path, fmt.Sprintf("Authorization: Bearer %s\r\nContent-Length: %d\r\n", bearer, len(body))) + body)
+		}
+		require.Eventually(t, func() bool {
+			acks.searches.mu.Lock()
+			defer acks.searches.mu.Unlock()
+			return turn.users == 1+requestsOfOne
+		}, testserver.Patience, time.Millisecond)
+	}
+	require.Equal(t, http.StatusOK, n.request("GET", "", "", as(t, "other", "d")).status)
+	require.Zero(t, n.acknowledge(as(t, "other", "d"), "a"))
+}
+
 func TestADrainingEdgeSendsRequestsElsewhere(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)

@@ -41,14 +41,15 @@ func (in *Intake) handler() http.Handler {
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		in.refuse(w, r, "", http.StatusNotFound, "not_found", "there is only "+pathEvents+", described by "+pathOpenAPI)
 	})
-	return mux
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if in.permits(w, r) {
+			mux.ServeHTTP(w, r)
+		}
+	})
 }
 
 // events answers one request.
 func (in *Intake) events(w http.ResponseWriter, r *http.Request) {
-	if !in.permits(w, r) {
-		return
-	}
 	began := time.Now()
 	defer func() { in.metrics.seconds.Observe(time.Since(began).Seconds()) }()
 	who := in.admit(w, r)
@@ -83,14 +84,20 @@ func (in *Intake) events(w http.ResponseWriter, r *http.Request) {
 	in.answer(w, who.name, events)
 }
 
-// permits refuses addresses that are not allowed, behind a proxy that is; others
-// have not come this far.
+// permits refuses addresses that are not allowed, or have as many connections as
+// they may, behind a proxy that is; others have not come this far.
 func (in *Intake) permits(w http.ResponseWriter, r *http.Request) bool {
-	if in.access.Permits(in.access.Client(r)) {
+	addr := in.access.Client(r)
+	switch {
+	case !in.access.Permits(addr):
+		in.metrics.refused.Of(access.RefusedAddress).Inc()
+		in.refuse(w, r, "", http.StatusForbidden, codeForbidden, "requests from this address are not allowed")
+	case !access.Of(r.Context()).Belongs(addr):
+		in.metrics.refused.Of(access.RefusedConnections).Inc()
+		in.later(w, r, "", http.StatusTooManyRequests, string(access.RefusedConnections), "this address has as many connections as it may")
+	default:
 		return true
 	}
-	in.metrics.refused.Of(access.RefusedAddress).Inc()
-	in.refuse(w, r, "", http.StatusForbidden, codeForbidden, "requests from this address are not allowed")
 	return false
 }
 

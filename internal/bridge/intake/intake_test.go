@@ -466,6 +466,39 @@ func TestAddressesThatMayNotPublish(t *testing.T) {
 	a := behind.do(r)
 	require.Equal(t, http.StatusForbidden, a.code)
 	require.Equal(t, "forbidden", a.Error.Code)
+	for _, path := range []string{pathOpenAPI, "/elsewhere"} {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+behind.Addr().String()+path, nil)
+		require.NoError(t, err)
+		r.Header.Set("X-Forwarded-For", "192.0.2.9")
+		response, err := http.DefaultClient.Do(r)
+		require.NoError(t, err)
+		require.NoError(t, response.Body.Close())
+		require.Equal(t, http.StatusForbidden, response.StatusCode, path)
+	}
+}
+
+// Regression: behind a proxy nobody counted.
+func TestAnAddressBehindAProxyHasOnlySoManyConnections(t *testing.T) {
+	t.Parallel()
+	in := start(t, nil, always, func(cfg *Config) {
+		cfg.Access.MaxConnectionsPerIP = 1
+		cfg.Access.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+	})
+	from := func(address string) int {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+in.Addr().String()+pathEvents, nil)
+		require.NoError(t, err)
+		r.Header.Set("X-Forwarded-For", address)
+		transport := &http.Transport{} // a connection of its own, that stays
+		t.Cleanup(transport.CloseIdleConnections)
+		response, err := transport.RoundTrip(r)
+		require.NoError(t, err)
+		_, err = io.Copy(io.Discard, response.Body)
+		require.NoError(t, errors.Join(err, response.Body.Close()))
+		return response.StatusCode
+	}
+	require.Equal(t, http.StatusMethodNotAllowed, from("192.0.2.9"))
+	require.Equal(t, http.StatusTooManyRequests, from("192.0.2.9"))
+	require.Equal(t, http.StatusMethodNotAllowed, from("192.0.2.10"))
 }
 
 // A connection that a client keeps open is no way around a list that has changed.
