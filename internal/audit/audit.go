@@ -4,7 +4,7 @@
 //
 // Whoever attacks must not fill the log: lines of one act and reason are limited,
 // and those left out are counted and told of, by the next such line or within a
-// minute.
+// minute. What an operator asks for is never left out.
 package audit
 
 import (
@@ -106,16 +106,27 @@ func (l *Log) Write(act Act, reason string, attributes ...any) {
 		l.suppressed.Of(act).Inc()
 		return
 	}
+	if left > 0 {
+		attributes = append(attributes, "suppressed", left)
+	}
+	l.write(act, reason, attributes)
+}
+
+// Acted writes a line for what an operator has asked for: each of them, since nobody
+// else can cause one.
+func (l *Log) Acted(what string, attributes ...any) {
+	if l != nil {
+		l.write(OperatorActed, what, attributes)
+	}
+}
+
+func (l *Log) write(act Act, reason string, attributes []any) {
 	l.written.Of(act).Inc()
 	line := []any{"act", string(act)}
 	if reason != "" {
 		line = append(line, "reason", reason)
 	}
-	line = append(line, attributes...)
-	if left > 0 {
-		line = append(line, "suppressed", left)
-	}
-	l.logger.Info("audit", line...)
+	l.logger.Info("audit", append(line, attributes...)...)
 }
 
 // spend takes a line off the budget of its kind, and returns how many were left

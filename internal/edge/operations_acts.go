@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/neolith/daemon-gateway/internal/audit"
 	"github.com/neolith/daemon-gateway/internal/operation"
 	"github.com/neolith/daemon-gateway/internal/ring"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
@@ -35,19 +34,16 @@ func (e *Edge) disconnect(_ context.Context, data []byte) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	ended := 0
-	for _, c := range e.door.connections() {
-		if fits(c.describe()) {
-			ended++
-			e.metrics.terminations.Of(terminatedOperator).Inc()
-			c.end(protocol.CloseSessionTerminated, "disconnected by an operator")
-		}
-	}
-	if ended > 0 {
+	meant := slices.DeleteFunc(e.door.connections(), func(c *connection) bool { return !fits(c.describe()) })
+	if len(meant) > 0 {
 		e.acted("disconnected", r.Act, "orchestrator", r.Orchestrator, "daemon", r.Daemon, "session", r.Session, "address", r.Address,
-			"connections", ended)
+			"connections", len(meant))
 	}
-	return operation.DisconnectReport{Ended: ended}, nil
+	for _, c := range meant {
+		e.metrics.terminations.Of(terminatedOperator).Inc()
+		c.end(protocol.CloseSessionTerminated, "disconnected by an operator")
+	}
+	return operation.DisconnectReport{Ended: len(meant)}, nil
 }
 
 // drainAsked has this edge take no connections, and sends those away that it has.
@@ -119,9 +115,9 @@ func (e *Edge) note(_ context.Context, data []byte) (any, error) {
 	return struct{}{}, nil
 }
 
-// acted writes into the audit log.
+// acted writes into the audit log, before what is asked for is done.
 func (e *Edge) acted(what string, by operation.Act, attributes ...any) {
-	e.audit.Write(audit.OperatorActed, what, append(attributes, by.Attributes()...)...)
+	e.audit.Acted(what, append(attributes, by.Attributes()...)...)
 }
 
 // othersServe reports whether another edge takes connections.

@@ -17,7 +17,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/neolith/daemon-gateway/internal/admin"
-	"github.com/neolith/daemon-gateway/internal/audit"
 )
 
 // handleInsight has answered what the admin port shows as well: for operators who
@@ -67,7 +66,7 @@ func changeLevel(n admin.Node, r LogLevelRequest) (LogLevelReport, error) {
 	case r.Show:
 	case r.Reset:
 		if n.Log.Reset(r.Target) {
-			n.Audit.Write(audit.OperatorActed, "log_level_reset", append(of, r.Attributes()...)...)
+			n.Audit.Acted("log_level_reset", append(of, r.Attributes()...)...)
 		}
 	default:
 		change, err := r.Change(time.Now())
@@ -75,7 +74,7 @@ func changeLevel(n admin.Node, r LogLevelRequest) (LogLevelReport, error) {
 			return LogLevelReport{}, err
 		}
 		of = append(of, "level", change.Level.String(), "until", change.Until)
-		n.Audit.Write(audit.OperatorActed, "log_level", append(of, r.Attributes()...)...)
+		n.Audit.Acted("log_level", append(of, r.Attributes()...)...)
 		n.Log.Set(change)
 	}
 	return LogLevelReport{Heeded: true, Changes: n.Log.Changes()}, nil

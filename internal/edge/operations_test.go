@@ -1,0 +1,52 @@
+package edge
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/neolith/daemon-gateway/internal/lab/testserver"
+	"github.com/neolith/daemon-gateway/internal/operation"
+	"github.com/neolith/daemon-gateway/pkg/protocol"
+)
+
+// operator asks as gatewayctl does.
+func (c *cluster) operator() *operation.Client {
+	return &operation.Client{NC: c.nc, Timeout: testserver.Patience}
+}
+
+// Regression: beyond 50 of a kind at once an act went without a line.
+func TestNoOperatorActsWithoutALineInTheAuditLog(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	n, j := c.audited()
+	by := operation.Act{By: "jane", Because: "a drill"}
+	const acts = 100
+	for i := range acts {
+		_, err := c.operator().AskOne(t.Context(), operation.Note,
+			operation.NoteRequest{Act: by, Done: operation.Revoked, Of: fmt.Sprint("token jti-", i)}, operation.Edge)
+		require.NoError(t, err)
+	}
+	require.Len(t, j.Audited("reason", operation.Revoked), acts)
+
+	d := n.login("orch", "daemon")
+	ask := func(verb operation.Verb, request any) (reason string) {
+		answers, err := c.operator().Ask(t.Context(), verb, request, operation.Edge)
+		require.NoError(t, err)
+		require.Len(t, answers.Given, 1)
+		return answers.Given[0].Error
+	}
+	for _, nobody := range []operation.Act{{}, {By: "jane"}, {Because: "a drill"}, {By: " ", Because: "\n"}} {
+		require.NotEmpty(t, ask(operation.Disconnect, operation.DisconnectRequest{Act: nobody, All: true}))
+		require.NotEmpty(t, ask(operation.Drain, operation.DrainRequest{Act: nobody, Edge: n.cfg.Node(), Alone: true}))
+	}
+	require.NotEmpty(t, ask(operation.Disconnect, operation.DisconnectRequest{Act: by}), "nobody is named")
+	require.Empty(t, j.Audited("reason", "disconnected"))
+	require.Empty(t, ask(operation.Disconnect, operation.DisconnectRequest{Act: by, All: true}))
+	d.expectClose(protocol.CloseSessionTerminated)
+	lines := j.Audited("reason", "disconnected")
+	require.Len(t, lines, 1)
+	require.Equal(t, "jane", lines[0]["by"])
+	require.Equal(t, "a drill", lines[0]["because"])
+}
