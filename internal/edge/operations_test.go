@@ -2,6 +2,7 @@ package edge
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -14,6 +15,34 @@ import (
 // operator asks as gatewayctl does.
 func (c *cluster) operator() *operation.Client {
 	return &operation.Client{NC: c.nc, Timeout: testserver.Patience}
+}
+
+// Regression: two daemons with long lists of channels made an answer that NATS does
+// not take, so that no operator saw any connection of the edge.
+func TestDaemonsCannotHideConnectionsFromOperators(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	n := c.edge()
+	var types, channels []string
+	for i := range 10 {
+		types = append(types, fmt.Sprintf("message.kind%d", i))
+	}
+	for i := range 400 {
+		channels = append(channels, fmt.Sprintf("%0*d", protocol.MaxIDBytes, i))
+	}
+	subscribe := fmt.Sprintf(`{"eventTypes":["%s"],"channelIds":["%s"]}`, strings.Join(types, `","`), strings.Join(channels, `","`))
+	for _, orchestrator := range []string{"one", "two", "three"} {
+		d := n.login(orchestrator, "daemon")
+		d.send("subscribe", subscribe)
+		d.expect(protocol.TypeSubscribed)
+	}
+	answers, err := c.operator().Ask(t.Context(), operation.Connections, operation.ConnectionsRequest{Limit: 100}, operation.Edge)
+	require.NoError(t, err)
+	var told []operation.Connection
+	require.NoError(t, operation.Each(answers, func(_ operation.Member, r operation.ConnectionsReport) { told = r.Connections }))
+	require.Len(t, told, 3)
+	require.Len(t, told[0].Subscriptions, operation.MaxSubscriptions)
+	require.Contains(t, told[0].Subscriptions[0], "… 395 more]")
 }
 
 // Regression: beyond 50 of a kind at once an act went without a line.

@@ -212,7 +212,7 @@ func (v *visitor) state(s client.StateChange) {
 func (v *visitor) event(_ context.Context, e protocol.Event) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	line := fmt.Sprintf("%s  %s  %s  %s", time.Now().Format("15:04:05.000"), e.EventType, e.EventID, e.Data)
+	line := fmt.Sprintf("%s  %s  %s  %s", time.Now().Format("15:04:05.000"), e.EventType, oneLine(e.EventID), e.Data)
 	if v.format == formatJSON {
 		text, err := json.Marshal(map[string]any{"id": e.EventID, "type": e.EventType, "payload": e.Data, "position": e.Position, "redelivered": e.Redelivered})
 		if err != nil {
@@ -220,7 +220,7 @@ func (v *visitor) event(_ context.Context, e protocol.Event) error {
 		}
 		line = string(text)
 	}
-	fmt.Fprintln(v.out, line)
+	fmt.Fprintln(printed{v.out}, line)
 	if v.count--; v.count == 0 {
 		// Once this one is acknowledged.
 		time.AfterFunc(lastAck, v.end)

@@ -1,6 +1,7 @@
 package gatewayctl
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/sha256"
@@ -207,7 +208,7 @@ func (d deadLetter) print(w io.Writer) {
 		fmt.Fprintf(w, "\nThe event cannot be replayed: %v\n", err)
 		return
 	}
-	fmt.Fprintf(w, "\n%s\n", body)
+	fmt.Fprintf(w, "\n%s\n", bytes.Map(visible, body))
 }
 
 func (p *program) dropCommand() *cobra.Command {

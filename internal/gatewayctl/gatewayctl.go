@@ -69,10 +69,10 @@ func Run(ctx context.Context, args []string, environ func(string) (string, bool)
 	case errors.Is(failure, errUnwell):
 		return exitUnwell
 	case errors.As(failure, &wrong), errors.As(failure, &usage), !p.began:
-		fmt.Fprintf(err, "gatewayctl: %v\n", failure)
+		fmt.Fprintf(printed{err}, "gatewayctl: %v\n", failure)
 		return exitUsage
 	default:
-		fmt.Fprintf(err, "gatewayctl: %v\n", failure)
+		fmt.Fprintf(printed{err}, "gatewayctl: %v\n", failure)
 		return exitFailure
 	}
 }

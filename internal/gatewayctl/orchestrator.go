@@ -291,13 +291,13 @@ func (o orchestrator) print(w io.Writer) {
 	}
 	fmt.Fprintln(w, "\nDaemons:")
 	for _, d := range o.Daemons {
-		fmt.Fprintf(w, "- %s: %s (settled up to %d, as written %s ago)\n", d.Daemon, d.Words, d.Floor, age(now, d.Written))
+		fmt.Fprintf(w, "- %s: %s (settled up to %d, as written %s ago)\n", oneLine(d.Daemon), oneLine(d.Words), d.Floor, age(now, d.Written))
 	}
 	if len(o.Daemons) == 0 {
 		fmt.Fprintln(w, "- none has ever subscribed, or all were forgotten")
 	}
 	for _, id := range o.Awaited {
-		fmt.Fprintf(w, "- %s: never seen; events that name it wait for it\n", id)
+		fmt.Fprintf(w, "- %s: never seen; events that name it wait for it\n", oneLine(id))
 	}
 	fmt.Fprintln(w, "\nConnections:")
 	connections{Total: len(o.Connections), Connections: o.Connections, Silent: o.Silent}.print(w)

@@ -1,14 +1,17 @@
 package gatewayctl
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode"
 
 	"github.com/neolith/daemon-gateway/internal/operation"
 )
@@ -33,7 +36,7 @@ func (p *program) render(out io.Writer, result any, table func(w io.Writer)) err
 		_, err = fmt.Fprintln(out, string(text))
 		return err
 	}
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	w := tabwriter.NewWriter(printed{out}, 0, 0, 2, ' ', 0)
 	table(w)
 	return w.Flush()
 }
@@ -42,9 +45,40 @@ func (p *program) render(out io.Writer, result any, table func(w io.Writer)) err
 func row[T any](w io.Writer, cells ...T) {
 	texts := make([]string, len(cells))
 	for i, cell := range cells {
-		texts[i] = fmt.Sprint(cell)
+		texts[i] = oneLine(fmt.Sprint(cell))
 	}
 	fmt.Fprintln(w, strings.Join(texts, "\t"))
+}
+
+// oneLine is what others have written, within a line and a cell of a table.
+func oneLine(text string) string {
+	return strings.Map(func(r rune) rune {
+		if r == '\n' || r == '\t' {
+			return unicode.ReplacementChar
+		}
+		return visible(r)
+	}, text)
+}
+
+// printed shows the control characters of what others have written, such as ids of
+// daemons and events, instead of giving them to the terminal, which they could steer.
+type printed struct{ io.Writer }
+
+// Write implements io.Writer.
+func (t printed) Write(text []byte) (int, error) {
+	if _, err := t.Writer.Write(bytes.Map(visible, text)); err != nil {
+		return 0, err
+	}
+	return len(text), nil
+}
+
+// visible is what stands for a character: for one that is not to be printed the sign
+// of something unknown.
+func visible(r rune) rune {
+	if r == '\n' || r == '\t' || strconv.IsPrint(r) {
+		return r
+	}
+	return unicode.ReplacementChar
 }
 
 // silent tells of those that did not answer.

@@ -140,6 +140,6 @@ func (s status) print(w io.Writer) {
 	}
 	fmt.Fprintln(w, "\nNot well:")
 	for _, finding := range s.Findings {
-		fmt.Fprintln(w, "- "+finding)
+		fmt.Fprintln(w, "- "+oneLine(finding))
 	}
 }

@@ -2,6 +2,7 @@ package operation
 
 import (
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -62,8 +63,15 @@ type ConnectionsRequest struct {
 	Limit int    `json:"limit"`
 }
 
-// MaxConnections bounds an answer, so that it fits into a message of NATS.
-const MaxConnections = 500
+const (
+	// MaxConnections bounds an answer, and maxReportBytes where daemons have given
+	// themselves long ids, so that it fits into a message of NATS.
+	MaxConnections = 500
+	maxReportBytes = 768 << 10
+	// maxChannels is how many of a subscription's, of which a daemon may name
+	// thousands, are told of.
+	maxChannels = 5
+)
 
 // MaxSubscriptions is how many of a connection's are told of.
 const MaxSubscriptions = 10
@@ -94,7 +102,12 @@ func Subscribed(s protocol.Subscription) string {
 	if len(s.Channels) == 0 {
 		return string(s.Pattern)
 	}
-	return fmt.Sprintf("%s[%s]", s.Pattern, strings.Join(s.Channels, ","))
+	told := s.Channels[:min(len(s.Channels), maxChannels)]
+	text := fmt.Sprintf("%s[%s", s.Pattern, strings.Join(told, ","))
+	if more := len(s.Channels) - len(told); more > 0 {
+		text += fmt.Sprintf(",… %d more", more)
+	}
+	return text + "]"
 }
 
 // ConnectionsReport is what an edge answers.
@@ -140,5 +153,17 @@ func (r ConnectionsRequest) Select(edge string, all []Connection) (ConnectionsRe
 		return ConnectionsReport{}, err
 	}
 	limit := min(len(list), max(r.Limit, 0), MaxConnections)
-	return ConnectionsReport{Total: len(list), Connections: list[:limit]}, nil
+	return ConnectionsReport{Total: len(list), Connections: list[:fitting(list[:limit])]}, nil
+}
+
+// fitting returns how many of the first connections fit into an answer.
+func fitting(list []Connection) int {
+	bytes := 0
+	for i, c := range list {
+		text, _ := json.Marshal(c) // it has no value that cannot be encoded
+		if bytes += len(text); bytes > maxReportBytes {
+			return i
+		}
+	}
+	return len(list)
 }
