@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -48,17 +49,28 @@ type revoked struct {
 	problem  atomic.Pointer[string] // why the last pass failed; nil if it did not
 
 	bucket jetstream.KeyValue
-	until  map[revocation.Key]time.Time // of the entries that are known to be there
+	list   *revocation.List // what stands in the bucket
+	known  map[revocation.Key]written
 }
+
+// written is an entry of the bucket, and when it was written or found there.
+type written struct{ until, seen time.Time }
+
+// listLag is how much later than this bridge the list may know of an entry.
+const listLag = 5 * time.Second
 
 func newRevoked(client redis.UniversalClient, js jetstream.JetStream, lifetime time.Duration, m *metrics, logger *slog.Logger) *revoked {
 	return &revoked{
-		redis: client, js: js, lifetime: lifetime, metrics: m, logger: logger, until: map[revocation.Key]time.Time{},
+		redis: client, js: js, lifetime: lifetime, metrics: m, logger: logger,
+		list: revocation.NewList(js, func() {}, nil, logger), known: map[revocation.Key]written{},
 	}
 }
 
 // Run takes over what has been revoked until ctx ends.
 func (r *revoked) Run(ctx context.Context) error {
+	var following sync.WaitGroup
+	defer following.Wait()
+	following.Go(func() { _ = r.list.Run(ctx) }) // it goes on until ctx ends
 	for {
 		began := time.Now()
 		err := r.pass(ctx)
@@ -102,7 +114,7 @@ func (r *revoked) check() (ok bool, detail string) {
 // pass looks at the whole set.
 func (r *revoked) pass(ctx context.Context) error {
 	now := time.Now()
-	maps.DeleteFunc(r.until, func(_ revocation.Key, until time.Time) bool { return until.Before(now) })
+	maps.DeleteFunc(r.known, func(_ revocation.Key, w written) bool { return w.until.Before(now) })
 	var failures error
 	left := 0
 	for cursor := uint64(0); ; {
@@ -137,12 +149,12 @@ func (r *revoked) takeOver(ctx context.Context, member string, now time.Time) (t
 	if len(member) > maxMemberBytes || !key.Valid() {
 		return false, nil
 	}
-	until, known := r.until[key]
-	if !known && len(r.until) >= maxRevoked {
+	entry, known := r.known[key]
+	if !known && len(r.known) >= maxRevoked {
 		return false, nil
 	}
 	enough := now.Add(r.lifetime / 2)
-	if until.After(enough) {
+	if entry.until.After(enough) && !r.lost(key, entry, now) {
 		return true, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, redisconn.IOTimeout)
@@ -152,7 +164,8 @@ func (r *revoked) takeOver(ctx context.Context, member string, now time.Time) (t
 			return false, fmt.Errorf("open bucket %s: %w", revocation.Bucket, err)
 		}
 	}
-	if until, err = r.standing(ctx, key); err != nil {
+	until, err := r.standing(ctx, key)
+	if err != nil {
 		return false, err
 	}
 	if !until.After(enough) {
@@ -163,8 +176,15 @@ func (r *revoked) takeOver(ctx context.Context, member string, now time.Time) (t
 		}
 		r.metrics.revoked.Inc()
 	}
-	r.until[key] = until
+	r.known[key] = written{until, now}
 	return true, nil
+}
+
+// lost reports whether the bucket has an entry no more, as far as is known: an
+// operator may have taken it back, or the bucket was made anew.
+func (r *revoked) lost(key revocation.Key, entry written, now time.Time) bool {
+	current, _ := r.list.Check()
+	return current && !r.list.Has(key) && now.Sub(entry.seen) > listLag
 }
 
 // standing returns until when the bucket has an entry; zero if it has none.

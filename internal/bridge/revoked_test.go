@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"errors"
 	"net/http"
 	"strings"
 	"testing"
@@ -51,6 +52,34 @@ func TestWhatNeolithHasRevokedIsTakenOver(t *testing.T) {
 	eventually(t, func() bool { return len(s.revoked()) == 3 }, "what Redis has lost stays revoked")
 	for _, b := range []*bridge{first, second} {
 		eventually(t, func() bool { ok, _ := b.revoked.check(); return ok }, "and all is well again")
+	}
+}
+
+// Regression: a bridge believed for half the lifetime of what it had written that it
+// was still there.
+func TestWhatIsInTheSetIsRevokedAgainWhateverBecomesOfItsEntry(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	require.NoError(t, s.publisher().SAdd(t.Context(), revokedKey, "jti-1").Err())
+	s.start(s.config()).ready()
+	js := s.nats.JetStream()
+	bucket, err := js.KeyValue(t.Context(), revocation.Bucket)
+	require.NoError(t, err)
+	status, err := bucket.Status(t.Context())
+	require.NoError(t, err)
+	config := status.Config()
+	for name, lose := range map[string]func() error{
+		"an operator takes it back": func() error { return bucket.Delete(t.Context(), "token.jti-1") },
+		"the bucket is lost, and made again": func() error {
+			lost := js.DeleteKeyValue(t.Context(), revocation.Bucket)
+			_, err := js.CreateKeyValue(t.Context(), config)
+			return errors.Join(lost, err)
+		},
+	} {
+		eventually(t, func() bool { return len(s.revoked()) == 1 }, "taken over")
+		before := s.revoked()["token.jti-1"].Until
+		require.NoError(t, lose(), name)
+		eventually(t, func() bool { return s.revoked()["token.jti-1"].Until.After(before) }, name)
 	}
 }
 

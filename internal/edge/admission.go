@@ -71,13 +71,13 @@ func (a *admission) admit(c *connection, e *conversation.Admit) {
 	}
 	who, err := a.identify(c, e.Identity)
 	if err == nil {
-		err = a.gate.admits(e.Identity, who.orchestrator, c.addr)
+		err = a.gate.admits(e.Identity, who, c.addr)
 	}
 	if err != nil {
 		a.turnAway(c, err)
 		return
 	}
-	c.orchestrator, c.organization = who.orchestrator, who.organization
+	c.orchestrator, c.user, c.organization = who.orchestrator, who.user, who.organization
 	c.token = event.TokenOf(c.orchestrator)
 	c.daemon, c.named = e.Auth.DaemonID, e.Identity.Daemon == e.Auth.DaemonID
 	c.partition = a.hub.partition(c.token)
@@ -115,7 +115,7 @@ func (a *admission) admit(c *connection, e *conversation.Admit) {
 func (a *admission) confirm(c *connection, e *conversation.Confirm) {
 	who, err := a.identify(c, e.Identity)
 	if err == nil {
-		err = a.gate.admits(e.Identity, who.orchestrator, c.addr)
+		err = a.gate.admits(e.Identity, who, c.addr)
 	}
 	switch {
 	case err == nil && !who.unconfirmed && who.orchestrator != c.orchestrator && !a.registrar.awaits(c):

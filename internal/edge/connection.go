@@ -67,7 +67,8 @@ type connection struct {
 
 	// Set on admission, before the connection is in the hub.
 	orchestrator protocol.OrchestratorID
-	token        event.Token // of the orchestrator
+	user         protocol.OrchestratorID // its other id; may be empty
+	token        event.Token             // of the orchestrator
 	daemon       protocol.DaemonID
 	named        bool // the token names the daemon
 	partition    event.Partition

@@ -226,7 +226,8 @@ func (e *Edge) wire() error {
 	e.revoker = &revoker{
 		connections: e.door.connections, changed: make(chan struct{}, 1), metrics: e.metrics, logger: e.logger,
 	}
-	e.gate = &gate{Verifier: e.verifier, revoked: revocation.NewList(e.nats.JS, e.revoker.note, e.audit, e.base, e.registry)}
+	e.gate = &gate{Verifier: e.verifier, revoked: revocation.NewList(e.nats.JS, e.revoker.note, e.audit, e.base)}
+	e.gate.revoked.Observe(e.registry)
 	e.revoker.gate = e.gate
 	if path := e.cfg.Listen.OriginsFile; path != "" {
 		var err error

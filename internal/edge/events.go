@@ -195,7 +195,7 @@ func (e *events) authenticate(ctx context.Context, r *http.Request, addr netip.A
 	}
 	who, err := e.registrar.identify(ctx, token)
 	if err == nil {
-		err = e.verifier.admits(token, who.orchestrator, addr)
+		err = e.verifier.admits(token, who, addr)
 	}
 	if err != nil {
 		return httpevents.Viewer{}, e.refuse(err, "orchestrator", token.Orchestrator, "daemon", token.Daemon, "address", addr.String())

@@ -100,11 +100,16 @@ func TestFromWhereAnOrchestratorMayComeIsReadAgain(t *testing.T) {
 // A token that names the orchestrator by its user's id is no way around.
 func TestAnOrchestratorIsLimitedWhicheverIDItsTokenHas(t *testing.T) {
 	t.Parallel()
-	limit, write := originsFile(t, "vp-1 127.0.0.0/8\n")
-	n := newCluster(t).edge(onDatabase(neolith(t).URL()), limit)
-	live := n.login("user-1", "daemon")
-	write("vp-1 192.0.2.0/24\n")
-	live.expectClose(protocol.CloseSessionTerminated)
-	n.refusesFromHere("user-1")
-	n.refusesFromHere("vp-1")
+	for _, ids := range [][2]string{{"vp-1", "user-1"}, {"user-1", "vp-1"}} {
+		t.Run("limited as "+ids[0], func(t *testing.T) {
+			t.Parallel()
+			limit, write := originsFile(t, ids[0]+" 127.0.0.0/8\n")
+			n := newCluster(t).edge(onDatabase(neolith(t).URL()), limit)
+			live := n.login(ids[1], "daemon")
+			write(ids[0] + " 192.0.2.0/24\n")
+			live.expectClose(protocol.CloseSessionTerminated)
+			n.refusesFromHere(ids[0])
+			n.refusesFromHere(ids[1])
+		})
+	}
 }

@@ -64,6 +64,7 @@ type unconfirmed struct {
 // bearer says as whom somebody is let in.
 type bearer struct {
 	orchestrator protocol.OrchestratorID
+	user         protocol.OrchestratorID // its other id; empty: it has none, or nobody could be asked
 	organization string
 	// unconfirmed: on the token alone.
 	unconfirmed bool
@@ -109,7 +110,7 @@ func (r *registrar) identify(ctx context.Context, token auth.Identity) (bearer, 
 // Neolith's, or where that has none the token's.
 func bearerOf(token auth.Identity, found identity.Identity) bearer {
 	return bearer{
-		orchestrator: found.Orchestrator,
+		orchestrator: found.Orchestrator, user: found.User,
 		organization: cmp.Or(string(found.Organization), token.Organization),
 	}
 }

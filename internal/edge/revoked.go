@@ -42,21 +42,23 @@ func (g *gate) CheckClaimed(id auth.Identity, orchestrator protocol.Orchestrator
 	return nil
 }
 
-// revokes reports whether a token, a daemon or an orchestrator is revoked; what is
-// empty is not asked for.
-func (g *gate) revokes(now time.Time, token auth.Identity, daemon protocol.DaemonID, orchestrator protocol.OrchestratorID) bool {
+// revokes reports whether a token, a daemon or an orchestrator, under any of its ids,
+// is revoked; what is empty is not asked for.
+func (g *gate) revokes(now time.Time, token auth.Identity, daemon protocol.DaemonID, orchestrator ...protocol.OrchestratorID) bool {
 	if g.revoked.Empty() {
 		return false
 	}
-	keys := make([]revocation.Key, 0, 3)
+	keys := make([]revocation.Key, 0, 5)
 	if token.TokenID != "" {
 		keys = append(keys, revocation.KeyOf(revocation.Token, token.TokenID))
 	}
 	if daemon != "" {
 		keys = append(keys, revocation.KeyOf(revocation.Daemon, daemon))
 	}
-	if orchestrator != "" {
-		keys = append(keys, revocation.KeyOf(revocation.Orchestrator, orchestrator))
+	for _, id := range orchestrator {
+		if id != "" {
+			keys = append(keys, revocation.KeyOf(revocation.Orchestrator, id))
+		}
 	}
 	_, _, found := g.revoked.Revokes(now, keys...)
 	return found
@@ -64,20 +66,21 @@ func (g *gate) revokes(now time.Time, token auth.Identity, daemon protocol.Daemo
 
 // admits returns, as an *auth.Error, why the bearer of a good token may not come in:
 // the orchestrator that it stands for is revoked, or may not come from there.
-func (g *gate) admits(token auth.Identity, orchestrator protocol.OrchestratorID, from netip.Addr) error {
-	if g.revokes(time.Now(), auth.Identity{}, "", orchestrator) {
+func (g *gate) admits(token auth.Identity, who bearer, from netip.Addr) error {
+	if g.revokes(time.Now(), auth.Identity{}, "", who.orchestrator, who.user) {
 		return &auth.Error{Reason: auth.ReasonRevoked}
 	}
-	return g.checkOrigin(token, orchestrator, from)
+	return g.checkOrigin(token, from, who.orchestrator, who.user)
 }
 
 // checkOrigin returns an *auth.Error if the bearer of a token may not come from an
-// address. orchestrator is the one that the token stands for, "" if it is not known.
-func (g *gate) checkOrigin(token auth.Identity, orchestrator protocol.OrchestratorID, from netip.Addr) error {
+// address. ids are those of the orchestrator that the token stands for, "" where they
+// are not known.
+func (g *gate) checkOrigin(token auth.Identity, from netip.Addr, ids ...protocol.OrchestratorID) error {
 	if err := token.CheckOrigin(from); err != nil {
 		return err
 	}
-	if !g.origins.Permit(from, token.Orchestrator, orchestrator) {
+	if !g.origins.Permit(from, append(ids, token.Orchestrator)...) {
 		return &auth.Error{Reason: auth.ReasonWrongAddress}
 	}
 	return nil
@@ -124,14 +127,13 @@ func (r *revoker) Run(ctx context.Context) error {
 
 // look ends a connection if it is revoked, or may not come from where it is.
 func (r *revoker) look(c *connection) {
-	token, daemon, orchestrator := c.bearer()
-	now := time.Now()
+	token, daemon, orchestrator, user := c.bearer()
 	var why terminated
 	var reason string
 	switch {
-	case r.gate.revokes(now, token, daemon, token.Orchestrator) || r.gate.revokes(now, auth.Identity{}, "", orchestrator):
+	case r.gate.revokes(time.Now(), token, daemon, token.Orchestrator, orchestrator, user):
 		why, reason = terminatedRevoked, "revoked"
-	case r.gate.checkOrigin(token, orchestrator, c.addr) != nil:
+	case r.gate.checkOrigin(token, c.addr, orchestrator, user) != nil:
 		why, reason = terminatedAddress, "connections of this orchestrator from this address are not allowed"
 	default:
 		return
@@ -142,14 +144,14 @@ func (r *revoker) look(c *connection) {
 	c.end(protocol.CloseSessionTerminated, reason)
 }
 
-// bearer returns whose connection it is: the token, the daemon, and the
+// bearer returns whose connection it is: the token, the daemon, and both ids of the
 // orchestrator that the token stands for; empty as long as they are not known.
-func (c *connection) bearer() (auth.Identity, protocol.DaemonID, protocol.OrchestratorID) {
+func (c *connection) bearer() (token auth.Identity, daemon protocol.DaemonID, orchestrator, user protocol.OrchestratorID) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	token, daemon := c.talk.Bearer()
+	token, daemon = c.talk.Bearer()
 	if c.session == nil || token.Orchestrator == "" {
-		return token, daemon, ""
+		return token, daemon, "", ""
 	}
-	return token, daemon, c.orchestrator
+	return token, daemon, c.orchestrator, c.user
 }

@@ -47,7 +47,11 @@ type List struct {
 
 	loaded chan struct{} // closed when the bucket has been read once
 
-	pollInterval time.Duration // a field so that tests need not wait
+	// Fields so that tests need not wait, nor set the machine's clock.
+	pollInterval, sweepInterval time.Duration
+	clock                       func() time.Time
+
+	swept time.Time // when that was done last, by the clock; owned by Run
 
 	mu       sync.RWMutex
 	entries  map[Key]Entry
@@ -59,18 +63,22 @@ type List struct {
 
 // NewList returns an empty list. changed is called, from a goroutine of Run, when
 // something has been revoked, and should not block.
-func NewList(js jetstream.JetStream, changed func(), records *audit.Log, logger *slog.Logger, reg prometheus.Registerer) *List {
+func NewList(js jetstream.JetStream, changed func(), records *audit.Log, logger *slog.Logger) *List {
 	logger = logger.With("component", "revocation")
-	l := &List{
+	return &List{
 		client: jet.New(js, jet.Use, logger), changed: changed, audit: records, logger: logger,
-		loaded: make(chan struct{}), pollInterval: pollInterval, entries: map[Key]Entry{}, problem: "not read yet",
+		loaded: make(chan struct{}), pollInterval: pollInterval, sweepInterval: sweepInterval, clock: time.Now,
+		entries: map[Key]Entry{}, problem: "not read yet",
 	}
+}
+
+// Observe registers the metrics of an edge's list.
+func (l *List) Observe(reg prometheus.Registerer) {
 	metric.GaugeFunc(reg, "gateway_edge_revocations", "Tokens, daemons and orchestrators that are revoked.", nil,
 		func() float64 { n, _ := l.state(); return float64(n) })
 	metric.GaugeFunc(reg, "gateway_edge_revocations_current",
 		"1 while what is revoked is known as it stands in the bucket, 0 while the bucket cannot be read or is too large.", nil,
 		func() float64 { _, problem := l.state(); return metric.Truth(problem == "") })
-	return l
 }
 
 // Revokes returns the entry that revokes one of the keys, if there is one.
@@ -86,6 +94,14 @@ func (l *List) Revokes(now time.Time, keys ...Key) (Key, Entry, bool) {
 		}
 	}
 	return "", Entry{}, false
+}
+
+// Has reports whether there is an entry for a key, as far as is known.
+func (l *List) Has(key Key) bool {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	_, ok := l.entries[key]
+	return ok
 }
 
 // Empty reports whether nothing is revoked, so that nobody need be asked about.
@@ -140,18 +156,19 @@ func (l *List) trouble(err error) {
 	}
 }
 
-// follow reads the bucket, and then its changes until that fails.
+// follow reads the bucket, and then its changes until that fails, or what was
+// forgotten is wanted again.
 func (l *List) follow(ctx context.Context) error {
 	began, err := l.ask(ctx)
 	if err != nil {
 		return err
 	}
-	r := &reading{entries: map[Key]Entry{}}
+	r := &reading{entries: map[Key]Entry{}, now: l.clock()}
 	if err := l.read(ctx, 1, r.take); err != nil {
 		return err
 	}
 	l.complete(r, began)
-	poll, sweep := time.NewTicker(l.pollInterval), time.NewTicker(sweepInterval)
+	poll, sweep := time.NewTicker(l.pollInterval), time.NewTicker(l.sweepInterval)
 	defer poll.Stop()
 	defer sweep.Stop()
 	for {
@@ -162,8 +179,10 @@ func (l *List) follow(ctx context.Context) error {
 			if err := l.poll(ctx, began.created); err != nil {
 				return err
 			}
-		case now := <-sweep.C:
-			l.sweep(now)
+		case <-sweep.C:
+			if setBack := l.sweep(l.clock()); setBack {
+				return nil
+			}
 		}
 	}
 }
@@ -242,6 +261,7 @@ func (l *List) seen() uint64 {
 // reading is a list under way.
 type reading struct {
 	entries  map[Key]Entry
+	now      time.Time
 	ended    []Key // those that are said to have
 	revision uint64
 	left     int
@@ -249,26 +269,28 @@ type reading struct {
 
 func (r *reading) take(c change) {
 	r.revision = max(r.revision, c.revision)
-	if c.deleted {
-		delete(r.entries, c.key)
-		r.ended = append(r.ended, c.key)
+	if !c.key.Valid() {
 		return
 	}
-	if c.key.kind() == "" {
+	e := Decode(c.value, c.written)
+	// What has ended stands in the bucket for weeks, and takes no room here.
+	if c.deleted || !r.now.Before(e.Until) {
+		delete(r.entries, c.key)
+		r.ended = append(r.ended, c.key)
 		return
 	}
 	if _, known := r.entries[c.key]; !known && len(r.entries) >= MaxEntries {
 		r.left++
 		return
 	}
-	r.entries[c.key] = Decode(c.value, c.written)
+	r.entries[c.key] = e
 }
 
 // complete takes what was read of the bucket as it stood: what is not in it any more
 // has ended, though nobody has said so. Where the replica that was read lags behind
 // that, what it may lack stays.
 func (l *List) complete(r *reading, bucket standing) {
-	now := time.Now()
+	now := l.clock()
 	l.mu.Lock()
 	if r.revision < bucket.last && bucket.created.Equal(l.created) {
 		known := maps.Clone(l.entries)
@@ -296,14 +318,13 @@ func (l *List) complete(r *reading, bucket standing) {
 // take takes a change.
 func (l *List) take(c change) {
 	l.mu.Lock()
-	r := reading{entries: l.entries, revision: l.revision, left: l.left}
+	r := reading{entries: l.entries, now: l.clock(), revision: l.revision, left: l.left}
 	r.take(c)
 	l.revision, l.left = r.revision, r.left
 	e, revoked := l.entries[c.key]
 	l.mu.Unlock()
-	if c.deleted {
+	if len(r.ended) > 0 {
 		l.audit.Write(audit.OperatorActed, "revocation_ended", "key", string(c.key))
-		return
 	}
 	if revoked {
 		l.audit.Write(audit.OperatorActed, "revoked", "key", string(c.key), "until", e.Until, "by", e.By, "because", e.Reason)
@@ -311,9 +332,13 @@ func (l *List) take(c change) {
 	}
 }
 
-// sweep forgets what has ended.
-func (l *List) sweep(now time.Time) {
+// sweep forgets what has ended. It reports whether the clock has been set back since
+// the last time: then what was forgotten may not have ended.
+func (l *List) sweep(now time.Time) (setBack bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	maps.DeleteFunc(l.entries, func(_ Key, e Entry) bool { return !now.Before(e.Until) })
+	now = now.Round(0) // as the clock says, whatever time has passed
+	setBack, l.swept = now.Before(l.swept), now
+	return setBack
 }

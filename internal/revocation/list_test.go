@@ -27,11 +27,15 @@ type follower struct {
 	changes atomic.Int64
 }
 
-func follow(t *testing.T, js jetstream.JetStream) *follower {
+func follow(t *testing.T, js jetstream.JetStream, change ...func(*List)) *follower {
 	t.Helper()
 	f := &follower{T: t}
-	f.List = NewList(js, func() { f.changes.Add(1) }, nil, slog.New(slog.DiscardHandler), prometheus.NewPedanticRegistry())
+	f.List = NewList(js, func() { f.changes.Add(1) }, nil, slog.New(slog.DiscardHandler))
+	f.Observe(prometheus.NewPedanticRegistry())
 	f.pollInterval = 20 * time.Millisecond
+	for _, set := range change {
+		set(f.List)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() {
@@ -152,7 +156,7 @@ func TestABucketThatWasRolledBackIsReadAnew(t *testing.T) {
 // What was read of the bucket as it stands does end what is not in it.
 func TestAReplicaThatLagsLetsNobodyIn(t *testing.T) {
 	t.Parallel()
-	l := NewList(testserver.NATS(t).JetStream(), func() {}, nil, slog.New(slog.DiscardHandler), prometheus.NewPedanticRegistry())
+	l := NewList(testserver.NATS(t).JetStream(), func() {}, nil, slog.New(slog.DiscardHandler))
 	bucket := standing{created: time.Now(), last: 5}
 	whole, lagging := entryOf(string(eve)), entryOf("token.old")
 	whole.written, lagging.written, whole.revision = time.Now(), time.Now(), 5
@@ -185,6 +189,40 @@ func TestAListIsBounded(t *testing.T) {
 	require.Equal(t, 2, r.left)
 	r.take(entryOf("token.7"))
 	require.Equal(t, 2, r.left, "one that is known can be renewed")
+}
+
+// Regression: the bucket keeps for weeks what has ended, and an edge that started
+// had no room for what was revoked since.
+func TestWhatHasEndedKeepsNothingOut(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	r := reading{entries: map[Key]Entry{}, now: now}
+	over := Entry{Until: now.Add(-time.Minute)}.Encode()
+	for n := range MaxEntries + 1 {
+		r.take(change{key: Key(fmt.Sprintf("token.%d", n)), written: now.Add(-time.Hour), value: over})
+	}
+	r.take(change{key: eve, written: now, value: Entry{Until: now.Add(time.Hour)}.Encode()})
+	require.Contains(t, r.entries, eve)
+	require.Zero(t, r.left)
+}
+
+// Regression: what had ended by a clock that was wrong stayed forgotten when the
+// clock was right again.
+func TestAClockThatIsSetForwardAndBackLetsNobodyIn(t *testing.T) {
+	t.Parallel()
+	js := testserver.NATS(t).JetStream()
+	put(t, newBucket(t, js), eve, time.Hour)
+	var ahead atomic.Int64
+	f := follow(t, js, func(l *List) {
+		l.sweepInterval = 10 * time.Millisecond
+		l.clock = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+	})
+	<-f.Loaded()
+	require.True(t, f.revokes(eve))
+	ahead.Store(int64(2 * time.Hour))
+	f.eventually(f.Empty)
+	ahead.Store(0)
+	f.eventually(func() bool { return f.revokes(eve) })
 }
 
 func entryOf(key string) change { return change{key: Key(key), revision: 1, written: written} }

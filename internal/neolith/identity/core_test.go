@@ -111,7 +111,7 @@ func TestAnIDWinsOverAUserIDInWhateverOrderTheRowsCome(t *testing.T) {
 		{ID: "b", User: "a", Organization: "org-b"}, // found twice
 	}
 	want := map[protocol.OrchestratorID]Identity{
-		"a": {"a", "org-a"}, "b": {"b", "org-b"}, "c": {"c", "org-c"}, "user-c": {"c", "org-c"},
+		"a": {"a", "b", "org-a"}, "b": {"b", "a", "org-b"}, "c": {"c", "user-c", "org-c"}, "user-c": {"c", "user-c", "org-c"},
 	}
 	ids := []protocol.OrchestratorID{"a", "b", "c", "user-c", "nobody"}
 	require.Equal(t, want, match(ids, rows))

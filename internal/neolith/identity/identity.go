@@ -28,6 +28,8 @@ type OrganizationID string
 type Identity struct {
 	// Orchestrator is the canonical id, vps.id.
 	Orchestrator protocol.OrchestratorID
+	// User is the other one, vps.user_id; empty if it has none.
+	User protocol.OrchestratorID
 	// Organization is empty if Neolith has none for it.
 	Organization OrganizationID
 }

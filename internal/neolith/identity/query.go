@@ -36,7 +36,7 @@ func match(ids []protocol.OrchestratorID, rows []row) map[protocol.OrchestratorI
 	byID := make(map[protocol.OrchestratorID]Identity, len(rows))
 	byUser := make(map[protocol.OrchestratorID]Identity, len(rows))
 	for _, r := range rows {
-		identity := Identity{Orchestrator: r.ID, Organization: r.Organization}
+		identity := Identity{Orchestrator: r.ID, User: r.User, Organization: r.Organization}
 		byID[r.ID], byUser[r.User] = identity, identity
 	}
 	found := make(map[protocol.OrchestratorID]Identity, len(ids))

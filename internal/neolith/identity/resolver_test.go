@@ -104,7 +104,7 @@ func neolith(t testing.TB, db *testserver.Database) {
 	db.AddOrchestrators(t, testserver.Orchestrator{ID: "vp", User: "user", Organization: "acme"})
 }
 
-var vp = identity.Identity{Orchestrator: "vp", Organization: "acme"}
+var vp = identity.Identity{Orchestrator: "vp", User: "user", Organization: "acme"}
 
 func TestAnOrchestratorIsFoundByItsIDAndByItsUserID(t *testing.T) {
 	t.Parallel()
