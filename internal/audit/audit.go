@@ -34,9 +34,10 @@ const (
 	SessionBegan      Act = "session_began"
 	SessionEnded      Act = "session_ended"
 	OperatorActed     Act = "operator_acted" // such as a revocation
+	EventRefused      Act = "event_refused"  // what came from Redis
 )
 
-var acts = []Act{TokenRefused, ConnectionRefused, RequestRefused, OverLimit, SessionBegan, SessionEnded, OperatorActed}
+var acts = []Act{TokenRefused, ConnectionRefused, RequestRefused, OverLimit, SessionBegan, SessionEnded, OperatorActed, EventRefused}
 
 // refusing are the acts that keep somebody out, or hold them up.
 var refusing = []Act{TokenRefused, ConnectionRefused, RequestRefused, OverLimit}

@@ -65,6 +65,8 @@ func TestAFloodIsCountedAndNotWritten(t *testing.T) {
 # TYPE gateway_audit_records_total counter
 gateway_audit_records_total{act="connection_refused",outcome="suppressed"} 950
 gateway_audit_records_total{act="connection_refused",outcome="written"} 51
+gateway_audit_records_total{act="event_refused",outcome="suppressed"} 0
+gateway_audit_records_total{act="event_refused",outcome="written"} 0
 gateway_audit_records_total{act="operator_acted",outcome="suppressed"} 0
 gateway_audit_records_total{act="operator_acted",outcome="written"} 0
 gateway_audit_records_total{act="over_limit",outcome="suppressed"} 0

@@ -103,7 +103,7 @@ func New(cfg Config, logger *slog.Logger) (*App, error) {
 		return nil, errors.Join(err, a.Close())
 	}
 	a.pump = newPump(a.inbox, a.whose, a.book, a.nats.Up, int(cfg.Log.MaxEventBytes), a.metrics, a.logger)
-	a.pump.partitions, a.pump.connectedDaemons = cfg.Log.Partitions, newConnectedDaemons()
+	a.pump.partitions, a.pump.connectedDaemons, a.pump.audit = cfg.Log.Partitions, newConnectedDaemons(), a.audit
 	a.source = a.newSource()
 	a.beats = beats.New(a.nats.NC, a.redis, a.base, a.registry)
 	a.revoked = newRevoked(a.redis, a.nats.JS, a.cfg.RevocationLifetime, a.metrics, a.logger)

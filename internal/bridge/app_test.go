@@ -179,6 +179,41 @@ func TestMalformedMessagesBecomeDeadLetters(t *testing.T) {
 	}
 }
 
+// Names alone: what else stands in a message may be a secret, and is in its letter.
+func TestTheAuditLogSaysWhatWasRefusedFromRedis(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	a := s.start(s.config()).ready()
+	token := "eyJhbGciOiJIUzI1NiJ9." + strings.Repeat("secret", 40)
+	client := s.publisher()
+	publish(t, client, "daemon:events", token)
+	publish(t, client, "daemon:events:org", `{"id":"e1","type":"`+token+`","orchestratorId":"vp","payload":{"accessToken":"`+token+`"}}`)
+	publish(t, client, "daemon:nobody:events", eventJSON("vp", 0))
+	a.settled(3)
+	for _, want := range []map[string]any{
+		{"reason": string(event.ReasonNotJSON), "channel": "daemon:events", "bytes": float64(len(token))},
+		{"reason": string(event.ReasonInvalidField), "channel": "daemon:events:org", "event": "e1", "orchestrator": "vp"},
+		{"reason": string(event.ReasonUnresolvedDaemon), "channel": "daemon:nobody:events", "daemon": "nobody"},
+	} {
+		lines := a.said.Audited("reason", want["reason"].(string))
+		require.Len(t, lines, 1, want)
+		require.Equal(t, "event_refused", lines[0]["act"])
+		for name, value := range want {
+			require.Equal(t, value, lines[0][name], "%s of %v", name, lines[0])
+		}
+	}
+	require.NotContains(t, a.said.String(), token)
+
+	flood := make([]string, 2000)
+	for i := range flood {
+		flood[i] = "no event"
+	}
+	publish(t, client, "daemon:events", flood...)
+	a.settled(3 + len(flood))
+	require.EqualValues(t, 1+len(flood), testutil.ToFloat64(a.metrics.rejected.Of(event.ReasonNotJSON)), "all are counted")
+	require.Less(t, len(a.said.Audited("act", "event_refused")), len(flood)/2, "and some are told of")
+}
+
 // TestMessagesOfTheMessageRouter: on a daemon's own channel only the daemon's
 // id is right.
 func TestMessagesOfTheMessageRouter(t *testing.T) {

@@ -24,6 +24,8 @@ type job struct {
 	kind  jobKind
 	event event.Event
 	body  []byte
+	// channel is where it was heard; empty where it came in another way.
+	channel string
 	// given is the id by which the event named its addressee, if its orchestrator
 	// was asked for.
 	given protocol.OrchestratorID
@@ -54,6 +56,12 @@ const (
 
 // decode says what is to be done with a message.
 func decode(h heard, maxBytes int) job {
+	j := decodeHeard(h, maxBytes)
+	j.channel = h.channel
+	return j
+}
+
+func decodeHeard(h heard, maxBytes int) job {
 	e, err := event.ParseInPlace(h.body, maxBytes)
 	if err != nil {
 		return buryInvalid(h.body, err)

@@ -67,16 +67,17 @@ type bridge struct {
 	stop context.CancelFunc
 	done chan struct{}
 	err  error // of Run, once done
+	said *testserver.Journal
 }
 
 // start runs a bridge until the test ends.
 func (s *site) start(cfg Config) *bridge {
 	s.t.Helper()
-	var said testserver.Journal
-	app, err := New(cfg, slog.New(slog.NewTextHandler(&said, nil)))
+	said := &testserver.Journal{}
+	app, err := New(cfg, slog.New(slog.NewJSONHandler(said, nil)))
 	require.NoError(s.t, err)
 	ctx, cancel := context.WithCancel(context.Background())
-	b := &bridge{App: app, t: s.t, stop: cancel, done: make(chan struct{})}
+	b := &bridge{App: app, t: s.t, stop: cancel, done: make(chan struct{}), said: said}
 	go func() {
 		defer close(b.done)
 		b.err = app.Run(ctx)

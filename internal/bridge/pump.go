@@ -12,9 +12,11 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"github.com/neolith/daemon-gateway/internal/audit"
 	"github.com/neolith/daemon-gateway/internal/bridge/sequencer"
 	"github.com/neolith/daemon-gateway/internal/canary"
 	"github.com/neolith/daemon-gateway/internal/eventlog"
+	"github.com/neolith/daemon-gateway/internal/quote"
 	"github.com/neolith/daemon-gateway/pkg/event"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
@@ -62,6 +64,7 @@ type pump struct {
 	// partitions of the log; 1 until it is set, before run.
 	partitions int
 	metrics    *metrics
+	audit      *audit.Log // nil: none
 	logger     *slog.Logger
 
 	results   chan func()   // has room for all that is under way, so nobody waits to hand in
@@ -394,7 +397,7 @@ func (p *pump) giveUp(t ticket, reason event.Reason, detail string) {
 
 // moveOn takes a message to the next thing to be done with it.
 func (p *pump) moveOn(t ticket, j job) {
-	j.request = t.Value().request
+	j.request, j.channel = t.Value().request, t.Value().channel
 	if j.kind == burying {
 		if j.request != nil && !j.request.bury {
 			p.finish(t, j, eventlog.Ack{})
@@ -420,8 +423,12 @@ func (p *pump) notice(e event.Event) {
 	}
 }
 
+// rejected notes a message that goes to the dead letters. The audit log gets names
+// alone: what stands there otherwise is in the letter.
 func (p *pump) rejected(j job) {
 	p.metrics.reject(j.reason)
+	p.audit.Write(audit.EventRefused, string(j.reason), "channel", quote.Cut(j.channel), "orchestrator", quote.Cut(string(j.event.OrchestratorID)),
+		"daemon", quote.Cut(string(j.event.DaemonID)), "event", quote.Cut(j.event.ID), "bytes", len(j.body))
 	p.rejects.Do(func() {
 		p.logger.Warn("a message goes to the dead letters", "event", j.event.ID,
 			"orchestrator", j.event.OrchestratorID, "reason", j.reason, "error", j.detail)
