@@ -13,6 +13,7 @@
 //     a stand-in for the cluster that the chart's lookup asks
 //   - gateway-api and prometheus-operator's monitoring: types of the optional objects
 //   - kustomize, which Helm depends on anyway: builds the manifests' overlays
+//   - jsonschema, with which Helm validates: the same, with a schema compiled once
 //   - compose-go: loads the Compose file as Docker does
 //   - prometheus: package monitoring, below, tries alerts and dashboards with it
 //

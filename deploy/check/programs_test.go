@@ -27,7 +27,7 @@ var programs = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	build := exec.Command("go", "build", "-o", dir, "./cmd/edge", "./cmd/router", "./cmd/publisher-bridge", "./cmd/gateway-admin", "./cmd/gateway-probe")
+	build := exec.Command("go", "build", "-ldflags=-s -w", "-o", dir, "./cmd/edge", "./cmd/router", "./cmd/publisher-bridge", "./cmd/gateway-admin", "./cmd/gateway-probe")
 	build.Dir, build.Env = Root(), append(os.Environ(), "CGO_ENABLED=0")
 	if output, err := build.CombinedOutput(); err != nil {
 		return dir, fmt.Errorf("build the programs: %w\n%s", err, output)

@@ -11,7 +11,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"helm.sh/helm/v4/pkg/chart/common"
-	"helm.sh/helm/v4/pkg/chart/common/util"
 	"helm.sh/helm/v4/pkg/chart/v2/loader"
 )
 
@@ -168,7 +167,7 @@ func TestTheSchemaRefusesTheSettingsThatTheProgramsRefuse(t *testing.T) {
 			cmd := programs[tier].command(t.Context(), "--print-config")
 			cmd.Env = append(cmd.Env, c.program...)
 			output, _ := cmd.CombinedOutput() // it lists what is wrong
-			_, refusal := util.ToRenderValues(chart, c.values, common.ReleaseOptions{Name: "gateway"}, common.DefaultCapabilities)
+			_, refusal := renderValues(chart, c.values, common.ReleaseOptions{Name: "gateway"})
 			for _, variable := range c.program {
 				name, _, _ := strings.Cut(variable, "=")
 				verdict := regexp.MustCompile(`\(` + name + `\): got .*expected (.*)`).FindStringSubmatch(string(output))

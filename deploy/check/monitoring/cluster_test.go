@@ -44,7 +44,7 @@ const secret = "a secret of thirty-two bytes or more, for tests alone"
 func startCluster(t *testing.T) []node {
 	t.Helper()
 	programs := t.TempDir()
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", programs, "./cmd/devcluster", "./cmd/edge", "./cmd/router", "./cmd/publisher-bridge")
+	build := exec.CommandContext(t.Context(), "go", "build", "-ldflags=-s -w", "-o", programs, "./cmd/devcluster", "./cmd/edge", "./cmd/router", "./cmd/publisher-bridge")
 	build.Dir, build.Env = check.Root(), append(os.Environ(), "CGO_ENABLED=0")
 	output, err := build.CombinedOutput()
 	require.NoError(t, err, "%s", output)
