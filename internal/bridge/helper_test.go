@@ -3,7 +3,6 @@ package bridge
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -20,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/neolith/daemon-gateway/internal/eventlog"
+	"github.com/neolith/daemon-gateway/internal/eventlog/jet"
 	"github.com/neolith/daemon-gateway/internal/lab/testserver"
 	"github.com/neolith/daemon-gateway/internal/settings"
 	"github.com/neolith/daemon-gateway/pkg/event"
@@ -246,19 +246,24 @@ func (s *site) deadLetters() []eventlog.DeadLetterRecord {
 	return letters
 }
 
+// messages reads a stream, but for what stands on one of its subjects.
 func messages(t *testing.T, js jetstream.JetStream, name, except string) (bodies [][]byte) {
 	t.Helper()
-	stream, err := js.Stream(t.Context(), name)
-	require.NoError(t, err)
-	for sequence := max(1, stream.CachedInfo().State.FirstSeq); sequence <= stream.CachedInfo().State.LastSeq; sequence++ {
-		m, err := stream.GetMsg(t.Context(), sequence)
-		if errors.Is(err, jetstream.ErrMsgNotFound) {
-			continue
+	client := jet.New(js, jet.Use, discard)
+	for from, more := uint64(1), true; more; {
+		var page jet.Page
+		eventually(t, func() bool {
+			var err error
+			page, err = client.Read(t.Context(), name, jet.ReadRequest{Subject: ">", From: from, Batch: 1000, MaxBytes: 1 << 20})
+			return err == nil
+		}, "a part of the stream is read")
+		for _, m := range page.Messages {
+			from = m.Sequence + 1
+			if m.Subject != except {
+				bodies = append(bodies, m.Data)
+			}
 		}
-		require.NoError(t, err)
-		if m.Subject != except {
-			bodies = append(bodies, m.Data)
-		}
+		more = page.Remaining > 0
 	}
 	return bodies
 }

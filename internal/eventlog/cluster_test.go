@@ -10,10 +10,18 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
 
 	"github.com/neolith/daemon-gateway/internal/eventlog"
 	"github.com/neolith/daemon-gateway/internal/lab/testserver"
 	"github.com/neolith/daemon-gateway/pkg/event"
+)
+
+// What goes on while a cluster is disturbed takes a while, and is not to be all that
+// the machine does.
+const (
+	eventsPerSecond    = 1000
+	questionsPerSecond = 100
 )
 
 // disturbance is what befalls a cluster while it is published to and read. It
@@ -80,7 +88,9 @@ func disturbed(t *testing.T, disturb disturbance) {
 	answers := make(chan []eventlog.Last, 1000)
 	stopAsking := askAlways(t, reader, tokens, answers)
 
-	p := publishers{log: l, tokens: tokens, over: make(chan struct{}), acked: make([][]uint64, len(tokens))}
+	p := publishers{
+		log: l, tokens: tokens, pace: rate.NewLimiter(eventsPerSecond, len(tokens)), over: make(chan struct{}), acked: make([][]uint64, len(tokens)),
+	}
 	p.start(t.Context())
 	end := disturb(t, c, func() int { return int(p.refused.Load()) })
 	end()
@@ -117,7 +127,7 @@ func askAlways(t *testing.T, l *eventlog.Log, tokens []event.Token, answers chan
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		for ctx.Err() == nil {
+		for pace := rate.NewLimiter(questionsPerSecond, 1); pace.Wait(ctx) == nil; {
 			if answer, err := l.LastSequences(ctx, 0, tokens); err == nil && len(answers) < cap(answers) {
 				answers <- answer
 			}
@@ -135,6 +145,7 @@ func askAlways(t *testing.T, l *eventlog.Log, tokens []event.Token, answers chan
 type publishers struct {
 	log     *eventlog.Log
 	tokens  []event.Token
+	pace    *rate.Limiter // of all together
 	over    chan struct{}
 	acked   [][]uint64 // by token, in order
 	refused atomic.Int64
@@ -150,10 +161,10 @@ func (p *publishers) start(ctx context.Context) {
 func (p *publishers) publish(ctx context.Context, i int, token event.Token) error {
 	const after = 60 // events when it is over
 	for n, left := 0, after; left > 0; n++ {
-		ack, err := p.log.Publish(ctx, token, strconv.Itoa(n), []byte("x"))
+		ack, err := p.try(ctx, token, n)
 		for eventlog.Retryable(err) {
 			p.refused.Add(1)
-			ack, err = p.log.Publish(ctx, token, strconv.Itoa(n), []byte("x"))
+			ack, err = p.try(ctx, token, n)
 		}
 		if err != nil {
 			return err
@@ -166,4 +177,11 @@ func (p *publishers) publish(ctx context.Context, i int, token event.Token) erro
 		}
 	}
 	return nil
+}
+
+func (p *publishers) try(ctx context.Context, token event.Token, n int) (eventlog.Ack, error) {
+	if err := p.pace.Wait(ctx); err != nil {
+		return eventlog.Ack{}, err
+	}
+	return p.log.Publish(ctx, token, strconv.Itoa(n), []byte("x"))
 }
