@@ -2,9 +2,11 @@ package e2e_test
 
 import (
 	"cmp"
+	"errors"
 	"io"
 	"os"
 	"os/exec"
+	"strings"
 	"testing"
 	"time"
 
@@ -21,32 +23,45 @@ import (
 // scripts/try-upgrade).
 const releaseBefore = "803e929"
 
-// olderVersion builds the gateway's programs as of an earlier commit. Where the
+// olderVersion are the gateway's programs as of an earlier commit. Where the
 // history of the repository is not at hand, this version stands in for it.
 func olderVersion(t *testing.T) cluster.Binaries {
 	t.Helper()
 	named := os.Getenv("UPGRADE_FROM")
 	commit := cmp.Or(named, releaseBefore)
-	if err := exec.CommandContext(t.Context(), "git", "cat-file", "-e", commit+"^{commit}").Run(); err != nil {
+	hash, err := exec.CommandContext(t.Context(), "git", "rev-parse", "--verify", "--quiet", commit+"^{commit}").Output()
+	if err != nil {
 		require.Empty(t, named, "there is no such commit")
 		t.Logf("commit %s is not here, so this version is rolled out over itself", commit)
 		return binaries
 	}
-	source, dir := t.TempDir(), t.TempDir()
+	dir, err := process.Keep("gateway-"+strings.TrimSpace(string(hash)), func(path string) error {
+		return buildCommit(t, commit, path)
+	})
+	require.NoError(t, err)
+	older, err := cluster.Built(dir)
+	require.NoError(t, err)
+	older.NATS, older.Redis = binaries.NATS, binaries.Redis
+	return older
+}
+
+// buildCommit builds the gateway's programs as of a commit into a folder.
+func buildCommit(t *testing.T, commit, into string) error {
+	source := t.TempDir()
 	root, files := io.Pipe()
 	archive := exec.CommandContext(t.Context(), "git", "archive", commit)
 	archive.Dir, archive.Stdout = "../../..", files
 	unpack := exec.CommandContext(t.Context(), "tar", "-x", "-C", source)
 	unpack.Stdin = root
-	require.NoError(t, unpack.Start())
-	require.NoError(t, archive.Run())
-	require.NoError(t, files.Close())
-	require.NoError(t, unpack.Wait())
-	require.NoError(t, cluster.BuildPrograms(t.Context(), source, dir))
-	older, err := cluster.Built(dir)
-	require.NoError(t, err)
-	older.NATS, older.Redis = binaries.NATS, binaries.Redis
-	return older
+	if err := unpack.Start(); err != nil {
+		return err
+	}
+	err := archive.Run()
+	_ = files.CloseWithError(err)
+	if err := errors.Join(err, unpack.Wait()); err != nil {
+		return err
+	}
+	return cluster.BuildPrograms(t.Context(), source, into)
 }
 
 // rollout replaces the processes of a cluster one after the other, each stopped

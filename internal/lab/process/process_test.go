@@ -2,6 +2,8 @@ package process_test
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -205,4 +207,21 @@ func TestNoAddressIsGivenTwice(t *testing.T) {
 		require.False(t, given[address], address)
 		given[address] = true
 	}
+}
+
+func TestWhatIsKeptIsMadeOnce(t *testing.T) {
+	t.Parallel()
+	name, made := fmt.Sprintf("test-%d", os.Getpid()), 0
+	_, err := process.Keep(name, func(string) error { return errors.New("not made") })
+	require.ErrorContains(t, err, "not made")
+	for range 2 {
+		path, err := process.Keep(name, func(path string) error {
+			made++
+			return os.WriteFile(path, []byte("made"), 0o600)
+		})
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = os.Remove(path) })
+		require.FileExists(t, path)
+	}
+	require.Equal(t, 1, made)
 }

@@ -28,11 +28,34 @@ func GoBuild(ctx context.Context, source, output string, packages ...string) err
 // told by TMPDIR.
 const common = "/tmp"
 
-// Kept is where what takes long to make is kept on this machine, for whoever needs
-// it next.
-func Kept() (dir string, err error) {
-	dir = filepath.Join(common, "daemon-gateway-test")
-	return dir, os.MkdirAll(dir, 0o755)
+// Keep returns the path of a file or folder that takes long to make, and is kept on
+// this machine for whoever needs it next. Its name says all that it depends on:
+// what is there already is as good as what create would put at a path.
+func Keep(name string, create func(path string) error) (string, error) {
+	dir := filepath.Join(common, "daemon-gateway-test")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", err
+	}
+	path := filepath.Join(dir, name)
+	if _, err := os.Stat(path); err == nil {
+		return path, nil
+	}
+	// Other programs may do the same now: a rename is atomic, and one is enough.
+	unfinished, err := os.MkdirTemp(dir, name+"-")
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = os.RemoveAll(unfinished) }()
+	made := filepath.Join(unfinished, name)
+	if err := create(made); err != nil {
+		return "", err
+	}
+	if err := os.Rename(made, path); err != nil {
+		if _, there := os.Stat(path); there != nil {
+			return "", err
+		}
+	}
+	return path, nil
 }
 
 const natsModule = "github.com/nats-io/nats-server/v2"
@@ -49,20 +72,9 @@ func NATSProgram(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("find the version of %s: %w", natsModule, err)
 	}
-	dir, err := Kept()
-	if err != nil {
-		return "", err
-	}
-	program := filepath.Join(dir, "nats-server-"+strings.TrimSpace(string(version)))
-	if _, err := os.Stat(program); err == nil {
-		return program, nil
-	}
-	// Other programs may do the same now: a rename is atomic.
-	unfinished := fmt.Sprintf("%s.%d", program, os.Getpid())
-	if err := GoBuild(ctx, "", unfinished, natsModule); err != nil {
-		return "", err
-	}
-	return program, os.Rename(unfinished, program)
+	return Keep("nats-server-"+strings.TrimSpace(string(version)), func(path string) error {
+		return GoBuild(ctx, "", path, natsModule)
+	})
 }
 
 // RedisProgram finds redis-server.

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -210,30 +209,16 @@ func (c *postgresCluster) config() process.Config {
 
 func (c *postgresCluster) data() string { return filepath.Join(c.dir, "data") }
 
-// initialize makes the data directory. What initdb makes is always the same and
-// takes a second of a processor, so it is kept for the next server.
+// initialize makes the data directory.
 func (c *postgresCluster) initialize() error {
 	if err := c.install.own(c.dir); err != nil {
 		return err
 	}
-	kept, err := c.install.kept()
+	archive, err := c.install.emptyData()
 	if err != nil {
 		return err
 	}
-	found, err := kept.unpack(c.dir)
-	if found || err != nil {
-		return err
-	}
-	cmd := c.install.command("initdb", slices.Concat(initdbArguments, []string{"--pgdata", c.data()})...)
-	cmd.Dir = c.dir
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("initdb: %w: %s", err, out)
-	}
-	return kept.pack(c.dir)
-}
-
-var initdbArguments = []string{
-	"--username", postgresUser, "--auth", "trust", "--encoding", "UTF8", "--locale", "C", "--no-sync", "--no-instructions",
+	return c.install.unpack(archive, c.dir)
 }
 
 func (c *postgresCluster) start() error {

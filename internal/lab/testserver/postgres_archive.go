@@ -4,56 +4,60 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/neolith/daemon-gateway/internal/lab/process"
 )
 
-// postgresArchive is a file with the data directory that initdb makes, kept on this
-// machine for all servers of one version.
-type postgresArchive struct {
-	install postgresInstall
-	file    string
+var initdbArguments = []string{
+	"--username", postgresUser, "--auth", "trust", "--encoding", "UTF8", "--locale", "C", "--no-sync", "--no-instructions",
 }
 
-func (i postgresInstall) kept() (postgresArchive, error) {
-	dir, err := process.Kept()
+// emptyData returns an archive with the data directory that initdb makes. That is
+// always the same and takes a second of a processor, so it is kept on this machine.
+func (i postgresInstall) emptyData() (archive string, err error) {
 	what := sha256.Sum256([]byte(i.version + strings.Join(initdbArguments, " ")))
-	return postgresArchive{i, filepath.Join(dir, fmt.Sprintf("postgres-%x.tar", what[:6]))}, err
+	return process.Keep(fmt.Sprintf("postgres-%x.tar", what[:6]), i.pack)
 }
 
-// unpack puts the data directory into dir, if there is an archive.
-func (a postgresArchive) unpack(dir string) (found bool, err error) {
-	archive, err := os.Open(a.file)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	defer func() { _ = archive.Close() }()
-	tar := a.install.anyCommand("tar", "-xpf", "-")
-	tar.Dir, tar.Stdin = dir, archive
-	if err := tar.Run(); err != nil {
-		return true, fmt.Errorf("unpack %s: %w", a.file, err)
-	}
-	return true, nil
-}
-
-// pack makes an archive of the data directory in dir.
-func (a postgresArchive) pack(dir string) error {
-	// Other programs may do the same now: a rename is atomic.
-	unfinished, err := os.CreateTemp(filepath.Dir(a.file), "postgres-*")
+// pack makes the archive.
+func (i postgresInstall) pack(path string) error {
+	dir, err := os.MkdirTemp("", "daemon-gateway-initdb-")
 	if err != nil {
 		return err
 	}
-	tar := a.install.anyCommand("tar", "-cf", "-", "data")
-	tar.Dir, tar.Stdout = dir, unfinished
-	if err := errors.Join(tar.Run(), unfinished.Close()); err != nil {
-		return errors.Join(err, os.Remove(unfinished.Name()))
+	defer func() { _ = os.RemoveAll(dir) }()
+	if err := i.own(dir); err != nil {
+		return err
 	}
-	return os.Rename(unfinished.Name(), a.file)
+	initdb := i.command("initdb", slices.Concat(initdbArguments, []string{"--pgdata", filepath.Join(dir, "data")})...)
+	initdb.Dir = dir
+	if out, err := initdb.CombinedOutput(); err != nil {
+		return fmt.Errorf("initdb: %w: %s", err, out)
+	}
+	archive, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	tar := i.anyCommand("tar", "-cf", "-", "data")
+	tar.Dir, tar.Stdout = dir, archive
+	return errors.Join(tar.Run(), archive.Close())
+}
+
+// unpack puts what is in the archive into dir.
+func (i postgresInstall) unpack(path, dir string) error {
+	archive, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = archive.Close() }()
+	tar := i.anyCommand("tar", "-xpf", "-")
+	tar.Dir, tar.Stdin = dir, archive
+	if err := tar.Run(); err != nil {
+		return fmt.Errorf("unpack %s: %w", path, err)
+	}
+	return nil
 }
