@@ -43,6 +43,7 @@ func run(ctx context.Context) (passed bool, err error) {
 	seed := flag.Uint64("seed", 0, "draw these moments again; 0: new ones")
 	long := flag.Bool("long", false, "run the tests that explore at random, and let them explore for long")
 	race := flag.Bool("race", false, "look for data races, which takes twice the time and a C compiler")
+	unraced := flag.Bool("unraced", false, "run the tests in which there is no data race to be found, which -race leaves out")
 	path := flag.String("log", os.DevNull, "file for what repeated runs say")
 	flag.Parse()
 	packages, flags := split(flag.Args())
@@ -57,9 +58,14 @@ func run(ctx context.Context) (passed bool, err error) {
 	if *race {
 		flags = append(flags, "-race")
 		if slices.Equal(packages, everything) {
-			if packages, err = suite.WithoutPrograms(ctx, packages); err != nil {
+			if packages, err = suite.Raced(ctx, packages); err != nil {
 				return false, err
 			}
+		}
+	}
+	if *unraced {
+		if packages, err = suite.Unraced(ctx, packages); err != nil {
+			return false, err
 		}
 	}
 	if *times == 1 && *busy == 0 && !*each && !*stutter {

@@ -26,14 +26,34 @@ var longest = []string{
 // detector, which is in the tests alone, would see nothing of them.
 const programs = "internal/lab/e2e"
 
-// WithoutPrograms returns the packages among some that have tests in which the
-// race detector sees something of the gateway.
-func WithoutPrograms(ctx context.Context, packages []string) ([]string, error) {
+// alone are the packages in whose tests nothing runs beside anything else: state
+// machines that are tried for long, and tools that build programs. There is
+// nothing for the race detector to see, and it takes many times as long to look.
+var alone = []string{
+	"deploy/image",
+	"internal/bridge/sequencer",
+	"internal/edge/balance",
+	"internal/edge/session",
+	"internal/lab/fuzzing",
+	"internal/lab/simulation",
+	"internal/router/lane",
+}
+
+func mayRace(name string) bool {
+	return !slices.Contains(append(alone, programs), strings.TrimPrefix(name, "./"))
+}
+
+// Raced returns the packages among some that have tests in which the race detector
+// may see something.
+func Raced(ctx context.Context, packages []string) ([]string, error) {
 	tested, err := Tested(ctx, packages)
-	if err != nil {
-		return nil, err
-	}
-	return slices.DeleteFunc(tested, func(name string) bool { return name == "./"+programs }), nil
+	return slices.DeleteFunc(tested, func(name string) bool { return !mayRace(name) }), err
+}
+
+// Unraced returns those that Raced leaves out.
+func Unraced(ctx context.Context, packages []string) ([]string, error) {
+	tested, err := Tested(ctx, packages)
+	return slices.DeleteFunc(tested, mayRace), err
 }
 
 // LongestFirst returns the packages among some that have tests, so that go test

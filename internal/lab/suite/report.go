@@ -18,6 +18,7 @@ type Report struct {
 	running  map[string]*pkg
 	packages []*pkg // in the order in which they ended
 	took     time.Duration
+	used     time.Duration // of processors, with all that the tests have started
 }
 
 // pkg is a package under test.

@@ -57,32 +57,32 @@ func TestAReportShowsWhatFailedAndNoMore(t *testing.T) {
 		{
 			"a package that passes is a line", green,
 			"ok  \texample/green\t2.600s\n",
-			"1 packages passed, 0 failed, with 1 tests in 4s", nil,
+			"1 packages passed, 0 failed, with 1 tests in 4s, 7s of processors", nil,
 		},
 		{
 			"a test that fails is shown with its parts, and without what passed", red,
 			"    a_test.go:7: two is not one\nFAIL\nFAIL\texample/red\t0.400s\n",
-			"0 packages passed, 1 failed, with 2 tests in 4s", []string{"example/red TestWrong"},
+			"0 packages passed, 1 failed, with 2 tests in 4s, 7s of processors", []string{"example/red TestWrong"},
 		},
 		{
 			"a package that does not compile is shown with the reason", broken,
 			"a_test.go:1: undefined: x\nFAIL\texample/broken [build failed]\n",
-			"0 packages passed, 1 failed, with 0 tests in 4s", []string{"example/broken"},
+			"0 packages passed, 1 failed, with 0 tests in 4s, 7s of processors", []string{"example/broken"},
 		},
 		{
 			"a package without tests is not mentioned", empty + green,
 			"ok  \texample/green\t2.600s\n",
-			"1 packages passed, 0 failed, with 1 tests in 4s", nil,
+			"1 packages passed, 0 failed, with 1 tests in 4s, 7s of processors", nil,
 		},
 		{
 			"a package that did not end has failed", hanging,
 			"",
-			"0 packages passed, 1 failed, with 1 tests in 4s", []string{"example/hanging TestLong"},
+			"0 packages passed, 1 failed, with 1 tests in 4s, 7s of processors", []string{"example/hanging TestLong"},
 		},
 		{
 			"what is no event is shown as it is", "go: downloading a module\n" + green,
 			"go: downloading a module\nok  \texample/green\t2.600s\n",
-			"1 packages passed, 0 failed, with 1 tests in 4s", nil,
+			"1 packages passed, 0 failed, with 1 tests in 4s, 7s of processors", nil,
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -91,7 +91,7 @@ func TestAReportShowsWhatFailedAndNoMore(t *testing.T) {
 			r := newReport(&out, false)
 			require.NoError(t, r.read(strings.NewReader(c.events)))
 			require.Equal(t, c.said, out.String())
-			r.took = 4 * time.Second
+			r.took, r.used = 4*time.Second, 7*time.Second
 			r.Close()
 			lines := strings.Split(strings.TrimSpace(out.String()), "\n")
 			require.Equal(t, c.closing, lines[len(lines)-1])
@@ -138,7 +138,7 @@ Slowest tests
 Failed
   example/red TestWrong
 
-1 packages passed, 1 failed, with 3 tests in 0s
+1 packages passed, 1 failed, with 3 tests in 0s, 0s of processors
 `, out.String())
 }
 

@@ -74,7 +74,7 @@ func Run(ctx context.Context, out io.Writer, verbose bool, arguments ...string) 
 	// An exit code says what the report says, unless go test did not get as far as
 	// to a package.
 	failed := test.Wait()
-	report.took = time.Since(began)
+	report.took, report.used = time.Since(began), test.ProcessState.UserTime()+test.ProcessState.SystemTime()
 	switch exit := new(exec.ExitError); {
 	case err != nil:
 		return report, fmt.Errorf("read from go test: %w", err)

@@ -40,7 +40,7 @@ func (r *Report) Close() {
 	if failures := r.Failures(); len(failures) > 0 {
 		r.write("\nFailed\n  " + strings.Join(failures, "\n  ") + "\n")
 	}
-	r.write(fmt.Sprintf("\n%d packages passed, %d failed, with %d tests in %s\n", count[passed], count[failed], len(tests), round(r.took)))
+	r.write(fmt.Sprintf("\n%d packages passed, %d failed, with %d tests in %s, %s of processors\n", count[passed], count[failed], len(tests), round(r.took), round(r.used)))
 }
 
 func table(title string, lines []timed) string {
