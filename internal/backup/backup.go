@@ -1,6 +1,6 @@
-// Package backup takes the gateway's streams out of JetStream into files, while
-// the gateway runs, and puts them back into a JetStream that has lost them. It
-// backs up what the gateway cannot do without: the events, where each daemon
+// Package backup takes the gateway's streams out of JetStream into files, or
+// into an object store, while the gateway runs, and puts them back into a
+// JetStream that has lost them. It backs up what the gateway cannot do without: the events, where each daemon
 // stands, and the dead letters.
 package backup
 
@@ -34,8 +34,9 @@ import (
 type Config struct {
 	settings.Logging
 	NATS       natsconn.Config `embed:""`
+	Store      StoreConfig     `embed:""`
 	BackupDir  string          `required:"" group:"Backup" help:"Directory in which each backup gets a directory of its own, named after the time, as 20261123T042759Z."`
-	BackupKeep int             `default:"7" min:"1" group:"Backup" help:"Newest backups kept in it; older ones are removed after a good one."`
+	BackupKeep int             `default:"7" min:"1" group:"Backup" help:"Newest backups kept in it, and in the object store; older ones are removed after a good one."`
 
 	BackupRecipients []string        `group:"Backup" help:"Recipients of age (age1…): the streams are encrypted for them, and who restores the backup needs the identity of one. Unset: the backup is not encrypted."`
 	BackupSigningKey settings.Secret `group:"Backup" help:"Ed25519 private key (PEM) that signs the manifest of each backup, which has the SHA-256 sums of all its other files. Unset: the backup is not signed, and nothing shows that somebody has changed all of it."`
@@ -84,12 +85,25 @@ func Run(ctx context.Context, cfg Config, logger *slog.Logger) error {
 	if t.key, err = parseSigningKey(cfg.BackupSigningKey); err != nil {
 		return err
 	}
+	kept, err := cfg.Store.open(logger)
+	if err != nil {
+		return err
+	}
 	name, m, err := t.run(ctx)
 	if err != nil {
 		return err
 	}
 	logger.Info("backup complete", "backup", name, "encrypted", m.Encrypted, "signed", t.key != nil, "streams", len(m.Streams), "messages", m.Messages(), "bytes", m.Bytes(),
 		"took", m.Ended.Sub(m.Began).Round(time.Millisecond))
+	if kept != nil {
+		if err := kept.copyTo(ctx, cfg.BackupDir, name); err != nil {
+			return fmt.Errorf("backup %s is in %s, but not in the object store: %w", name, cfg.BackupDir, err)
+		}
+		logger.Info("backup stored", "backup", name, "url", cfg.Store.BackupS3URL)
+		if err := kept.prune(ctx, cfg.BackupKeep); err != nil {
+			return err
+		}
+	}
 	return prune(cfg.BackupDir, cfg.BackupKeep)
 }
 

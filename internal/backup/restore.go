@@ -2,6 +2,7 @@ package backup
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -30,7 +31,8 @@ import (
 type RestoreConfig struct {
 	settings.Logging
 	NATS           natsconn.Config `embed:""`
-	BackupDir      string          `required:"" group:"Backup" help:"Directory in which gateway-backup has put its backups."`
+	Store          StoreConfig     `embed:""`
+	BackupDir      string          `required:"" group:"Backup" help:"Directory in which gateway-backup has put its backups; with an object store, into which the backup is fetched from there."`
 	Backup         string          `group:"Backup" help:"Name of the backup, as 20261123T042759Z; the newest complete one if not given."`
 	Replace        bool            `group:"Backup" help:"Delete the gateway's streams that exist, with all that they hold. Without it nothing is restored while there is one."`
 	StreamReplicas int             `default:"0" min:"0" max:"5" group:"Backup" help:"NATS servers that hold a copy of each restored stream; 0: as many as when the backup was taken."`
@@ -81,19 +83,9 @@ const (
 
 // RunRestore restores a backup. No node of the gateway may be running.
 func RunRestore(ctx context.Context, cfg RestoreConfig, logger *slog.Logger) error {
-	names, err := Names(cfg.BackupDir)
+	name, err := provide(ctx, cfg, logger)
 	if err != nil {
 		return err
-	}
-	if len(names) == 0 {
-		return fmt.Errorf("there is no complete backup in %s", cfg.BackupDir)
-	}
-	name := names[0]
-	if cfg.Backup != "" {
-		name = cfg.Backup
-	}
-	if !slices.Contains(names, name) {
-		return fmt.Errorf("there is no backup %q in %s, expected one of %s", name, cfg.BackupDir, strings.Join(names, ", "))
 	}
 	r := &restoration{dir: filepath.Join(cfg.BackupDir, name), replicas: cfg.StreamReplicas, logger: logger}
 	if r.keys, err = cfg.keys(); err != nil {
@@ -113,6 +105,36 @@ func RunRestore(ctx context.Context, cfg RestoreConfig, logger *slog.Logger) err
 	r.js = conn.JS
 	logger.Info("restoring", "backup", name, "age", time.Since(r.manifest.Ended).Round(time.Second), "streams", len(r.manifest.Streams))
 	return r.run(ctx, cfg.Replace)
+}
+
+// provide returns the name of the backup that is to be restored, which is in the
+// directory then, fetched from the object store where there is one.
+func provide(ctx context.Context, cfg RestoreConfig, logger *slog.Logger) (name string, err error) {
+	kept, err := cfg.Store.open(logger)
+	if err != nil {
+		return "", err
+	}
+	from, names := cfg.BackupDir, []string(nil)
+	if kept == nil {
+		names, err = Names(cfg.BackupDir)
+	} else {
+		from = cfg.Store.BackupS3URL
+		names, err = kept.names(ctx)
+	}
+	if err != nil {
+		return "", err
+	}
+	if len(names) == 0 {
+		return "", fmt.Errorf("there is no complete backup in %s", from)
+	}
+	name = cmp.Or(cfg.Backup, names[0])
+	if !slices.Contains(names, name) {
+		return "", fmt.Errorf("there is no backup %q in %s, expected one of %s", name, from, strings.Join(names, ", "))
+	}
+	if kept != nil {
+		err = kept.copyFrom(ctx, name, cfg.BackupDir)
+	}
+	return name, err
 }
 
 // restoration is a backup that is being restored.
