@@ -1,5 +1,5 @@
 // Package headroom says how much a program's heap may grow between two garbage
-// collections.
+// collections, and how much memory it may take in all.
 //
 // Go lets it double (GOGC=100), which suits neither of a gateway's two states. An
 // edge with thousands of idle connections has a large heap in which next to
@@ -34,17 +34,19 @@ const (
 	most, mostPercent = 32 << 20, 100
 )
 
-// Kept returns run as a function that keeps the process's room while it runs.
-// Nothing is changed where the operator has set GOGC; GOMEMLIMIT holds in any
-// case.
+// Kept returns run as a function that keeps the process's room and its memory
+// limit while it runs. What the operator has set, GOGC or GOMEMLIMIT, is not
+// changed.
 func Kept(run func(ctx context.Context) error) func(ctx context.Context) error {
 	return func(ctx context.Context) error {
-		if os.Getenv("GOGC") != "" {
-			return run(ctx)
-		}
 		keeping, stop := context.WithCancel(context.WithoutCancel(ctx))
 		var kept sync.WaitGroup
-		kept.Go(func() { keep(keeping) })
+		if os.Getenv("GOGC") == "" {
+			kept.Go(func() { keep(keeping) })
+		}
+		if os.Getenv("GOMEMLIMIT") == "" {
+			kept.Go(func() { followLimit(keeping) })
+		}
 		defer kept.Wait()
 		defer stop()
 		return run(ctx)
