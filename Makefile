@@ -72,6 +72,8 @@ lint: ## check format, vet, staticcheck, go.mod and the generated documentation
 	go mod verify
 	@go run ./docs/generate | diff -u docs/configuration.md - \
 		|| { echo "docs/configuration.md is not up to date: run make docs"; exit 1; }
+	@go run ./docs/generate metrics | diff -u docs/metrics.md - \
+		|| { echo "docs/metrics.md is not up to date: run make docs"; exit 1; }
 
 vulnerabilities: ## look for known vulnerabilities with govulncheck, where its database can be reached
 	@scripts/check-vulnerabilities
@@ -89,8 +91,9 @@ bench-short: ## measure for a moment what an event costs, and judge it against t
 flamegraph: ## draw a profile: make -s flamegraph PROFILE=edge.cpu TITLE="an edge" > edge.svg
 	@go tool pprof -traces '$(PROFILE)' 2>/dev/null | go run ./scripts/flamegraph -title '$(TITLE)'
 
-docs: ## write docs/configuration.md from the settings, and the reference of docs/gatewayctl.md
+docs: ## write docs/configuration.md from the settings, docs/metrics.md, and the reference of docs/gatewayctl.md
 	@text=$$(go run ./docs/generate); printf '%s\n' "$$text" > docs/configuration.md
+	@text=$$(go run ./docs/generate metrics); printf '%s\n' "$$text" > docs/metrics.md
 	go test -count=1 ./internal/gatewayctl -run TestThePageHasTheReference -update
 
 manifests: docs ## write what is derived for deployments: schema and table of the chart's values, deploy/k8s

@@ -1,5 +1,7 @@
 // Command generate writes docs/configuration.md from the settings of all
-// programs, so that the page cannot say anything but what they say.
+// programs, so that the page cannot say anything but what they say, and with the
+// argument metrics docs/metrics.md from what they register. It is run in the
+// repository's root.
 package main
 
 import (
@@ -17,7 +19,17 @@ import (
 )
 
 func main() {
-	err := settings.Markdown(os.Stdout,
+	if err := run(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "generate:", err)
+		os.Exit(1)
+	}
+}
+
+func run(args []string) error {
+	if len(args) == 1 && args[0] == "metrics" {
+		return metricsPage(os.Stdout, ".")
+	}
+	return settings.Markdown(os.Stdout,
 		new(edge.Config).Program(),
 		new(router.Config).Program(),
 		new(bridge.Config).Program(),
@@ -27,8 +39,4 @@ func main() {
 		new(backup.RestoreConfig).Program(),
 		new(devcluster.Config).Program(),
 	)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "generate:", err)
-		os.Exit(1)
-	}
 }
