@@ -22,13 +22,13 @@ var kept = slices.DeleteFunc(slices.Clone(streams), func(name string) bool {
 
 // neighbours are what stands beside that which somebody may publish.
 var neighbours = []string{
-	"daemon.events.0.clx2", "daemon.deadletters.not_json.clx2", "daemon.unresolved.clx2",
+	"daemon.events.0.clx2", "daemon.deadletters.not_json.clx2", "daemon.unresolved.clx2", "daemon.traces.clx2.e1",
 	"$KV.gateway_checkpoints.1", "$KV.gateway_revocations.token.b", "$KV.daemon_cursors_0.clx2",
 }
 
 // isKept reports whether the gateway stores what is published there.
 func isKept(subject string) bool {
-	for _, prefix := range []string{"$KV.", "daemon.events.", "daemon.deadletters.", "daemon.unresolved."} {
+	for _, prefix := range []string{"$KV.", "daemon.events.", "daemon.deadletters.", "daemon.unresolved.", "daemon.traces."} {
 		if strings.HasPrefix(subject, prefix) {
 			return true
 		}

@@ -29,6 +29,7 @@ import (
 	"github.com/neolith/daemon-gateway/internal/natsconn"
 	"github.com/neolith/daemon-gateway/internal/router"
 	"github.com/neolith/daemon-gateway/internal/settings"
+	"github.com/neolith/daemon-gateway/internal/trace"
 	"github.com/neolith/daemon-gateway/internal/upkeep"
 	"github.com/neolith/daemon-gateway/pkg/event"
 	"github.com/neolith/daemon-gateway/pkg/publisher"
@@ -141,7 +142,7 @@ func (w *world) start(tier string, m manner) (admin string) {
 	case "edge":
 		cfg := settings.Default[edge.Config]()
 		cfg.NodeName, cfg.NATS, cfg.Admin.AdminAddr = tier, m.nats(w, tier), "127.0.0.1:0"
-		cfg.Upkeep.ManageStreams = !m.unmanaged
+		cfg.Upkeep.ManageStreams, cfg.Trace.TraceSample = !m.unmanaged, 1
 		cfg.Ring.GossipAddr, cfg.Ring.GossipJoin = gossip, w.peers
 		cfg.Listen.ListenAddr, cfg.Auth.DaemonJWTSecret, cfg.Listen.DrainPeriod = "127.0.0.1:0", secret, 0
 		e, err := edge.New(cfg, logger)
@@ -150,7 +151,7 @@ func (w *world) start(tier string, m manner) (admin string) {
 	case "router":
 		cfg := settings.Default[router.Config]()
 		cfg.NodeName, cfg.NATS, cfg.Admin.AdminAddr = tier, m.nats(w, tier), "127.0.0.1:0"
-		cfg.Upkeep.ManageStreams = !m.unmanaged
+		cfg.Upkeep.ManageStreams, cfg.Trace.TraceSample = !m.unmanaged, 1
 		cfg.Ring.GossipAddr, cfg.Ring.GossipJoin = gossip, w.peers
 		r, err := router.New(cfg, logger)
 		w.run(r, err)
@@ -158,7 +159,7 @@ func (w *world) start(tier string, m manner) (admin string) {
 	case "bridge":
 		cfg := settings.Default[bridge.Config]()
 		cfg.NodeName, cfg.NATS, cfg.Admin.AdminAddr = tier, m.nats(w, tier), "127.0.0.1:0"
-		cfg.Upkeep.ManageStreams = !m.unmanaged
+		cfg.Upkeep.ManageStreams, cfg.Trace.TraceSample = !m.unmanaged, 1
 		cfg.Redis.RedisURL = settings.URL(w.redis.URL())
 		b, err := bridge.New(cfg, logger)
 		w.run(b, err)
@@ -207,6 +208,27 @@ func (w *world) delivers() {
 	require.NoError(w.t, probe.Once(w.t.Context(), cfg, slog.New(slog.DiscardHandler)), w.told)
 }
 
+// traces waits until each tier has said what it had to do with an event.
+func (w *world) traces() {
+	w.t.Helper()
+	operator, _ := w.client("operator")
+	records, err := operator.OrderedConsumer(w.t.Context(), eventlog.TraceStream, jetstream.OrderedConsumerConfig{})
+	require.NoError(w.t, err)
+	all, err := records.Messages()
+	require.NoError(w.t, err)
+	defer all.Stop()
+	ctx, cancel := context.WithTimeout(w.t.Context(), patience)
+	defer cancel()
+	said := map[string]bool{}
+	for !said["bridge"] || !said["router"] || !said["edge"] {
+		m, err := all.Next(jetstream.NextContext(ctx))
+		require.NoError(w.t, err, "%v have said something: %s", said, w.told)
+		var record trace.Record
+		require.NoError(w.t, json.Unmarshal(m.Data(), &record))
+		said[record.Hops[len(record.Hops)-1].Tier] = true
+	}
+}
+
 // client connects as a user; what the server forbids it arrives in violations.
 func (w *world) client(user string) (js jetstream.JetStream, violations chan error) {
 	w.t.Helper()
@@ -232,6 +254,7 @@ func TestEachTierMayDoAllThatItMust(t *testing.T) {
 			w.administer()
 			w.start(order[2], restrictedly)
 			w.delivers()
+			w.traces()
 			require.NotContains(t, strings.ToLower(w.told.String()), "permissions violation")
 		})
 	}

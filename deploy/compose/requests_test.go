@@ -16,7 +16,7 @@ import (
 
 // streams are those of the gateway, one of each kind, and one of somebody else's.
 var streams = []string{
-	"DAEMON_EVENTS_0", "DAEMON_DEADLETTERS", "DAEMON_UNRESOLVED", "DAEMON_GATEWAY_RESERVATION",
+	"DAEMON_EVENTS_0", "DAEMON_DEADLETTERS", "DAEMON_TRACES", "DAEMON_UNRESOLVED", "DAEMON_GATEWAY_RESERVATION",
 	"KV_gateway_cluster", "KV_gateway_checkpoints", "KV_daemon_cursors_0", "KV_gateway_revocations", "SOMEBODY_ELSES",
 }
 
@@ -82,6 +82,7 @@ var published = map[string][]string{
 	"daemon.events.0.clx1":                                                      {"router", "bridge", "backend"},
 	"daemon.events.0.=":                                                         {"edge", "router", "bridge", "admin"},
 	"daemon.deadletters.not_json.clx1":                                          {"edge", "router", "bridge"},
+	"daemon.traces.clx1.e1":                                                     {"edge", "router", "bridge"},
 	"daemon.unresolved.clx1":                                                    {"bridge"},
 	"daemon.edge.other.deliver":                                                 {"router"},
 	"daemon.edge.other.probe":                                                   {"edge"},

@@ -44,6 +44,7 @@ import (
 	"github.com/neolith/daemon-gateway/internal/outage"
 	"github.com/neolith/daemon-gateway/internal/redisconn"
 	"github.com/neolith/daemon-gateway/internal/settings"
+	"github.com/neolith/daemon-gateway/internal/trace"
 	"github.com/neolith/daemon-gateway/pkg/event"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
@@ -67,6 +68,8 @@ type App struct {
 	beats      *beats.Writer
 	revoked    *revoked
 	metrics    *metrics
+	trace      *trace.Recorder
+	log        *eventlog.Log // set before open is closed
 	audit      *audit.Log
 	opening    eventlog.Opening
 	open       chan struct{}  // closed when the event log is open
@@ -99,11 +102,13 @@ func New(cfg Config, logger *slog.Logger) (*App, error) {
 	}
 	a.metrics = newMetrics(a.registry)
 	a.audit = audit.New(a.base, a.registry)
+	a.trace = trace.New(cfg.Trace, string(operation.Bridge), cfg.Node(), a.base, a.registry)
 	if err := a.bindDatabase(); err != nil {
 		return nil, errors.Join(err, a.Close())
 	}
 	a.pump = newPump(a.inbox, a.whose, a.book, a.nats.Up, int(cfg.Log.MaxEventBytes), a.metrics, a.logger)
 	a.pump.partitions, a.pump.connectedDaemons, a.pump.audit = cfg.Log.Partitions, newConnectedDaemons(), a.audit
+	a.pump.trace = a.trace
 	a.source = a.newSource()
 	a.beats = beats.New(a.nats.NC, a.redis, a.base, a.registry)
 	a.revoked = newRevoked(a.redis, a.nats.JS, a.cfg.RevocationLifetime, a.metrics, a.logger)
@@ -174,6 +179,7 @@ func (a *App) bind() (err error) {
 		Member: operation.Member{Tier: operation.Bridge, Node: a.cfg.Node()}, Shown: shown,
 		Holds: func() map[string]int { return map[string]int{"messages": a.pump.depth()} },
 	}, a.base)
+	a.operations.HandleTrace(a.trace)
 	a.teardown.Push("admin port", func(context.Context) error { return a.admin.Close() })
 	if !a.cfg.Intake.Enabled() {
 		return nil
@@ -278,6 +284,7 @@ func (a *App) Run(ctx context.Context) error {
 	group.Go("revocations", a.whenOpen(a.revoked.Run))
 	group.Go("NATS", a.nats.Run)
 	group.Go("operations", outliving(published, a.operations.Run))
+	group.Go("traces", outliving(published, a.whenOpen(func(ctx context.Context) error { return a.trace.Run(ctx, a.log) })))
 	group.Go("audit", outliving(published, a.audit.Run))
 	// An operator wants to see what a stop waits for.
 	group.Go("admin port", outliving(published, a.admin.Run))
@@ -303,6 +310,7 @@ func (a *App) publish(ctx, opening context.Context) (left int, err error) {
 		}
 		return a.inbox.len(), err
 	}
+	a.log = log
 	close(a.open)
 	return a.pump.run(hard, log), nil
 }

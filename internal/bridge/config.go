@@ -12,6 +12,7 @@ import (
 	"github.com/neolith/daemon-gateway/internal/neolith/postgres"
 	"github.com/neolith/daemon-gateway/internal/redisconn"
 	"github.com/neolith/daemon-gateway/internal/settings"
+	"github.com/neolith/daemon-gateway/internal/trace"
 )
 
 // Config is everything that an operator may set on a bridge.
@@ -24,6 +25,7 @@ type Config struct {
 	Redis  RedisConfig     `embed:""`
 	Intake intake.Config   `embed:""`
 
+	Trace    trace.Config    `embed:""`
 	Postgres postgres.Config `embed:""`
 	Identity identity.Config `embed:""`
 
@@ -49,6 +51,7 @@ func (c *Config) features() (on settings.Features) {
 	on.Add("Neolith's lists", c.Redis.RedisDrainLists)
 	on.Add("PostgreSQL", c.Postgres.Enabled())
 	on.Add("stream management", c.Upkeep.ManageStreams)
+	on.Add("tracing", c.Trace.TraceSample > 0)
 	on.Add("profiles", c.Admin.EnablePprof)
 	return on
 }

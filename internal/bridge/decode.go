@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/neolith/daemon-gateway/internal/canary"
@@ -42,6 +43,8 @@ type job struct {
 	own bool
 	// Of a job that somebody waits for.
 	request *request
+	// at is when it came here.
+	at time.Time
 }
 
 type jobKind int

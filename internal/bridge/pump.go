@@ -17,6 +17,7 @@ import (
 	"github.com/neolith/daemon-gateway/internal/canary"
 	"github.com/neolith/daemon-gateway/internal/eventlog"
 	"github.com/neolith/daemon-gateway/internal/quote"
+	"github.com/neolith/daemon-gateway/internal/trace"
 	"github.com/neolith/daemon-gateway/pkg/event"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
@@ -63,6 +64,7 @@ type pump struct {
 	maxBytes  int // of one event
 	// partitions of the log; 1 until it is set, before run.
 	partitions int
+	trace      *trace.Recorder
 	metrics    *metrics
 	audit      *audit.Log // nil: none
 	logger     *slog.Logger
@@ -142,6 +144,7 @@ func (p *pump) depth() int { return p.inbox.lenWith(&p.held) }
 // be no more.
 func (p *pump) takeIn() (open bool) {
 	n, open := p.inbox.take(p.batch[:], &p.held)
+	now := time.Now()
 	for i := range n {
 		h := p.batch[i]
 		p.batch[i] = heard{}
@@ -150,6 +153,7 @@ func (p *pump) takeIn() (open bool) {
 			continue
 		}
 		j := p.book.address(decode(h, p.maxBytes))
+		j.at = now
 		p.notice(j.event)
 		if j.kind == burying {
 			p.rejected(j)
@@ -283,6 +287,7 @@ func (p *pump) published(t ticket, ack eventlog.Ack, err error) {
 		p.sequencer.Done(t)
 	case err == nil:
 		p.passed(t.Value())
+		p.traceStored(t, ack)
 		p.finish(t, t.Value(), ack)
 	case eventlog.Refused(err):
 		p.passed(t.Value())
@@ -370,6 +375,7 @@ func (p *pump) bury(ctx context.Context, t ticket) {
 				p.retry(t, err)
 				return
 			}
+			p.traceBuried(letter)
 			p.finish(t, t.Value(), eventlog.Ack{})
 		}
 	})
@@ -397,7 +403,8 @@ func (p *pump) giveUp(t ticket, reason event.Reason, detail string) {
 
 // moveOn takes a message to the next thing to be done with it.
 func (p *pump) moveOn(t ticket, j job) {
-	j.request, j.channel = t.Value().request, t.Value().channel
+	was := t.Value()
+	j.request, j.channel, j.at = was.request, was.channel, was.at
 	if j.kind == burying {
 		if j.request != nil && !j.request.bury {
 			p.finish(t, j, eventlog.Ack{})

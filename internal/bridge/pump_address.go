@@ -135,6 +135,7 @@ func (p *pump) kept(t ticket, duplicate bool, err error) {
 	if err == nil {
 		p.book.waiting.Stored(given)
 		p.metrics.kept(t.Value().cause, duplicate)
+		p.traceKept(t.Value(), duplicate)
 		p.finish(t, t.Value(), eventlog.Ack{Duplicate: duplicate})
 		return
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/neolith/daemon-gateway/internal/eventlog"
 	"github.com/neolith/daemon-gateway/pkg/event"
@@ -99,6 +100,7 @@ func (p *pump) submit(j job) {
 	if j.kind == burying {
 		p.rejected(j)
 	}
+	j.at = time.Now()
 	p.number++
 	p.requests.Add(j.lane(p.number), j, len(j.body))
 }

@@ -9,7 +9,8 @@
 // bytes with their length before them:
 //
 //	version(1 byte) partition epoch { item } ...
-//	item: 1 token sequence after stored body | 2 token sequence | another kind(1 byte), bytes
+//	item: 1 token sequence after stored body | 2 token sequence | 3 origin | another kind(1 byte), bytes
+//	origin: bytes, of which a uvarint is when the batch was sent, and the rest by whom
 //
 // While versions are mixed, a node is sent items that it does not know. It skips
 // them: an event that it is not shown is found in the log, because the claims of
@@ -32,8 +33,9 @@ import (
 const Version = 1
 
 const (
-	kindEvent byte = 1
-	kindHint  byte = 2
+	kindEvent  byte = 1
+	kindHint   byte = 2
+	kindOrigin byte = 3
 )
 
 // Forwarded is an event on its way to an edge.
@@ -58,6 +60,9 @@ type Batch struct {
 	Epoch     eventlog.Epoch
 	Events    []Forwarded
 	Hints     []Hint
+	// Router has sent the batch, and when; "": it does not say so.
+	Router string
+	Sent   time.Time
 	// Unknown counts items of kinds that Decode does not know.
 	Unknown int
 }
@@ -84,7 +89,14 @@ func (b Batch) Encode(buf []byte) []byte {
 		buf = appendText(buf, string(h.Token))
 		buf = binary.AppendUvarint(buf, h.Sequence)
 	}
-	return buf
+	if b.Router == "" {
+		return buf
+	}
+	var sent [binary.MaxVarintLen64]byte
+	n := binary.PutUvarint(sent[:], uint64(b.Sent.UnixNano()))
+	buf = append(buf, kindOrigin)
+	buf = binary.AppendUvarint(buf, uint64(n+len(b.Router)))
+	return append(append(buf, sent[:n]...), b.Router...)
 }
 
 // Decode reads a batch. The bodies share data's memory.
@@ -104,6 +116,8 @@ func Decode(data []byte) (Batch, error) {
 			b.Events = append(b.Events, e)
 		case kindHint:
 			b.Hints = append(b.Hints, Hint{Token: event.Token(r.bytes()), Sequence: r.uvarint()})
+		case kindOrigin:
+			b.Router, b.Sent = r.origin()
 		default:
 			r.bytes()
 			b.Unknown++
@@ -168,6 +182,16 @@ func (r *reader) bytes() []byte {
 	out := r.data[:n:n]
 	r.data = r.data[n:]
 	return out
+}
+
+// origin yields nothing where a later version has another one.
+func (r *reader) origin() (router string, sent time.Time) {
+	o := reader{data: r.bytes()}
+	at := o.uvarint()
+	if router = string(o.data); router != "" {
+		sent = time.Unix(0, int64(at)).UTC()
+	}
+	return router, sent
 }
 
 func (r *reader) fail() {

@@ -52,6 +52,18 @@ func TestForeignVersionIsRefused(t *testing.T) {
 	require.ErrorContains(t, err, "version 99")
 }
 
+// Who has sent a batch is said once for all its events, and only where it is traced.
+func TestABatchSaysWhoHasSentIt(t *testing.T) {
+	t.Parallel()
+	b := sample()
+	b.Router, b.Sent = "router-1", time.Unix(1732291201, 7).UTC()
+	text := b.Encode(nil)
+	got, err := delivery.Decode(text)
+	require.NoError(t, err)
+	require.Equal(t, b, got)
+	require.Equal(t, 1+1+9+len(b.Router), len(text)-len(sample().Encode(nil)))
+}
+
 // In a rolling upgrade the newer node may say what the older one does not know;
 // the rest must not wait for the net.
 func TestItemsOfAnUnknownKindAreSkippedAndCounted(t *testing.T) {
@@ -103,6 +115,7 @@ func FuzzBatches(f *testing.F) {
 	f.Add(sample().Encode(nil))
 	f.Add(append(sample().Encode(nil), 77, 3, 'n', 'e', 'w'))
 	f.Add(delivery.Batch{Hints: sample().Hints}.Encode(nil))
+	f.Add(delivery.Batch{Router: "router-1", Sent: time.Unix(1, 0)}.Encode(nil))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		b, err := delivery.Decode(data)
 		if err != nil {
@@ -112,6 +125,7 @@ func FuzzBatches(f *testing.F) {
 			return
 		}
 		require.LessOrEqual(t, 2*(len(b.Events)+len(b.Hints)+b.Unknown), len(data))
+		require.Less(t, len(b.Router), len(data))
 		require.LessOrEqual(t, int(b.Partition), math.MaxUint16)
 		total := 0
 		for _, e := range b.Events {

@@ -92,7 +92,7 @@ func TestAnEventFromBatchToSocketAndItsAckAllocateLittle(t *testing.T) {
 		acks = append(acks, frameOf("ack", `{"eventIds":[`+strings.Join(ids, ",")+`]}`))
 	}
 	heartbeat := frameOf("heartbeat", `{"status":"active"}`)
-	receiver := newReceiver(c.nc, n.door.services.Load().hub, newCaller(c.nc, n.directory, n.canaryInterval, n.metrics, quiet()), n.metrics, quiet())
+	receiver := newReceiver(c.nc, n.door.services.Load().hub, newCaller(c.nc, n.directory, n.canaryInterval, n.metrics, quiet()), n.trace, n.metrics, quiet())
 	run := 0
 	each := testing.AllocsPerRun(runs, func() {
 		receiver.handOver(batches[run])

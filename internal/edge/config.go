@@ -19,6 +19,7 @@ import (
 	"github.com/neolith/daemon-gateway/internal/natsconn"
 	"github.com/neolith/daemon-gateway/internal/ring"
 	"github.com/neolith/daemon-gateway/internal/settings"
+	"github.com/neolith/daemon-gateway/internal/trace"
 	"github.com/neolith/daemon-gateway/pkg/event"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
@@ -36,6 +37,7 @@ type Config struct {
 	Sockets  SocketConfig    `embed:""`
 	Delivery DeliveryConfig  `embed:""`
 	Balance  BalanceConfig   `embed:""`
+	Trace    trace.Config    `embed:""`
 	Database DatabaseConfig  `embed:""`
 
 	seriesTime time.Duration // of a series of subscribes, where a test gives it room
@@ -134,6 +136,7 @@ func (c *Config) features() (on settings.Features) {
 	on.Add("encrypted gossip", len(c.Ring.GossipKeys) > 0)
 	on.Add("trusted proxies", len(c.Listen.Access.TrustedProxies) > 0)
 	on.Add("balance", c.Balance.BalanceRate > 0)
+	on.Add("tracing", c.Trace.TraceSample > 0)
 	on.Add("stream management", c.Upkeep.ManageStreams)
 	on.Add("profiles", c.Admin.EnablePprof)
 	return on

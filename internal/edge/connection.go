@@ -16,6 +16,7 @@ import (
 	"github.com/neolith/daemon-gateway/internal/heartbeat"
 	"github.com/neolith/daemon-gateway/internal/neolith/history"
 	"github.com/neolith/daemon-gateway/internal/rescue"
+	"github.com/neolith/daemon-gateway/internal/trace"
 	"github.com/neolith/daemon-gateway/pkg/event"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
@@ -48,6 +49,7 @@ type services struct {
 
 	heartbeats *heartbeat.Sender
 	history    *history.Recorder // nil where there is no database
+	trace      *trace.Recorder
 }
 
 // connection joins a socket to the two state machines that decide about it:
@@ -148,8 +150,12 @@ func (c *connection) detach(ending socket.Ending) {
 // lastWordLocked is what the cursor is told at the end. c.mu is held.
 func (c *connection) lastWordLocked(ending socket.Ending) (last cursor.Progress, running bool) {
 	defer c.rescuedLocked()
-	if c.session != nil && c.talk.Broke(protocol.CloseCode(ending.Code), ending.ByPeer) {
-		c.session.Broke()
+	if c.session != nil {
+		broke := c.talk.Broke(protocol.CloseCode(ending.Code), ending.ByPeer)
+		if broke {
+			c.session.Broke()
+		}
+		c.traceEndLocked(ending, broke)
 	}
 	return c.progressLocked()
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/neolith/daemon-gateway/internal/edge/conversation"
 	"github.com/neolith/daemon-gateway/internal/edge/session"
 	"github.com/neolith/daemon-gateway/internal/heartbeat"
+	"github.com/neolith/daemon-gateway/internal/trace"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
 
@@ -16,7 +17,7 @@ import (
 // begin makes the connection an orchestrator's, and tells the daemon.
 func (c *connection) begin(limits *conversation.Limits) {
 	c.converse(func(talk *conversation.Conversation, now time.Time) {
-		c.session = session.New(c.svc.cfg.session(c.token, c.daemon, c.partition))
+		c.session = session.New(c.svc.session(c))
 		c.cursor = c.svc.log.cursors.Writer(c.token, c.daemon, c)
 		c.admittedAt = now
 		c.record.admitted(c.orchestrator, c.daemon, now)
@@ -26,6 +27,7 @@ func (c *connection) begin(limits *conversation.Limits) {
 		c.svc.refusals.audit.Write(audit.SessionBegan, "", "orchestrator", c.orchestrator, "daemon", c.daemon, "session", c.id,
 			"address", c.addr, "organization", c.organization, "token_id", token.TokenID, "expires", token.ExpiresAt)
 		c.moveLocked(stateAuthenticated)
+		c.sayLocked(trace.Connected, c.addr.String())
 	})
 }
 

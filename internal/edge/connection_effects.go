@@ -7,6 +7,7 @@ import (
 	"github.com/neolith/daemon-gateway/internal/edge/conversation"
 	"github.com/neolith/daemon-gateway/internal/edge/session"
 	"github.com/neolith/daemon-gateway/internal/heartbeat"
+	"github.com/neolith/daemon-gateway/internal/trace"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
 
@@ -100,6 +101,7 @@ func (c *connection) deliverLocked(effects []session.Effect, now time.Time) (wit
 			log.askLast(c, e.Run)
 		case session.Read:
 			c.svc.metrics.catchUps.Of(e.Cause).Inc()
+			c.sayLocked(trace.CatchesUp, string(e.Cause))
 			log.read(c, e)
 		case session.Subscribed:
 			c.attachedLocked(e, now)
@@ -120,6 +122,9 @@ func (c *connection) deliverLocked(effects []session.Effect, now time.Time) (wit
 			c.svc.metrics.wsEvents.Of("filtered").Inc()
 		case session.WindowFull:
 			c.svc.metrics.windowsFull.Inc()
+			c.sayLocked(trace.WindowFull, "")
+		case session.Trace:
+			c.traceLocked(e.Record)
 		}
 	}
 	return withheld
@@ -137,6 +142,7 @@ func (c *connection) withholdLocked(sends []session.Send, now time.Time) {
 func (c *connection) attachedLocked(e session.Subscribed, now time.Time) {
 	c.moveLocked(stateSubscribed)
 	c.record.subscribed(now)
+	c.sayLocked(trace.Subscribed, "at "+e.Position.String())
 	c.svc.metrics.attaches.Inc()
 	c.svc.metrics.attachSeconds.Observe(now.Sub(c.attachFrom).Seconds())
 	payload := protocol.Subscribed{Position: e.Position.String(), Resumed: e.Resumed, Truncated: e.Truncated}

@@ -53,6 +53,7 @@ import (
 	"github.com/neolith/daemon-gateway/internal/ring"
 	"github.com/neolith/daemon-gateway/internal/settings"
 	"github.com/neolith/daemon-gateway/internal/share"
+	"github.com/neolith/daemon-gateway/internal/trace"
 	"github.com/neolith/daemon-gateway/pkg/event"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
@@ -87,6 +88,7 @@ type Edge struct {
 	database  *database         // nil where there is none
 	registrar *registrar        // nil where there is no database
 	history   *history.Recorder // nil where there is no database
+	trace     *trace.Recorder
 
 	// Fields so that tests need not wait, and need not be quick.
 	canaryInterval time.Duration // between two calls
@@ -120,6 +122,7 @@ func New(cfg Config, logger *slog.Logger) (_ *Edge, err error) {
 	e.metrics = newMetrics(e.registry)
 	e.panics = rescue.New(e.logger, e.registry, parts...)
 	e.audit = audit.New(logger, e.registry)
+	e.trace = trace.New(cfg.Trace, string(operation.Edge), cfg.Node(), logger, e.registry)
 	if e.verifier, err = auth.New(cfg.Auth); err != nil {
 		return nil, err
 	}
@@ -361,6 +364,7 @@ func (e *Edge) start(partCtx context.Context, log *eventlog.Log) (*running, erro
 
 	n.parts.Go("epochs", log.Run)
 	n.parts.Go("audit", eventlog.NewAuditor(log).Run)
+	n.parts.Go("traces", func(ctx context.Context) error { return e.trace.Run(ctx, log) })
 	n.parts.Go("cursors", cursors.Run)
 	n.parts.Go("net", func(ctx context.Context) error { return n.log.runNet(ctx, e.cfg.Delivery.NetInterval) })
 	n.parts.Go("reconnects", func(ctx context.Context) error { return n.log.runReconnects(ctx, e.reconnected) })
@@ -384,7 +388,7 @@ func (e *Edge) start(partCtx context.Context, log *eventlog.Log) (*running, erro
 	}
 	for _, listen := range []func() (func(), error){
 		func() (func(), error) {
-			return newReceiver(e.nats.NC, e.hub, canaries, e.metrics, e.logger).serve(self)
+			return newReceiver(e.nats.NC, e.hub, canaries, e.trace, e.metrics, e.logger).serve(self)
 		},
 		func() (func(), error) { return e.prober.peers.serve(n.parts.Context()) },
 		func() (func(), error) { return n.acks.peers.serve(n.parts.Context()) },
@@ -420,7 +424,7 @@ func (e *Edge) open(ctx context.Context, n *running, log *eventlog.Log) bool {
 	e.door.services.Store(&services{
 		cfg: &e.cfg, talk: e.cfg.conversation(e.gate), hub: e.hub, wheel: e.wheel, log: n.log,
 		admission: e.admission, metrics: e.metrics, logger: e.logger, draining: e.door.leaving, seat: e.door.seat, leave: e.door.leave, heartbeats: n.beats,
-		history: e.history, refusals: e.refusals, panics: e.panics,
+		history: e.history, trace: e.trace, refusals: e.refusals, panics: e.panics,
 	})
 	e.logger.Info("serving daemons", "address", e.Addr().String(), "member", e.directory.Self().Name)
 	return true

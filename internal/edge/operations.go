@@ -25,6 +25,8 @@ func (e *Edge) newOperations(shown admin.Node) *operation.Service {
 	s.Handle(operation.Undrain, e.undrainAsked)
 	s.Handle(operation.Balance, e.balanceAsked)
 	s.HandleOnce(operation.Note, e.note)
+	s.Handle(operation.Event, e.findEvent)
+	s.HandleTrace(e.trace)
 	return s
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/neolith/daemon-gateway/internal/delivery"
 	"github.com/neolith/daemon-gateway/internal/edge/session"
+	"github.com/neolith/daemon-gateway/internal/trace"
 	"github.com/neolith/daemon-gateway/pkg/event"
 )
 
@@ -29,6 +30,7 @@ type receiver struct {
 	nc       *nats.Conn
 	hub      *hub
 	canaries *caller
+	trace    *trace.Recorder
 	metrics  *metrics
 	logger   *slog.Logger
 
@@ -42,8 +44,8 @@ type received struct {
 	msg   *nats.Msg
 }
 
-func newReceiver(nc *nats.Conn, h *hub, canaries *caller, m *metrics, logger *slog.Logger) *receiver {
-	in := &receiver{nc: nc, hub: h, canaries: canaries, metrics: m, logger: logger, quit: make(chan struct{})}
+func newReceiver(nc *nats.Conn, h *hub, canaries *caller, traces *trace.Recorder, m *metrics, logger *slog.Logger) *receiver {
+	in := &receiver{nc: nc, hub: h, canaries: canaries, trace: traces, metrics: m, logger: logger, quit: make(chan struct{})}
 	for range runtime.GOMAXPROCS(0) {
 		in.queues = append(in.queues, make(chan received, receiverQueue))
 	}
@@ -105,13 +107,14 @@ func (in *receiver) work(queue <-chan received) {
 
 func (in *receiver) handOver(r received) {
 	now := time.Now()
-	events := len(r.batch.Events)
+	events, arrival := len(r.batch.Events), in.arrival(r.batch, now)
 	for _, f := range r.batch.Events {
 		if in.canaries.forwarded(r.batch.Epoch, f, now) {
 			events-- // no user's
 			continue
 		}
 		candidate := session.NewCandidate(f.Message)
+		candidate.Came(arrival)
 		for _, c := range in.hub.connections(f.Token) {
 			c.forwarded(r.batch.Epoch, candidate, f.After)
 		}

@@ -37,18 +37,21 @@ const minBucketBytes = 16 << 20
 // revocationBytes is room for as many revocations as an edge remembers.
 const revocationBytes = 64 << 20
 
+// traceBytes is room for some 200,000 records.
+const traceBytes = 128 << 20
+
 // cursorBytes is the size of the cursors of a partition of that size.
 func (c Config) cursorBytes(partition int64) int64 {
 	return max(minBucketBytes, partition/100*int64(c.CursorPercent))
 }
 
 // reservedBytes is what NATS reserves where partitions have that size: for them,
-// the dead letters, which have as much as a partition, and the buckets.
+// the dead letters, which have as much as a partition, the traces and the buckets.
 func (c Config) reservedBytes(partition int64) int64 {
 	if partition == 0 {
 		return 0
 	}
-	return partition*(int64(c.Partitions)+1) + c.cursorBytes(partition)*int64(c.Partitions) + minBucketBytes + revocationBytes
+	return partition*(int64(c.Partitions)+1) + c.cursorBytes(partition)*int64(c.Partitions) + minBucketBytes + revocationBytes + traceBytes
 }
 
 // Upkeep says who makes and changes the streams and buckets.

@@ -12,7 +12,7 @@
 // follow.go, last.go and read.go; what sequences mean in epoch.go, epochs.go,
 // watch.go and rollback.go; whether the servers still have all in audit.go, and how
 // much they have of whom in counts.go; what
-// stands beside the log in deadletter.go, unresolved.go and checkpoint.go.
+// stands beside the log in deadletter.go, unresolved.go, trace.go and checkpoint.go.
 // Package jet talks to NATS for all of them.
 package eventlog
 

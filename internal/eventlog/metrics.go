@@ -24,9 +24,10 @@ const (
 	opCheckpoint operation = "checkpoint"
 	opUnresolved operation = "unresolved"
 	opAudit      operation = "audit"
+	opTrace      operation = "trace"
 )
 
-var operations = []operation{opPublish, opDeadLetter, opLast, opRead, opInfo, opCheckpoint, opUnresolved, opAudit}
+var operations = []operation{opPublish, opDeadLetter, opLast, opRead, opInfo, opCheckpoint, opUnresolved, opAudit, opTrace}
 
 // status is the outcome of a request, as a metric label.
 type status string

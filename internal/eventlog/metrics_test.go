@@ -40,7 +40,7 @@ gateway_deadletters_total{reason="wrong_subject"} 0
 `), "gateway_deadletters_total"))
 	got, err := testutil.GatherAndCount(reg, "gateway_log_requests_total")
 	require.NoError(t, err)
-	require.Equal(t, 40, got, "every series is there from the start")
+	require.Equal(t, 45, got, "every series is there from the start")
 	problems, err := testutil.GatherAndLint(reg)
 	require.NoError(t, err)
 	require.Empty(t, problems)

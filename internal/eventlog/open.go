@@ -158,6 +158,10 @@ func (l *Log) setUpParts(ctx context.Context, buckets []jetstream.StreamConfig) 
 	for p := range event.Partition(l.cfg.Partitions) {
 		start(func(ctx context.Context) error { return l.setUpPartition(ctx, p) })
 	}
+	start(func(ctx context.Context) error {
+		l.setUpTraces(ctx)
+		return nil
+	})
 	return group.Wait()
 }
 

@@ -96,7 +96,7 @@ func TestEverythingHasASizeThatTheAccountAllows(t *testing.T) {
 				}
 			}
 			require.NoError(t, infos.Err())
-			require.Equal(t, 9, found)
+			require.Equal(t, 10, found)
 			publish(t, l, "o", "e", "x")
 		})
 	}
@@ -113,7 +113,7 @@ func TestBucketsWithoutASizeGetOne(t *testing.T) {
 	}{
 		"an empty one":        {store: 8 << 30, percent: 5, want: 51 * mib},
 		"one that holds more": {store: 8 << 30, percent: 1, held: 20 * mib, want: 40 * mib},
-		"there is no room":    {store: 3<<30 + 200*mib, percent: 50, want: -1},
+		"there is no room":    {store: 3<<30 + 330*mib, percent: 50, want: -1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -122,6 +122,7 @@ func (p *program) command() *cobra.Command {
 		flags.String(f.name, "", f.help)
 	}
 	root.AddCommand(p.statusCommand(), p.nodesCommand(), p.partitionsCommand(), p.connectionsCommand(), p.orchestratorCommand(),
+		p.eventCommand(), p.traceCommand(),
 		p.disconnectCommand(), p.revokeCommand(), p.unrevokeCommand(), p.drainCommand(), p.undrainCommand(),
 		p.deadLettersCommand(), p.publishCommand(), p.tokenCommand(), p.connectCommand(),
 		p.logLevelCommand(), p.refusalsCommand(), p.balanceCommand(), p.contextCommand())

@@ -146,12 +146,11 @@ type Conn struct {
 	up      atomic.Pointer[established]
 	lacking atomic.Pointer[error]   // why there is no JetStream behind the server; nil: there may be
 	refused atomic.Pointer[refusal] // what the server has forbidden on this connection
-	// tolerated begin the subjects that this node need not be permitted.
-	tolerated     atomic.Pointer[[]string]
-	toldTolerated sync.Once
-	closing       atomic.Bool   // Close was called
-	closed        chan struct{} // closed when the connection was lost for good
-	ended         chan struct{} // closed when the connection is closed, asked or not
+	// tolerated is what this node need not be permitted.
+	tolerated tolerated
+	closing   atomic.Bool   // Close was called
+	closed    chan struct{} // closed when the connection was lost for good
+	ended     chan struct{} // closed when the connection is closed, asked or not
 }
 
 // Connect returns at once, also while NATS cannot be reached: it is tried until
@@ -164,11 +163,12 @@ func Connect(ctx context.Context, cfg Config, name string, logger *slog.Logger, 
 		return nil, err
 	}
 	c := &Conn{
-		logger: logger.With("component", "natsconn"),
-		dialer: dialer{Dialer: net.Dialer{Timeout: nats.DefaultTimeout}},
-		inbox:  cmp.Or(cfg.NATSInboxPrefix, strings.TrimSuffix(nats.InboxPrefix, ".")),
-		closed: make(chan struct{}),
-		ended:  make(chan struct{}),
+		logger:    logger.With("component", "natsconn"),
+		dialer:    dialer{Dialer: net.Dialer{Timeout: nats.DefaultTimeout}},
+		inbox:     cmp.Or(cfg.NATSInboxPrefix, strings.TrimSuffix(nats.InboxPrefix, ".")),
+		tolerated: tolerated{words: map[string]string{}, told: map[string]bool{}},
+		closed:    make(chan struct{}),
+		ended:     make(chan struct{}),
 	}
 	if cfg.Exposed() {
 		c.logger.Warn("the password for NATS may travel as plain text, expected tls:// or NATS_TLS_CA")

@@ -4,8 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
-	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -50,22 +50,40 @@ func (c *Conn) noteRefusal(nc *nats.Conn, err error) {
 }
 
 // Tolerate has the node do without a permission for subjects that begin like this:
-// what the server refuses there is told once, and is no reason not to be ready. It
-// is called once, before anything is done there.
-func (c *Conn) Tolerate(prefixes ...string) { c.tolerated.Store(&prefixes) }
+// what the server refuses there is told once, in these words, and is no reason not
+// to be ready. It is called before anything is done there.
+func (c *Conn) Tolerate(words string, prefixes ...string) {
+	c.tolerated.mu.Lock()
+	defer c.tolerated.mu.Unlock()
+	for _, prefix := range prefixes {
+		c.tolerated.words[prefix] = words
+	}
+}
+
+// tolerated is what a node does without, and what it has said of that.
+type tolerated struct {
+	mu    sync.Mutex
+	words map[string]string // by the beginning of the subjects
+	told  map[string]bool   // by the words
+}
 
 // tolerates reports whether an error is a refusal that the node works without.
 func (c *Conn) tolerates(err error) bool {
 	found := refusedSubject.FindStringSubmatch(err.Error())
-	prefixes := c.tolerated.Load()
-	if found == nil || prefixes == nil {
+	if found == nil {
 		return false
 	}
-	if !slices.ContainsFunc(*prefixes, func(prefix string) bool { return strings.HasPrefix(found[2], prefix) }) {
-		return false
+	c.tolerated.mu.Lock()
+	defer c.tolerated.mu.Unlock()
+	for prefix, words := range c.tolerated.words {
+		if !strings.HasPrefix(found[2], prefix) {
+			continue
+		}
+		if !c.tolerated.told[words] {
+			c.tolerated.told[words] = true
+			c.logger.Info(words, "subject", found[2])
+		}
+		return true
 	}
-	c.toldTolerated.Do(func() {
-		c.logger.Info("operators cannot ask this node: its NATS user is not permitted to hear them", "subject", found[2])
-	})
-	return true
+	return false
 }

@@ -67,6 +67,11 @@ const (
 	// Balance has edges send away now what they hold over the mean, or say what that
 	// would be: BalanceRequest, BalanceReport.
 	Balance Verb = "balance"
+	// Event asks an edge what its connections have of one: EventRequest, EventReport.
+	Event Verb = "event"
+	// Trace has a node tell live what happens to an orchestrator: TraceRequest, and
+	// from then on TraceNews.
+	Trace Verb = "trace"
 	// Note is answered by one edge, whichever: NoteRequest.
 	Note Verb = "note"
 )

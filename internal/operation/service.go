@@ -70,7 +70,7 @@ func (s *Service) HandleOnce(verb Verb, handler Handler) {
 // Run answers until ctx ends.
 func (s *Service) Run(ctx context.Context) error {
 	// A user of a release before may not be asked. The node works without that.
-	s.conn.Tolerate("$SRV.", subjects)
+	s.conn.Tolerate("operators cannot ask this node: its NATS user is not permitted to hear them", "$SRV.", subjects)
 	offered, err := micro.AddService(s.conn.NC, micro.Config{
 		Name: service + string(s.self.Tier), Description: "A node of the Daemon Gateway, for its operators.",
 		Version:            "1.0.0", // of these requests and answers

@@ -150,6 +150,7 @@ func (r *run) store(ctx context.Context, letter lane.DeadLetter) error {
 		r.logger.Warn("dead letter not stored, trying again", "orchestrator", string(m.Token), "error", err)
 		return err
 	}
+	r.traceRefused(m, letter.Invalid)
 	r.logger.Debug("event refused", "orchestrator", string(m.Token), "event", found.ID, "error", letter.Invalid)
 	return nil
 }

@@ -22,6 +22,7 @@ func (r *Router) newOperations(shown admin.Node) *operation.Service {
 	s.Handle(operation.Partitions, func(context.Context, []byte) (any, error) {
 		return operation.PartitionsReport{Count: r.cfg.Log.Partitions, Served: r.placement.report()}, nil
 	})
+	s.HandleTrace(r.trace)
 	return s
 }
 

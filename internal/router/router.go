@@ -33,6 +33,7 @@ import (
 	"github.com/neolith/daemon-gateway/internal/operation"
 	"github.com/neolith/daemon-gateway/internal/ring"
 	"github.com/neolith/daemon-gateway/internal/settings"
+	"github.com/neolith/daemon-gateway/internal/trace"
 )
 
 // Router is one node of the middle tier. Several may run in one process.
@@ -45,6 +46,7 @@ type Router struct {
 	registry *prometheus.Registry
 	metrics  *metrics
 	audit    *audit.Log
+	trace    *trace.Recorder
 
 	conn       *natsconn.Conn
 	ring       *ring.Directory
@@ -69,6 +71,7 @@ func New(cfg Config, logger *slog.Logger) (*Router, error) {
 	r.metrics = newMetrics(r.registry)
 	r.audit = audit.New(r.base, r.registry)
 	r.metrics.partitions.Set(float64(cfg.Log.Partitions))
+	r.trace = trace.New(cfg.Trace, string(operation.Router), cfg.Node(), r.base, r.registry)
 	if err := r.bind(); err != nil {
 		_ = r.Close()
 		return nil, err
@@ -197,6 +200,7 @@ func (r *Router) route(ctx, base context.Context, group *lifecycle.Group) error 
 	log.OnEpoch(r.placement.epochChanged)
 	group.Go("event log", log.Run)
 	group.Go("log audit", eventlog.NewAuditor(log).Run)
+	group.Go("traces", func(ctx context.Context) error { return r.trace.Run(ctx, log) })
 	group.Go("dead letters", eventlog.NewDeadLetterWatch(log, r.registry).Run)
 	if !r.settle(starting) {
 		return nil
@@ -213,7 +217,7 @@ func (r *Router) route(ctx, base context.Context, group *lifecycle.Group) error 
 	defer r.writePresence(base)()
 	r.placement.run(ctx, base, &routing{
 		cfg: r.cfg, timing: r.timing, log: log, requests: requests,
-		holders: r.ring.AppendEdges, metrics: r.metrics, logger: r.logger,
+		holders: r.ring.AppendEdges, trace: r.trace, metrics: r.metrics, logger: r.logger,
 	})
 	return nil
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/neolith/daemon-gateway/internal/delivery"
 	"github.com/neolith/daemon-gateway/internal/eventlog"
 	"github.com/neolith/daemon-gateway/internal/router/lane"
+	"github.com/neolith/daemon-gateway/internal/trace"
 	"github.com/neolith/daemon-gateway/pkg/event"
 )
 
@@ -37,6 +38,7 @@ type routing struct {
 	log      source
 	requests *requests
 	holders  func(dst []string, orchestrator event.Token) []string
+	trace    *trace.Recorder
 	metrics  *metrics
 	logger   *slog.Logger
 }
@@ -64,7 +66,7 @@ type run struct {
 
 	// Owned by loop.
 	lane      *lane.Lane
-	sent      map[lane.BatchID]time.Time
+	sent      map[lane.BatchID]sentBatch
 	deadlines []deadline
 	subjects  map[string]string
 	buffer    []byte
@@ -101,7 +103,7 @@ func newRun(routing *routing, p event.Partition, epoch eventlog.Epoch, start uin
 		partition: p,
 		epoch:     epoch,
 		logger:    routing.logger.With("partition", int(p)),
-		sent:      make(map[lane.BatchID]time.Time),
+		sent:      make(map[lane.BatchID]sentBatch),
 		subjects:  make(map[string]string),
 		inputs:    make(chan func(*lane.Lane), routing.cfg.FetchBatch),
 		events:    make(chan eventlog.Message, routing.cfg.FetchBatch),
@@ -203,6 +205,9 @@ func (r *run) take(m eventlog.Message) {
 		if !m.Token.Reserved() { // what dashboards count is users' events
 			r.metrics.disposed(disposition)
 		}
+		if disposition == lane.Queued {
+			r.traceUnclaimed(m)
+		}
 		if fed >= r.cfg.FetchBatch || r.lane.Hold() > 0 {
 			return
 		}
@@ -253,6 +258,12 @@ func (r *run) carryOut() {
 	clear(r.effects)
 }
 
+// sentBatch is one that waits for its receipt.
+type sentBatch struct {
+	at   time.Time
+	send lane.Send
+}
+
 // deadline is when a batch that was sent counts as unanswered. All batches
 // have the same time, so deadlines are in order.
 type deadline struct {
@@ -263,8 +274,9 @@ type deadline struct {
 func (r *run) send(s lane.Send) {
 	now := time.Now()
 	r.count(s, now)
-	r.sent[s.ID] = now
+	r.sent[s.ID] = sentBatch{now, s}
 	r.deadlines = append(r.deadlines, deadline{id: s.ID, at: now.Add(r.cfg.ForwardTimeout)})
+	r.traceForwarded(&s, now)
 	r.buffer = s.Batch.Encode(r.buffer[:0])
 	if err := r.requests.send(r.subject(s.Edge), r.number, s.ID, r.buffer); err != nil {
 		// NATS is away: as if nobody had been there, so that hints follow soon.
@@ -306,7 +318,9 @@ func (r *run) receipt(id lane.BatchID, outcome lane.Outcome) {
 		delete(r.sent, id)
 		r.metrics.batches.Of(outcomeNames[outcome]).Inc()
 		if outcome == lane.Received {
-			r.metrics.receipts.Observe(time.Since(sent).Seconds())
+			r.metrics.receipts.Observe(time.Since(sent.at).Seconds())
+		} else {
+			r.traceUnconfirmed(sent, outcome)
 		}
 	}
 	r.lane.Receipt(id, outcome)

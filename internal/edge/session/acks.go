@@ -4,6 +4,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/neolith/daemon-gateway/internal/trace"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
 
@@ -37,6 +38,7 @@ func (s *Session) ackInWindow(id string, now time.Time) int {
 	acked := 0
 	for i := 0; i < len(s.window.items); {
 		if p := s.window.items[i].pending; p != nil && p.event.ID == id {
+			s.note(s.window.items[i].first, p, trace.None, trace.Hop{At: now, Step: trace.Acknowledged})
 			s.acknowledge(i, now)
 			acked++
 			i = 0

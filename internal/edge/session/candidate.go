@@ -4,6 +4,7 @@ import (
 	"bytes"
 
 	"github.com/neolith/daemon-gateway/internal/eventlog"
+	"github.com/neolith/daemon-gateway/internal/trace"
 	"github.com/neolith/daemon-gateway/pkg/event"
 )
 
@@ -17,10 +18,14 @@ type Candidate struct {
 	invalid error
 	parsed  bool
 	kept    bool
+	arrival *trace.Arrival
 }
 
 // NewCandidate returns an event as it came, which may share memory with others.
 func NewCandidate(m eventlog.Message) *Candidate { return &Candidate{message: m} }
+
+// Came notes how the event came to this edge.
+func (c *Candidate) Came(how *trace.Arrival) { c.arrival = how }
 
 func (c *Candidate) parse() (event.Event, error) {
 	if !c.parsed {

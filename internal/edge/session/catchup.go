@@ -62,11 +62,13 @@ func (s *Session) ReadDone(run uint32, page eventlog.Page, now time.Time) {
 		s.announce(count >= uint64(s.cfg.EventsPerOrchestrator))
 	}
 	before, held := s.complete, false
+	arrival := s.hasRead(now)
 	for _, m := range page.Messages {
 		if m.Sequence <= s.complete {
 			continue
 		}
 		c := NewCandidate(m)
+		c.Came(arrival)
 		if held = s.held(c, now); held || !s.fits(len(m.Body)) {
 			s.target = max(s.target, m.Sequence)
 			break

@@ -6,6 +6,7 @@ import (
 
 	"github.com/neolith/daemon-gateway/internal/cursor"
 	"github.com/neolith/daemon-gateway/internal/eventlog"
+	"github.com/neolith/daemon-gateway/internal/trace"
 	"github.com/neolith/daemon-gateway/pkg/event"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
@@ -48,7 +49,7 @@ func (s *Session) consider(c *Candidate) {
 		return
 	}
 	ev, body := c.keep()
-	p := &pending{event: ev, body: body, stored: m.Stored, after: after}
+	p := &pending{event: ev, body: body, stored: m.Stored, after: after, arrival: c.arrival}
 	repeat := m.Sequence <= s.sent
 	if s.sends.Sequence == m.Sequence {
 		p.vain = s.sends.Count
@@ -68,6 +69,7 @@ func (s *Session) consider(c *Candidate) {
 func (s *Session) passOver(c *Candidate, after uint64, why FilterReason) {
 	s.window.pass(c.message.Sequence)
 	s.emit(Filtered{Why: why})
+	s.tracePassedOver(c, why)
 	switch why {
 	case FilteredAcknowledged:
 		s.acked = cursor.AddAcked(s.acked, cursor.Range{First: after + 1, Last: c.message.Sequence})
@@ -142,7 +144,7 @@ func (s *Session) wants(ev event.Event) bool {
 }
 
 func (s *Session) send(sequence uint64, p *pending, repeat bool) {
-	p.written = false
+	p.written, p.repeat = false, repeat
 	s.emit(Send{Run: s.run, Event: p.event, Stored: p.stored, Position: s.position(sequence), Redelivered: repeat})
 }
 
@@ -158,6 +160,7 @@ func (s *Session) Written(run uint32, sequence uint64, now time.Time) {
 	}
 	p := s.window.items[i].pending
 	p.written = true
+	s.traceWritten(sequence, p, now)
 	if i == 0 {
 		s.restartAckClock(now)
 	}
@@ -177,14 +180,15 @@ func (s *Session) Withhold(run uint32, sequence uint64, now time.Time) {
 		return
 	}
 	if i, ok := s.window.find(sequence); ok {
-		s.decline(i, now)
+		s.decline(i, "scopes", now)
 		s.pump(now)
 	}
 }
 
 // decline settles an event of the window that is not to be sent, or not again.
-func (s *Session) decline(i int, now time.Time) {
+func (s *Session) decline(i int, why FilterReason, now time.Time) {
 	it := s.window.items[i]
+	s.note(it.first, it.pending, trace.None, trace.Hop{At: now, Step: trace.PassedOver, Detail: string(why)})
 	s.notePassed(it.pending.event, it.first)
 	s.settle(i, now)
 }
@@ -216,6 +220,7 @@ func (s *Session) DeadLettered(run uint32, sequence uint64, stored bool, now tim
 		s.window.items[i].pending.deadLetterAt = now.Add(deadLetterRetry)
 		return
 	}
+	s.traceGivenUp(sequence, s.window.items[i].pending, now)
 	s.acknowledge(i, now)
 	s.dirty = true
 	s.pump(now)
@@ -243,7 +248,7 @@ func (s *Session) AnswersFor(ids []protocol.DaemonID, now time.Time) {
 func (s *Session) settleWhere(why FilterReason, now time.Time, is func(event.Event) bool) {
 	for i := 0; i < len(s.window.items); {
 		if p := s.window.items[i].pending; p != nil && is(p.event) {
-			s.decline(i, now)
+			s.decline(i, why, now)
 			s.emit(Filtered{Why: why})
 			i = 0
 			continue

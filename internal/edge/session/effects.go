@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/neolith/daemon-gateway/internal/eventlog"
+	"github.com/neolith/daemon-gateway/internal/trace"
 	"github.com/neolith/daemon-gateway/pkg/event"
 )
 
@@ -80,6 +81,9 @@ type Filtered struct{ Why FilterReason }
 // WindowFull says that the window has just become full.
 type WindowFull struct{}
 
+// Trace says what has happened to an event that is traced.
+type Trace struct{ trace.Record }
+
 func (Begin) isEffect()        {}
 func (AskLast) isEffect()      {}
 func (Read) isEffect()         {}
@@ -90,6 +94,7 @@ func (Save) isEffect()         {}
 func (RefreshEpoch) isEffect() {}
 func (Filtered) isEffect()     {}
 func (WindowFull) isEffect()   {}
+func (Trace) isEffect()        {}
 
 // Cause says what made a session read the log; a closed set for metrics.
 type Cause string

@@ -21,6 +21,7 @@ import (
 
 	"github.com/neolith/daemon-gateway/internal/cursor"
 	"github.com/neolith/daemon-gateway/internal/eventlog"
+	"github.com/neolith/daemon-gateway/internal/trace"
 	"github.com/neolith/daemon-gateway/pkg/event"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
@@ -49,6 +50,8 @@ type Config struct {
 	EventsPerOrchestrator int
 	// SeriesTime is how long a series of subscribes may take; 0: a second.
 	SeriesTime time.Duration
+	// Trace says which events are traced; nil: none.
+	Trace *trace.Recorder
 }
 
 const (

@@ -10,6 +10,7 @@ import (
 	"github.com/neolith/daemon-gateway/internal/cursor"
 	"github.com/neolith/daemon-gateway/internal/edge/session"
 	"github.com/neolith/daemon-gateway/internal/eventlog"
+	"github.com/neolith/daemon-gateway/internal/trace"
 	"github.com/neolith/daemon-gateway/pkg/event"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
@@ -35,6 +36,7 @@ type bench struct {
 	refresh    bool
 	saved      *session.Save
 	hand       []uint64 // sequences that were written, see serve
+	traced     []trace.Record
 }
 
 func config() session.Config {
@@ -95,6 +97,8 @@ func (b *bench) take() {
 			b.filtered = append(b.filtered, e.Why)
 		case session.RefreshEpoch:
 			b.refresh = true
+		case session.Trace:
+			b.traced = append(b.traced, e.Record)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/neolith/daemon-gateway/internal/trace"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
 
@@ -92,6 +93,7 @@ func (s *Session) tickOldest(now time.Time) {
 	if !p.dead {
 		p.vain++
 		s.dirty = true
+		s.note(sequence, p, trace.Failed, trace.Hop{At: now, Step: trace.Unacknowledged, Detail: "in " + s.cfg.AckTimeout.String()})
 	}
 	if p.dead || p.vain >= s.cfg.MaxVainTries {
 		s.deadLetter(sequence, p)

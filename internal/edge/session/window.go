@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/neolith/daemon-gateway/internal/cursor"
+	"github.com/neolith/daemon-gateway/internal/trace"
 	"github.com/neolith/daemon-gateway/pkg/event"
 )
 
@@ -30,13 +31,18 @@ type pending struct {
 	event   event.Event
 	body    []byte
 	stored  time.Time
-	after   uint64 // the orchestrator has no other event between this and it
-	vain    int    // tries in vain, over connections
-	written bool   // the last Send has been answered by Written
+	after   uint64      // the orchestrator has no other event between this and it
+	vain    int         // tries in vain, over connections
+	written bool        // the last Send has been answered by Written
+	repeat  bool        // the last Send was not the first
+	traced  trace.Cause // what is noted of it; None: nothing yet
 	// deadLetterAt is when the event is dead-lettered again after a failure;
 	// dead says that it is on its way there.
 	dead         bool
 	deadLetterAt time.Time
+
+	arrival *trace.Arrival // how it came here
+	wrote   int64          // when it was written last, in Unix nanoseconds; 0: it was not
 }
 
 // inHand reports whether the daemon has the event and is waited for.
