@@ -29,6 +29,9 @@ const (
 	exitUnwell  = 3 // it did, and found that something is not well, or somebody did not answer
 )
 
+// errFound is not told either: doctor has printed what it found.
+var errFound = errors.New("something is to be mended")
+
 // errUnwell is not told: what the command has printed says it.
 var errUnwell = errors.New("not all is well")
 
@@ -68,6 +71,8 @@ func Run(ctx context.Context, args []string, environ func(string) (string, bool)
 		return exitOK
 	case errors.Is(failure, errUnwell):
 		return exitUnwell
+	case errors.Is(failure, errFound):
+		return exitFailure
 	case errors.As(failure, &wrong), errors.As(failure, &usage), !p.began:
 		fmt.Fprintf(printed{err}, "gatewayctl: %v\n", failure)
 		return exitUsage
@@ -125,7 +130,7 @@ func (p *program) command() *cobra.Command {
 		p.eventCommand(), p.traceCommand(),
 		p.disconnectCommand(), p.revokeCommand(), p.unrevokeCommand(), p.drainCommand(), p.undrainCommand(),
 		p.deadLettersCommand(), p.publishCommand(), p.tokenCommand(), p.connectCommand(),
-		p.logLevelCommand(), p.refusalsCommand(), p.balanceCommand(), p.contextCommand())
+		p.logLevelCommand(), p.refusalsCommand(), p.balanceCommand(), p.contextCommand(), p.doctorCommand(), p.bundleCommand(), p.topCommand())
 	return root
 }
 
