@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -65,6 +66,7 @@ func Accept(w http.ResponseWriter, r *http.Request, cfg Config) (_ *Socket, err 
 		}
 	}()
 	s := newSocket(cfg)
+	takeOlder(r)
 	conn, err := websocket.Accept(h, r, &websocket.AcceptOptions{
 		// Daemons are not browsers, and authenticate by a token in a message,
 		// not by a cookie: a foreign origin gains nothing.
@@ -86,6 +88,20 @@ func Accept(w http.ResponseWriter, r *http.Request, cfg Config) (_ *Socket, err 
 	s.raw.in.rate = cfg.readRate()
 	return s, nil
 }
+
+// takeOlder has requests pass that Node's servers take, and the library does not: of
+// HTTP/1.0, as nginx writes them unless it is told otherwise, and of version 8 of the
+// protocol, whose frames are those of version 13.
+func takeOlder(r *http.Request) {
+	if r.ProtoMajor == 1 && r.ProtoMinor == 0 {
+		r.Proto, r.ProtoMinor = "HTTP/1.1", 1
+	}
+	if version, err := strconv.Atoi(r.Header.Get(versionHeader)); err == nil && (version == 8 || version == 13) {
+		r.Header.Set(versionHeader, "13")
+	}
+}
+
+const versionHeader = "Sec-WebSocket-Version"
 
 // offered is the first subprotocol that the client offers, if any. There is none
 // that means anything here, but a client that offers some insists on one, and what
@@ -109,6 +125,24 @@ type hijacker struct {
 	conn    *corkedConn
 }
 
+// WriteHeader leaves the answer to an upgrade to Hijack: net/http would say in it that
+// it closes the connection, where the request was of HTTP/1.0.
+func (h *hijacker) WriteHeader(status int) {
+	if status != http.StatusSwitchingProtocols {
+		h.ResponseWriter.WriteHeader(status)
+	}
+}
+
+// greet answers the upgrade.
+func (h *hijacker) greet() error {
+	var head bytes.Buffer
+	head.WriteString("HTTP/1.1 101 Switching Protocols\r\n")
+	_ = h.Header().Write(&head) // a buffer takes all
+	head.WriteString("\r\n")
+	_, err := h.conn.Write(head.Bytes())
+	return err
+}
+
 // abandon closes the connection, if it was taken over.
 func (h *hijacker) abandon() {
 	if h.taken != nil {
@@ -129,6 +163,9 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		return nil, nil, errors.Join(err, conn.Close())
 	}
 	h.conn = newCorkedConn(conn, bytes.Clone(ahead), h.timeout)
+	if err := h.greet(); err != nil {
+		return nil, nil, errors.Join(err, conn.Close())
+	}
 	size := readBuffer
 	if h.conn.in.raw != nil {
 		size = libraryBuffer

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
+	"slices"
 	"sync"
 	"time"
 	"unicode/utf8"
@@ -40,6 +42,7 @@ type Ending struct {
 const (
 	CodeNormal          = 1000
 	CodeGoingAway       = 1001
+	CodeProtocolError   = 1002
 	CodeUnsupportedData = 1003
 	CodeNoStatus        = 1005
 	CodeAbnormal        = 1006
@@ -216,7 +219,14 @@ func (s *Socket) read() (more bool, err error) {
 			return false, s.discard()
 		}
 		refused, err := s.readMessage()
-		if err != nil {
+		switch {
+		case isViolation(err):
+			// Unless the frame had no mask, the library has sent this code already:
+			// whatever the handler replies is dropped.
+			s.Close(CodeProtocolError, "")
+			s.handler.Refused(CodeProtocolError, "what came is no WebSocket frame")
+			return false, s.discard()
+		case err != nil:
 			return false, err
 		}
 		if refused != nil {
@@ -226,6 +236,18 @@ func (s *Socket) read() (more bool, err error) {
 		}
 	}
 	return true, nil
+}
+
+// isViolation reports whether reading has failed over what came, and not over the
+// connection.
+func isViolation(err error) bool {
+	var closed websocket.CloseError
+	var network net.Error
+	if err == nil || errors.As(err, &closed) || errors.As(err, &network) {
+		return false
+	}
+	return !slices.ContainsFunc([]error{io.EOF, io.ErrUnexpectedEOF, net.ErrClosed, os.ErrClosed, ErrPanicked},
+		func(end error) bool { return errors.Is(err, end) })
 }
 
 // pacePing is called by the reader for each ping, and waits where there are too

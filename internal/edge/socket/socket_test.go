@@ -201,6 +201,52 @@ func TestTheFirstSubprotocolThatIsOfferedIsChosen(t *testing.T) {
 	}
 }
 
+// Node's servers take HTTP/1.0, as nginx speaks it to its servers unless it is told
+// otherwise, and version 8 of the protocol, whose frames are the same.
+func TestOlderHandshakesAreTaken(t *testing.T) {
+	t.Parallel()
+	f := start(t, defaults(), true)
+	for name, request := range map[string]string{
+		"HTTP/1.0":  "GET / HTTP/1.0\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n",
+		"version 8": "GET / HTTP/1.1\r\nHost: x\r\nConnection: close, Upgrade\r\nSec-WebSocket-Version: 8\r\n",
+	} {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(f.url, "http://"))
+		require.NoError(t, err)
+		_, err = io.WriteString(conn, request+"Upgrade: websocket\r\nSec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n\r\n")
+		require.NoError(t, err)
+		answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		require.NoError(t, err)
+		require.Equal(t, "HTTP/1.1 101 Switching Protocols", answer.Proto+" "+answer.Status, name)
+		require.Equal(t, "Upgrade", answer.Header.Get("Connection"), name)
+		<-f.peers
+		require.NoError(t, conn.Close())
+	}
+}
+
+// What is no frame ends the connection with the code for it, and is recorded so; a
+// frame without a mask was cut off, which looked like a network that fails.
+func TestWhatIsNoFrameIsToldAndRecorded(t *testing.T) {
+	t.Parallel()
+	f := start(t, defaults(), false)
+	for name, sent := range map[string]string{
+		"no mask":        "\x81\x02ab",
+		"a reserved bit": masked(0x40|opText, "a"),
+		"an opcode":      masked(7, "a"),
+		"a continuation": masked(0, "a"),
+	} {
+		conn, br, p := f.dialRaw(t, sent)
+		frame := make([]byte, 4)
+		_, err := io.ReadFull(br, frame)
+		require.NoError(t, err, name)
+		require.Equal(t, []byte{0x88, frame[1], 0x03, 0xea}, frame, name)
+		require.Equal(t, CodeProtocolError, <-p.refused, name)
+		require.NoError(t, conn.Close())
+		ending := <-p.ending
+		require.Equal(t, CodeProtocolError, ending.Code, name)
+		require.False(t, ending.ByPeer, name)
+	}
+}
+
 // masked is a client's frame with an all-zero mask.
 func masked(opcode byte, payload string) string {
 	switch n := len(payload); {

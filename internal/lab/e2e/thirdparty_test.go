@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/neolith/daemon-gateway/internal/lab/cluster"
+	"github.com/neolith/daemon-gateway/internal/lab/testserver"
 	"github.com/neolith/daemon-gateway/internal/lab/traffic"
 	"github.com/neolith/daemon-gateway/pkg/event"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
@@ -48,9 +49,9 @@ const (
 
 func TestThirdPartyClient(t *testing.T) {
 	t.Parallel()
-	python := pythonWithWebsockets(t)
+	script := testserver.Python(t, "testdata/third_party.py")
 	w := startWorld(t, with(map[string]string{"WS_AUTH_TIMEOUT": "15000", "WS_MAX_CONNECTIONS_PER_VP": fmt.Sprint(connectionLimit)}))
-	lines := w.runPython(python)
+	lines := w.runPython(script)
 
 	w.checkTransport()
 	for scenario, check := range map[string]func(*testing.T, []line){
@@ -71,24 +72,10 @@ func TestThirdPartyClient(t *testing.T) {
 	}
 }
 
-// pythonWithWebsockets finds a Python that has the package.
-func pythonWithWebsockets(t *testing.T) string {
-	t.Helper()
-	for _, python := range []string{"python3", "/usr/bin/python3"} {
-		if exec.CommandContext(t.Context(), python, "-c", "import websockets").Run() == nil {
-			return python
-		}
-	}
-	t.Fatal("this test needs a python3 with the package websockets, a WebSocket client that is not ours: install it " +
-		"(Debian and Ubuntu: apt-get install python3-websockets; elsewhere: pip install websockets)")
-	return ""
-}
-
 // runPython runs the script, publishes an event whenever it waits for one, and
 // returns what it reported by scenario.
-func (w *world) runPython(python string) map[string][]line {
+func (w *world) runPython(cmd *exec.Cmd) map[string][]line {
 	t := w.t
-	cmd := exec.CommandContext(w.ctx, python, "testdata/third_party.py")
 	cmd.Stdin = strings.NewReader(w.parameters() + "\n")
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
