@@ -120,3 +120,19 @@ func TestFilesThatCannotBeUsedAreReported(t *testing.T) {
 	}
 	Config{}.Check("X_", func(setting, problem string) { t.Error(setting, problem) })
 }
+
+// moltis-org/moltis#245, denoland/deno#36704: a client that offers HTTP/2 as well was
+// given it, on which no connection becomes a WebSocket.
+func TestWhoOffersHTTP2IsGivenHTTP11(t *testing.T) {
+	t.Parallel()
+	files, c := write(t, 1)
+	trusted := x509.NewCertPool()
+	require.True(t, trusted.AppendCertsFromPEM(c.Certificate))
+	address := serve(t, Config{TLSCertFile: files.certificate, TLSKeyFile: files.key})
+	for _, offered := range [][]string{{"h2", "http/1.1"}, {"http/1.1"}} {
+		conn, err := tls.Dial("tcp", address, &tls.Config{RootCAs: trusted, NextProtos: offered})
+		require.NoError(t, err)
+		require.Equal(t, "http/1.1", conn.ConnectionState().NegotiatedProtocol)
+		require.NoError(t, conn.Close())
+	}
+}

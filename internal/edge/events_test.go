@@ -360,3 +360,14 @@ func TestSlowClientsKeepNobodyFromTheirEvents(t *testing.T) {
 	require.Zero(t, n.acknowledge(as(t, "other", "d"), "a"))
 	require.Equal(t, http.StatusTooManyRequests, n.request("GET", "", "", as(t, "slow-0", "d")).status, "its own are used up")
 }
+
+// kubestellar/console#7374, oomol-lab/open-connector#188: proxies and clients write the scheme in other letters.
+func TestTheSchemeBeforeATokenMayBeInAnyLetters(t *testing.T) {
+	t.Parallel()
+	n := newCluster(t).edge()
+	text := token(t, auth.Grant{Orchestrator: "orch", Daemon: "d"})
+	for _, scheme := range []string{"Bearer ", "bearer ", "BEARER  "} {
+		got := n.request("GET", "", "", func(r *http.Request) { r.Header.Set("Authorization", scheme+text) })
+		require.Equal(t, http.StatusOK, got.status, scheme)
+	}
+}

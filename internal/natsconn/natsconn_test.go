@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -308,4 +309,51 @@ func TestAPasswordForNATSInPlainTextIsNoticed(t *testing.T) {
 		cfg.NATSTLSCA = "ca.pem"
 		require.False(t, cfg.Exposed(), "with an authority the client insists on TLS")
 	}
+}
+
+func detailOf(c *natsconn.Conn) string {
+	_, detail := c.Check()
+	return detail
+}
+
+// guard lets clients in, or refuses them.
+type guard struct {
+	open    atomic.Bool
+	refused atomic.Int64
+}
+
+// Check implements server.Authentication.
+func (g *guard) Check(server.ClientAuthentication) bool {
+	if !g.open.Load() {
+		g.refused.Add(1)
+	}
+	return g.open.Load()
+}
+
+// nats-io/nats.go#499, nats-io/nats.node#533: a client that is refused twice by a server closes itself for good,
+// although its user is about to be let in.
+func TestAUserThatIsRefusedIsTriedUntilItIsNot(t *testing.T) {
+	t.Parallel()
+	g := &guard{}
+	s := testserver.NATS(t, func(o *server.Options) { o.CustomClientAuthentication = g })
+	c, _ := connect(t, s.ClientURL(), nil)
+	require.Eventually(t, func() bool { return g.refused.Load() >= 5 }, waitTime, time.Millisecond)
+	_, detail := c.Check()
+	require.Contains(t, strings.ToLower(detail), "authorization")
+	g.open.Store(true)
+	require.Eventually(t, ready(c), waitTime, time.Millisecond)
+}
+
+// nats-io/nats.go#1921, nats-io/nats-server#7527: while servers are restarted one after the other, connections
+// count twice, and a client that finds no room closes itself for good.
+func TestAServerWithoutRoomIsTriedUntilThereIsSome(t *testing.T) {
+	t.Parallel()
+	s := testserver.NATS(t, func(o *server.Options) { o.MaxConn = 1 })
+	other, err := nats.Connect(s.ClientURL())
+	require.NoError(t, err)
+	defer other.Close()
+	c, _ := connect(t, s.ClientURL(), nil)
+	require.Eventually(t, func() bool { return strings.Contains(detailOf(c), "it closed the connection") }, waitTime, time.Millisecond)
+	other.Close()
+	require.Eventually(t, ready(c), waitTime, time.Millisecond)
 }

@@ -316,3 +316,17 @@ func keep(fields map[string]any, names ...string) {
 		fields[name] = value
 	}
 }
+
+// inngest/inngest#4058, KickEngineering/KickDevDocs#304, NousResearch/hermes-agent#101666: whoever
+// reads JSON and writes it again rounds large numbers, escapes other letters, and fails over half an
+// emoji, as JavaScript leaves it where it cuts a text.
+func TestAPayloadIsNotWrittenAgain(t *testing.T) {
+	t.Parallel()
+	const payload = `{"id":616581622363398142,"price":1.10,"html":"<a&b>\u0026","cut":"\ud83d","twice":1,"twice":2,"zero":"\u0000"}`
+	e, err := event.Parse([]byte(`{"id":"e","type":"message.received","orchestratorId":"vp","payload":`+payload+`}`), event.DefaultMaxBytes)
+	require.NoError(t, err)
+	require.Equal(t, payload, string(e.Payload))
+	text, err := e.MarshalJSON()
+	require.NoError(t, err)
+	require.Contains(t, string(text), payload)
+}

@@ -417,3 +417,40 @@ func (s *stage) awaitShown(want map[string]Status) {
 		return maps.Equal(got, want)
 	}, patience, look, "%v are never shown", want)
 }
+
+// prisma/orm#7678: where a status is taken away Prisma makes the type of a column anew, and whoever had prepared
+// a statement for the old one fails.
+func TestPrismaMayMakeTheTypeOfTheStatusAnew(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, testserver.Postgres(t))
+	e := s.edge("edge-1")
+	s.writer("router-1", 0)
+	e.hold("vp_1", "session-1")
+	s.await("vp_1", Online)
+	s.database.Execute(t, `begin;
+		create type "VPStatus_new" as enum ('ONLINE', 'OFFLINE', 'BUSY', 'AWAY');
+		alter table vps alter column status drop default;
+		alter table vps alter column status type "VPStatus_new" using (status::text::"VPStatus_new");
+		alter type "VPStatus" rename to "VPStatus_old";
+		alter type "VPStatus_new" rename to "VPStatus";
+		drop type "VPStatus_old";
+		alter table vps alter column status set default 'OFFLINE';
+		commit`)
+	s.beat("vp_1", protocol.StatusBusy)
+	s.await("vp_1", Busy)
+}
+
+// JSONbored/loopover#6728, apache/devlake#3564: PostgreSQL takes no zero in a text, and refuses all that is written
+// with it, again and again.
+func TestAnIDThatPostgreSQLCannotHoldHoldsUpNobody(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, testserver.Postgres(t))
+	e := s.edge("edge-1")
+	s.writer("router-1", 0)
+	for i := range 20 { // some in each partition
+		e.hold(protocol.OrchestratorID(fmt.Sprintf("vp\x00%d", i)), protocol.SessionID(fmt.Sprintf("session-%d", i)))
+	}
+	s.beat("vp\x001", protocol.StatusBusy)
+	e.hold("vp_1", "session-vp")
+	s.await("vp_1", Online)
+}

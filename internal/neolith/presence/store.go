@@ -134,14 +134,18 @@ func (s *store) write(ctx context.Context, batch []Change) (changed int, lost []
 	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
 	defer cancel()
 	held := make(map[event.Partition]Term)
-	ids, statuses, partitions := make([]string, len(batch)), make([]string, len(batch)), make([]int32, len(batch))
-	for i, c := range batch {
+	var ids, statuses []string
+	var partitions []int32
+	for _, c := range batch {
 		id, err := c.Orchestrator.ID()
 		if err != nil {
 			return 0, nil, fmt.Errorf("write presence: %w", err)
 		}
-		ids[i], statuses[i], partitions[i] = id, string(c.Status), int32(c.Partition)
 		held[c.Partition] = c.Term
+		if strings.ContainsRune(id, 0) {
+			continue // no row has such an id, and PostgreSQL would refuse all others with it
+		}
+		ids, statuses, partitions = append(ids, id), append(statuses, string(c.Status)), append(partitions, int32(c.Partition))
 	}
 	var heldPartitions []int32
 	var terms []int64
