@@ -17,6 +17,7 @@ import (
 
 	"github.com/pires/go-proxyproto"
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/time/rate"
 
 	"github.com/neolith/daemon-gateway/internal/reread"
 )
@@ -73,6 +74,8 @@ type Control struct {
 	rates           rates
 	refused         func(Refusal, netip.Addr)
 	changed         func() // set before the files are read again
+	logger          *slog.Logger
+	exhausted       rate.Sometimes // that it is said
 
 	mu      sync.Mutex
 	held    map[netip.Addr]int // connections of each address; guarded by mu
@@ -84,8 +87,9 @@ type Control struct {
 func New(cfg Config, prefix string, perSecond int, refused func(Refusal, netip.Addr), logger *slog.Logger, reg prometheus.Registerer) (*Control, error) {
 	cfg.TrustedProxies = plainRanges(cfg.TrustedProxies)
 	a := &Control{
-		cfg: cfg, rates: newRates(perSecond), refused: refused, changed: func() {},
-		allowed: ranges{fixed: plainRanges(cfg.AllowedCIDRs)}, denied: ranges{fixed: plainRanges(cfg.DeniedCIDRs), keep: true},
+		cfg: cfg, rates: newRates(perSecond), refused: refused, changed: func() {}, logger: logger,
+		exhausted: rate.Sometimes{First: 1, Interval: time.Minute},
+		allowed:   ranges{fixed: plainRanges(cfg.AllowedCIDRs)}, denied: ranges{fixed: plainRanges(cfg.DeniedCIDRs), keep: true},
 		held: make(map[netip.Addr]int),
 	}
 	for _, r := range []struct {

@@ -2,8 +2,10 @@ package access
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/netip"
+	"syscall"
 
 	"github.com/pires/go-proxyproto"
 )
@@ -19,6 +21,7 @@ func (l *listener) Accept() (net.Conn, error) {
 	for {
 		conn, err := l.Listener.Accept()
 		if err != nil {
+			l.control.notAccepted(err)
 			return nil, err
 		}
 		tcp, ok := conn.(*net.TCPConn)
@@ -32,6 +35,16 @@ func (l *listener) Accept() (net.Conn, error) {
 		l.control.refused(refusal, peerAddress(tcp.RemoteAddr().String()))
 		_ = tcp.SetLinger(0) // nothing stays behind of a flood
 		_ = tcp.Close()
+	}
+}
+
+// notAccepted says that connections wait because the process has too many files
+// open. net/http tries again, and says so only at debug, with what clients do wrong.
+func (a *Control) notAccepted(err error) {
+	if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) {
+		a.exhausted.Do(func() {
+			a.logger.Error("no connection can be accepted: too many open files, expected a limit (ulimit -n) well above MAX_CONNECTIONS", "error", err)
+		})
 	}
 }
 

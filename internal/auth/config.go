@@ -139,7 +139,7 @@ func (c Config) FileKeys() ([]PublicKey, *KeyFileError) {
 		if err != nil {
 			return nil, &KeyFileError{source.setting, err.Error()}
 		}
-		found, err := source.parse(data)
+		found, err := source.parse(settings.WithoutMark(data))
 		if err != nil {
 			return nil, &KeyFileError{source.setting, source.path + " " + err.Error()}
 		}

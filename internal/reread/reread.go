@@ -18,6 +18,7 @@ import (
 
 	"github.com/neolith/daemon-gateway/internal/lifecycle"
 	"github.com/neolith/daemon-gateway/internal/metric"
+	"github.com/neolith/daemon-gateway/internal/settings"
 )
 
 // Interval is how soon a changed file counts. The files are small, and
@@ -109,5 +110,5 @@ func readFile(path string) ([]byte, error) {
 	if err == nil && len(content) > maxBytes {
 		err = errTooLarge
 	}
-	return content, err
+	return settings.WithoutMark(content), err
 }

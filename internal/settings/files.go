@@ -1,6 +1,7 @@
 package settings
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"reflect"
@@ -17,13 +18,17 @@ func ReadSecret(path string) (Secret, error) { return readInto[Secret](path) }
 // ReadSecrets reads the file of a setting of type []Secret, as Parse does.
 func ReadSecrets(path string) ([]Secret, error) { return readInto[[]Secret](path) }
 
+// WithoutMark is what a text file holds without the byte order mark that editors of
+// Windows put before it, which would become part of its first line.
+func WithoutMark(content []byte) []byte { return bytes.TrimPrefix(content, []byte("\ufeff")) }
+
 func readInto[T any](path string) (value T, err error) {
 	content, err := os.ReadFile(path)
 	if err != nil {
 		return value, err
 	}
 	s := &setting{target: reflect.ValueOf(&value).Elem()}
-	if err := s.decodeContent(string(content)); err != nil {
+	if err := s.decodeContent(content); err != nil {
 		return value, fmt.Errorf("the content of %s (not shown) cannot be used", path)
 	}
 	return value, nil

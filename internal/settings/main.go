@@ -41,6 +41,9 @@ func Main(p Program, run func(ctx context.Context) error) int {
 	if !proceed {
 		return code
 	}
+	// Who reads our log may be started again, as journald is: a program of Go would
+	// end with the next line that it writes, and to systemd that is a good end.
+	signal.Ignore(syscall.SIGPIPE)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop)
@@ -93,6 +96,9 @@ func prepare(p Program, args []string, environ func(string) (string, bool), envi
 	for _, s := range exposed(list, rest) {
 		fmt.Fprintf(stderr, "%s: %s was given as a flag, which every user of this machine can read: give it as %s_FILE or in the environment\n",
 			p.Name, s.title(), s.env)
+	}
+	for _, line := range r.oddities(p.Name) {
+		fmt.Fprintln(stderr, line)
 	}
 	if len(rest) < len(args) {
 		writeConfig(stdout, list)

@@ -174,7 +174,7 @@ func (s *setting) expected() string {
 		"path":                        "the path of a readable file",
 		"text":                        "text",
 		"secret":                      "a secret",
-		"URL":                         "a URL",
+		"URL":                         "a URL, # in its password as %23",
 	}[s.elementName()]
 	switch {
 	case len(s.enum) > 0:

@@ -159,7 +159,7 @@ func (r *reader) decodeFile(file *setting, path string) {
 		r.mistake(file, fmt.Sprintf("got %q, expected %s: %v", path, file.expected(), reason(err)))
 		return
 	}
-	if err := s.decodeContent(string(content)); err != nil {
+	if err := s.decodeContent(content); err != nil {
 		r.mistake(s, "got the content of "+path+" (not shown), expected "+s.expected())
 	}
 	r.given[s] = ""
@@ -175,12 +175,12 @@ func reason(err error) error {
 }
 
 // decode sets the field from text; "" sets the zero value where there is no
-// default. Text is taken as it is: a space may be part of a secret.
+// default. A secret is taken as it is: a space may be part of it.
 func (s *setting) decode(text string) error {
 	switch {
 	case s.isList():
 		return s.decodeList(strings.Split(text, ","))
-	case s.target.Kind() == reflect.String:
+	case s.element() == reflect.TypeFor[Secret]():
 		return s.decodeElement(text, s.target)
 	}
 	return s.decodeElement(strings.TrimSpace(text), s.target)
@@ -188,7 +188,8 @@ func (s *setting) decode(text string) error {
 
 // decodeContent sets the field from a file. Lists hold one value a line there,
 // so that a value may contain a comma.
-func (s *setting) decodeContent(text string) error {
+func (s *setting) decodeContent(content []byte) error {
+	text := string(WithoutMark(content))
 	if s.isList() {
 		return s.decodeList(strings.Split(text, "\n"))
 	}

@@ -146,6 +146,26 @@ func TestEveryMistakeInOneMessage(t *testing.T) {
 	require.True(t, strings.HasPrefix(err.Error(), "example: 18 mistakes in the settings:\n  --prot: unknown"), err.Error())
 }
 
+// hepengju/redis-me#68, redis/redis-rb#863, cameronmaske/celery-once#135: what stands before a # in
+// the password becomes the address, and the client goes there.
+func TestAURLWithAnUnescapedPasswordIsRefused(t *testing.T) {
+	t.Parallel()
+	for name, address := range map[string]string{
+		"a # that makes a port":       "redis://:57#hunter2@h:6379",
+		"a # that makes a host":       "nats://u:57#hunter2@h:4222",
+		"a # that makes no port":      "redis://:a#hunter2@h:6379",
+		"a / that makes a port":       "http://u:57/hunter2#@h",
+		"a % that stands for nothing": "http://u:hunter2%zz@h",
+	} {
+		_, err := parse(t, nil, "NAME=n", "SERVER_URL="+address)
+		require.ErrorContains(t, err, "%23", name)
+		require.NotContains(t, err.Error(), "hunter2", name)
+	}
+	cfg, err := parse(t, nil, "NAME=n", "SERVER_URL=\tredis://:57%23%2F@h:6379\n")
+	require.NoError(t, err)
+	require.Equal(t, URL("redis://:57%23%2F@h:6379"), cfg.ServerURL, "without what is around it")
+}
+
 func TestSecretsFromFiles(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -161,6 +181,12 @@ func TestSecretsFromFiles(t *testing.T) {
 	require.Equal(t, Secret(" spaced secret "), cfg.Token)
 	require.Equal(t, []Secret{"one,with comma", "two"}, cfg.OldTokens)
 	require.Equal(t, URL("redis://h/0"), cfg.ServerURL)
+
+	// influxdata/telegraf#1378: editors of Windows begin a file with a mark.
+	cfg, err = parse(t, nil, "NAME=n", "TOKEN_FILE="+write("marked", "\ufeffsecret\r\n"), "OLD_TOKENS_FILE="+write("list, marked", "\ufeffone\r\ntwo\r\n"))
+	require.NoError(t, err)
+	require.Equal(t, Secret("secret"), cfg.Token)
+	require.Equal(t, []Secret{"one", "two"}, cfg.OldTokens)
 
 	_, err = parse(t, nil, "NAME=n", "TOKEN=x", "TOKEN_FILE="+token)
 	require.EqualError(t, err, "example: 1 mistake in the settings:\n  --token-file (TOKEN_FILE): given together with TOKEN, expected one of the two")
@@ -254,6 +280,14 @@ func TestPrepare(t *testing.T) {
 		{name: "a flag that is nearly a setting", args: []string{"--name=n", "--serverurl=hunter2"}, code: 2,
 			stderr: "--serverurl: unknown flag, did you mean --server-url?"},
 		{name: "a flag that is like nothing", args: []string{"--name=n", "--colour=hunter2"}, code: 2, stderr: "unknown flag, --help lists all"},
+		// bunkerity/bunkerweb#3344, symfony/recipes#74: Docker's env files keep quotation marks.
+		{name: "a secret in quotation marks", env: []string{"NAME=n", `TOKEN="hunter2"`, "OLD_TOKENS='hunter2'"}, proceed: true,
+			stderr: "example: the quotation marks around --token (TOKEN) count as part of it\n" +
+				"example: the quotation marks around --old-tokens (OLD_TOKENS) count as part of it\n"},
+		{name: "a URL in quotation marks", env: []string{"NAME=n", `SERVER_URL="http://u:hunter2@h"`, "TOKEN=bad"}, code: 2},
+		// bitnami/charts#9353, traefik/traefik#12078: echo ends what it writes with a line break.
+		{name: "a secret with a line break", env: []string{"NAME=n", "TOKEN=hunter2\n"}, proceed: true,
+			stderr: "example: the white space around --token (TOKEN), such as a line break at its end, counts as part of it\n"},
 		{name: "a URL without one", args: []string{"--name=n", "--server-url=redis://h:1/0"}, proceed: true},
 		{name: "print finds mistakes", args: []string{"--print-config"}, code: 2, stderr: "NAME"},
 	}

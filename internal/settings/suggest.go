@@ -2,6 +2,7 @@ package settings
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 )
@@ -74,6 +75,32 @@ func (r *reader) strays(program string, names []string) (lines []string) {
 		}
 	}
 	return lines
+}
+
+// oddities returns a line for each secret that has around it what is hardly part of
+// it: quotation marks, which Docker's env files keep, or white space, such as the
+// line break that echo writes into a secret of Kubernetes. Whoever signs with the same
+// secret may read it in the same way, so it is no mistake.
+func (r *reader) oddities(program string) (lines []string) {
+	for _, s := range r.list {
+		value, given := r.given[s]
+		if !given || s.fileOf != nil || s.element() != reflect.TypeFor[Secret]() {
+			continue
+		}
+		switch {
+		case quoted(value):
+			lines = append(lines, fmt.Sprintf("%s: the quotation marks around %s count as part of it", program, s.title()))
+		case !s.isList() && strings.TrimSpace(value) != value:
+			lines = append(lines, fmt.Sprintf("%s: the white space around %s, such as a line break at its end, counts as part of it", program, s.title()))
+		}
+	}
+	return lines
+}
+
+// quoted reports whether text stands in quotation marks.
+func quoted(text string) bool {
+	text = strings.TrimSpace(text)
+	return len(text) > 1 && text[0] == text[len(text)-1] && (text[0] == '"' || text[0] == '\'')
 }
 
 // names returns those of environment variables, given as in os.Environ.

@@ -1,6 +1,8 @@
 package settings
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math"
@@ -56,6 +58,16 @@ func (u URL) String() string {
 		shown += "?" + mask
 	}
 	return shown
+}
+
+// UnmarshalText refuses a fragment, which means nothing here: whoever writes one has
+// a # in the password, before which everything would be taken for host and port.
+func (u *URL) UnmarshalText(text []byte) error {
+	if bytes.ContainsRune(text, '#') {
+		return errors.New("has a #")
+	}
+	*u = URL(text)
+	return nil
 }
 
 // GoString keeps %#v from printing credentials.

@@ -56,6 +56,8 @@ func (r *reader) mistake(s *setting, text string) {
 func (r *reader) got(s *setting) string {
 	value, given := r.given[s]
 	switch {
+	case s.isSecret() && quoted(value):
+		return "got a value in quotation marks, which are part of it (not shown)"
 	case s.isURL() && s.text() != "":
 		return fmt.Sprintf("got %q", s.text())
 	case s.isSecret() && (given || s.text() != ""):
@@ -95,9 +97,15 @@ func (r *reader) report(name, problem string) {
 	case s == nil:
 		r.add(name, problem)
 	case !r.mistaken[s]:
+		if s.isURL() && slices.Contains(strings.Split(s.text(), ","), mask) {
+			problem += escaping
+		}
 		r.add(s.title(), r.got(s)+", "+problem)
 	}
 }
+
+// escaping is what is most often wrong with a URL that cannot be parsed.
+const escaping = "; in user and password %23 stands for #, %2F for /, %3F for ?, %25 for %"
 
 // compare orders two values of one numeric type.
 func compare(a, b reflect.Value) int {
