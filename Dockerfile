@@ -5,7 +5,9 @@
 #
 #   docker run daemon-gateway /router --help
 #
-# "go run ./deploy/image" (make images without Docker) makes the same image.
+# Releases are not built with it, but by deploy/check/release (make release), so that
+# they are the same bytes wherever they are built. It makes the same image, but
+# for the authorities, which are here those of Go's image.
 
 ARG GO_VERSION=1.26
 
@@ -17,11 +19,12 @@ COPY cmd cmd
 COPY internal internal
 COPY pkg pkg
 ARG VERSION=devel
+ARG REVISION=unknown
 ARG TARGETOS
 ARG TARGETARCH
 RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache/go-build \
     CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH go build -trimpath \
-      -ldflags "-X github.com/neolith/daemon-gateway/internal/buildinfo.version=$VERSION" \
+      -ldflags "-X github.com/neolith/daemon-gateway/internal/buildinfo.version=$VERSION -X github.com/neolith/daemon-gateway/internal/buildinfo.revision=$REVISION" \
       -o /out/ ./cmd/edge ./cmd/router ./cmd/publisher-bridge ./cmd/gateway-admin ./cmd/gateway-probe ./cmd/gateway-backup ./cmd/gateway-restore ./cmd/gatewayctl
 
 FROM scratch

@@ -14,7 +14,10 @@ BUILDINFO := github.com/neolith/daemon-gateway/internal/buildinfo
 # one command has compiled, the others find in the cache.
 export CGO_ENABLED := 0
 
-.PHONY: help build run test race test-long repeat fuzz chaos chaos-short recovery dr-drill hostile soak lint vulnerabilities bench bench-compare bench-short flamegraph docs images manifests check-deploy verify-cluster clean
+# Where releases' images are pulled from.
+REGISTRY ?= ghcr.io/neolith
+
+.PHONY: help build run test race test-long repeat fuzz chaos chaos-short recovery dr-drill hostile soak lint vulnerabilities bench bench-compare bench-short flamegraph docs images release manifests check-deploy verify-cluster clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -102,9 +105,9 @@ manifests: docs ## write what is derived for deployments: schema and table of th
 # Go remembers results by the files of the module alone, and these tests read those of the whole repository. Two of
 # their packages build the programs, which are compiled once before. The module is linted here, where Helm, Kubernetes
 # and Prometheus are compiled: in CI that goes on beside tests, which mostly wait.
-check-deploy: ## check chart, manifests, alerts, dashboards and Compose file without a cluster; lint what checks them
+check-deploy: ## check chart, manifests, alerts, dashboards, Compose file and releases without a cluster; lint what does
 	go list -export -deps ./cmd/... >/dev/null
-	staticcheck=$$(go tool -n staticcheck); cd deploy/check; go vet ./...; "$$staticcheck" ./...
+	staticcheck=$$(go tool -n staticcheck); cd deploy/check; go mod verify; go vet ./...; "$$staticcheck" ./...
 	cd deploy/check && go test -count=1 -vet=off $(ARGS) ./...
 
 verify-cluster: ## install the chart on the cluster of kubectl, and disturb it under load; ARGS="--help" lists options
@@ -112,6 +115,11 @@ verify-cluster: ## install the chart on the cluster of kubectl, and disturb it u
 
 images: ## build the image; with Docker into its store, without into dist/daemon-gateway.tar
 	@scripts/build-image '$(VERSION)'
+
+release: ## build the release VERSION=1.2.0 from this commit into dist/; SIGNING_KEY=<file> signs it
+	@[ '$(origin VERSION)' != file ] || { echo 'name a version: make release VERSION=1.2.0'; exit 1; }
+	@cd deploy/check && go run ./release build --source ../.. --output '$(CURDIR)/dist/daemon-gateway-$(VERSION)' --version '$(VERSION)' \
+		--registry '$(REGISTRY)' $(if $(SIGNING_KEY),--signing-key '$(abspath $(SIGNING_KEY))') $(ARGS)
 
 clean: ## remove what build, images and run have made
 	rm -rf bin data dist

@@ -17,8 +17,9 @@
 //   - compose-go: loads the Compose file as Docker does
 //   - prometheus: package monitoring, below, tries alerts and dashboards with it
 //
-// Command generate, beside it, writes what is derived: the settings in the
-// values' schema, the table of values in the chart's README, and deploy/k8s.
+// Command release, below, builds releases, with libraries that it names itself.
+// Command generate, beside it, writes what is derived: the settings in the values'
+// schema, the table of values in the chart's README, and deploy/k8s.
 package check
 
 import (

@@ -270,6 +270,41 @@ func TestImagesComeFromTheRegistryThatIsSet(t *testing.T) {
 	require.Equal(t, "redis:8-alpine", found["redis"])
 }
 
+// What a release writes into Chart.yaml stands back behind all that values name.
+func TestAReleasedChartTakesItsImageByDigest(t *testing.T) {
+	t.Parallel()
+	digest, another := "sha256:"+strings.Repeat("0f", 32), "sha256:"+strings.Repeat("1f", 32)
+	for change, want := range map[string]string{
+		"{}": "daemon-gateway@" + digest,
+		"image: {repository: mirror.example/daemon-gateway}": "mirror.example/daemon-gateway@" + digest,
+		"image: {registry: mirror.example}":                  "mirror.example/daemon-gateway@" + digest,
+		"image: {tag: 1.2.3}":                                "daemon-gateway:1.2.3",
+		"image: {digest: '" + another + "'}":                 "daemon-gateway@" + another,
+	} {
+		file := filepath.Join(t.TempDir(), "change.yaml")
+		require.NoError(t, os.WriteFile(file, []byte(change), 0o600))
+		values, err := Values("values-evaluation.yaml", file)
+		require.NoError(t, err)
+		for _, umbrella := range []bool{false, true} {
+			given := values
+			if umbrella {
+				given = map[string]any{"daemon-gateway": values}
+			}
+			templates, err := Release{
+				Name: "gateway", Namespace: "somewhere", Values: given, Umbrella: umbrella, Annotations: map[string]string{"daemon-gateway/image-digest": digest},
+			}.Render()
+			require.NoError(t, err)
+			objects, err := Objects(templates)
+			require.NoError(t, err)
+			pods := (&installation{t: t, values: values, objects: objects}).byComponent()
+			for _, component := range []string{"edge", "router", "bridge", "admin", "test"} {
+				require.Equal(t, want, pods[component].container().Image, "%s: %s", component, change)
+			}
+			require.Equal(t, "redis:8-alpine", pods["redis"].container().Image)
+		}
+	}
+}
+
 func TestPullSecretsAreNamesOrObjectsAndAllPodsHaveThem(t *testing.T) {
 	t.Parallel()
 	c := evaluated(t, "{imagePullSecrets: [plain, {name: object}, shared], global: {imagePullSecrets: [{name: shared}]}}")

@@ -30,6 +30,8 @@ type Release struct {
 	Values          map[string]any
 	// Files are added to the chart's own, by path.
 	Files map[string]string
+	// Annotations are added to those of Chart.yaml.
+	Annotations map[string]string
 	// Umbrella: the chart is a dependency of another one, whose values these are.
 	Umbrella bool
 	// Cluster answers the chart's lookups; nil: there is no cluster.
@@ -51,6 +53,7 @@ func (r Release) Render() ([]Template, error) {
 	for name, text := range r.Files {
 		loaded.Files = append(loaded.Files, &common.File{Name: name, Data: []byte(text)})
 	}
+	maps.Copy(loaded.Metadata.Annotations, r.Annotations)
 	if r.Umbrella {
 		if loaded, err = umbrella(loaded, r.Values); err != nil {
 			return nil, err

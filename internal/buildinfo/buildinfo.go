@@ -4,9 +4,9 @@ package buildinfo
 
 import "runtime/debug"
 
-// version is set by the linker (see the Makefile); without it, the version
-// that the Go tool stamped into the binary is used.
-var version string
+// version and revision are set by the linker (see the Makefile and deploy/check/release);
+// without them, those that the Go tool stamped into the binary are used.
+var version, revision string
 
 // Info identifies a build.
 type Info struct {
@@ -17,7 +17,7 @@ type Info struct {
 
 // Get returns the build of the running process.
 func Get() Info {
-	info := Info{Version: version, Revision: "unknown", GoVersion: "unknown"}
+	info := Info{Version: version, Revision: revision, GoVersion: "unknown"}
 	build, ok := debug.ReadBuildInfo()
 	if ok {
 		info.GoVersion = build.GoVersion
@@ -25,13 +25,16 @@ func Get() Info {
 			info.Version = build.Main.Version
 		}
 		for _, s := range build.Settings {
-			if s.Key == "vcs.revision" {
+			if s.Key == "vcs.revision" && info.Revision == "" {
 				info.Revision = s.Value
 			}
 		}
 	}
 	if info.Version == "" || info.Version == "(devel)" {
 		info.Version = "devel"
+	}
+	if info.Revision == "" {
+		info.Revision = "unknown"
 	}
 	return info
 }

@@ -45,11 +45,22 @@ annotations:
 {{- end }}
 {{- end -}}
 
-{{/* An image; takes (list root image fallbackTag). A registry for all images of an umbrella chart comes first. */}}
+{{/* An image; takes (list root image). A registry for all images of an umbrella chart comes first. */}}
 {{- define "gateway.image" -}}
 {{- $image := index . 1 -}}
 {{- with default $image.registry ((index . 0).Values.global).imageRegistry -}}{{ trimSuffix "/" . }}/{{- end -}}
-{{ $image.repository }}{{ if $image.digest }}@{{ $image.digest }}{{ else }}:{{ default (index . 2) $image.tag | include "gateway.scalar" }}{{ end }}
+{{ $image.repository }}{{ with $image.digest }}@{{ . }}{{ else }}:{{ include "gateway.scalar" $image.tag }}{{ end }}
+{{- end -}}
+
+{{/* The gateway's own image: where the values name no version of it, that of the chart's release, or else of the chart's appVersion. */}}
+{{- define "gateway.ownImage" -}}
+{{- $image := .Values.image -}}
+{{- if not (or $image.digest $image.tag) -}}
+{{- $version := dict "tag" .Chart.AppVersion -}}
+{{- with .Chart.Annotations -}}{{- with index . "daemon-gateway/image-digest" -}}{{- $version = dict "digest" . -}}{{- end -}}{{- end -}}
+{{- $image = merge $version $image -}}
+{{- end -}}
+{{ include "gateway.image" (list . $image) }}
 {{- end -}}
 
 {{/* The Secrets, made by the chart or existing. */}}

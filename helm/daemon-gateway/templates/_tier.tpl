@@ -35,7 +35,7 @@ from the start: then helm rollback does not bring back the number of another day
 {{- $tier := index . 1 -}}
 {{- $named := list $root $tier -}}
 name: {{ $tier }}
-image: {{ include "gateway.image" (list $root $root.Values.image $root.Chart.AppVersion) }}
+image: {{ include "gateway.ownImage" $root }}
 imagePullPolicy: {{ $root.Values.image.pullPolicy }}
 command: [/{{ index . 2 }}]
 envFrom:
