@@ -18,23 +18,35 @@ import (
 	"github.com/neolith/daemon-gateway/internal/lab/process"
 )
 
-// releaseBefore is the commit of the version that this one is to run beside: the
-// last one before the generations of cursors. UPGRADE_FROM names another one (see
-// scripts/try-upgrade).
-const releaseBefore = "803e929"
+// beforeReleases is the commit of the version that stands in for the last release as
+// long as there is none: the last one before the generations of cursors.
+const beforeReleases = "803e929"
 
-// olderVersion are the gateway's programs as of an earlier commit. Where the
-// history of the repository is not at hand, this version stands in for it.
+// lastRelease returns the tag of the newest release before this version, "" if
+// there is none, or no history.
+func lastRelease(t *testing.T) string {
+	t.Helper()
+	tag, err := exec.CommandContext(t.Context(), "git", "describe", "--tags", "--abbrev=0", "--match", "v[0-9]*", "HEAD^").Output()
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(tag))
+}
+
+// olderVersion are the gateway's programs as of the last release, or of the tag or
+// commit that UPGRADE_FROM names (see scripts/try-upgrade). Where the history of the
+// repository is not at hand, this version stands in for it.
 func olderVersion(t *testing.T) cluster.Binaries {
 	t.Helper()
 	named := os.Getenv("UPGRADE_FROM")
-	commit := cmp.Or(named, releaseBefore)
+	commit := cmp.Or(named, lastRelease(t), beforeReleases)
 	hash, err := exec.CommandContext(t.Context(), "git", "rev-parse", "--verify", "--quiet", commit+"^{commit}").Output()
 	if err != nil {
 		require.Empty(t, named, "there is no such commit")
 		t.Logf("commit %s is not here, so this version is rolled out over itself", commit)
 		return binaries
 	}
+	t.Logf("this version is rolled out over %s", commit)
 	dir, err := process.Keep("gateway-"+strings.TrimSpace(string(hash)), func(path string) error {
 		return buildCommit(t, commit, path)
 	})
