@@ -30,7 +30,6 @@ const programs = "internal/lab/e2e"
 // machines that are tried for long, and tools that build programs. There is
 // nothing for the race detector to see, and it takes many times as long to look.
 var alone = []string{
-	"deploy/image",
 	"internal/bridge/sequencer",
 	"internal/edge/balance",
 	"internal/edge/session",
