@@ -34,6 +34,7 @@ import (
 	"github.com/spdx/tools-golang/spdxlib"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/encoding/protojson"
+	"helm.sh/helm/v4/pkg/chart/v2/loader"
 	"sigs.k8s.io/yaml"
 )
 
@@ -321,6 +322,10 @@ func packagedChart(t *testing.T, b built) {
 		require.NoError(t, err)
 		require.Equal(t, string(want), string(files["daemon-gateway/"+file]))
 	}
+
+	loaded, err := loader.LoadArchive(bytes.NewReader(archive))
+	require.NoError(t, err)
+	require.NoError(t, loaded.Validate(), "Helm takes it")
 
 	top, held := b.layout("daemon-gateway_" + version + "_chart.tar")
 	chart, err := top.Image(held[version])
