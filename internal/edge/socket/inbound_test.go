@@ -5,12 +5,11 @@ import (
 	"net"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 )
 
-// What the library or the socket has read ahead is no longer there to be waited
+// What the socket has read ahead is no longer there to be waited
 // for: it must not lie there until the peer says more.
 func TestFramesAreReadHoweverTheyArrive(t *testing.T) {
 	t.Parallel()
@@ -67,14 +66,14 @@ func connected(t *testing.T) (peer, conn net.Conn) {
 
 func TestReadingDoesNotAllocate(t *testing.T) {
 	peer, conn := connected(t)
-	c := newCorkedConn(conn, nil, time.Second)
+	in := newInbound(conn, nil)
 	text, read := []byte("some text that is longer than a header"), make([]byte, 100)
 	require.Less(t, testing.AllocsPerRun(100, func() {
 		_, _ = peer.Write(text)
-		c.in.Wait()
-		c.in.Fill()
-		if n, err := c.Read(read); err != nil || n != len(text) {
-			t.Error("not read", n, err)
+		in.Wait()
+		in.Fill()
+		if err := in.ReadFull(read[:len(text)]); err != nil {
+			t.Error("not read", err)
 		}
 	}), 1.0)
 }
@@ -82,29 +81,31 @@ func TestReadingDoesNotAllocate(t *testing.T) {
 func TestABufferIsHeldOnlyWhileSomethingIsReadAhead(t *testing.T) {
 	t.Parallel()
 	peer, conn := connected(t)
-	c := newCorkedConn(conn, []byte("before"), time.Second)
+	in := newInbound(conn, []byte("before"))
 	read := func(n int) string {
 		text := make([]byte, n)
-		got, err := c.Read(text)
-		require.NoError(t, err)
-		return string(text[:got])
+		require.NoError(t, in.ReadFull(text))
+		return string(text)
 	}
-	require.Equal(t, "before", read(100))
-	require.Nil(t, c.in.buffer)
+	require.True(t, in.Holds())
+	require.Equal(t, "before", read(6))
+	require.Nil(t, in.buffer)
+	require.False(t, in.Holds())
 	_, err := io.WriteString(peer, strings.Repeat("x", 50))
 	require.NoError(t, err)
 	require.Equal(t, strings.Repeat("x", 40), read(40))
-	require.NotNil(t, c.in.buffer)
-	require.Equal(t, "x", read(libraryBuffer), "the library keeps nothing back")
-	require.Equal(t, strings.Repeat("x", 9), read(100))
-	require.Nil(t, c.in.buffer)
+	require.NotNil(t, in.buffer)
+	require.True(t, in.Holds())
+	require.Equal(t, strings.Repeat("x", 10), read(10))
+	require.Nil(t, in.buffer)
+	in.Fill()
+	require.False(t, in.Holds(), "nothing came")
 
 	require.NoError(t, peer.Close())
-	c.in.Wait()
-	_, err = c.Read(make([]byte, 1))
-	require.ErrorIs(t, err, io.EOF)
+	in.Wait()
+	require.ErrorIs(t, in.ReadFull(make([]byte, 1)), io.EOF)
 	require.NoError(t, conn.Close())
-	c.in.Wait()
-	c.in.Fill()
-	require.True(t, c.in.Holds(), "an error")
+	in.Wait()
+	in.Fill()
+	require.True(t, in.Holds(), "an error")
 }

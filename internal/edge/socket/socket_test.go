@@ -258,8 +258,6 @@ func masked(opcode byte, payload string) string {
 	}
 }
 
-const opText, opPing = 1, 9
-
 func readText(t *testing.T, conn *websocket.Conn) string {
 	t.Helper()
 	_, data, err := conn.Read(t.Context())
@@ -443,12 +441,12 @@ func TestAPeerThatReadsNotEvenAWindowIsCutOff(t *testing.T) {
 func TestAPeerThatReadsSlowlyIsNotCutOff(t *testing.T) {
 	t.Parallel()
 	slow := &tardyConn{takes: 7}
-	_, err := newCorkedConn(slow, nil, time.Second).Write([]byte(strings.Repeat("s", 3000)))
+	err := newCorkedConn(slow, nil, time.Second).WriteFrame(opText, []byte(strings.Repeat("s", 3000)))
 	require.NoError(t, err)
-	require.Equal(t, 3000, slow.taken)
+	require.Equal(t, 3004, slow.taken, "with its header")
 
 	stuck := &tardyConn{takes: 0}
-	_, err = newCorkedConn(stuck, nil, time.Second).Write([]byte("s"))
+	err = newCorkedConn(stuck, nil, time.Second).WriteFrame(opText, []byte("s"))
 	require.ErrorIs(t, err, os.ErrDeadlineExceeded)
 }
 
