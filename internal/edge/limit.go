@@ -15,26 +15,31 @@ func older(a, b ring.Holding) int {
 	return cmp.Or(cmp.Compare(a.Generation, b.Generation), cmp.Compare(a.Session, b.Session))
 }
 
-// ordered returns the connections oldest first, and each daemon's newest.
-func ordered(holdings []ring.Holding) (sorted []ring.Holding, newest map[protocol.DaemonID]protocol.SessionID) {
-	sorted = slices.Clone(holdings)
-	slices.SortFunc(sorted, older)
-	newest = make(map[protocol.DaemonID]protocol.SessionID, len(sorted))
-	for _, h := range sorted {
-		newest[h.Daemon] = h.Session
+// ordered returns the connections oldest first.
+func ordered(holdings []ring.Holding) []ring.Holding {
+	if len(holdings) < 2 {
+		return holdings
 	}
-	return sorted, newest
+	sorted := slices.Clone(holdings)
+	slices.SortFunc(sorted, older)
+	return sorted
+}
+
+// isNewest reports whether no later one of the ordered connections is of the
+// daemon of the one at i. There are few.
+func isNewest(sorted []ring.Holding, i int) bool {
+	return !slices.ContainsFunc(sorted[i+1:], func(h ring.Holding) bool { return h.Daemon == sorted[i].Daemon })
 }
 
 // surplus returns which of an orchestrator's connections have to go: those
 // replaced by a newer one of the same daemon, and of the rest the newest ones
 // over the limit. It is deterministic, so that edges need not agree first.
 func surplus(holdings []ring.Holding, limit int) (replaced, over []ring.Holding) {
-	sorted, newest := ordered(holdings)
+	sorted := ordered(holdings)
 	kept := 0
-	for _, h := range sorted {
+	for i, h := range sorted {
 		switch {
-		case newest[h.Daemon] != h.Session:
+		case !isNewest(sorted, i):
 			replaced = append(replaced, h)
 		case kept == limit:
 			over = append(over, h)
@@ -49,12 +54,12 @@ func surplus(holdings []ring.Holding, limit int) (replaced, over []ring.Holding)
 // those that are replaced already, oldest first; and the newest one that it
 // does replace, if any.
 func others(holdings []ring.Holding, daemon protocol.DaemonID) (rest []ring.Holding, same *ring.Holding) {
-	sorted, newest := ordered(holdings)
+	sorted := ordered(holdings)
 	for i, h := range sorted {
 		switch {
 		case h.Daemon == daemon:
 			same = &sorted[i]
-		case newest[h.Daemon] == h.Session:
+		case isNewest(sorted, i):
 			rest = append(rest, h)
 		}
 	}
