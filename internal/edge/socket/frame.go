@@ -2,7 +2,6 @@ package socket
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"unicode/utf8"
 )
@@ -36,12 +35,17 @@ type header struct {
 
 func (h header) control() bool { return h.op&0x8 != 0 }
 
-// errProtocol is what a peer does that RFC 6455 forbids. The connection ends with
-// 1002.
-var errProtocol = errors.New("not as RFC 6455 has it")
+// violation is what a peer does that RFC 6455 forbids. The connection ends with the
+// code.
+type violation struct {
+	code    int
+	problem string
+}
 
-func violation(format string, args ...any) error {
-	return fmt.Errorf("%w: %s", errProtocol, fmt.Sprintf(format, args...))
+func (v violation) Error() string { return v.problem }
+
+func forbidden(format string, args ...any) error {
+	return violation{CodeProtocolError, fmt.Sprintf(format, args...)}
 }
 
 // readHeader reads the next header by what reads all of a text, into a scratch of
@@ -54,13 +58,13 @@ func readHeader(scratch []byte, readFull func(p []byte) error) (h header, err er
 	h.op, h.final, h.length = b[0]&opcodeBits, b[0]&finalBit != 0, uint64(b[1]&lengthBits)
 	switch {
 	case b[0]&reservedBits != 0:
-		return h, violation("reserved bits are set")
+		return h, forbidden("reserved bits are set")
 	case b[1]&maskedBit == 0:
-		return h, violation("a frame is not masked")
+		return h, forbidden("a frame is not masked")
 	case h.op > opBinary && h.op < opClose || h.op > opPong:
-		return h, violation("opcode %#x", h.op)
+		return h, forbidden("opcode %#x", h.op)
 	case h.control() && (!h.final || h.length > maxControl):
-		return h, violation("a control frame in parts, or too long")
+		return h, forbidden("a control frame in parts, or too long")
 	}
 	extended := 0
 	switch h.length {
@@ -80,9 +84,6 @@ func readHeader(scratch []byte, readFull func(p []byte) error) (h header, err er
 		h.length = binary.BigEndian.Uint64(b)
 	}
 	copy(h.mask[:], b[extended:])
-	if h.length > 1<<62 {
-		return h, violation("a length of %d", h.length)
-	}
 	return h, nil
 }
 
@@ -130,17 +131,17 @@ func parseClose(p []byte) (Ending, error) {
 		return Ending{Code: CodeNoStatus, ByPeer: true}, nil
 	}
 	if len(p) < 2 {
-		return Ending{}, violation("a close frame of one byte")
+		return Ending{}, forbidden("a close frame of one byte")
 	}
 	code, reason := int(binary.BigEndian.Uint16(p)), p[2:]
 	switch {
 	case code >= 3000 && code <= 4999:
 	case code >= CodeNormal && code <= 1014 && code != 1004 && code != CodeNoStatus && code != CodeAbnormal:
 	default:
-		return Ending{}, violation("close code %d", code)
+		return Ending{}, forbidden("close code %d", code)
 	}
 	if !utf8.Valid(reason) {
-		return Ending{}, violation("a reason that is no UTF-8")
+		return Ending{}, violation{CodeInvalidPayload, "a reason that is no UTF-8"}
 	}
 	return Ending{Code: code, Reason: string(reason), ByPeer: true}, nil
 }

@@ -30,7 +30,7 @@ func (s *Socket) readMessage() (*refusal, error) {
 	case h.control():
 		return nil, s.control(h)
 	case h.op == opContinuation:
-		return nil, violation("the end of a message without its beginning")
+		return nil, forbidden("the end of a message without its beginning")
 	case h.op == opBinary:
 		s.unread = h.length
 		return &refusal{CodeUnsupportedData, "binary frames are not accepted"}, nil
@@ -71,7 +71,7 @@ func (s *Socket) readFrames(h header, buf *[]byte) (n int, refused *refusal, err
 			}
 		}
 		if h.op != opContinuation {
-			return n, nil, violation("a message within another")
+			return n, nil, forbidden("a message within another")
 		}
 	}
 }

@@ -256,10 +256,11 @@ func (s *Socket) read() (more bool, err error) {
 			return false, s.discard()
 		}
 		refused, err := s.readMessage()
+		var forbidden violation
 		switch {
-		case errors.Is(err, errProtocol):
-			s.Close(CodeProtocolError, "")
-			s.handler.Refused(CodeProtocolError, "what came is no WebSocket frame") // no reply is sent
+		case errors.As(err, &forbidden):
+			s.Close(forbidden.code, "")
+			s.handler.Refused(forbidden.code, "what came is no WebSocket frame") // no reply is sent
 			return false, s.discard()
 		case err != nil:
 			return false, err
