@@ -1,6 +1,6 @@
-// Package attack is hostile clients of an edge: they read nothing or hardly
-// anything, acknowledge never or nonsense, come and go without end, flood, and
-// hold connections without a word. Each Attack is many of them at once. The
+// Package attack is hostile clients of an edge, and of the intake of a bridge: they
+// read nothing or hardly anything, acknowledge never or nonsense, come and go
+// without end, flood, and hold connections without a word. Each Attack is many of them at once. The
 // tests bound what they cost, and the scenario hostile measures it.
 package attack
 
@@ -18,10 +18,15 @@ import (
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
 
-// Target is the edge under attack.
+// Target is what is under attack.
 type Target struct {
 	// URL is where daemons connect; no TLS.
 	URL string
+	// Gossip is where the edge gossips, in a cluster of this name and under this key
+	// (base64).
+	Gossip, Cluster, GossipKey string
+	// Intake is where a bridge takes events by TLS, and APIKey a key for that.
+	Intake, APIKey string
 	// Secret signs the tokens of clients that authenticate: a hostile client may
 	// well be somebody's daemon.
 	Secret settings.Secret
@@ -38,6 +43,8 @@ type Attack struct {
 	// Fed says that the clients wait for events: the caller is to publish large
 	// ones to Orchestrators all the time.
 	Fed bool
+	// OnIntake says that the intake of the bridge is attacked, and not the edge.
+	OnIntake bool
 	// client is one connection, from dialing to its end.
 	client func(ctx context.Context, c *client) error
 }
@@ -177,7 +184,7 @@ func (c *client) listen(ctx context.Context, greedy bool) (*wire, error) {
 
 func (c *client) authenticate(w *wire, daemon protocol.DaemonID) error {
 	orchestrator := c.attack.orchestrator(c.number)
-	token, err := auth.Mint(c.Secret, auth.Grant{Orchestrator: orchestrator, Daemon: daemon, ExpiresAt: time.Now().Add(time.Hour)})
+	token, err := c.mint(daemon)
 	if err != nil {
 		return err
 	}
@@ -194,6 +201,11 @@ func (c *client) authenticate(w *wire, daemon protocol.DaemonID) error {
 	}
 	c.record.count(func(t *Tally) { t.Admitted++ })
 	return nil
+}
+
+// mint makes a token for the client's orchestrator.
+func (c *client) mint(daemon protocol.DaemonID) (string, error) {
+	return auth.Mint(c.Secret, auth.Grant{Orchestrator: c.attack.orchestrator(c.number), Daemon: daemon, ExpiresAt: time.Now().Add(time.Hour)})
 }
 
 // daemon is the id of the client's daemon, the same for all its connections.

@@ -1,11 +1,15 @@
 package attack
 
 import (
+	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"net"
+	"net/http"
 	"strings"
 
 	"github.com/neolith/daemon-gateway/pkg/protocol"
@@ -119,6 +123,12 @@ func opensAndCloses(ctx context.Context, c *client) error {
 	return errDone
 }
 
+// longNames subscribes to as long names as fit a message, each of which is wrong.
+func longNames(ctx context.Context, c *client) error {
+	names := strings.Repeat(`"`+strings.Repeat("x", 1200)+`",`, protocol.MaxSubscriptions)
+	return c.flood(ctx, frame(opText, true, message(protocol.TypeSubscribe, `{"eventTypes":[`+strings.TrimSuffix(names, ",")+`]}`)))
+}
+
 // knocks upgrades and leaves at once.
 func knocks(ctx context.Context, c *client) error {
 	w, err := c.connect(ctx, true)
@@ -173,7 +183,7 @@ func mute(ctx context.Context, c *client) error {
 
 // begin connects, sends what is no whole request, and waits for what comes of it.
 func (c *client) begin(ctx context.Context, request func(path string) string) error {
-	conn, path, err := c.dial(ctx, false)
+	conn, path, err := c.dialEdge(ctx, false)
 	if err != nil {
 		return err
 	}
@@ -183,8 +193,15 @@ func (c *client) begin(ctx context.Context, request func(path string) string) er
 	if _, err := io.WriteString(conn, request(path)); err != nil {
 		return err
 	}
-	if _, err := io.ReadAll(conn); err != nil {
+	return c.answered(conn)
+}
+
+// answered waits for an answer by HTTP, and then until the connection ends.
+func (c *client) answered(conn net.Conn) error {
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
 		return err
 	}
-	return ended(abnormal)
+	_, err = io.Copy(io.Discard, resp.Body)
+	return cmp.Or(err, error(refused(resp.StatusCode)))
 }

@@ -19,9 +19,16 @@ func All() []Attack {
 		{Name: "knocks", What: "connects and leaves as fast as it can", Clients: 20, client: knocks},
 		{Name: "lingers", What: "connects and says nothing", Clients: 500, client: lingers},
 		{Name: "half-frame", What: "leaves a frame of 60 KiB half written", Clients: 500, client: halfFrame},
+		{Name: "reads-events-slowly", What: "asks for all events by HTTP, and reads a byte a second", Clients: 50, Fed: true, client: readsEventsSlowly},
+		{Name: "long-names", What: "subscribes to names of 1,200 bytes that are wrong, without end", Clients: 10, client: longNames},
 		{Name: "half-body", What: "declares a body and sends none", Clients: 500, client: halfBody},
-		{Name: "mute", What: "connects and sends nothing", Clients: 500, client: mute},
-		{Name: "half-request", What: "leaves the headers of the upgrade unfinished", Clients: 500, client: halfRequest},
+		{Name: "mute", What: "connects and sends nothing, more than `MAX_UNAUTHENTICATED`", Clients: 6000, client: mute},
+		{Name: "half-request", What: "leaves the headers of the upgrade unfinished", Clients: 2000, client: halfRequest},
+		{Name: "gossip-of-strangers", What: "gossip streams of 20 MiB without the key", Clients: 20, client: strangersStream},
+		{Name: "gossip-of-a-member", What: "gossip messages of 4 MiB with the key, without end", Clients: 20, client: membersStream},
+		{Name: "handshakes", What: "TLS handshakes with the intake, as fast as it can", Clients: 20, OnIntake: true, client: handshakes},
+		{Name: "half-handshake", What: "begins TLS handshakes with the intake", Clients: 2000, OnIntake: true, client: halfHandshake},
+		{Name: "drips", What: "requests of the intake that declare 16 MiB and send a byte", Clients: 500, OnIntake: true, client: drips},
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/neolith/daemon-gateway/internal/edge/httpevents"
 	"github.com/neolith/daemon-gateway/internal/lab/traffic"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
@@ -49,6 +50,27 @@ func readsSlowly(ctx context.Context, c *client) error {
 		}
 	}
 	return ctx.Err()
+}
+
+// readsEventsSlowly asks for all events by HTTP, and takes a byte a second of the
+// answer.
+func readsEventsSlowly(ctx context.Context, c *client) error {
+	token, err := c.mint(c.daemon())
+	if err != nil {
+		return err
+	}
+	conn, _, err := c.dialEdge(ctx, false)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close() }()
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	defer stop()
+	_, err = fmt.Fprintf(conn, "GET %s?limit=1000 HTTP/1.1\r\nHost: gateway\r\nAuthorization: Bearer %s\r\n\r\n", httpevents.Path, token)
+	for sip := make([]byte, 1); err == nil && ctx.Err() == nil; traffic.Wait(ctx, time.Second) {
+		_, err = conn.Read(sip)
+	}
+	return err
 }
 
 // neverAcks reads all and acknowledges nothing.

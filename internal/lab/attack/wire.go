@@ -43,7 +43,7 @@ type wire struct {
 // open connects and upgrades. greedy connections take what the kernel gives
 // them; the others have a small receive buffer.
 func (t *Target) open(ctx context.Context, greedy bool) (*wire, error) {
-	conn, path, err := t.dial(ctx, greedy)
+	conn, path, err := t.dialEdge(ctx, greedy)
 	if err != nil {
 		return nil, err
 	}
@@ -55,24 +55,30 @@ func (t *Target) open(ctx context.Context, greedy bool) (*wire, error) {
 	return w, nil
 }
 
-// dial connects and says nothing.
-func (t *Target) dial(ctx context.Context, greedy bool) (net.Conn, string, error) {
+// dialEdge connects to where daemons do and says nothing.
+func (t *Target) dialEdge(ctx context.Context, greedy bool) (net.Conn, string, error) {
 	address, err := url.Parse(t.URL)
 	if err != nil {
 		return nil, "", err
 	}
+	conn, err := t.dial(ctx, address.Host, greedy)
+	return conn, address.Path, err
+}
+
+// dial connects and says nothing.
+func (t *Target) dial(ctx context.Context, address string, greedy bool) (net.Conn, error) {
 	dialer := net.Dialer{Timeout: patience}
 	if t.From != nil {
 		dialer.LocalAddr = &net.TCPAddr{IP: t.From}
 	}
-	conn, err := dialer.DialContext(ctx, "tcp", address.Host)
+	conn, err := dialer.DialContext(ctx, "tcp", address)
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
 	if tcp, ok := conn.(*net.TCPConn); ok && !greedy {
 		err = tcp.SetReadBuffer(receiveBuffer)
 	}
-	return conn, address.Path, err
+	return conn, err
 }
 
 // patience bounds what a client that waits for the gateway waits for.

@@ -65,8 +65,12 @@ type Cluster struct {
 // Secret is what the cluster's access tokens are signed with.
 const Secret = "a secret of thirty-two bytes or more, for tests alone"
 
-// gossipKey is any AES key: gossip is encrypted as in production.
-const gossipKey = "bm90IGEgc2VjcmV0LCBmb3IgdGVzdHMgYWxvbmUhISE="
+const (
+	// Name is the cluster's, and GossipKey any AES key: gossip is encrypted as in
+	// production.
+	Name      = "processes"
+	GossipKey = "bm90IGEgc2VjcmV0LCBmb3IgdGVzdHMgYWxvbmUhISE="
+)
 
 // New lays a cluster out: addresses, configuration files, environments.
 func New(cfg Config) (*Cluster, error) {
@@ -133,9 +137,9 @@ type tier struct {
 func (c *Cluster) tiers(cfg Config) []tier {
 	return []tier{
 		{"bridge", cfg.Binaries.Bridge, cmp.Or(cfg.Bridges, 2), &c.Bridges, []string{"ADMIN_ADDR"}, map[string]string{"REDIS_URL": c.Redis.URL()}},
-		{"router", cfg.Binaries.Router, cmp.Or(cfg.Routers, 2), &c.Routers, []string{"ADMIN_ADDR", "GOSSIP_ADDR"}, map[string]string{"GOSSIP_KEYS": gossipKey}},
+		{"router", cfg.Binaries.Router, cmp.Or(cfg.Routers, 2), &c.Routers, []string{"ADMIN_ADDR", "GOSSIP_ADDR"}, map[string]string{"GOSSIP_KEYS": GossipKey}},
 		{"edge", cfg.Binaries.Edge, cmp.Or(cfg.Edges, 3), &c.Edges, []string{"ADMIN_ADDR", "GOSSIP_ADDR", "LISTEN_ADDR"}, map[string]string{
-			"GOSSIP_KEYS": gossipKey, "DAEMON_JWT_SECRET": Secret, "DRAIN_PERIOD": "2s",
+			"GOSSIP_KEYS": GossipKey, "DAEMON_JWT_SECRET": Secret, "DRAIN_PERIOD": "2s",
 			// All daemons of a test have one IP address.
 			"RATE_CONNECTS_PER_IP": "10000",
 		}},
@@ -157,7 +161,7 @@ func (c *Cluster) plan(cfg Config, t tier, name string) (p planned, err error) {
 		replicas = "3"
 	}
 	p = planned{tier: t, name: name, settings: map[string]string{
-		"NODE_NAME": name, "CLUSTER_NAME": "processes", "NATS_URL": c.NATSURL(),
+		"NODE_NAME": name, "CLUSTER_NAME": Name, "NATS_URL": c.NATSURL(),
 		"PARTITIONS": strconv.Itoa(c.Partitions), "STREAM_REPLICAS": replicas, "LOG_LEVEL": "info",
 	}}
 	maps.Copy(p.settings, t.settings)
@@ -179,7 +183,7 @@ func (p planned) node(dir string) *Node {
 	for name, value := range p.settings {
 		env = append(env, name+"="+value)
 	}
-	n := &Node{AdminAddr: p.settings["ADMIN_ADDR"], Process: process.New(process.Config{
+	n := &Node{AdminAddr: p.settings["ADMIN_ADDR"], GossipAddr: p.settings["GOSSIP_ADDR"], Process: process.New(process.Config{
 		Name: p.name, Dir: dir, Prefix: p.place.Command, Program: p.program, Env: env,
 	})}
 	if listen := p.settings["LISTEN_ADDR"]; listen != "" {

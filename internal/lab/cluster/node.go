@@ -20,6 +20,8 @@ type Node struct {
 	AdminAddr string
 	// URL is where daemons connect; empty for all but edges.
 	URL string
+	// GossipAddr is where it gossips; empty for bridges.
+	GossipAddr string
 }
 
 // Readiness is what a node's /readyz says.

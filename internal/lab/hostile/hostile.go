@@ -1,20 +1,29 @@
-// Package hostile measures what hostile clients cost an edge and its other
-// daemons: well-behaved daemons are sent events at a steady rate, one attack
-// after the other is made on their edge, and memory and CPU of the edge and the
-// latency of the others are shown without and with each attack.
+// Package hostile measures what hostile clients cost an edge, or the intake of a
+// bridge, and the other daemons: well-behaved daemons are sent events at a steady
+// rate, one attack after the other is made on their edge or bridge, and memory and
+// CPU of that and the latency of the others are shown without and with each attack.
 //
-// The attackers share the machine with the edge and everything else, so a flood
+// The attackers share the machine with all of that, so a flood
 // slows the others by the CPU alone that it takes to make it.
 package hostile
 
 import (
 	"cmp"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/pem"
 	"errors"
 	"flag"
 	"fmt"
 	"maps"
+	"math/big"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -23,6 +32,7 @@ import (
 	"github.com/neolith/daemon-gateway/internal/lab/attack"
 	"github.com/neolith/daemon-gateway/internal/lab/cluster"
 	"github.com/neolith/daemon-gateway/internal/lab/ledger"
+	"github.com/neolith/daemon-gateway/internal/lab/process"
 	"github.com/neolith/daemon-gateway/internal/lab/traffic"
 	"github.com/neolith/daemon-gateway/pkg/event"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
@@ -45,6 +55,7 @@ type options struct {
 type hostile struct {
 	*lab.World
 	options options
+	intake  string // its address
 }
 
 // promise is what the well-behaved daemons are owed.
@@ -62,7 +73,7 @@ func scenario(flags *flag.FlagSet) lab.Run {
 		if err := h.open(ctx); err != nil {
 			return err
 		}
-		table := lab.NewTable("attack", "clients", "the others: p50 / p99 / max", "with the attack", "cores of the edge, before and with it",
+		table := lab.NewTable("attack", "clients", "the others: p50 / p99 / max", "with the attack", "cores of the edge or bridge, before and with it",
 			"MiB in use: before / most / after", "MiB resident, most", "what came of it")
 		for _, a := range attacks.Chosen() {
 			m, err := h.measure(ctx, a)
@@ -85,7 +96,11 @@ func scenario(flags *flag.FlagSet) lab.Run {
 
 // open starts a cluster with one edge, its well-behaved daemons, and their events.
 func (h *hostile) open(ctx context.Context) error {
-	err := h.Open(ctx, cluster.Config{Bridges: 1, Routers: 1, Edges: 1, Settings: map[string]string{
+	settings, err := h.withIntake()
+	if err != nil {
+		return err
+	}
+	maps.Copy(settings, map[string]string{
 		"LOG_LEVEL": "warn",
 		// For garbage collections at will: heaps are compared after one.
 		"ENABLE_PPROF": "true",
@@ -93,8 +108,8 @@ func (h *hostile) open(ctx context.Context) error {
 		"RATE_CONNECTS_PER_IP": "20",
 		// No event is to go because there are newer ones.
 		"EVENTS_PER_ORCHESTRATOR": "1000000",
-	}})
-	if err != nil {
+	})
+	if err := h.Open(ctx, cluster.Config{Bridges: 1, Routers: 1, Edges: 1, Settings: settings}); err != nil {
 		return err
 	}
 	for i := range h.options.daemons {
@@ -110,6 +125,45 @@ func (h *hostile) open(ctx context.Context) error {
 		return traffic.Message(orchestrator(n%h.options.daemons), fmt.Sprintf("event-%d", n), []byte(`{}`))
 	}})
 	return nil
+}
+
+// apiKey is the attackers' at the intake.
+const apiKey = "of somebody who may publish"
+
+// withIntake returns the settings of a bridge that takes events by TLS.
+func (h *hostile) withIntake() (map[string]string, error) {
+	var err error
+	if h.intake, err = process.Reserve(process.Loopback); err != nil {
+		return nil, err
+	}
+	keys, certificate := filepath.Join(h.Dir, "api-keys"), filepath.Join(h.Dir, "intake.pem")
+	hash := sha256.Sum256([]byte(apiKey))
+	if err := os.WriteFile(keys, []byte("attackers "+hex.EncodeToString(hash[:])), 0o600); err != nil {
+		return nil, err
+	}
+	return map[string]string{
+		"HTTP_ADDR": h.intake, "API_KEYS_FILE": keys, "INTAKE_TLS_CERT_FILE": certificate, "INTAKE_TLS_KEY_FILE": certificate,
+	}, writeCertificate(certificate)
+}
+
+// writeCertificate writes a certificate that nobody trusts, and its key.
+func writeCertificate(path string) error {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return err
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(24 * time.Hour)}
+	certificate, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		return err
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return err
+	}
+	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate})
+	text = append(text, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})...)
+	return os.WriteFile(path, text, 0o600)
 }
 
 func orchestrator(i int) protocol.OrchestratorID {

@@ -16,7 +16,7 @@ import (
 
 const (
 	lookInterval = 250 * time.Millisecond
-	// aftermath is how long the edge has before its memory is read: what was
+	// aftermath is how long the node has before its memory is read: what was
 	// being closed is cut off by then.
 	aftermath = 6 * time.Second
 )
@@ -24,47 +24,56 @@ const (
 // measurement is one attack.
 type measurement struct {
 	calm, attacked      []time.Duration // latencies of the others
-	calmCores, cores    float64         // CPU that the edge used
+	calmCores, cores    float64         // CPU that the attacked node used
 	before, peak, after cluster.Memory  // before and after it, in use is read after a garbage collection
 	tally               attack.Tally
 }
 
 // measure is a calm, an attack, and what is left after it.
 func (h *hostile) measure(ctx context.Context, a attack.Attack) (m measurement, err error) {
-	if m.before, err = h.collected(ctx); err != nil {
+	node := h.attacked(a)
+	if m.before, err = collected(ctx, node); err != nil {
 		return m, err
 	}
-	m.calm, m.calmCores, err = h.during(ctx, func() error {
+	m.calm, m.calmCores, err = h.during(ctx, node, func() error {
 		traffic.Wait(ctx, h.options.calm)
 		return ctx.Err()
 	})
 	if err != nil {
 		return m, err
 	}
-	m.attacked, m.cores, err = h.during(ctx, func() (err error) {
-		m.peak, m.tally, err = h.attack(ctx, a)
+	m.attacked, m.cores, err = h.during(ctx, node, func() (err error) {
+		m.peak, m.tally, err = h.attack(ctx, node, a)
 		return err
 	})
 	if err != nil {
 		return m, err
 	}
 	traffic.Wait(ctx, aftermath)
-	m.after, err = h.collected(ctx)
+	m.after, err = collected(ctx, node)
 	return m, err
 }
 
+// attacked is the node that an attack is made on.
+func (h *hostile) attacked(a attack.Attack) *cluster.Node {
+	if a.OnIntake {
+		return h.Bridges[0]
+	}
+	return h.Edges[0]
+}
+
 // during returns the latencies of what came to the others while f ran, and how
-// many cores the edge used on average.
-func (h *hostile) during(ctx context.Context, f func() error) (latencies []time.Duration, cores float64, err error) {
+// many cores a node used on average.
+func (h *hostile) during(ctx context.Context, node *cluster.Node, f func() error) (latencies []time.Duration, cores float64, err error) {
 	began := time.Now()
-	before, err := cluster.CPU(ctx, h.Edges...)
+	before, err := cluster.CPU(ctx, node)
 	if err != nil {
 		return nil, 0, err
 	}
 	if err := f(); err != nil {
 		return nil, 0, err
 	}
-	after, err := cluster.CPU(ctx, h.Edges...)
+	after, err := cluster.CPU(ctx, node)
 	cores = (after - before) / time.Since(began).Seconds()
 	for _, d := range h.Ledger.Deliveries() {
 		if d.Received.After(began) {
@@ -75,19 +84,20 @@ func (h *hostile) during(ctx context.Context, f func() error) (latencies []time.
 }
 
 // attack makes an attack, and returns the most memory that was seen meanwhile.
-func (h *hostile) attack(ctx context.Context, a attack.Attack) (peak cluster.Memory, tally attack.Tally, err error) {
+func (h *hostile) attack(ctx context.Context, node *cluster.Node, a attack.Attack) (peak cluster.Memory, tally attack.Tally, err error) {
 	bounded, cancel := context.WithTimeout(ctx, h.options.attack)
 	defer cancel()
-	edge := h.Edges[0]
+	target := attack.Target{
+		URL: h.Edges[0].URL, Secret: cluster.Secret, From: attackersAddress(),
+		Gossip: h.Edges[0].GossipAddr, Cluster: cluster.Name, GossipKey: cluster.GossipKey, Intake: h.intake, APIKey: apiKey,
+	}
 	var attacking sync.WaitGroup
 	var unfed error
-	attacking.Go(func() {
-		tally = a.Run(bounded, attack.Target{URL: edge.URL, Secret: cluster.Secret, From: attackersAddress()})
-	})
+	attacking.Go(func() { tally = a.Run(bounded, target) })
 	attacking.Go(func() { unfed = h.feed(bounded, a) })
 	for bounded.Err() == nil && err == nil {
 		var now cluster.Memory
-		now, err = edge.Memory(ctx)
+		now, err = node.Memory(ctx)
 		peak.Resident, peak.InUse = max(peak.Resident, now.Resident), max(peak.InUse, now.InUse)
 		traffic.Wait(bounded, lookInterval)
 	}
@@ -115,14 +125,14 @@ func (h *hostile) feed(ctx context.Context, a attack.Attack) error {
 	return nil
 }
 
-// collected is the edge's memory after a garbage collection.
-func (h *hostile) collected(ctx context.Context) (cluster.Memory, error) {
-	resp, err := process.Get(ctx, "http://"+h.Edges[0].AdminAddr+"/debug/pprof/heap?gc=1")
+// collected is a node's memory after a garbage collection.
+func collected(ctx context.Context, node *cluster.Node) (cluster.Memory, error) {
+	resp, err := process.Get(ctx, "http://"+node.AdminAddr+"/debug/pprof/heap?gc=1")
 	if err != nil {
 		return cluster.Memory{}, err
 	}
 	_ = resp.Body.Close()
-	return h.Edges[0].Memory(ctx)
+	return node.Memory(ctx)
 }
 
 // attackersAddress is one that the limits of connects by address tell from that
