@@ -266,7 +266,7 @@ func isUpgrade(r *http.Request) bool {
 // explain answers a plain request.
 func (d *door) explain(w http.ResponseWriter) {
 	w.Header().Set("Upgrade", "websocket")
-	w.Header().Set("Connection", "Upgrade")
+	w.Header().Add("Connection", "Upgrade") // beside what says that no body is waited for
 	writeJSON(w, http.StatusUpgradeRequired, map[string]any{
 		"error":    "this is a WebSocket endpoint: connect with an upgrade",
 		"protocol": protocol.Name,

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -81,10 +82,15 @@ func TestABodyThatNobodyAskedForIsNotWaitedFor(t *testing.T) {
 		for _, declared := range []string{"Content-Length: 1000\r\n", "Transfer-Encoding: chunked\r\n"} {
 			name := fmt.Sprint(test.method, " ", test.path, " ", declared)
 			conn := test.n.knock(request(test.method, test.path, declared))
-			in := bufio.NewReader(conn)
+			var text strings.Builder
+			in := bufio.NewReader(io.TeeReader(conn, &text))
 			res, err := http.ReadResponse(in, nil)
 			require.NoError(t, err, name)
 			require.Equal(t, test.status, res.StatusCode, name)
+			if test.status == http.StatusUpgradeRequired {
+				// After a wait for the body net/http would have said only the first.
+				require.Contains(t, text.String(), "Connection: close\r\nConnection: Upgrade\r\n", name)
+			}
 			_, err = io.Copy(io.Discard, res.Body)
 			require.NoError(t, err, name)
 			_, err = in.ReadByte()
