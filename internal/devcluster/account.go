@@ -114,26 +114,36 @@ func (c *Cluster) tellByHand() error {
 		return fmt.Errorf("read the address of Redis: %w", err)
 	}
 	now := time.Now().UTC().Format("2006-01-02T15:04:05.000Z")
+	spare, spareURL, err := c.writeSpareEdge()
+	if err != nil {
+		return err
+	}
 	c.say(`
-Try it by hand, as orchestrator %q (in another terminal):
+Try it by hand, as orchestrator %q, in another terminal:
 
   export NATS_URL=%[8]s%[9]s
-  bin/gatewayctl status
   bin/gatewayctl connect %[1]s --url %[3]s
   bin/gatewayctl publish %[1]s --payload '{"content":"hello"}'
+  bin/gatewayctl top
+
+Kill an edge without a word, and see that nothing is lost:
+
+  (set -a; . %[10]s; exec bin/edge) & edge=$!
+  bin/gatewayctl connect %[1]s --daemon moves --url %[11]s,%[3]s &
+  kill -9 $edge; bin/gatewayctl publish %[1]s --payload '{"content":"still there"}'
 
 Or with other tools:
 
   a token, valid for a day:
     %[2]s
 
-  connect, authenticate, subscribe (acknowledge with {"type":"ack","id":"3","timestamp":%[4]q,"payload":{"eventIds":["hello-1"]}}):
+  connect, authenticate, subscribe (acknowledge with {"type":"ack","id":"3","timestamp":%[4]q,"payload":{"eventIds":["<eventId>"]}}):
     { echo '{"type":"auth","id":"1","timestamp":%[4]q,"payload":{"accessToken":"%[2]s","daemonId":%[5]q,"orchestratorId":%[1]q}}'; echo '{"type":"subscribe","id":"2","timestamp":%[4]q,"payload":{"eventTypes":["*"]}}'; cat; } | websocat %[3]s
 
   publish an event for it, before, while or after it is connected:
-    redis-cli -h %[6]s -p %[7]s PUBLISH daemon:events '{"id":"hello-1","type":"message.received","orchestratorId":%[1]q,"payload":{"content":"hello"},"timestamp":%[4]q,"requiresAck":true}'
+    redis-cli -h %[6]s -p %[7]s PUBLISH daemon:events '{"id":"hello-'$(date +%%s%%N)'","type":"message.received","orchestratorId":%[1]q,"payload":{"content":"hello"},"timestamp":%[4]q,"requiresAck":true}'
 `, handOrchestrator, token, c.EdgeURLs()[0], now, handDaemon, redis.Hostname(), redis.Port(),
-		c.NATSURL(), c.secretForHand())
+		c.NATSURL(), c.secretForHand(), spare, spareURL)
 	c.say("Ctrl-C stops the cluster.")
 	return nil
 }

@@ -32,6 +32,9 @@ const (
 	drainPeriod = 500 * time.Millisecond
 )
 
+// clusterName keeps it apart from other clusters.
+const clusterName = "devcluster"
+
 // Cluster is a running development cluster.
 type Cluster struct {
 	cfg        Config
@@ -157,7 +160,7 @@ func (c *Cluster) logConfig() eventlog.Config {
 
 func (c *Cluster) ringConfig() ring.Config {
 	cfg := settings.Default[ring.Config]()
-	cfg.ClusterName, cfg.GossipAddr, cfg.GossipJoin = "devcluster", address(0), c.gossip
+	cfg.ClusterName, cfg.GossipAddr, cfg.GossipJoin = clusterName, address(0), c.gossip
 	return cfg
 }
 

@@ -123,6 +123,8 @@ func TestClusterStartedAgainDeliversWhatCameWhileNobodyWasConnected(t *testing.T
 	c, told, stop := start(t, config(t, data))
 	require.Contains(t, told.String(), "redis-cli -h 127.0.0.1 -p ")
 	require.Contains(t, told.String(), "websocat ws://127.0.0.1:")
+	require.Contains(t, told.String(), "bin/gatewayctl top")
+	require.Less(t, strings.Count(told.String(), "\n"), 60, "it fits on a screen")
 	publish(t, c, hello)
 	stored := c.storedEvents(t)
 	require.Eventually(t, func() bool { return stored() > 0 }, patience, readyPoll, "stored")
