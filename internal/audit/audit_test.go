@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"strings"
 	"testing"
@@ -84,6 +85,16 @@ gateway_audit_records_total{act="token_refused",outcome="written"} 0
 		b.Write(ConnectionRefused, "rate")
 		require.Equal(t, 950.0, b.lines(t)[burst+1]["suppressed"])
 	})
+}
+
+func TestOnlySoManyReasonsAreRemembered(t *testing.T) {
+	t.Parallel()
+	b := newBook()
+	for i := range 2 * maxReasons {
+		b.Write(TokenRefused, fmt.Sprint(i))
+	}
+	require.Len(t, b.lines(t), maxReasons)
+	require.Len(t, b.kinds, maxReasons)
 }
 
 func TestWhatAnOperatorAsksForIsNeverLeftOut(t *testing.T) {

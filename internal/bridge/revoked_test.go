@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -106,6 +107,12 @@ func TestAnEntryIsRenewedWhileItsMemberIsInTheSet(t *testing.T) {
 		require.True(t, taken)
 		require.Equal(t, step.renewed, s.revoked()["token.jti-1"].Until.After(before), step.later)
 	}
+	for n := range maxRevoked {
+		r.known[revocation.Key(fmt.Sprint("token.", n))] = written{until: now.Add(time.Hour)}
+	}
+	taken, err := r.takeOver(t.Context(), "jti-2", now)
+	require.NoError(t, err)
+	require.False(t, taken, "there is room for so many")
 }
 
 func TestABridgeThatMayNotReadTheSetSaysSo(t *testing.T) {

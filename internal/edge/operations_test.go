@@ -4,11 +4,13 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/neolith/daemon-gateway/internal/lab/testserver"
 	"github.com/neolith/daemon-gateway/internal/operation"
+	"github.com/neolith/daemon-gateway/internal/revocation"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
 
@@ -78,4 +80,23 @@ func TestNoOperatorActsWithoutALineInTheAuditLog(t *testing.T) {
 	require.Len(t, lines, 1)
 	require.Equal(t, "jane", lines[0]["by"])
 	require.Equal(t, "a drill", lines[0]["because"])
+
+	by.Because = strings.Repeat("x", 1000)
+	require.Empty(t, ask(operation.Drain, operation.DrainRequest{Act: by, Edge: n.cfg.Node(), Alone: true}))
+	require.Empty(t, ask(operation.Undrain, operation.DrainRequest{Act: by, Edge: n.cfg.Node()}))
+	for _, reason := range []string{"drained", "undrained"} {
+		lines := j.Audited("reason", reason)
+		require.Len(t, lines, 1, reason)
+		require.Len(t, lines[0]["because"], 256, "long texts are cut")
+	}
+	_, err := c.operator().AskOne(t.Context(), operation.Note, operation.NoteRequest{Act: by, Done: "nonsense"}, operation.Edge)
+	require.Error(t, err, "what nobody knows is not noted")
+	require.Empty(t, j.Audited("reason", "nonsense"))
+
+	key := revocation.KeyOf(revocation.Token, "jti")
+	told := func(reason string) func() bool { return func() bool { return len(j.Audited("reason", reason)) == 1 } }
+	c.revoke(key)
+	require.Eventually(t, told("revoked"), testserver.Patience, 5*time.Millisecond)
+	require.NoError(t, c.revocations().Delete(t.Context(), string(key)))
+	require.Eventually(t, told("revocation_ended"), testserver.Patience, 5*time.Millisecond)
 }
