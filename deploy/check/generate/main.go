@@ -1,7 +1,7 @@
 // Command generate writes what is derived from the programs and the chart: the
 // settings in the chart's values.schema.json, the table of values in its README,
-// and the plain manifests in deploy/k8s. `make manifests` runs it; a test of
-// package check fails where the files are not up to date.
+// the plain manifests in deploy/k8s, and deploy/nats/nats.conf. `make manifests`
+// runs it; a test of package check fails where the files are not up to date.
 package main
 
 import (
@@ -28,6 +28,13 @@ func run() error {
 		if err := os.WriteFile(filepath.Join(check.ChartDir(), name), text, 0o644); err != nil {
 			return err
 		}
+	}
+	config, err := check.NATSConfig()
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(check.Root(), "deploy", "nats", "nats.conf"), config, 0o644); err != nil {
+		return err
 	}
 	return writeManifests()
 }
