@@ -1,11 +1,15 @@
 package check
 
 import (
+	"os"
+	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	"sigs.k8s.io/yaml"
@@ -29,8 +33,8 @@ func platform(t *testing.T, name string) (c *installation, along []object) {
 	require.NoError(t, err, name)
 	var known []Template
 	for _, template := range templates {
-		if !strings.HasSuffix(template.Name, "/extra.yaml") {
-			known = append(known, template)
+		extra := strings.HasSuffix(template.Name, "/extra.yaml")
+		if strings.HasSuffix(template.Name, ".txt") {
 			continue
 		}
 		documents, err := Documents(template.Text)
@@ -38,12 +42,25 @@ func platform(t *testing.T, name string) (c *installation, along []object) {
 		for _, document := range documents {
 			var o object
 			require.NoError(t, yaml.Unmarshal([]byte(document), &o))
-			along = append(along, o)
+			switch {
+			case extra:
+				along = append(along, o)
+			case o["kind"] != "ScaledObject": // TestKEDACanTakeThePlaceOfTheChartsAutoscaler reads those
+				known = append(known, Template{template.Name, document})
+			}
 		}
 	}
 	objects, err := Objects(known)
 	require.NoError(t, err, name)
 	return &installation{t: t, objects: objects}, along
+}
+
+// requireTrusted checks that edges believe whoever stands before them: else all
+// daemons share an address.
+func (c *installation) requireTrusted() {
+	c.t.Helper()
+	_, settings := c.environment(c.byComponent()["edge"].container())
+	require.NotEmpty(c.t, settings["TRUSTED_PROXIES"])
 }
 
 func TestTheExamplesOfPlatformsAreWhatThesePlatformsTake(t *testing.T) {
@@ -96,6 +113,52 @@ func TestTheExamplesOfPlatformsAreWhatThesePlatformsTake(t *testing.T) {
 				require.Equal(t, []corev1.LocalObjectReference{{Name: "registry"}}, w.pod.Spec.ImagePullSecrets)
 			}
 			require.Contains(t, all[corev1.Service](c), "gateway-edge")
+		},
+		"autoscaling": func(t *testing.T, c *installation, along []object) {
+			require.Len(t, along, 1)
+			require.NotContains(t, all[autoscalingv2.HorizontalPodAutoscaler](c), "gateway-daemon-gateway-edge", "it is KEDA's")
+			policy := along[0]["spec"].(map[string]any)["resourcePolicy"].(map[string]any)["containerPolicies"].([]any)[0].(map[string]any)
+			require.Equal(t, []any{"memory"}, policy["controlledResources"], "CPU is what the other goes by")
+			require.Equal(t, c.byComponent()["edge"].container().Name, policy["containerName"])
+		},
+		"haproxy": func(t *testing.T, c *installation, _ []object) {
+			ingress := all[networkingv1.Ingress](c)["gateway-daemon-gateway-edge"]
+			require.Equal(t, "haproxy", *ingress.Spec.IngressClassName)
+			text := ingress.Annotations["haproxy.org/backend-config-snippet"]
+			file := filepath.Join(t.TempDir(), "haproxy.cfg")
+			config := "defaults\n mode http\n timeout client 1m\n timeout server 1m\n timeout connect 3s\n timeout tunnel " + ingress.Annotations["haproxy.org/timeout-tunnel"] +
+				"\nfrontend daemons\n bind 127.0.0.1:8080\n default_backend edges\nbackend edges\n balance " + ingress.Annotations["haproxy.org/load-balance"] +
+				"\n" + text + "\n server edge-1 127.0.0.1:8081\n"
+			require.NoError(t, os.WriteFile(file, []byte(config), 0o600))
+			output, err := exec.CommandContext(t.Context(), "haproxy", "-c", "-f", file).CombinedOutput()
+			require.NoError(t, err, "%s", output)
+			c.requireTrusted()
+		},
+		"traefik": func(t *testing.T, c *installation, _ []object) {
+			require.Equal(t, "traefik", *all[networkingv1.Ingress](c)["gateway-daemon-gateway-edge"].Spec.IngressClassName)
+			require.EqualValues(t, 20, c.byComponent()["edge"].container().Lifecycle.PreStop.Sleep.Seconds)
+			c.requireTrusted()
+		},
+		"alb": func(t *testing.T, c *installation, _ []object) {
+			ingress := all[networkingv1.Ingress](c)["gateway-daemon-gateway-edge"]
+			require.Empty(t, ingress.Spec.TLS, "the certificate is ACM's")
+			require.True(t, c.accepts(c.byComponent()["edge"], "admin", corev1.ProtocolTCP, outside), "the load balancer's checks")
+			_, delay, found := strings.Cut(ingress.Annotations["alb.ingress.kubernetes.io/target-group-attributes"], "deregistration_delay.timeout_seconds=")
+			require.True(t, found)
+			seconds, err := strconv.ParseInt(delay, 10, 64)
+			require.NoError(t, err)
+			require.GreaterOrEqual(t, seconds, *c.byComponent()["edge"].pod.Spec.TerminationGracePeriodSeconds, "connections of an edge that drains are cut after that")
+			c.requireTrusted()
+		},
+		"gateway-api": func(t *testing.T, c *installation, _ []object) {
+			require.Empty(t, all[networkingv1.Ingress](c))
+			hosts := map[string]string{}
+			for _, r := range c.routes() {
+				hosts[r.tier] = r.hosts[0]
+			}
+			require.Equal(t, map[string]string{"edge": "gateway.example.com", "bridge": "events.example.com"}, hosts)
+			require.Equal(t, "kubernetes.io/ws", *all[corev1.Service](c)["gateway-daemon-gateway-edge"].Spec.Ports[0].AppProtocol)
+			c.requireTrusted()
 		},
 		"dual-stack": func(t *testing.T, c *installation, _ []object) {
 			for name, service := range all[corev1.Service](c) {

@@ -19,6 +19,7 @@ func examples() map[string][]string {
 	testdata := func(name string) string { return filepath.Join(Root(), "deploy", "check", "testdata", name) }
 	return map[string][]string{
 		"evaluation": {"values-evaluation.yaml"},
+		"operated":   {"values-evaluation.yaml", testdata("operated.yaml")},
 		"production": {"values-production.yaml"},
 		"everything": {testdata("everything.yaml")},
 		"minimal":    {testdata("minimal.yaml")},
@@ -75,7 +76,7 @@ func all[T any, P interface {
 // workload is whatever has pods.
 type workload struct {
 	name     string
-	selector *metav1.LabelSelector // nil for a Job and the pod of the test
+	selector *metav1.LabelSelector // nil for Jobs and the pod of the test
 	pod      corev1.PodTemplateSpec
 }
 
@@ -93,6 +94,9 @@ func (c *installation) workloads() []workload {
 	}
 	for name, j := range all[batchv1.Job](c) {
 		list = append(list, workload{name, nil, j.Spec.Template})
+	}
+	for name, j := range all[batchv1.CronJob](c) {
+		list = append(list, workload{name, nil, j.Spec.JobTemplate.Spec.Template})
 	}
 	for name, p := range all[corev1.Pod](c) {
 		list = append(list, workload{name, nil, corev1.PodTemplateSpec{ObjectMeta: p.ObjectMeta, Spec: p.Spec}})

@@ -188,7 +188,8 @@ func TestPodsMeetTheRestrictedLevelOfPodSecurity(t *testing.T) {
 				require.NotZero(t, container.Resources.Limits.Memory().Value(), w.name)
 			}
 			for _, v := range pod.Volumes {
-				require.True(t, v.Projected != nil || v.Secret != nil || v.ConfigMap != nil, "%s: volume %s", w.name, v.Name)
+				known := v.Projected != nil || v.Secret != nil || v.ConfigMap != nil || v.PersistentVolumeClaim != nil || v.EmptyDir != nil
+				require.True(t, known, "%s: volume %s", w.name, v.Name)
 			}
 		}
 	})

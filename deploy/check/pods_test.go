@@ -18,13 +18,13 @@ import (
 )
 
 // components are whatever has pods.
-var components = []string{"edge", "router", "bridge", "admin", "nats", "redis", "test"}
+var components = []string{"edge", "router", "bridge", "admin", "backup", "toolbox", "nats", "redis", "test"}
 
-// evaluated is the evaluation, which has every component, with a change of its
-// values.
+// evaluated is the evaluation with what operators may add to it, which has every
+// component, with a change of its values.
 func evaluated(t *testing.T, change string) *installation {
 	t.Helper()
-	return exampleWith(t, "evaluation", change)
+	return exampleWith(t, "operated", change)
 }
 
 // exampleWith is an example with a change of its values.
@@ -365,7 +365,7 @@ func (c *installation) workloadObject(component string) metav1.Object {
 	for _, o := range c.objects {
 		kind := o.GetObjectKind().GroupVersionKind().Kind
 		meta := o.(metav1.Object)
-		if contains([]string{"Deployment", "StatefulSet", "Job", "Pod"}, kind) && meta.GetLabels()["app.kubernetes.io/component"] == component {
+		if contains([]string{"Deployment", "StatefulSet", "Job", "CronJob", "Pod"}, kind) && meta.GetLabels()["app.kubernetes.io/component"] == component {
 			return meta
 		}
 	}

@@ -22,12 +22,12 @@ func seconds(t *testing.T, text string) int64 {
 var external = map[string][]string{
 	"gateway-jwt":      {"jwt-secret"},
 	"gateway-gossip":   {"gossip-keys"},
-	"gateway-nats":     {"edge-url", "router-url", "bridge-url", "admin-url"},
+	"gateway-nats":     {"edge-url", "router-url", "bridge-url", "admin-url", "operator-url"},
 	"gateway-redis":    {"redis-url"},
 	"gateway-postgres": {"database-url"},
 	"gateway-intake":   {"api-keys"},
 	"jwt":              {"jwt-secret", "jwt-secret-previous"},
-	"nats-creds":       {"edge.creds", "router.creds", "bridge.creds", "admin.creds"},
+	"nats-creds":       {"edge.creds", "router.creds", "bridge.creds", "admin.creds", "operator.creds"},
 	"nats-tls":         {"ca.crt", "tls.crt", "tls.key"},
 	"edge-tls":         {"tls.crt", "tls.key"},
 	"edge-clients":     {"ca.crt"},
@@ -35,6 +35,9 @@ var external = map[string][]string{
 	"intake-clients":   {"ca.crt"},
 	"redis-tls":        {"ca.crt", "tls.crt", "tls.key"},
 	"postgres-tls":     {"ca.crt", "tls.crt", "tls.key"},
+	"backup-s3":        {"access-key-id", "secret-access-key"},
+	"backup-signing":   {"signing.pem", "signing-public.pem"},
+	"backup-identity":  {"identity.txt"},
 	"jwt-public":       {"keys.pem", "keys.json"},
 }
 
@@ -64,6 +67,9 @@ func TestWhatPodsReferToExists(t *testing.T) {
 				volumes = append(volumes, v.Name)
 				if v.ConfigMap != nil {
 					require.Contains(t, configs, v.ConfigMap.Name)
+				}
+				if v.PersistentVolumeClaim != nil {
+					require.Contains(t, all[corev1.PersistentVolumeClaim](c), v.PersistentVolumeClaim.ClaimName)
 				}
 			}
 			for _, s := range pod.Containers[0].VolumeMounts {

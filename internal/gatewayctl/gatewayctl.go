@@ -130,7 +130,7 @@ func (p *program) command() *cobra.Command {
 		p.eventCommand(), p.traceCommand(),
 		p.disconnectCommand(), p.revokeCommand(), p.unrevokeCommand(), p.drainCommand(), p.undrainCommand(),
 		p.deadLettersCommand(), p.publishCommand(), p.tokenCommand(), p.connectCommand(),
-		p.logLevelCommand(), p.refusalsCommand(), p.balanceCommand(), p.contextCommand(), p.doctorCommand(), p.bundleCommand(), p.topCommand())
+		p.logLevelCommand(), p.refusalsCommand(), p.balanceCommand(), p.contextCommand(), p.doctorCommand(), p.bundleCommand(), p.topCommand(), p.idleCommand())
 	return root
 }
 

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -92,8 +94,8 @@ var needIncident = map[string]string{
 func TestAgainstARunningCluster(t *testing.T) {
 	t.Parallel()
 	p := watch(t, startCluster(t))
-	// Prometheus' own.
-	synthetic := []string{"up", "ALERTS"}
+	// Prometheus' own, and those of kube-state-metrics.
+	synthetic := []string{"up", "ALERTS", "kube_cronjob_status_last_successful_time", "kube_cronjob_created"}
 
 	t.Run("every metric that alerts and panels ask for is served", func(t *testing.T) {
 		asked := make(map[string]string)
@@ -118,6 +120,21 @@ func TestAgainstARunningCluster(t *testing.T) {
 			}
 			return missing
 		})
+	})
+
+	t.Run("every metric that is served is documented", func(t *testing.T) {
+		page, err := os.ReadFile(filepath.Join(filepath.Dir(Runbook()), "metrics.md"))
+		require.NoError(t, err)
+		documented := 0
+		for _, name := range p.names() {
+			if !strings.HasPrefix(name, "gateway_") && !strings.HasPrefix(name, "ws_") {
+				continue
+			}
+			base := strings.TrimSuffix(strings.TrimSuffix(strings.TrimSuffix(name, "_bucket"), "_sum"), "_count")
+			require.True(t, strings.Contains(string(page), "| `"+name+"` |") || strings.Contains(string(page), "| `"+base+"` | histogram |"), name)
+			documented++
+		}
+		require.Greater(t, documented, 100)
 	})
 
 	t.Run("every panel's query returns data", func(t *testing.T) {

@@ -35,15 +35,20 @@
         matchLabels:
           {{- include "gateway.selector" (list $root $server) | nindent 10 }}
 {{- else -}}
+{{ include "gateway.peersRule" (list (index . 3) (index . 4)) }}
+{{- end -}}
+{{- end -}}
+
+{{/* To ports of some peers, or of any address; takes (list ports peers). */}}
+{{- define "gateway.peersRule" -}}
 - ports:
-    {{- range index . 3 }}
+    {{- range index . 0 }}
     - {port: {{ include "gateway.scalar" . }}, protocol: TCP}
     {{- end }}
-  {{- with index . 4 }}
+  {{- with index . 1 }}
   to:
     {{- toYaml . | nindent 4 }}
   {{- end }}
-{{- end -}}
 {{- end -}}
 
 {{/* Who may use a server of the chart; takes (list root server port peers components). It needs nobody. */}}

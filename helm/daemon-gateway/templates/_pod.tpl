@@ -21,12 +21,13 @@
 {{- $root := index . 0 -}}
 {{- $component := index . 1 -}}
 {{- $values := $root.Values -}}
-{{- $connects := has $component (list "edge" "router" "bridge" "admin") -}}
+{{- $connects := has $component (list "edge" "router" "bridge" "admin" "backup" "toolbox") -}}
+{{- $user := include "gateway.natsUser" $component -}}
 {{- if and $connects (not $values.nats.urls) }}
-- secret: {name: {{ include "gateway.secret.nats" $root }}, items: [{key: {{ $component }}-url, path: nats-url}]}
+- secret: {name: {{ include "gateway.secret.nats" $root }}, items: [{key: {{ $user }}-url, path: nats-url}]}
 {{- end }}
 {{- if and $connects $values.nats.credsSecret }}
-- secret: {name: {{ $values.nats.credsSecret }}, items: [{key: {{ $component }}.creds, path: nats.creds}]}
+- secret: {name: {{ $values.nats.credsSecret }}, items: [{key: {{ $user }}.creds, path: nats.creds}]}
 {{- end }}
 {{- if $connects }}
 {{- include "gateway.tlsSource" (list $values.nats "nats") }}
@@ -69,6 +70,9 @@
 {{- if and (has $component (list "bridge" "test")) (not $values.redis.url) }}
 - secret: {name: {{ include "gateway.secret.redis" $root }}, items: [{key: redis-url, path: redis-url}]}
 {{- end }}
+{{- if eq $component "backup" }}
+{{- include "gateway.backupSecretSources" $values.backup }}
+{{- end }}
 {{- if and (eq $component "bridge") $values.intake.enabled }}
 - secret: {name: {{ include "gateway.secret.intake" $root }}, items: [{key: api-keys, path: api-keys}]}
 {{- with $values.intake.tlsSecret }}
@@ -76,6 +80,29 @@
 {{- end }}
 {{- with $values.intake.clientCASecret }}
 - secret: {name: {{ . }}, items: [{key: ca.crt, path: intake-client-ca.crt}]}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* The Secrets that backups are taken and restored with; takes the section backup. */}}
+{{- define "gateway.backupSecretSources" -}}
+{{- if and .s3.url .s3.existingSecret }}
+- secret:
+    name: {{ .s3.existingSecret }}
+    items:
+      - {key: access-key-id, path: s3-access-key-id}
+      - {key: secret-access-key, path: s3-secret-access-key}
+{{- end }}
+{{- with .signing.existingSecret }}
+- secret:
+    name: {{ . }}
+    items:
+      - {key: signing.pem, path: backup-signing.pem}
+      - {key: signing-public.pem, path: backup-signing-public.pem}
+{{- end }}
+{{- if .restore.enabled }}
+{{- with .restore.identitySecret }}
+- secret: {name: {{ . }}, items: [{key: identity.txt, path: backup-identity.txt}]}
 {{- end }}
 {{- end }}
 {{- end -}}
@@ -118,17 +145,6 @@
 {{- end }}
 {{- end -}}
 
-{{/* Nine tenths of a memory limit in bytes, as GOMEMLIMIT; takes a quantity as Kubernetes writes it (512Mi, 1.5G, 2e9, a number). */}}
-{{- define "gateway.goMemoryLimit" -}}
-{{- $text := include "gateway.scalar" . -}}
-{{- $number := regexFind "^[0-9]+([.][0-9]*)?([eE][+]?[0-9]+)?" $text -}}
-{{- $factors := dict "m" 0.001 "k" 1000 "Ki" 1024 "M" 1000000 "Mi" 1048576 "G" 1000000000 "Gi" 1073741824 "T" 1000000000000 "Ti" 1099511627776 -}}
-{{- $factor := ternary 1 (get $factors (trimPrefix $number $text)) (eq $number $text) -}}
-{{- if and $number $factor -}}
-{{ printf "%.0f" (mulf ($number | float64) $factor 0.9 | floor) }}
-{{- end -}}
-{{- end -}}
-
 {{/* Environment variables in which each name is there once: the last one given. Takes a list. */}}
 {{- define "gateway.env" -}}
 {{- $names := list -}}
@@ -159,11 +175,6 @@
 {{- $values := index $root.Values $component -}}
 {{- $container := deepCopy .container -}}
 {{- $env := default (list) $container.env -}}
-{{- if ne $component "redis" -}}{{- /* all others are Go programs */ -}}
-{{- with include "gateway.goMemoryLimit" (default "" ((($values.resources).limits).memory)) -}}
-{{- $env = append $env (dict "name" "GOMEMLIMIT" "value" .) -}}
-{{- end -}}
-{{- end -}}
 {{- with include "gateway.env" (include "gateway.extended" (list $root $component "extraEnv" $env) | fromYamlArray) | fromYamlArray -}}
 {{- $_ := set $container "env" . -}}
 {{- end -}}

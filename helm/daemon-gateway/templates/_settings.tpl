@@ -50,6 +50,9 @@
 {{- end }}
 {{- end -}}
 
+{{/* The NATS user of a component: its own, or for what operators do the operator. */}}
+{{- define "gateway.natsUser" -}}{{ ternary "operator" . (has . (list "backup" "toolbox")) }}{{- end -}}
+
 {{/* Where NATS is, and as whom one is there; takes (list root tier). */}}
 {{- define "gateway.natsSettings" -}}
 {{- $root := index . 0 -}}
@@ -62,7 +65,7 @@ NATS_URL: {{ join "," $values.nats.urls | quote }}
 NATS_URL_FILE: {{ $secrets }}/nats-url
 {{- end }}
 {{- if include "gateway.restricted" $root }}
-NATS_INBOX_PREFIX: _INBOX_{{ $tier }}
+NATS_INBOX_PREFIX: _INBOX_{{ include "gateway.natsUser" $tier }}
 {{- end }}
 {{- if $values.nats.credsSecret }}
 NATS_CREDS_FILE: {{ $secrets }}/nats.creds
