@@ -166,10 +166,7 @@ func TestABundleHasWhatHelpsAndNoSecret(t *testing.T) {
 		require.NotEmpty(t, all[name+".txt"], name)
 		require.NotEmpty(t, all[name+".json"], name)
 	}
-	secrets := []string{cluster.Secret, gossipKey, previous, token, refused, payload}
-	for _, part := range strings.Split(token, ".") {
-		secrets = append(secrets, part)
-	}
+	secrets := append(strings.Split(token, "."), cluster.Secret, gossipKey, previous, token, refused, payload)
 	for name, content := range all {
 		for _, secret := range secrets {
 			require.NotContains(t, content, secret, name)
