@@ -1,9 +1,9 @@
 package socket
 
 import (
+	"bufio"
 	"bytes"
-	"crypto/sha1"
-	"encoding/base64"
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -11,6 +11,16 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/coder/websocket"
+)
+
+// Sizes of the buffers that stay with an idle connection. Where nothing is read
+// ahead (see inbound), the library does so. A control frame (at most 131 bytes)
+// must fit, so that the library writes it in one piece.
+const (
+	readBuffer  = 1024
+	writeBuffer = 144
 )
 
 // sendBuffer is what the kernel may hold for a peer of a Listener (Linux takes twice
@@ -47,7 +57,7 @@ var ErrPanicked = errors.New("panicked")
 // the caller calls Serve and returns from the HTTP handler, so that net/http frees
 // what it holds for the request.
 func Accept(w http.ResponseWriter, r *http.Request, cfg Config) (_ *Socket, err error) {
-	h := &taking{timeout: cfg.WriteTimeout}
+	h := &hijacker{ResponseWriter: w, timeout: cfg.WriteTimeout}
 	defer func() {
 		if value := recover(); value != nil {
 			cfg.Panicked(value)
@@ -55,121 +65,110 @@ func Accept(w http.ResponseWriter, r *http.Request, cfg Config) (_ *Socket, err 
 			err = ErrPanicked
 		}
 	}()
-	accepting, status, problem := judge(r)
-	if problem != "" {
-		for name, value := range map[string]string{"Connection": "Upgrade", "Upgrade": "websocket", versionHeader: strconv.Itoa(version)} {
-			w.Header().Set(name, value)
-		}
-		http.Error(w, problem, status)
-		return nil, fmt.Errorf("upgrade to WebSocket: %s", problem)
-	}
-	w.Header().Set("Upgrade", "websocket")
-	w.Header().Set("Connection", "Upgrade")
-	w.Header().Set("Sec-WebSocket-Accept", accepting)
-	if name := offered(r.Header); name != "" {
-		w.Header().Set("Sec-WebSocket-Protocol", name)
-	}
 	s := newSocket(cfg)
-	if s.raw, err = h.take(w); err != nil {
+	takeOlder(r)
+	conn, err := websocket.Accept(h, r, &websocket.AcceptOptions{
+		// Daemons are not browsers, and authenticate by a token in a message,
+		// not by a cookie: a foreign origin gains nothing.
+		InsecureSkipVerify: true,
+		CompressionMode:    websocket.CompressionDisabled,
+		Subprotocols:       offered(r.Header),
+		OnPingReceived: func(context.Context, []byte) bool {
+			s.pacePing()
+			return true
+		},
+	})
+	if err != nil {
 		return nil, fmt.Errorf("upgrade to WebSocket: %w", err)
 	}
+	// The library closes at its own limit before anything can be said, so its
+	// limit stands above ours.
+	conn.SetReadLimit(int64(cfg.MaxMessageBytes) + 1)
+	s.conn, s.raw = conn, h.conn
 	s.raw.in.rate = cfg.readRate()
 	return s, nil
 }
 
-// version is that of the protocol. The frames of the older one are the same.
-const (
-	versionHeader         = "Sec-WebSocket-Version"
-	version, olderVersion = 13, 8
-)
-
-// judge reads the request of RFC 6455, section 4.2.1: it returns what the answer is
-// to say, or what is wrong. As with Node's servers it may be of HTTP/1.0, as nginx
-// writes it unless it is told otherwise, and of version 8. Daemons are not browsers,
-// and authenticate by a token in a message, not by a cookie: a foreign origin gains
-// nothing, and is not looked at.
-func judge(r *http.Request) (accepting string, status int, problem string) {
-	keys := r.Header.Values("Sec-WebSocket-Key")
-	spoken, err := strconv.Atoi(r.Header.Get(versionHeader))
-	switch {
-	case r.Method != http.MethodGet:
-		return "", http.StatusMethodNotAllowed, "an upgrade to WebSocket is a GET"
-	case r.ProtoMajor != 1:
-		return "", http.StatusUpgradeRequired, "an upgrade to WebSocket takes HTTP/1.1"
-	case !names(r.Header, "Connection", "upgrade") || !names(r.Header, "Upgrade", "websocket"):
-		return "", http.StatusUpgradeRequired, "expected an upgrade to WebSocket"
-	case err != nil || spoken != version && spoken != olderVersion:
-		return "", http.StatusBadRequest, "expected version 13 of WebSocket"
-	case len(keys) != 1:
-		return "", http.StatusBadRequest, "expected one Sec-WebSocket-Key"
+// takeOlder has requests pass that Node's servers take, and the library does not: of
+// HTTP/1.0, as nginx writes them unless it is told otherwise, and of version 8 of the
+// protocol, whose frames are those of version 13.
+func takeOlder(r *http.Request) {
+	if r.ProtoMajor == 1 && r.ProtoMinor == 0 {
+		r.Proto, r.ProtoMinor = "HTTP/1.1", 1
 	}
-	key := strings.TrimSpace(keys[0])
-	if random, err := base64.StdEncoding.DecodeString(key); err != nil || len(random) != 16 {
-		return "", http.StatusBadRequest, "expected a Sec-WebSocket-Key of 16 bytes"
+	if version, err := strconv.Atoi(r.Header.Get(versionHeader)); err == nil && (version == 8 || version == 13) {
+		r.Header.Set(versionHeader, "13")
 	}
-	sum := sha1.Sum([]byte(key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
-	return base64.StdEncoding.EncodeToString(sum[:]), 0, ""
 }
 
-// names reports whether a header's list has a token, in any case.
-func names(h http.Header, header, token string) bool {
-	for _, list := range h.Values(header) {
-		for name := range strings.SplitSeq(list, ",") {
-			if strings.EqualFold(strings.TrimSpace(name), token) {
-				return true
-			}
-		}
-	}
-	return false
-}
+const versionHeader = "Sec-WebSocket-Version"
 
 // offered is the first subprotocol that the client offers, if any. There is none
 // that means anything here, but a client that offers some insists on one, and what
 // Node's servers answer is the first.
-func offered(h http.Header) string {
+func offered(h http.Header) []string {
 	for _, list := range h.Values("Sec-WebSocket-Protocol") {
 		for name := range strings.SplitSeq(list, ",") {
 			if name = strings.TrimSpace(name); name != "" {
-				return name
+				return []string{name}
 			}
 		}
 	}
-	return ""
+	return nil
 }
 
-// taking takes a connection over from net/http.
-type taking struct {
+// hijacker replaces net/http's buffers by small ones.
+type hijacker struct {
+	http.ResponseWriter
 	timeout time.Duration
 	taken   net.Conn // from net/http
+	conn    *corkedConn
+}
+
+// WriteHeader leaves the answer to an upgrade to Hijack: net/http would say in it that
+// it closes the connection, where the request was of HTTP/1.0.
+func (h *hijacker) WriteHeader(status int) {
+	if status != http.StatusSwitchingProtocols {
+		h.ResponseWriter.WriteHeader(status)
+	}
+}
+
+// greet answers the upgrade.
+func (h *hijacker) greet() error {
+	var head bytes.Buffer
+	head.WriteString("HTTP/1.1 101 Switching Protocols\r\n")
+	_ = h.Header().Write(&head) // a buffer takes all
+	head.WriteString("\r\n")
+	_, err := h.conn.Write(head.Bytes())
+	return err
 }
 
 // abandon closes the connection, if it was taken over.
-func (t *taking) abandon() {
-	if t.taken != nil {
-		_ = t.taken.Close()
+func (h *hijacker) abandon() {
+	if h.taken != nil {
+		_ = h.taken.Close()
 	}
 }
 
-// take takes the connection over and answers the upgrade: net/http would say in the
-// answer that it closes the connection, where the request was of HTTP/1.0. What has
-// been read ahead is kept: it becomes the first bytes that the connection returns.
-func (t *taking) take(w http.ResponseWriter) (*corkedConn, error) {
-	conn, rw, err := http.NewResponseController(w).Hijack()
+// Hijack takes the connection over. What net/http has read ahead is kept: it
+// becomes the first bytes that the connection returns.
+func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, rw, err := http.NewResponseController(h.ResponseWriter).Hijack()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	t.taken = conn
+	h.taken = conn
 	ahead, err := rw.Reader.Peek(rw.Reader.Buffered())
 	if err != nil {
-		return nil, errors.Join(err, conn.Close())
+		return nil, nil, errors.Join(err, conn.Close())
 	}
-	c := newCorkedConn(conn, bytes.Clone(ahead), t.timeout)
-	var head bytes.Buffer
-	head.WriteString("HTTP/1.1 101 Switching Protocols\r\n")
-	_ = w.Header().Write(&head) // a buffer takes all
-	head.WriteString("\r\n")
-	if err := c.writeAll(head.Bytes()); err != nil {
-		return nil, errors.Join(err, conn.Close())
+	h.conn = newCorkedConn(conn, bytes.Clone(ahead), h.timeout)
+	if err := h.greet(); err != nil {
+		return nil, nil, errors.Join(err, conn.Close())
 	}
-	return c, nil
+	size := readBuffer
+	if h.conn.in.raw != nil {
+		size = libraryBuffer
+	}
+	return h.conn, bufio.NewReadWriter(bufio.NewReaderSize(h.conn, size), bufio.NewWriterSize(h.conn, writeBuffer)), nil
 }

@@ -34,8 +34,8 @@ const (
 	flushing                   // one goroutine writes; further writes wait behind it
 )
 
-// corkedConn is a connection that can collect frames and pass them on with one
-// system call. WriteFrame may be called at any time, since the reader answers
+// corkedConn is a net.Conn that can collect writes and pass them on with one
+// system call. Write may be called at any time, since the library writes
 // control frames by itself; only one goroutine may use Cork and Uncork.
 type corkedConn struct {
 	net.Conn
@@ -65,24 +65,27 @@ func newCorkedConn(conn net.Conn, before []byte, timeout time.Duration) *corkedC
 	return c
 }
 
-// WriteFrame hands a frame on, or collects it between Cork and Uncork.
-func (c *corkedConn) WriteFrame(op byte, payload []byte) error {
+// Read is inbound's.
+func (c *corkedConn) Read(p []byte) (int, error) { return c.in.Read(p) }
+
+// Write hands p on, or collects it between Cork and Uncork.
+func (c *corkedConn) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for c.err == nil && c.state == flushing && c.pendingLocked()+len(payload) > maxPendingControl {
+	for c.err == nil && c.state == flushing && c.pendingLocked()+len(p) > maxPendingControl {
 		c.changed.Wait()
 	}
 	if c.err != nil {
-		return c.err
+		return 0, c.err
 	}
-	if c.pending == nil {
-		c.pending = writeBuffers.Get().(*[]byte)
-	}
-	*c.pending = append(appendHeader(*c.pending, op, len(payload)), payload...)
+	c.appendLocked(p)
 	if c.state == idle {
 		c.flushLocked()
+		if c.err != nil {
+			return 0, c.err
+		}
 	}
-	return c.err
+	return len(p), nil
 }
 
 // Cork makes the following writes wait for Uncork. It waits for a control
@@ -105,7 +108,7 @@ func (c *corkedConn) Uncork() error {
 }
 
 // lastWords is how long Close gives to what has been written and not passed on:
-// the reader closes right after it has answered the peer's close frame, and
+// the library closes right after it has answered the peer's close frame, and
 // that answer may wait behind a cork or a flush.
 const lastWords = 100 * time.Millisecond
 
@@ -144,6 +147,13 @@ func (c *corkedConn) pendingLocked() int {
 		return 0
 	}
 	return len(*c.pending)
+}
+
+func (c *corkedConn) appendLocked(p []byte) {
+	if c.pending == nil {
+		c.pending = writeBuffers.Get().(*[]byte)
+	}
+	*c.pending = append(*c.pending, p...)
 }
 
 // flushLocked gives mu away while it writes.

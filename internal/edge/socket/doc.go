@@ -1,5 +1,5 @@
-// Package socket is one WebSocket connection of an edge, as RFC 6455 has it, without
-// extensions. It owns what is delicate about that, so that nobody else has to know:
+// Package socket is one WebSocket connection of an edge. It owns what is
+// delicate about coder/websocket and net/http, so that nobody else has to know:
 //
 //   - an idle connection keeps no buffer to read into, and the smallest stack that
 //     there is: both are taken when something has come (see inbound and await);

@@ -55,7 +55,7 @@ func memory() (heap, stacks uint64) {
 // test's own side of the connection included. It is not parallel: it counts the
 // memory of the process.
 func TestAnIdleConnectionKeepsLittle(t *testing.T) {
-	const connections, mostHeap, mostStack = 400, 2500, 2500
+	const connections, mostHeap, mostStack = 400, 5000, 3 << 10
 	crew := &lifecycle.Crew{}
 	defer crew.Dismiss()
 	cfg := defaults()

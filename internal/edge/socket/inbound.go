@@ -10,8 +10,9 @@ import (
 const (
 	// readAhead is how much is read from a connection at once.
 	readAhead = 4 << 10
-	// ownBuffer is that of a connection without a descriptor.
-	ownBuffer = 1 << 10
+	// libraryBuffer is the smallest that package bufio has. The library reads the
+	// headers of frames through one that it keeps.
+	libraryBuffer = 16
 )
 
 var readBuffers = sync.Pool{New: func() any { b := make([]byte, readAhead); return &b }}
@@ -34,7 +35,6 @@ type inbound struct {
 	mu      sync.Mutex // held while nothing comes to Read, too
 	patient bool       // whether an attempt waits for something to come
 	buffer  *[]byte    // pooled; nil: none is held
-	own     []byte     // where there is no descriptor; nil: nothing was read yet
 	ahead   []byte     // read and not returned
 	err     error
 	read    pace
@@ -86,51 +86,38 @@ func (in *inbound) Holds() bool {
 	return len(in.ahead) > 0 || in.err != nil
 }
 
-// ReadFull reads all of p. It waits where the peer sends more than the rate allows.
-func (in *inbound) ReadFull(p []byte) error {
+// Read waits where the peer sends more than the rate allows.
+func (in *inbound) Read(p []byte) (int, error) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	for len(p) > 0 {
-		if len(in.ahead) == 0 {
-			if len(p) >= readAhead {
-				n, err := in.conn.Read(p[:min(len(p), maxRead)])
-				in.paceLocked(n)
-				if p = p[n:]; err != nil && len(p) > 0 {
-					return err
-				}
-				continue
-			}
-			if in.fillLocked(true); in.err != nil {
-				return in.err
-			}
+	if in.raw != nil && len(p) <= libraryBuffer {
+		p = p[:min(len(p), 1)] // the library's buffer keeps nothing that Holds does not see
+	}
+	if len(in.ahead) == 0 {
+		if in.raw == nil || len(p) >= readAhead {
+			n, err := in.conn.Read(p[:min(len(p), maxRead)])
+			in.paceLocked(n)
+			return n, err
 		}
-		n := copy(p, in.ahead)
-		p, in.ahead = p[n:], in.ahead[n:]
-		in.tidyLocked()
+		if in.fillLocked(true); in.err != nil {
+			return 0, in.err
+		}
 	}
-	return nil
-}
-
-// tidyLocked gives an empty buffer back. mu is held.
-func (in *inbound) tidyLocked() {
-	if len(in.ahead) > 0 {
-		return
+	n := copy(p, in.ahead)
+	if in.ahead = in.ahead[n:]; len(in.ahead) == 0 {
+		in.ahead = nil
+		if in.buffer != nil {
+			readBuffers.Put(in.buffer)
+			in.buffer = nil
+		}
 	}
-	in.ahead = nil
-	if in.buffer != nil {
-		readBuffers.Put(in.buffer)
-		in.buffer = nil
-	}
+	return n, nil
 }
 
 // fillLocked reads ahead, or sets err; if it is not patient, it may do neither. mu
 // is held.
 func (in *inbound) fillLocked(patient bool) {
 	if in.err != nil {
-		return
-	}
-	if in.raw == nil {
-		in.readLocked()
 		return
 	}
 	in.patient = patient
@@ -160,18 +147,5 @@ func (in *inbound) paceLocked(n int) {
 	}
 	if wait := in.read.take(n, time.Now(), in.rate); wait > 0 {
 		time.Sleep(wait) // shorter than anybody would interrupt it: see maxRead
-	}
-}
-
-// readLocked is fillLocked where there is no descriptor: into a small buffer that
-// stays, as it may be long before something comes. mu is held.
-func (in *inbound) readLocked() {
-	if in.own == nil {
-		in.own = make([]byte, ownBuffer)
-	}
-	n, err := in.conn.Read(in.own)
-	in.paceLocked(n)
-	if in.ahead = in.own[:n]; n == 0 {
-		in.err = err
 	}
 }

@@ -5,11 +5,12 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
 
-// What the socket has read ahead is no longer there to be waited
+// What the library or the socket has read ahead is no longer there to be waited
 // for: it must not lie there until the peer says more.
 func TestFramesAreReadHoweverTheyArrive(t *testing.T) {
 	t.Parallel()
@@ -66,14 +67,14 @@ func connected(t *testing.T) (peer, conn net.Conn) {
 
 func TestReadingDoesNotAllocate(t *testing.T) {
 	peer, conn := connected(t)
-	in := newInbound(conn, nil)
+	c := newCorkedConn(conn, nil, time.Second)
 	text, read := []byte("some text that is longer than a header"), make([]byte, 100)
 	require.Less(t, testing.AllocsPerRun(100, func() {
 		_, _ = peer.Write(text)
-		in.Wait()
-		in.Fill()
-		if err := in.ReadFull(read[:len(text)]); err != nil {
-			t.Error("not read", err)
+		c.in.Wait()
+		c.in.Fill()
+		if n, err := c.Read(read); err != nil || n != len(text) {
+			t.Error("not read", n, err)
 		}
 	}), 1.0)
 }
@@ -81,31 +82,29 @@ func TestReadingDoesNotAllocate(t *testing.T) {
 func TestABufferIsHeldOnlyWhileSomethingIsReadAhead(t *testing.T) {
 	t.Parallel()
 	peer, conn := connected(t)
-	in := newInbound(conn, []byte("before"))
+	c := newCorkedConn(conn, []byte("before"), time.Second)
 	read := func(n int) string {
 		text := make([]byte, n)
-		require.NoError(t, in.ReadFull(text))
-		return string(text)
+		got, err := c.Read(text)
+		require.NoError(t, err)
+		return string(text[:got])
 	}
-	require.True(t, in.Holds())
-	require.Equal(t, "before", read(6))
-	require.Nil(t, in.buffer)
-	require.False(t, in.Holds())
+	require.Equal(t, "before", read(100))
+	require.Nil(t, c.in.buffer)
 	_, err := io.WriteString(peer, strings.Repeat("x", 50))
 	require.NoError(t, err)
 	require.Equal(t, strings.Repeat("x", 40), read(40))
-	require.NotNil(t, in.buffer)
-	require.True(t, in.Holds())
-	require.Equal(t, strings.Repeat("x", 10), read(10))
-	require.Nil(t, in.buffer)
-	in.Fill()
-	require.False(t, in.Holds(), "nothing came")
+	require.NotNil(t, c.in.buffer)
+	require.Equal(t, "x", read(libraryBuffer), "the library keeps nothing back")
+	require.Equal(t, strings.Repeat("x", 9), read(100))
+	require.Nil(t, c.in.buffer)
 
 	require.NoError(t, peer.Close())
-	in.Wait()
-	require.ErrorIs(t, in.ReadFull(make([]byte, 1)), io.EOF)
+	c.in.Wait()
+	_, err = c.Read(make([]byte, 1))
+	require.ErrorIs(t, err, io.EOF)
 	require.NoError(t, conn.Close())
-	in.Wait()
-	in.Fill()
-	require.True(t, in.Holds(), "an error")
+	c.in.Wait()
+	c.in.Fill()
+	require.True(t, c.in.Holds(), "an error")
 }

@@ -3,11 +3,15 @@ package socket
 import (
 	"context"
 	"errors"
-	"fmt"
+	"io"
 	"net"
-	"strconv"
+	"os"
+	"slices"
 	"sync"
 	"time"
+	"unicode/utf8"
+
+	"github.com/coder/websocket"
 )
 
 // Handler receives what happens on a socket.
@@ -54,29 +58,22 @@ const ReasonStuck = "write timeout"
 // from any goroutine; Serve once.
 type Socket struct {
 	// Set before anybody else knows the socket.
-	raw *corkedConn
-	cfg Config
+	conn *websocket.Conn
+	raw  *corkedConn
+	cfg  Config
 
 	handler Handler // set by Serve before the reader starts
-
-	// Owned by the reader.
-	scratch [maxHeader]byte
-	pings   pace
-	unread  uint64 // of the frame that was begun and is not to be read
+	pings   pace    // owned by the reader
 
 	ended   chan struct{} // closed when the close has begun
 	writers sync.WaitGroup
 
-	mu        sync.Mutex
-	queue     queue
-	writing   bool
-	room      chan struct{} // closed when replies have been taken; nil if nobody waits
-	closing   bool
-	ending    Ending
-	kill      *time.Timer              // ends the close; nil: it was not begun here
-	pinged    int                      // pings sent
-	awaited   map[string]chan struct{} // closed when a ping is answered; by what it says
-	saidClose bool                     // a close frame has been sent, or is about to be
+	mu      sync.Mutex
+	queue   queue
+	writing bool
+	room    chan struct{} // closed when replies have been taken; nil if nobody waits
+	closing bool
+	ending  Ending
 }
 
 func newSocket(cfg Config) *Socket {
@@ -126,15 +123,10 @@ func (s *Socket) serve() {
 		return
 	}
 	s.begin(endingOf(err))
-	if errors.As(err, new(closedByPeer)) {
-		_ = s.raw.Close() // which passes on the close frame, whatever the writer does
-	}
 	s.writers.Wait()
 	_ = s.raw.Close()
+	_ = s.conn.CloseNow()
 	s.mu.Lock()
-	if s.kill != nil {
-		s.kill.Stop()
-	}
 	ending := s.ending
 	s.mu.Unlock()
 	s.handler.Ended(ending)
@@ -171,12 +163,16 @@ func (s *Socket) Close(code int, reason string) {
 	if !s.begin(Ending{Code: code, Reason: reason}) {
 		return
 	}
-	s.cfg.Go(func() {
+	// The library's Close may wait 5 s twice, and its CloseNow waits for a
+	// Close under way: only closing what is below it cuts that short.
+	kill := time.AfterFunc(s.cfg.CloseTimeout, s.Cut)
+	go func() {
 		defer s.writers.Done()
 		defer s.rescued(new(error))
 		s.awaitWriter()
-		_ = s.sayClose(code, reason) // the reader notices that the peer is gone
-	})
+		_ = s.conn.Close(websocket.StatusCode(code), reason)
+		kill.Stop()
+	}()
 }
 
 // rescued keeps a panic in what is done for the peer from ending the program. It is
@@ -194,39 +190,7 @@ func (s *Socket) Cut() { _ = s.raw.abort() }
 
 // Ping reports whether the peer answers before the context ends. The
 // connection stays open either way.
-func (s *Socket) Ping(ctx context.Context) error {
-	answered := make(chan struct{})
-	s.mu.Lock()
-	s.pinged++
-	text := strconv.Itoa(s.pinged)
-	if s.awaited == nil {
-		s.awaited = make(map[string]chan struct{})
-	}
-	s.awaited[text] = answered
-	s.mu.Unlock()
-	defer s.answered(text)
-	if err := s.raw.WriteFrame(opPing, []byte(text)); err != nil {
-		return fmt.Errorf("ping: %w", err)
-	}
-	select {
-	case <-answered:
-		return nil
-	case <-s.ended:
-		return fmt.Errorf("ping: %w", net.ErrClosed)
-	case <-ctx.Done():
-		return fmt.Errorf("wait for a pong: %w", ctx.Err())
-	}
-}
-
-// answered says that the peer has answered a ping, or that nobody waits for that.
-func (s *Socket) answered(ping string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if waiting, ok := s.awaited[ping]; ok {
-		delete(s.awaited, ping)
-		close(waiting)
-	}
-}
+func (s *Socket) Ping(ctx context.Context) error { return s.conn.Ping(ctx) }
 
 // begin marks the socket as closing; it reports false if it was already. Where
 // we close ourselves, it registers the closer before Serve may wait for it.
@@ -241,7 +205,6 @@ func (s *Socket) begin(e Ending) bool {
 	s.queue.events = nil
 	if !e.ByPeer {
 		s.writers.Add(1)
-		s.kill = time.AfterFunc(s.cfg.CloseTimeout, s.Cut)
 	}
 	close(s.ended)
 	return true
@@ -256,11 +219,12 @@ func (s *Socket) read() (more bool, err error) {
 			return false, s.discard()
 		}
 		refused, err := s.readMessage()
-		var forbidden violation
 		switch {
-		case errors.As(err, &forbidden):
-			s.Close(forbidden.code, "")
-			s.handler.Refused(forbidden.code, "what came is no WebSocket frame") // no reply is sent
+		case isViolation(err):
+			// Unless the frame had no mask, the library has sent this code already:
+			// whatever the handler replies is dropped.
+			s.Close(CodeProtocolError, "")
+			s.handler.Refused(CodeProtocolError, "what came is no WebSocket frame")
 			return false, s.discard()
 		case err != nil:
 			return false, err
@@ -272,6 +236,91 @@ func (s *Socket) read() (more bool, err error) {
 		}
 	}
 	return true, nil
+}
+
+// isViolation reports whether reading has failed over what came, and not over the
+// connection.
+func isViolation(err error) bool {
+	var closed websocket.CloseError
+	var network net.Error
+	if err == nil || errors.As(err, &closed) || errors.As(err, &network) {
+		return false
+	}
+	return !slices.ContainsFunc([]error{io.EOF, io.ErrUnexpectedEOF, net.ErrClosed, os.ErrClosed, ErrPanicked},
+		func(end error) bool { return errors.Is(err, end) })
+}
+
+// pacePing is called by the reader for each ping, and waits where there are too
+// many.
+func (s *Socket) pacePing() {
+	wait := s.pings.take(1, time.Now(), pingRate)
+	if wait <= 0 {
+		return
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-s.ended:
+	}
+}
+
+// discard leaves the reading to the library's Close, which reads over what the
+// peer still sends until its close frame comes.
+func (s *Socket) discard() error {
+	s.writers.Wait()
+	return net.ErrClosed
+}
+
+type refusal struct {
+	code    int
+	problem string
+}
+
+var messageBuffers = sync.Pool{New: func() any { b := make([]byte, 4<<10); return &b }}
+
+func (s *Socket) readMessage() (*refusal, error) {
+	kind, r, err := s.conn.Reader(context.Background())
+	if err != nil {
+		return nil, err
+	}
+	if kind != websocket.MessageText {
+		return &refusal{CodeUnsupportedData, "binary frames are not accepted"}, nil
+	}
+	buf := messageBuffers.Get().(*[]byte)
+	defer messageBuffers.Put(buf)
+	n, err := s.fill(buf, r)
+	switch {
+	case err != nil:
+		return nil, err
+	case n > s.cfg.MaxMessageBytes:
+		return &refusal{CodeTooBig, "message is too big"}, nil
+	case !utf8.Valid((*buf)[:n]):
+		return &refusal{CodeInvalidPayload, "text is not valid UTF-8"}, nil
+	}
+	s.handler.Message((*buf)[:n])
+	return nil, nil
+}
+
+// fill reads a message of up to one byte over the limit into *buf, growing it.
+func (s *Socket) fill(buf *[]byte, r io.Reader) (int, error) {
+	n := 0
+	for n <= s.cfg.MaxMessageBytes {
+		if n == len(*buf) {
+			grown := make([]byte, min(2*len(*buf), s.cfg.MaxMessageBytes+1))
+			copy(grown, *buf)
+			*buf = grown
+		}
+		m, err := r.Read((*buf)[n:])
+		n += m
+		if errors.Is(err, io.EOF) {
+			return n, nil
+		}
+		if err != nil {
+			return n, err
+		}
+	}
+	return n, nil
 }
 
 // awaitRoom waits while the peer takes no replies. It reports false when the
@@ -297,4 +346,12 @@ func (s *Socket) awaitRoom() bool {
 		case <-s.ended:
 		}
 	}
+}
+
+func endingOf(err error) Ending {
+	var closed websocket.CloseError
+	if errors.As(err, &closed) {
+		return Ending{Code: int(closed.Code), Reason: closed.Reason, ByPeer: true}
+	}
+	return Ending{Code: CodeAbnormal, ByPeer: true}
 }

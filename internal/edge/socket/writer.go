@@ -1,9 +1,12 @@
 package socket
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
+
+	"github.com/coder/websocket"
 )
 
 // wakeLocked starts the writer if none runs. mu is held.
@@ -51,12 +54,13 @@ func (s *Socket) take() (replies [][]byte, events []Frame, ok bool) {
 	return replies, events, true
 }
 
-// writeBatch gives all frames to the kernel at once.
+// writeBatch gives all frames to the kernel at once. Between Cork and Uncork
+// the library only copies, so no context is needed to bound it.
 func (s *Socket) writeBatch(replies [][]byte, events []Frame) error {
 	s.raw.Cork()
 	var err error
 	for i := 0; i < len(replies) && err == nil; i++ {
-		err = s.raw.WriteFrame(opText, replies[i])
+		err = s.conn.Write(context.Background(), websocket.MessageText, replies[i])
 	}
 	if len(events) > 0 && err == nil {
 		err = s.writeEvents(events)
@@ -76,7 +80,7 @@ func (s *Socket) writeEvents(events []Frame) error {
 			return fmt.Errorf("write event frame: %w", err)
 		}
 		*scratch = text
-		if err := s.raw.WriteFrame(opText, text); err != nil {
+		if err := s.conn.Write(context.Background(), websocket.MessageText, text); err != nil {
 			return err
 		}
 	}

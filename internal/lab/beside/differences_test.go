@@ -47,9 +47,15 @@ var differences = map[string][]string{
 	"a binary message": {
 		"a binary message", "a binary message in fragments", "an empty binary message", "Node: a binary message", "Go: a binary message", "Python: a binary message",
 	},
-	"what may not be sent":             {"Node: one byte more", "Python: one byte more"},
-	"after a close code of its own":    nil, // the client of this test answers
-	"a message right before the close": nil, // which of the two is faster
+	"a control frame whose length has more bytes than it needs": {
+		"a ping with its length in two bytes", "a ping with its length in eight bytes", "a close with its length in two bytes",
+	},
+	"a length of 2^63 or more":           {"a length of 2^63"},
+	"a close reason that is not UTF-8":   {"a close with a reason that is not UTF-8"},
+	"what may not be sent":               {"Node: one byte more", "Python: one byte more"},
+	"a length over the limit, announced": nil, // the same as soon as that much has come
+	"after a close code of its own":      nil, // the client of this test answers
+	"a message right before the close":   nil, // which of the two is faster
 }
 
 // page is where they are told.
