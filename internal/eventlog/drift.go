@@ -20,7 +20,12 @@ type Drift struct {
 	Setting string `json:"setting"`
 	Have    string `json:"have"`
 	Want    string `json:"want"`
+	// Mended: whoever manages streams puts it right when it starts.
+	Mended bool `json:"mended"`
 }
+
+// mended are the settings that package jet changes to what is configured.
+var mended = []string{"max_msgs_per_subject", "max_bytes", "max_age", "duplicate_window", "num_replicas", "discard", "allow_direct", "deny_delete"}
 
 // Held is a stream of the gateway as it is.
 type Held struct {
@@ -47,7 +52,7 @@ func Inspect(ctx context.Context, js jetstream.JetStream, cfg Config) ([]Held, e
 	for _, want := range wanted {
 		stream, err := js.Stream(ctx, want.Name)
 		if errors.Is(err, jetstream.ErrStreamNotFound) {
-			all = append(all, Held{Drifts: []Drift{{want.Name, "stream", "missing", "there"}}})
+			all = append(all, Held{Drifts: []Drift{{want.Name, "stream", "missing", "there", true}}})
 			continue
 		}
 		if err != nil {
@@ -90,7 +95,7 @@ func drifts(have, want jetstream.StreamConfig) []Drift {
 	var found []Drift
 	differ := func(setting string, differs bool, has, wants any) {
 		if differs {
-			found = append(found, Drift{want.Name, setting, fmt.Sprint(has), fmt.Sprint(wants)})
+			found = append(found, Drift{want.Name, setting, fmt.Sprint(has), fmt.Sprint(wants), slices.Contains(mended, setting)})
 		}
 	}
 	differ("max_msgs_per_subject", limit(have.MaxMsgsPerSubject) != limit(want.MaxMsgsPerSubject), have.MaxMsgsPerSubject,

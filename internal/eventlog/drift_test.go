@@ -53,9 +53,12 @@ func TestAStreamThatSomebodyChangedIsNamedWithWhatItShouldBe(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, js.DeleteStream(t.Context(), eventlog.DeadletterStream))
 	require.ElementsMatch(t, []eventlog.Drift{
-		{Stream: event.StreamName(1), Setting: "max_age", Have: "1h0m0s", Want: "168h0m0s"},
-		{Stream: event.StreamName(1), Setting: "allow_direct", Have: "false", Want: "true"},
+		{Stream: event.StreamName(1), Setting: "max_age", Have: "1h0m0s", Want: "168h0m0s", Mended: true},
+		{Stream: event.StreamName(1), Setting: "allow_direct", Have: "false", Want: "true", Mended: true},
 		{Stream: event.StreamName(1), Setting: "max_msgs", Have: "10", Want: "-1"},
-		{Stream: eventlog.DeadletterStream, Setting: "stream", Have: "missing", Want: "there"},
+		{Stream: eventlog.DeadletterStream, Setting: "stream", Have: "missing", Want: "there", Mended: true},
 	}, driftsOf(t, js, cfg))
+	open(t, js, cfg, eventlog.Manage())
+	require.Equal(t, []eventlog.Drift{{Stream: event.StreamName(1), Setting: "max_msgs", Have: "10", Want: "-1"}},
+		driftsOf(t, js, cfg), "what is told to be mended by who manages streams is")
 }

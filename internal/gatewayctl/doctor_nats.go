@@ -78,9 +78,12 @@ func (x *examination) ofStreams(ctx context.Context) {
 	for _, h := range held {
 		for _, d := range h.Drifts {
 			drifted++
-			x.found(d.Stream, fmt.Sprintf("%s is %s, as configured it is %s", d.Setting, d.Have, d.Want),
-				"Somebody has changed it, or nodes were given other settings: routers put it right when they start, or gateway-admin where MANAGE_STREAMS=false "+
-					"(docs/operations.md). Where the change is meant, change the setting of all nodes.")
+			do := "Somebody has changed it, and no setting says so: nats stream edit, as the user operator, changes it back."
+			if d.Mended {
+				do = "Somebody has changed it, or nodes were given other settings: routers put it right when they start, or gateway-admin where " +
+					"MANAGE_STREAMS=false (docs/operations.md). Where the change is meant, change the setting of all nodes."
+			}
+			x.found(d.Stream, fmt.Sprintf("%s is %s, as configured it is %s", d.Setting, d.Have, d.Want), do)
 		}
 		if h.Info != nil {
 			x.ofStream(h.Info)
