@@ -2,7 +2,6 @@ package socket
 
 import (
 	"bufio"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -101,7 +100,7 @@ func TestAnIdleConnectionKeepsLittle(t *testing.T) {
 	require.NoError(t, srv.Close())
 	require.ErrorIs(t, <-served, http.ErrServerClosed)
 	each := func(before, after uint64) float64 { return (float64(after) - float64(before)) / connections }
-	t.Log(fmt.Sprintf("%.0f bytes of heap, %.0f of stack", each(heap, heapWith), each(stacks, stacksWith)))
+	t.Logf("%.0f bytes of heap, %.0f of stack", each(heap, heapWith), each(stacks, stacksWith))
 	require.Less(t, each(heap, heapWith), float64(mostHeap), "bytes of heap")
 	require.Less(t, each(stacks, stacksWith), float64(mostStack), "bytes of stack")
 }
