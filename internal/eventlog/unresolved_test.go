@@ -95,13 +95,13 @@ func TestAFullStreamOfUnresolvedEventsRefuses(t *testing.T) {
 func TestUnresolvedEventsTakeTheRoomThatThereIs(t *testing.T) {
 	t.Parallel()
 	s := testserver.NATS(t, func(o *server.Options) { o.JetStreamMaxStore = 1 << 30 })
-	l := open(t, s.JetStream(), config(func(c *eventlog.Config) { c.LogMaxBytes = 240 << 20 }))
+	l := open(t, s.JetStream(), config(func(c *eventlog.Config) { c.LogMaxBytes = 232 << 20 }))
 	u := openUnresolved(t, l)
 	require.False(t, keep(t, u, "a", "1"))
 	stream, err := s.JetStream().Stream(t.Context(), eventlog.UnresolvedStream)
 	require.NoError(t, err)
-	require.EqualValues(t, 60<<20, stream.CachedInfo().Config.MaxBytes)
-	openUnresolved(t, open(t, s.JetStream(), config(func(c *eventlog.Config) { c.LogMaxBytes = 240 << 20 })))
+	require.EqualValues(t, 58<<20, stream.CachedInfo().Config.MaxBytes)
+	openUnresolved(t, open(t, s.JetStream(), config(func(c *eventlog.Config) { c.LogMaxBytes = 232 << 20 })))
 }
 
 // TestAStreamOfUnresolvedEventsThatWasDeletedComesBack: whoever keeps an event
