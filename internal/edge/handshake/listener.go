@@ -67,7 +67,7 @@ func New(l net.Listener, server *http.Server, crew *lifecycle.Crew, paths ...str
 
 // Accept returns the next connection for the server.
 func (l *Listener) Accept() (net.Conn, error) {
-	l.begun.Do(func() { l.tasks.Go(l.accept) })
+	l.begun.Do(l.begin)
 	select {
 	case a := <-l.accepted:
 		return a.conn, a.err
@@ -90,6 +90,16 @@ func (l *Listener) Close() error {
 	}
 	l.tasks.Wait()
 	return err
+}
+
+// begin begins to accept, unless Close came first, which waits for all that has
+// begun.
+func (l *Listener) begin() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.awaited != nil {
+		l.tasks.Go(l.accept)
+	}
 }
 
 func (l *Listener) accept() {

@@ -232,3 +232,20 @@ func TestClosingEndsThoseThatAreWaitedFor(t *testing.T) {
 	require.Error(t, err)
 	require.Zero(t, control.Waiting())
 }
+
+// A server may be told to end before it has begun to accept.
+func TestClosingWhileAcceptingBegins(t *testing.T) {
+	t.Parallel()
+	for range 100 {
+		tcp, err := net.Listen("tcp", "127.0.0.1:0")
+		require.NoError(t, err)
+		l := New(tcp, &http.Server{}, nil)
+		ended := make(chan error, 1)
+		go func() {
+			_, err := l.Accept()
+			ended <- err
+		}()
+		require.NoError(t, l.Close())
+		require.ErrorIs(t, <-ended, net.ErrClosed)
+	}
+}
