@@ -75,8 +75,8 @@ func (d *Directory) noteJoin(err error, retry time.Duration) {
 }
 
 // join resolves GOSSIP_JOIN again and joins every address that is not a member.
-// It returns nil if somebody was reached or is a member already, and also if
-// there is nobody but this node.
+// It returns nil if somebody was reached, or is a member already whether listed or
+// not, and also if there is nobody but this node.
 func (d *Directory) join(ctx context.Context) error {
 	targets, err := resolveAll(ctx, d.options.lookup, d.cfg.GossipJoin)
 	members, self := d.roster.addresses(), d.Self().Address
@@ -92,7 +92,7 @@ func (d *Directory) join(ctx context.Context) error {
 		}
 	}
 	joined, joinErr := d.joinEach(ctx, strangers)
-	if reached || joined > 0 {
+	if reached || joined > 0 || len(d.roster.addresses()) > 1 {
 		return nil
 	}
 	return errors.Join(err, joinErr)
