@@ -60,7 +60,9 @@ func (r *reader) until(messageType string) (events int) {
 func TestAnEventFromBatchToSocketAndItsAckAllocateLittle(t *testing.T) {
 	const runs, size, most = 10, 96, 30
 	c := newCluster(t)
-	n := c.edge()
+	// The events are older by the time that they are handed over than those that
+	// are traced for having waited.
+	n := c.edge(func(cfg *Config) { cfg.Trace.TraceSample = 0 })
 	conn := n.silent()
 	in := &reader{t: t, in: bufio.NewReader(conn)}
 	for line := ""; line != "\r\n"; {
