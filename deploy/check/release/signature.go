@@ -93,8 +93,8 @@ func (s *signer) envelope(ctx context.Context, statement []byte) ([]byte, error)
 // Media type and annotation of signatures that cosign finds beside an image
 // (github.com/sigstore/cosign, specs/SIGNATURE_SPEC.md).
 const (
-	simpleSigning       types.MediaType = "application/vnd.dev.cosign.simplesigning.v1+json"
-	signatureAnnotation                 = "dev.cosignproject.cosign/signature"
+	simpleSigning       = types.MediaType("application/vnd.dev.cosign.simplesigning.v1+json")
+	signatureAnnotation = "dev.cosignproject.cosign/signature"
 )
 
 // image returns the signature of an image by its digest, to be pushed beside it.
