@@ -105,7 +105,7 @@ func TestWhatAnOrchestratorsSearchesReadIsPaidForInTime(t *testing.T) {
 		var later *laterError
 		require.ErrorAs(t, err, &later)
 		require.Equal(t, 3*time.Second, later.wait)
-		time.Sleep(later.wait) // the bubble's time
+		<-time.After(later.wait) // the bubble's time
 		one, err := s.begin(t.Context(), "one", "e")
 		require.NoError(t, err)
 		s.end(one, 0)
@@ -134,7 +134,7 @@ func TestOnlySoManyOrchestratorsAreRemembered(t *testing.T) {
 		busy, err := s.begin(t.Context(), "busy", "e")
 		require.NoError(t, err)
 		for i := range 2 * maxSearched {
-			time.Sleep(time.Nanosecond) // the bubble's time
+			<-time.After(time.Nanosecond) // the bubble's time
 			one, err := s.begin(t.Context(), event.Token(fmt.Sprint(i)), "e")
 			require.NoError(t, err)
 			s.end(one, 0)

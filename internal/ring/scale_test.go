@@ -29,7 +29,7 @@ func TestAnEdgeDiesAndItsDaemonsComeBackOverTheOthers(t *testing.T) {
 
 func anEdgeDies(t *testing.T, size int) {
 	// memberlist waits for nobody when it is shut down.
-	t.Cleanup(func() { time.Sleep(time.Minute) }) // the bubble's time
+	t.Cleanup(func() { <-time.After(time.Minute) }) // the bubble's time
 	claims, within := budget.Runs(2000, 50_000), 4*time.Second
 	routers := max(1, size/10)
 	network := newMemory()
@@ -48,7 +48,7 @@ func anEdgeDies(t *testing.T, size int) {
 	go func() {
 		for _, n := range rest {
 			for len(n.Members(TierEdge)) != len(edges) {
-				time.Sleep(time.Millisecond) // the bubble's time
+				<-time.After(time.Millisecond) // the bubble's time
 			}
 		}
 		noticed <- time.Since(killed)
@@ -91,7 +91,7 @@ func startMany(t *testing.T, network *memory, size, routers int) (all []*node) {
 func comeBack(edges []*node, claims int, within time.Duration) {
 	const steps = 400
 	for step := range steps {
-		time.Sleep(within / steps) // the bubble's time
+		<-time.After(within / steps) // the bubble's time
 		for i := claims * step / steps; i < claims*(step+1)/steps; i++ {
 			edges[i%len(edges)].Claim(claimOf(fmt.Sprint("back-", i), uuid(i), 2))
 		}

@@ -52,7 +52,8 @@ annotations:
 {{ $image.repository }}{{ with $image.digest }}@{{ . }}{{ else }}:{{ include "gateway.scalar" $image.tag }}{{ end }}
 {{- end -}}
 
-{{/* The gateway's own image: where the values name no version of it, that of the chart's release, or else of the chart's appVersion. */}}
+{{/* The gateway's own image: where the values name no version of it, that of the chart's release,
+     or else of the chart's appVersion. */}}
 {{- define "gateway.ownImage" -}}
 {{- $image := .Values.image -}}
 {{- if not (or $image.digest $image.tag) -}}
