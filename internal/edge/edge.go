@@ -286,7 +286,7 @@ func (e *Edge) Run(ctx context.Context) error {
 	defer stop()
 	parts := lifecycle.NewGroup(base)
 	parts.Go("admin", e.admin.Run)
-	parts.Go("directory", e.directory.Run)
+	parts.Go("directory", func(base context.Context) error { return e.directory.Run(base, ctx.Done()) })
 	parts.Go("nats", e.nats.Run)
 	parts.Go("operations", e.operations.Run)
 	parts.Go("wheel", e.wheel.Run)

@@ -68,7 +68,7 @@ func start(t testing.TB, tier Tier, name string, change func(*setup), others ...
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- d.Run(ctx) }()
+	go func() { ended <- d.Run(ctx, ctx.Done()) }()
 	n.stop = sync.OnceFunc(func() {
 		cancel()
 		require.NoError(t, <-ended)

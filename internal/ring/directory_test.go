@@ -3,13 +3,17 @@ package ring
 import (
 	"context"
 	"encoding/base64"
+	"log/slog"
+	"net"
 	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 
@@ -287,4 +291,37 @@ func TestUnreachableMembersAreRetried(t *testing.T) {
 	again := start(t, TierEdge, "a", func(s *setup) { s.GossipAddr = address })
 	meet(t, again, b)
 	require.Eventually(t, b.Settled, soon, poll)
+}
+
+// Whoever stops says nothing of a member that stops at the same time.
+func TestNothingIsSaidOfAMemberThatStopsAsThisNodeDoes(t *testing.T) {
+	t.Parallel()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	var told testserver.Journal
+	s := &setup{Config: settings.Default[Config](), options: defaultOptions()}
+	s.GossipAddr, s.GossipJoin = "127.0.0.1:0", []string{listener.Addr().String()}
+	d, err := open(s.Config, TierEdge, "a", "test-build", slog.New(slog.NewTextHandler(&told, nil)), prometheus.NewRegistry(), s.options)
+	require.NoError(t, err)
+
+	ctx, again := context.WithCancel(context.Background())
+	stopping := make(chan struct{})
+	var member sync.WaitGroup
+	member.Go(func() {
+		for _, next := range []func(){func() { close(stopping) }, again} {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			next()
+			_ = conn.Close()
+		}
+	})
+	d.keepJoining(ctx, stopping)
+	require.NoError(t, listener.Close())
+	member.Wait()
+	require.NoError(t, d.Close())
+	require.NoError(t, ctx.Err(), "joined again")
+	require.Empty(t, told.String())
+	again()
 }

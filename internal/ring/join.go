@@ -36,11 +36,17 @@ func systemLookup(ctx context.Context, host string) ([]netip.Addr, error) {
 }
 
 // keepJoining joins those of GOSSIP_JOIN that are not members, again and again,
-// and more often as long as this node is alone.
-func (d *Directory) keepJoining(ctx context.Context) {
+// and more often as long as this node is alone. Once stopping is closed, nobody is
+// told that a join failed.
+func (d *Directory) keepJoining(ctx context.Context, stopping <-chan struct{}) {
 	retry := firstRetry
 	for {
 		err := d.join(ctx)
+		select {
+		case <-stopping:
+			return
+		default:
+		}
 		if ctx.Err() != nil || d.left.Load() {
 			return
 		}
@@ -58,6 +64,8 @@ func (d *Directory) keepJoining(ctx context.Context) {
 		}
 		select {
 		case <-ctx.Done():
+			return
+		case <-stopping:
 			return
 		case <-time.After(wait):
 		}

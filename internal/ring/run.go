@@ -18,14 +18,15 @@ const (
 // Run joins the cluster, again every 30 s for ever, and keeps the directory
 // converging until ctx ends. Then it stops gossiping; without a Leave before,
 // the other members find out in 2 to 3 s, as if the process had been killed.
-// It is called once.
+// From when stopping is closed it joins nobody: the node is about to go, and so
+// may those be that it would join. It is called once.
 //
 //	worker    inbox -> roster, follower, table; requests -> senders   (1)
 //	flusher   own changes -> senders                                  (1)
 //	teller    table, roster -> watchers                               (1)
 //	joiner    GOSSIP_JOIN -> memberlist                               (1)
 //	senders   queue -> stream                                         (1 for each member)
-func (d *Directory) Run(ctx context.Context) error {
+func (d *Directory) Run(ctx context.Context, stopping <-chan struct{}) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	if len(d.watchers) == 0 {
@@ -35,7 +36,7 @@ func (d *Directory) Run(ctx context.Context) error {
 	parts.Go(func() { d.work(ctx) })
 	parts.Go(func() { d.flush(ctx) })
 	parts.Go(func() { d.tellWatchers(ctx) })
-	parts.Go(func() { d.keepJoining(ctx) })
+	parts.Go(func() { d.keepJoining(ctx, stopping) })
 	<-ctx.Done()
 	// Closing first ends what blocks in the network.
 	err := d.Close()

@@ -201,7 +201,7 @@ func (c *cluster) edge(name string) *edge {
 	testserver.Answer(c.t, e.nc, delivery.Subject(event.TokenOf(d.Self().Name)), e.receive)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- d.Run(ctx) }()
+	go func() { ended <- d.Run(ctx, ctx.Done()) }()
 	c.t.Cleanup(func() {
 		cancel()
 		require.NoError(c.t, <-ended)

@@ -167,7 +167,7 @@ func (r *Router) Run(ctx context.Context) error {
 		time.AfterFunc(r.cfg.ShutdownTimeout, cancel)
 	})()
 	group.Go("admin port", r.admin.Run)
-	group.Go("gossip", r.ring.Run)
+	group.Go("gossip", func(base context.Context) error { return r.ring.Run(base, ctx.Done()) })
 	group.Go("NATS connection", r.conn.Run)
 	group.Go("operations", r.operations.Run)
 	group.Go("audit", r.audit.Run)
