@@ -73,6 +73,10 @@ func (s *stage) member(tier ring.Tier, name string) *ring.Directory {
 	return d
 }
 
+func gossiping(d *ring.Directory) func(context.Context) error {
+	return func(ctx context.Context) error { return d.Run(ctx, ctx.Done()) }
+}
+
 // edge is an edge as the gossip knows it.
 type edge struct {
 	*ring.Directory
@@ -83,7 +87,7 @@ func (s *stage) edge(name string) *edge {
 	s.t.Helper()
 	d := s.member(ring.TierEdge, name)
 	s.t.Cleanup(func() { _ = d.Close() })
-	return &edge{Directory: d, crash: s.run(d.Run)}
+	return &edge{Directory: d, crash: s.run(gossiping(d))}
 }
 
 func (e *edge) hold(orchestrator protocol.OrchestratorID, session protocol.SessionID) {
@@ -115,7 +119,7 @@ func (s *stage) writerThatSays(name string, grace time.Duration, whenGone WhenGo
 	w.compareEvery = 100 * time.Millisecond
 	d.Watch(w)
 	s.t.Cleanup(func() { _ = d.Close() })
-	s.run(d.Run)
+	s.run(gossiping(d))
 	w.stop = s.run(func(ctx context.Context) error {
 		w.Run(ctx, func() []event.Partition { return []event.Partition{0, 1, 2, 3} })
 		return nil
