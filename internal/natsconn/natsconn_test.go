@@ -3,6 +3,7 @@ package natsconn_test
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -78,7 +79,8 @@ func TestReconnects(t *testing.T) {
 	c, _ := connect(t, s.ClientURL(), func() { again <- struct{}{} })
 	s.Shutdown()
 	require.Eventually(t, func() bool { return !ready(c)() }, waitTime, time.Millisecond)
-	require.ErrorIs(t, c.NC.Publish("x", nil), nats.ErrReconnectBufExceeded, "nothing is kept for later")
+	require.Eventually(t, func() bool { return errors.Is(c.NC.Publish("x", nil), nats.ErrReconnectBufExceeded) },
+		waitTime, time.Millisecond, "nothing is kept for later")
 	s.Start()
 	<-again
 	require.True(t, ready(c)())

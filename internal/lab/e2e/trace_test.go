@@ -86,7 +86,8 @@ func TestOperatorsSeeTheWholeWayOfAnEvent(t *testing.T) {
 	live := w.watchLive(orchestrator)
 	w.publishTo(orchestrator, "e/1", traffic.OnRedis)
 	settled := func(o eventOutput, s said) bool {
-		return s.code == 0 && len(o.Daemons) == 1 && o.Daemons[0].Settled && slices.Contains(o.steps("edge"), "acknowledged") &&
+		return s.code == 0 && len(o.Routers) == 1 && // two, while one hands the partition over
+			len(o.Daemons) == 1 && o.Daemons[0].Settled && slices.Contains(o.steps("edge"), "acknowledged") &&
 			slices.Contains(o.steps("bridge"), "stored") && slices.Contains(o.steps("router"), "forwarded")
 	}
 	o := w.askEvent(settled, "e/1", "--orchestrator", orchestrator)
@@ -94,7 +95,6 @@ func TestOperatorsSeeTheWholeWayOfAnEvent(t *testing.T) {
 	require.Contains(t, o.Outcome, "settled for its daemon")
 	require.Len(t, o.Stored, 1)
 	require.Equal(t, "message.received", o.Stored[0].Type)
-	require.Len(t, o.Routers, 1)
 	require.Equal(t, daemon, o.Daemons[0].Daemon)
 	require.Equal(t, []string{"published"}, o.steps("publisher"))
 	require.Subset(t, o.steps("edge"), []string{"written", "acknowledged"})
