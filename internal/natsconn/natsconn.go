@@ -10,8 +10,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/url"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -21,100 +19,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/neolith/daemon-gateway/internal/loopback"
 	"github.com/neolith/daemon-gateway/internal/outage"
-	"github.com/neolith/daemon-gateway/internal/settings"
 )
-
-// Config says where NATS is and how to authenticate there.
-type Config struct {
-	NATSURL         []settings.URL `name:"nats-url" default:"nats://127.0.0.1:4222" group:"NATS" help:"URLs of the NATS servers; the others of their cluster are found through them."`
-	NATSCredsFile   string         `name:"nats-creds-file" group:"NATS" help:"File with the credentials (JWT and key) of this node's NATS user."`
-	NATSInboxPrefix string         `name:"nats-inbox-prefix" default:"_INBOX" group:"NATS" help:"What the subjects begin with on which this node is answered. With a prefix of its own, which nobody else's NATS user may subscribe to, nobody else can read the answers. The user must be permitted to subscribe to it and all below: PREFIX.>."`
-	NATSTLSCA       string         `name:"nats-tls-ca" group:"NATS" help:"File with the certificates of the authorities that may sign a server's certificate; those of the system if not given."`
-	NATSTLSCert     string         `name:"nats-tls-cert" group:"NATS" help:"File with this node's client certificate."`
-	NATSTLSKey      string         `name:"nats-tls-key" group:"NATS" help:"File with the key of the client certificate."`
-}
-
-// Validate reports what cannot be connected with: URLs, and files that are not
-// there or hold something else. None of that is worth a try.
-func (c Config) Validate(report func(setting, problem string)) {
-	if len(c.NATSURL) == 0 {
-		report("NATS_URL", "expected at least one URL")
-	}
-	for _, u := range c.NATSURL {
-		if !usable(string(u)) {
-			report("NATS_URL", "expected nats://[user:password@]host[:port] for each, or tls://, ws:// or wss://")
-			break
-		}
-	}
-	if c.NATSInboxPrefix != "" && nats.CustomInboxPrefix(c.NATSInboxPrefix)(&nats.Options{}) != nil || strings.ContainsAny(c.NATSInboxPrefix, " \t\r\n") {
-		report("NATS_INBOX_PREFIX", "expected a subject without wildcards and without a dot at its end, such as _INBOX_edge")
-	}
-	if (c.NATSTLSCert == "") != (c.NATSTLSKey == "") {
-		report("NATS_TLS_CERT", "expected together with NATS_TLS_KEY, or neither")
-		return
-	}
-	for _, f := range c.files() {
-		if err := readable(f.option); err != nil {
-			report(f.setting, fmt.Sprintf("expected %s: %v", f.expected, err))
-		}
-	}
-}
-
-// usable tells whether the library can make something of a URL. It would take a
-// name alone as well, which hides that something was forgotten.
-func usable(text string) bool {
-	u, err := url.Parse(text)
-	return err == nil && u.Hostname() != "" && slices.Contains([]string{"nats", "tls", "ws", "wss"}, u.Scheme)
-}
-
-// file is a setting that names one, and what the library does with it.
-type file struct {
-	setting, expected string
-	option            nats.Option
-}
-
-// files returns those that are given. The library reads them again for each
-// connection, so that renewed ones need no restart.
-func (c Config) files() (files []file) {
-	if c.NATSCredsFile != "" {
-		files = append(files, file{"NATS_CREDS_FILE", "a file with the JWT and the key of a user", nats.UserCredentials(c.NATSCredsFile)})
-	}
-	if c.NATSTLSCA != "" {
-		files = append(files, file{"NATS_TLS_CA", "a file with certificates (PEM)", nats.RootCAs(c.NATSTLSCA)})
-	}
-	if c.NATSTLSCert != "" {
-		files = append(files, file{"NATS_TLS_CERT", "files with a certificate and its key (PEM)", nats.ClientCert(c.NATSTLSCert, c.NATSTLSKey)})
-	}
-	return files
-}
-
-// readable reads what an option names, as the library will.
-func readable(option nats.Option) error {
-	var o nats.Options
-	if err := option(&o); err != nil || o.UserJWT == nil {
-		return err
-	}
-	if _, err := o.UserJWT(); err != nil {
-		return err
-	}
-	_, err := o.SignatureCB(nil)
-	return err
-}
-
-// Exposed reports whether a password may travel over a network as plain text:
-// unless the URL or a file says so, the library speaks TLS only if the server asks
-// for it.
-func (c Config) Exposed() bool {
-	if c.NATSTLSCA != "" || c.NATSTLSCert != "" {
-		return false
-	}
-	return slices.ContainsFunc(c.NATSURL, func(text settings.URL) bool {
-		u, err := url.Parse(string(text))
-		return err == nil && u.User != nil && (u.Scheme == "nats" || u.Scheme == "ws") && !loopback.Is(u.Hostname())
-	})
-}
 
 const (
 	reconnectWait   = 250 * time.Millisecond
@@ -255,28 +161,6 @@ func (c *Conn) established(nc *nats.Conn) (server string) {
 	c.up.Store(up)
 	c.outage.Over()
 	return up.url
-}
-
-func (c Config) options() []nats.Option {
-	opts := []nats.Option{
-		nats.RetryOnFailedConnect(true),
-		nats.MaxReconnects(-1),
-		nats.ReconnectWait(reconnectWait),
-		nats.ReconnectJitter(reconnectJitter, reconnectJitter),
-		nats.PingInterval(pingInterval),
-		nats.MaxPingsOutstanding(maxPings),
-		nats.FlusherTimeout(0), // the socket bounds each write
-		// What is published while the server is away fails at once, and is
-		// retried by whoever it belongs to. A buffer would send it after the
-		// retries, or after its sender has given up.
-		nats.ReconnectBufSize(-1),
-		// A wrong password or permission may be mended on the server.
-		nats.IgnoreAuthErrorAbort(),
-	}
-	for _, f := range c.files() {
-		opts = append(opts, f.option)
-	}
-	return opts
 }
 
 func subjectOf(sub *nats.Subscription) string {
