@@ -132,6 +132,7 @@ func TestARolloutStopsOneEdgeAfterAnother(t *testing.T) {
 	})
 }
 
+// Reports: windmill-labs/windmill-helm-charts#543, helm/helm#12650.
 func TestADisruptionBudgetAlwaysLeavesAPodAndAlwaysAllowsOne(t *testing.T) {
 	t.Parallel()
 	eachExample(t, func(t *testing.T, c *installation) {

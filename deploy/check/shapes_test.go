@@ -133,6 +133,7 @@ func TestAMemoryLimitIsWrittenAsOneLikesAndNowhereElse(t *testing.T) {
 	}
 }
 
+// Reports: windmill-labs/windmill-helm-charts#543, helm/helm#12650.
 func TestAnAutoscalerOfOnesOwnOwnsTheNumberOfPods(t *testing.T) {
 	t.Parallel()
 	c := evaluated(t, "{edge: {replicas: null}, router: {replicas: null}, bridge: {replicas: null}}")
@@ -194,6 +195,7 @@ func TestNamesThatKubernetesRefusesAreRefusedBefore(t *testing.T) {
 }
 
 // An umbrella chart switches the gateway on and off, and has globals of its own.
+// Reports: cert-manager/cert-manager#7334.
 func TestAnUmbrellaChartSwitchesTheGatewayOnAndOff(t *testing.T) {
 	t.Parallel()
 	render := func(enabled bool) []runtime.Object {

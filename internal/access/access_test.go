@@ -32,6 +32,8 @@ func control(t testing.TB, perSecond int, change func(*Config)) *Control {
 	return a
 }
 
+// Reports: goauthentik/authentik#25679, rack/rack#1227, akka/akka-http#3790,
+// firezone/firezone#12270.
 func TestTheClientsAddressBehindProxies(t *testing.T) {
 	t.Parallel()
 	behind := func(hops int) *Control {

@@ -112,6 +112,8 @@ func TestVerifyGuideShape(t *testing.T) {
 	require.Equal(t, "neolith-platform", id.Issuer)
 }
 
+// Reports: auth0/node-jsonwebtoken#141, lcobucci/jwt#191, lexik/LexikJWTAuthenticationBundle#286,
+// golang-jwt/jwt#199, #526, go-jose/go-jose#278.
 func TestVerifyClaims(t *testing.T) {
 	t.Parallel()
 	strict := func(c *auth.Config) { c.JWTStrict = true }

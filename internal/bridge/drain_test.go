@@ -352,6 +352,7 @@ func TestCrashAfterThePublish(t *testing.T) {
 
 // TestListThatCannotBeShortened: an ACL forbids LREM. Published in each pass, an
 // element would be stored again and again, once a duplicate window.
+// Reports: nats-io/nats-server#7302.
 func TestListThatCannotBeShortened(t *testing.T) {
 	t.Parallel()
 	server := testserver.Redis(t)

@@ -17,6 +17,8 @@ func (b *bridge) gaps() float64 { return testutil.ToFloat64(b.metrics.gaps) }
 
 // TestFailover: the master dies, Sentinels choose another, and both bridges
 // find it and say what they have missed.
+// Reports: ortoo/node-redis-sentinel#26, ledgetech/lua-resty-redis-connector#35,
+// redis/go-redis#3164, flyerhzm/redis-sentinel#5.
 func TestFailover(t *testing.T) {
 	t.Parallel()
 	sentinel := testserver.Sentinel(t, 2, "--replica-serve-stale-data", "no")
@@ -48,6 +50,7 @@ func TestFailover(t *testing.T) {
 // TestFailoverFromAMachineThatIsGone: with the master goes the Sentinel that the
 // bridge has asked so far, and neither closes a connection. The bridge must not
 // wait for that Sentinel for ever.
+// Reports: redis/go-redis#3811.
 func TestFailoverFromAMachineThatIsGone(t *testing.T) {
 	t.Parallel()
 	sentinel := testserver.Sentinel(t, 1)
@@ -71,6 +74,7 @@ func TestFailoverFromAMachineThatIsGone(t *testing.T) {
 
 // TestHalfOpenConnectionIsNoticed: the network swallows everything, so that only
 // silence tells.
+// Reports: redis/go-redis#181, redis/redis#3559.
 func TestHalfOpenConnectionIsNoticed(t *testing.T) {
 	t.Parallel()
 	server := testserver.Redis(t)
@@ -101,6 +105,7 @@ func TestHalfOpenConnectionIsNoticed(t *testing.T) {
 
 // Redis answers, and can do nothing but pass on what is published: what needs no
 // answer of it goes on, the rest waits, and nothing is lost or refused.
+// Reports: redis/ioredis#358, redis/go-redis#1131, redis/redis#9913.
 func TestWhatNeedsARedisThatLoadsItsDataWaits(t *testing.T) {
 	t.Parallel()
 	server, outage := loading(t)
@@ -162,6 +167,7 @@ func first(ready bool, _ string) bool { return ready }
 
 // TestReconnectsAreSpread: bridges that lose Redis at the same moment do not come
 // back in step, and a long outage is not answered with ever more attempts.
+// Reports: mattermost/mattermost-webapp#10960.
 func TestReconnectsAreSpread(t *testing.T) {
 	t.Parallel()
 	b := defaultTiming.retry
@@ -217,6 +223,7 @@ func documentedUser(t *testing.T) (command []any) {
 	return command
 }
 
+// Reports: redis/go-redis#2910, #3462.
 func TestDocumentedPermissionsOnRedisAreEnough(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)

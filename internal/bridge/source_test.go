@@ -81,6 +81,7 @@ func TestDeadConnectionIsGivenUp(t *testing.T) {
 // Sentinels and managed services turn a master into a replica and lead everybody
 // to another server. A subscription that nobody closes stays on the old one, which
 // answers pings, and hears nothing more of what is published.
+// Reports: redis/go-redis#583.
 func TestASubscriptionOnTheMasterOfBeforeIsGivenUp(t *testing.T) {
 	t.Parallel()
 	before, after := testserver.Redis(t), testserver.Redis(t)
@@ -117,6 +118,7 @@ func TestAReplicaIsHeardAndCalledSo(t *testing.T) {
 // passes on what is published on it. The bridge took that for the end of the
 // connection, subscribed anew every few seconds, and missed what was published
 // meanwhile.
+// Reports: redis/ioredis#358, redis/go-redis#1131, redis/redis#9913.
 func TestARedisThatAnswersWithErrorsIsHeard(t *testing.T) {
 	t.Parallel()
 	for says, server := range map[string]func(*testing.T) (*testserver.RedisServer, fault){
@@ -150,6 +152,7 @@ func TestARedisThatAnswersWithErrorsIsHeard(t *testing.T) {
 
 // A replica that has lost its master, and is told not to serve without one, confirms
 // subscriptions and brings nothing: what is published on the master does not come.
+// Reports: redis/go-redis#3164, flyerhzm/redis-sentinel#5.
 func TestAReplicaWithoutItsMasterIsNotHeard(t *testing.T) {
 	t.Parallel()
 	master := testserver.Redis(t)
@@ -174,6 +177,8 @@ func TestAReplicaWithoutItsMasterIsNotHeard(t *testing.T) {
 
 // TestCutConnectionIsAGap: go-redis subscribes again behind our back; that
 // must be counted, and what comes on the new connection must be heard.
+// Reports: redis/go-redis#866, redis/ioredis#85, redis/lettuce#868,
+// StackExchange/StackExchange.Redis#517.
 func TestCutConnectionIsAGap(t *testing.T) {
 	t.Parallel()
 	server := testserver.Redis(t)

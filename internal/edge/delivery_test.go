@@ -141,6 +141,8 @@ func TestALateSubscribeOfASeriesMissesNothing(t *testing.T) {
 	}
 }
 
+// Reports: dunglas/mercure#586, #704, centrifugal/centrifugo#165, #798,
+// centrifugal/centrifuge-js#385.
 func TestResumeFromAPosition(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)

@@ -108,6 +108,7 @@ func counter(t *testing.T, epoch eventlog.Epoch) uint64 {
 
 // A node that runs while all of JetStream is lost creates all of it again: else
 // the log would take events, and nobody would be sent them.
+// Reports: seangalliher/ProbOS#354.
 func TestLogThatIsLostAsAWholeIsCreatedAnewByWhoRuns(t *testing.T) {
 	t.Parallel()
 	s, l := setup(t)

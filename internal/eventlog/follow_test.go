@@ -125,6 +125,8 @@ func TestFollowHandsOverEverythingInOrder(t *testing.T) {
 	}, waitTime, 10*time.Millisecond, "consumers are left behind")
 }
 
+// Reports: nats-io/nats.go#1370, nats-io/nats-server#2397, kyma-project/kyma#13609,
+// centrifugal/centrifugo#972, nats-io/nats.py#234, ClickHouse/ClickHouse#115343.
 func TestFollowIsContiguousAcrossARestartOfTheServer(t *testing.T) {
 	t.Parallel()
 	s, l := setup(t)

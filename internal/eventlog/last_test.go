@@ -68,6 +68,7 @@ func TestLastSequencesOfMany(t *testing.T) {
 // meanwhile, no event that the log had acknowledged before the question may lie
 // between the sequence and UpTo of an answer, nor any event at all that the next
 // read finds there.
+// Reports: nats-io/nats-server#4710, #4162.
 func TestUpToHoldsWhilePublishing(t *testing.T) {
 	t.Parallel()
 	_, l := setup(t)

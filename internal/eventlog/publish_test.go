@@ -142,6 +142,7 @@ func TestSubjectMappingAgreesWithThePartitionFunction(t *testing.T) {
 // the second may be told that the first is not stored yet. A bridge took that
 // for a refusal, and after five of them, in three seconds without a majority,
 // put the event into the dead letters.
+// Reports: nats-io/nats-server#6415.
 func TestEventThatIsStillBeingStoredIsRetryable(t *testing.T) {
 	t.Parallel()
 	s, l := setup(t)

@@ -68,6 +68,7 @@ func accounts(t *testing.T, limits string) *testserver.NATSServer {
 
 // Regression: with an account that requires sizes, as hosted NATS has them, no node
 // became ready: buckets had none.
+// Reports: matrix-org/dendrite#3417, wasmCloud/wadm#418.
 func TestEverythingHasASizeThatTheAccountAllows(t *testing.T) {
 	t.Parallel()
 	const mib = int64(1) << 20

@@ -80,6 +80,7 @@ func client(t *testing.T, args ...string) redis.UniversalClient {
 
 // A widely used chart gives Sentinels the password of Redis; others give them one
 // of their own, or none. A Sentinel that asks for none refuses one.
+// Reports: redis/ioredis#318, helm/charts#14446.
 func TestSentinelsMayAskForAPassword(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {

@@ -107,6 +107,7 @@ func TestLostMessagesAreRepaired(t *testing.T) {
 
 // Both sides of a partition forget the other, go on, and find each other by
 // joining again, which no side would do by itself.
+// Reports: hashicorp/memberlist#222, weaviate/weaviate#8246.
 func TestPartitionAndRejoin(t *testing.T) {
 	t.Parallel()
 	var w network
@@ -133,6 +134,7 @@ func TestPartitionAndRejoin(t *testing.T) {
 	agree(t, []*node{a, b}, all...)
 }
 
+// Reports: grafana/mimir#6187, hashicorp/memberlist#241.
 func TestStrangersAreRefused(t *testing.T) {
 	t.Parallel()
 	key := func(s *setup, c string) {
@@ -185,6 +187,7 @@ func TestKeyRotation(t *testing.T) {
 
 // A restarted pod has its old node name and a new address. With the node name
 // as member name memberlist would refuse it until the old one is long dead.
+// Reports: hashicorp/consul#733, #6897.
 func TestRestartedNodeIsAcceptedAtOnce(t *testing.T) {
 	t.Parallel()
 	r := start(t, TierRouter, "r", nil)
@@ -253,6 +256,7 @@ func TestBlockingWatcherHarmsNobody(t *testing.T) {
 // Names are resolved again and again, for ever: two islands whose headless
 // service showed them only themselves become one cluster when it shows both.
 // The same port on two loopback addresses stands for two pods.
+// Reports: uber/ringpop-go#175, hashicorp/consul#3902.
 func TestIslandsFindTogetherByName(t *testing.T) {
 	t.Parallel()
 	var both atomic.Bool

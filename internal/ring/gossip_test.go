@@ -121,6 +121,7 @@ func TestAckPayloadIsBoundedAndTakesTurns(t *testing.T) {
 	require.NoError(t, err, "a router that knows no edge")
 }
 
+// Reports: hashicorp/memberlist#191, grafana-cold-storage/metrictank#1422.
 func TestMetadataFits(t *testing.T) {
 	t.Parallel()
 	m := Member{Node: strings.Repeat("n", maxNodeBytes), Build: strings.Repeat("b", maxBuildBytes), Tier: TierRouter, Draining: true}
@@ -271,6 +272,7 @@ func TestSendingToStoppedPeerEnds(t *testing.T) {
 	require.Error(t, err, "dialling after the end")
 }
 
+// Reports: weaviate/weaviate#7474, hashicorp/memberlist#282, grafana/dskit#1078.
 func TestAdvertisedAddress(t *testing.T) {
 	t.Parallel()
 	quiet := log.New(io.Discard, "", 0)

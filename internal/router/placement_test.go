@@ -142,6 +142,7 @@ func (s *standing) Follow(ctx context.Context, p event.Partition, from uint64, h
 	}, options...)
 }
 
+// Reports: nats-io/nats-server#5679, #6017, #2488.
 func TestConsumerThatStandsStillIsMadeAnew(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, testserver.NATS(t))

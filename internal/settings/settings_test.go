@@ -148,6 +148,7 @@ func TestEveryMistakeInOneMessage(t *testing.T) {
 
 // hepengju/redis-me#68, redis/redis-rb#863, cameronmaske/celery-once#135: what stands before a # in
 // the password becomes the address, and the client goes there.
+// Reports: bitnami/charts#9353, traefik/traefik#12078, DandyDeveloper/charts#359.
 func TestAURLWithAnUnescapedPasswordIsRefused(t *testing.T) {
 	t.Parallel()
 	for name, address := range map[string]string{

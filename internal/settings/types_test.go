@@ -59,6 +59,7 @@ func TestSecretsNeverPrint(t *testing.T) {
 	require.Empty(t, Secret("").String())
 }
 
+// Reports: nextcloud/whiteboard#1316, warmbly/warmbly#454.
 func TestURLShowsTheServerOnly(t *testing.T) {
 	t.Parallel()
 	for given, want := range map[URL]string{

@@ -257,6 +257,7 @@ func TestNonsensicalConfigurationIsRefused(t *testing.T) {
 // Regression: a publish that was repeated because its answer took too long met
 // the first one still waiting for a majority, and was reported as an error that
 // no repetition mends.
+// Reports: nats-io/nats-server#6415.
 func TestEventThatIsStillBeingStoredIsRetryable(t *testing.T) {
 	t.Parallel()
 	_, js, p := setup(t, 1<<20)

@@ -19,6 +19,7 @@ import (
 
 var now = time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
 
+// Reports: sindresorhus/query-string#33, django-tastypie/django-tastypie#1198.
 func TestParseQuery(t *testing.T) {
 	t.Parallel()
 	for query, want := range map[string]Query{

@@ -109,6 +109,12 @@ func compare(t *testing.T, name, byNode, byEdge string) {
 	}
 }
 
+// Reports: amphp/http-server#70, ninenines/cowboy#74, Links2004/arduinoWebSockets#6,
+// tarasko/picows#115, qicosmos/cinatra#578, nori0428/mod_websocket#48, websockets/ws#1140, #1191,
+// #1592, TooTallNate/Java-WebSocket#1093, websockets/ws#2292, jetty/jetty.project#3159,
+// python-websockets/websockets#1720, ballerina-platform/ballerina-lang#12696,
+// ninenines/cowlib#159, freeunitorg/freeunit#411, dotnet/runtime#60171, #69684,
+// dotnet/corefx#33239, machinezone/IXWebSocket#166.
 func TestAnEdgeAnswersAsNodesWSDoes(t *testing.T) {
 	t.Parallel()
 	edge, node := startEdge(t), startNode(t)
@@ -123,6 +129,7 @@ func TestAnEdgeAnswersAsNodesWSDoes(t *testing.T) {
 
 // The clients of other languages have their own minds about what they send, and
 // about what they accept.
+// Reports: websockets/ws#1140, #1191, #1592, TooTallNate/Java-WebSocket#1093, websockets/ws#2292.
 func TestClientsFindNoDifferenceToNodesWS(t *testing.T) {
 	t.Parallel()
 	edge, reference := startEdge(t), startNode(t)

@@ -145,6 +145,7 @@ func (p *population) roll(nodes []*cluster.Node) {
 	}
 }
 
+// Reports: nextcloud/whiteboard#1316, warmbly/warmbly#454.
 func TestEverySecretIsChangedWhileEventsFlow(t *testing.T) {
 	t.Parallel()
 	const oldJWT, newJWT = "the old secret of thirty-two bytes or more", "the new secret of thirty-two bytes or more"

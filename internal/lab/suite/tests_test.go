@@ -27,7 +27,7 @@ func tests(t *testing.T) (folders map[string][]*ast.File, files *token.FileSet) 
 		if err != nil {
 			return err
 		}
-		file, err := parser.ParseFile(files, path, text, parser.SkipObjectResolution)
+		file, err := parser.ParseFile(files, path, text, parser.SkipObjectResolution|parser.ParseComments)
 		folder := filepath.Dir(path)
 		folders[folder] = append(folders[folder], file)
 		return err

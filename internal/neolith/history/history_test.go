@@ -75,6 +75,7 @@ func TestTheLastSessionsOfAnOrchestrator(t *testing.T) {
 }
 
 // TestWhatDaemonsMaySayFits: one such text would make every batch fail.
+// Reports: JSONbored/loopover#6728, apache/devlake#3564.
 func TestWhatDaemonsMaySayFits(t *testing.T) {
 	t.Parallel()
 	server := testserver.Postgres(t)
@@ -194,6 +195,7 @@ func TestOverTheBoundTheOldestSessionsAreForgotten(t *testing.T) {
 
 // Two server connections for three edges, none of which is the same for two
 // transactions.
+// Reports: discourse/discourse#7030.
 func TestEdgesWriteAtOnceThroughPgBouncer(t *testing.T) {
 	t.Parallel()
 	server := testserver.Postgres(t)

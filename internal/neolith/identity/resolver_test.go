@@ -173,6 +173,7 @@ func TestADeletedOrchestratorIsUnknownWhenItsTimeIsOver(t *testing.T) {
 	require.ErrorIs(t, err, identity.ErrUnknown)
 }
 
+// Reports: JSONbored/loopover#6728, apache/devlake#3564.
 func TestManyIDsAreOneQueryAndWhatIsImpossibleSpoilsNone(t *testing.T) {
 	t.Parallel()
 	db := testserver.Postgres(t)

@@ -13,6 +13,7 @@ import (
 
 // After a failover connections stay on the old primary, which answers everything
 // and writes nothing: presence and history failed until they were 30 minutes old.
+// Reports: gpustack/gpustack#6105, npgsql/efcore.pg#1306.
 func TestConnectionsThatAnswerAndCannotWriteAreGivenUp(t *testing.T) {
 	t.Parallel()
 	server := testserver.Postgres(t)

@@ -182,6 +182,8 @@ func TestANodeNoticesThatPostgresHangsAndThatItIsBack(t *testing.T) {
 // Three server connections for many at once, none of which is the same for two
 // transactions: what was prepared, locked or set on one would be missing or in
 // the way on another.
+// Reports: jackc/pgx#344, pgbouncer/pgbouncer#1067, pgbouncer/pgbouncer#1074,
+// goauthentik/authentik#19939, neondatabase/neon#6291.
 func TestPgBouncerInTransactionModeMayStandBetween(t *testing.T) {
 	t.Parallel()
 	server := testserver.Postgres(t)

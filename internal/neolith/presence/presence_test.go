@@ -177,6 +177,7 @@ func TestNeolithSeesWhoIsConnectedAndWhatTheySay(t *testing.T) {
 	require.Equal(t, 2020, changedAt.Year(), "nobody else was touched")
 }
 
+// Reports: beyondcode/laravel-websockets#508, lemonde/primus-cluster#6, janusvr/janus-server#63.
 func TestTheOrchestratorsOfACrashedEdgeAreAwayUnlessTheyCameBack(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, testserver.Postgres(t))
