@@ -165,7 +165,9 @@ func TestDayOne(t *testing.T) {
 	t.Parallel()
 	database := testserver.OwnPostgres(t)
 	database.NeolithTables(t)
-	database.AddOrchestrators(t, testserver.Orchestrator{ID: "vp", User: "user", Organization: "org"}, testserver.Orchestrator{ID: "disabled", User: "u2", Organization: "org"})
+	for id, user := range map[string]string{"vp": "user", "disabled": "user-2", "other": "user-3"} {
+		database.AddOrchestrators(t, testserver.Orchestrator{ID: id, User: user, Organization: "org"})
+	}
 	database.Execute(t, `update vps set status = 'OFFLINE' where id = 'disabled'`)
 	w := startWorld(t, with(map[string]string{
 		"DATABASE_URL": database.URL(), "PRESENCE_GRACE": "1s", "REDIS_DRAIN_LISTS": "true",
@@ -173,9 +175,10 @@ func TestDayOne(t *testing.T) {
 	n := &backend{w: w, database: database.Connect(t), redis: redis.NewClient(&redis.Options{Addr: w.Redis.Addr})}
 	t.Cleanup(func() { _ = n.redis.Close() })
 	url := w.Edges[0].URL
-	became := func(status string) {
-		w.eventually(func() bool { return n.status("vp") == status }, "vps.status never becomes %s", status)
+	becomes := func(orchestrator, status string) {
+		w.eventually(func() bool { return n.status(orchestrator) == status }, "vps.status of %s never becomes %s", orchestrator, status)
 	}
+	became := func(status string) { becomes("vp", status) }
 
 	_, _, status := n.login("disabled")
 	require.Equal(t, 403, status)
@@ -203,8 +206,9 @@ func TestDayOne(t *testing.T) {
 	t.Log("Neolith's router sees the daemon, publishes on daemon:<daemonId>:events, and the event arrives")
 
 	d.receives(n.publish("daemon:events", "vp", ""))
+	t.Log("daemon:events, by the orchestrator's id: arrives")
 	d.receives(n.publish("daemon:events", "user", ""))
-	t.Log("daemon:events, by the orchestrator's id and by its user's: both arrive")
+	t.Log("daemon:events, by its user's id: arrives")
 	d.receives(n.publish("daemon:events:org", "vp", ""))
 	t.Log("daemon:events:<organizationId>: arrives")
 
@@ -215,7 +219,16 @@ func TestDayOne(t *testing.T) {
 	n.push("daemon:events:vp", `{"id":"pending","type":"message.received","payload":{"messageId":"m"},"createdAt":"2026-11-22T10:00:00.000Z"}`)
 	d.receives("pending")
 	t.Log("only pushed onto daemon:events:<orchestratorId>, a pending event without an orchestrator: arrives")
+	w.eventually(func() bool { return n.redis.Exists(w.ctx, "daemon:events:vp").Val() == 0 }, "the list is not emptied")
+	text, sorted := n.event("vp", "")
+	require.NoError(t, n.redis.ZAdd(w.ctx, "daemon:events:vp", redis.Z{Score: 1, Member: text}).Err())
+	d.receives(sorted)
+	t.Log("kept in a sorted set of that name: arrives")
 
+	monitoring := n.redis.Subscribe(w.ctx, "daemon:heartbeats:org")
+	t.Cleanup(func() { _ = monitoring.Close() })
+	_, err := monitoring.Receive(w.ctx)
+	require.NoError(t, err)
 	d.say("heartbeat", `{"status":"busy","metrics":{"errors":3,"lastMessageAt":"2026-11-22T10:00:00.000Z","custom":{"queue":{"depth":[1,2]}},"healthy":true}}`)
 	d.hear("heartbeat_ack")
 	w.eventually(func() bool { return n.redis.LLen(w.ctx, "daemon:metrics:vp").Val() == 1 }, "no metrics")
@@ -224,17 +237,29 @@ func TestDayOne(t *testing.T) {
 	require.Equal(t, "2026-11-22T10:00:00.000Z", metrics["lastMessageAt"])
 	require.Equal(t, map[string]any{"queue": map[string]any{"depth": []any{1.0, 2.0}}}, metrics["custom"])
 	require.NotEmpty(t, metrics["timestamp"])
+	t.Log("a heartbeat with a date and nested metrics: daemon:metrics:vp has them, as they were and with a timestamp")
+	notice, err := monitoring.ReceiveMessage(w.ctx)
+	require.NoError(t, err)
+	var heard struct{ Type, OrchestratorID, Status string }
+	require.NoError(t, json.Unmarshal([]byte(notice.Payload), &heard))
+	require.Equal(t, struct{ Type, OrchestratorID, Status string }{"heartbeat", "vp", "busy"}, heard)
+	t.Log("daemon:heartbeats:org says it to the live monitoring")
+	var health struct{ DaemonID, Status, ReceivedAt string }
+	require.NoError(t, json.Unmarshal([]byte(n.redis.Get(w.ctx, "daemon:heartbeat:vp").Val()), &health))
+	require.Equal(t, []string{daemon, "busy"}, []string{health.DaemonID, health.Status})
+	t.Log("daemon:heartbeat:vp says it to the health page")
 	became("BUSY")
+	t.Log("vps.status is BUSY")
 	w.eventually(func() bool {
 		var session struct{ LastHeartbeat time.Time }
 		err := json.Unmarshal([]byte(n.redis.Get(w.ctx, "daemon:session:"+daemon).Val()), &session)
 		return err == nil && time.Since(session.LastHeartbeat) < 24*time.Hour
 	}, "lastHeartbeat of the session stands still")
+	t.Log("lastHeartbeat of daemon:session:<daemonId> moves on")
 	routed, way = n.route("vp")
 	require.Equal(t, "published", way)
 	d.receives(routed)
 	t.Log("the daemon is busy: to Neolith's router it is connected all the same")
-	t.Log("a heartbeat with a date and nested metrics: daemon:metrics:vp has them, the session's lastHeartbeat moves on, vps.status is BUSY")
 
 	d.leave()
 	became("AWAY")
@@ -254,6 +279,10 @@ func TestDayOne(t *testing.T) {
 	require.Equal(t, 200, status)
 	database.Execute(t, `update vps set status = 'ONLINE' where id = 'vp'`)
 	missed = n.publish("daemon:events", "vp", "")
+	otherDaemon, otherToken, status := n.login("other")
+	require.Equal(t, 200, status)
+	w.plainDaemon(url, "other", otherDaemon, otherToken)
+	becomes("other", "ONLINE") // so that the gateway has written since
 	require.Equal(t, "ONLINE", n.status("vp"))
 	t.Log("switched back: the login route answers 200, and what the other server says of the daemon stays")
 
