@@ -61,6 +61,7 @@ var contents = map[string]string{
 		"MC4CAQAwBQYDK2VwBCIEIA7tv3R8gubZFPNWZS5Yr2drmvWuoCXPBDdzImpxumjX\n-----END PRIVATE KEY-----\n",
 	"backup-signing-public.pem": "-----BEGIN PUBLIC KEY-----\n" +
 		"MCowBQYDK2VwAyEAiR1EVhPQuLADiEQeyxjDZT0Bsp6j+mcy/n5bZ0clh3c=\n-----END PUBLIC KEY-----\n",
+	"nats.nk": "SUANEECSYMTKP3DOOYGEFQIYUQCVMNRDYWJ4FFJS3XSF5NV6SY6CG7JMGY\n",
 	"nats.creds": "-----BEGIN NATS USER JWT-----\nonly.for.tests\n------END NATS USER JWT------\n\n" +
 		"-----BEGIN USER NKEY SEED-----\nSUANEECSYMTKP3DOOYGEFQIYUQCVMNRDYWJ4FFJS3XSF5NV6SY6CG7JMGY\n------END USER NKEY SEED------\n",
 }
@@ -176,4 +177,22 @@ func TestTheProgramsAcceptTheirSettings(t *testing.T) {
 			require.NoError(t, err, "%s: %s", w.name, output)
 		}
 	})
+}
+
+func TestUsersOfNATSMayBeNkeys(t *testing.T) {
+	t.Parallel()
+	c := exampleWith(t, "everything", "nats: {credsSecret: null, nkeySecret: nats-nkeys, tlsFirst: true}")
+	for _, w := range c.gateways() {
+		_, settings := c.environment(w.container())
+		if settings["NATS_URL"] == "" {
+			continue
+		}
+		require.NotContains(t, settings, "NATS_CREDS_FILE", w.name)
+		require.Equal(t, "true", settings["NATS_TLS_FIRST"], w.name)
+		require.Contains(t, c.files(w), settings["NATS_NKEY_FILE"], w.name)
+		if w.component() != "toolbox" {
+			output, err := c.programOf(w).command(t.Context(), "--print-config").CombinedOutput()
+			require.NoError(t, err, "%s: %s", w.name, output)
+		}
+	}
 }

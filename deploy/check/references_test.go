@@ -28,6 +28,7 @@ var external = map[string][]string{
 	"gateway-intake":   {"api-keys"},
 	"jwt":              {"jwt-secret", "jwt-secret-previous"},
 	"nats-creds":       {"edge.creds", "router.creds", "bridge.creds", "admin.creds", "operator.creds"},
+	"nats-nkeys":       {"edge.nk", "router.nk", "bridge.nk", "admin.nk", "operator.nk"},
 	"nats-tls":         {"ca.crt", "tls.crt", "tls.key"},
 	"edge-tls":         {"tls.crt", "tls.key"},
 	"edge-clients":     {"ca.crt"},

@@ -64,6 +64,7 @@ func TestWrongValuesAreRefusedByName(t *testing.T) {
 		"nats: {urls: []}":                                                  "NATS is missing: give nats.existingSecret",
 		"nats: {enabled: true}":                                             "nats.urls cannot go with nats.enabled",
 		"nats: {urls: [], existingSecret: a, credsSecret: b}":               "nats.credsSecret needs nats.urls",
+		"nats: {credsSecret: a, nkeySecret: b}":                             "nats.nkeySecret needs nats.urls, and no nats.credsSecret",
 		"nats: {tlsClientCertificate: true}":                                "nats.tlsClientCertificate needs nats.tlsSecret",
 		"redis: {tlsClientCertificate: true}":                               "redis.tlsClientCertificate needs redis.tlsSecret",
 		"postgres: {tlsSecret: a}":                                          "postgres.tlsSecret needs postgres.existingSecret",

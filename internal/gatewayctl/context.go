@@ -107,7 +107,7 @@ func (p *program) saveContexts(c contexts) error {
 }
 
 // reaching are the settings that say which cluster is meant.
-var reaching = []string{"NATS_URL", "NATS_URL_FILE", "NATS_CREDS_FILE", "NATS_TLS_CA", "NATS_TLS_CERT", "NATS_TLS_KEY"}
+var reaching = []string{"NATS_URL", "NATS_URL_FILE", "NATS_CREDS_FILE", "NATS_NKEY_FILE", "NATS_TLS_CA", "NATS_TLS_CERT", "NATS_TLS_KEY", "NATS_TLS_FIRST"}
 
 // reach returns the environment from which the connection to NATS is configured:
 // that of --context if it was given; else the process's own with the flags, if either
@@ -203,6 +203,10 @@ func newContext(name string, flag func(string) (string, bool)) (clusterContext, 
 			c[f.setting] = value
 			continue
 		}
+		if f.setting == "NATS_TLS_FIRST" { // no file
+			c[f.setting] = value
+			continue
+		}
 		path, err := filepath.Abs(value)
 		if err != nil {
 			return nil, err
@@ -236,7 +240,7 @@ func (p *program) showContexts(known contexts) error {
 			if name == known.Current {
 				current = "*"
 			}
-			row(w, current, name, cmp.Or(c["NATS_URL"], c["NATS_URL_FILE"]), dash(cmp.Or(c["NATS_CREDS_FILE"], c["NATS_TLS_CERT"], c["NATS_URL_FILE"])))
+			row(w, current, name, cmp.Or(c["NATS_URL"], c["NATS_URL_FILE"]), dash(cmp.Or(c["NATS_CREDS_FILE"], c["NATS_NKEY_FILE"], c["NATS_TLS_CERT"], c["NATS_URL_FILE"])))
 		}
 	})
 }

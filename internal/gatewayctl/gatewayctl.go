@@ -93,9 +93,11 @@ var natsFlags = []struct{ name, setting, help string }{
 	{"nats-url", "NATS_URL", "URLs of the NATS servers (NATS_URL)"},
 	{"nats-url-file", "NATS_URL_FILE", "file that holds them, one a line, for URLs with a password (NATS_URL_FILE)"},
 	{"nats-creds-file", "NATS_CREDS_FILE", "file with the credentials of the operator's NATS user (NATS_CREDS_FILE)"},
+	{"nats-nkey-file", "NATS_NKEY_FILE", "file with the seed of that user, where the server knows users by nkeys (NATS_NKEY_FILE)"},
 	{"nats-tls-ca", "NATS_TLS_CA", "file with the authorities that may sign a server's certificate (NATS_TLS_CA)"},
 	{"nats-tls-cert", "NATS_TLS_CERT", "file with a client certificate (NATS_TLS_CERT)"},
 	{"nats-tls-key", "NATS_TLS_KEY", "file with the key of the client certificate (NATS_TLS_KEY)"},
+	{"nats-tls-first", "NATS_TLS_FIRST", "true, where the server wants TLS before it says anything (NATS_TLS_FIRST)"},
 }
 
 func (p *program) command() *cobra.Command {

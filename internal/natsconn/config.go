@@ -16,10 +16,12 @@ import (
 type Config struct {
 	NATSURL         []settings.URL `name:"nats-url" default:"nats://127.0.0.1:4222" group:"NATS" help:"URLs of the NATS servers; the others of their cluster are found through them."`
 	NATSCredsFile   string         `name:"nats-creds-file" group:"NATS" help:"File with the credentials (JWT and key) of this node's NATS user."`
+	NATSNkeyFile    string         `name:"nats-nkey-file" group:"NATS" help:"File with the seed (SU…) of this node's NATS user, where the server knows users by nkeys; read when the node starts."`
 	NATSInboxPrefix string         `name:"nats-inbox-prefix" default:"_INBOX" group:"NATS" help:"What the subjects begin with on which this node is answered. With a prefix of its own, which nobody else's NATS user may subscribe to, nobody else can read the answers. The user must be permitted to subscribe to it and all below: PREFIX.>."`
 	NATSTLSCA       string         `name:"nats-tls-ca" group:"NATS" help:"File with the certificates of the authorities that may sign a server's certificate; those of the system if not given."`
 	NATSTLSCert     string         `name:"nats-tls-cert" group:"NATS" help:"File with this node's client certificate."`
 	NATSTLSKey      string         `name:"nats-tls-key" group:"NATS" help:"File with the key of the client certificate."`
+	NATSTLSFirst    bool           `name:"nats-tls-first" group:"NATS" help:"Speak TLS before the server has said anything, as servers with handshake_first want it."`
 }
 
 // Validate reports what cannot be connected with: URLs, and files that are not
@@ -36,6 +38,9 @@ func (c Config) Validate(report func(setting, problem string)) {
 	}
 	if c.NATSInboxPrefix != "" && nats.CustomInboxPrefix(c.NATSInboxPrefix)(&nats.Options{}) != nil || strings.ContainsAny(c.NATSInboxPrefix, " \t\r\n") {
 		report("NATS_INBOX_PREFIX", "expected a subject without wildcards and without a dot at its end, such as _INBOX_edge")
+	}
+	if c.NATSCredsFile != "" && c.NATSNkeyFile != "" {
+		report("NATS_NKEY_FILE", "expected none, since NATS_CREDS_FILE says who this node is")
 	}
 	if (c.NATSTLSCert == "") != (c.NATSTLSKey == "") {
 		report("NATS_TLS_CERT", "expected together with NATS_TLS_KEY, or neither")
@@ -62,10 +67,14 @@ type file struct {
 }
 
 // files returns those that are given. The library reads them again for each
-// connection, so that renewed ones need no restart.
+// connection, so that renewed ones need no restart; of an nkey it keeps the public
+// part.
 func (c Config) files() (files []file) {
 	if c.NATSCredsFile != "" {
 		files = append(files, file{"NATS_CREDS_FILE", "a file with the JWT and the key of a user", nats.UserCredentials(c.NATSCredsFile)})
+	}
+	if c.NATSNkeyFile != "" {
+		files = append(files, file{"NATS_NKEY_FILE", "a file with the seed of a user", nkey(c.NATSNkeyFile)})
 	}
 	if c.NATSTLSCA != "" {
 		files = append(files, file{"NATS_TLS_CA", "a file with certificates (PEM)", nats.RootCAs(c.NATSTLSCA)})
@@ -74,6 +83,28 @@ func (c Config) files() (files []file) {
 		files = append(files, file{"NATS_TLS_CERT", "files with a certificate and its key (PEM)", nats.ClientCert(c.NATSTLSCert, c.NATSTLSKey)})
 	}
 	return files
+}
+
+// nkey is the library's option, which reads the file only once it is used.
+func nkey(file string) nats.Option {
+	return func(o *nats.Options) error {
+		option, err := nats.NkeyOptionFromSeed(file)
+		if err != nil {
+			return err
+		}
+		return option(o)
+	}
+}
+
+// reaching are the options that decide whether a server lets this node in.
+func (c Config) reaching() (options []nats.Option) {
+	for _, f := range c.files() {
+		options = append(options, f.option)
+	}
+	if c.NATSTLSFirst {
+		options = append(options, nats.TLSHandshakeFirst())
+	}
+	return options
 }
 
 // readable reads what an option names, as the library will.
@@ -93,7 +124,7 @@ func readable(option nats.Option) error {
 // unless the URL or a file says so, the library speaks TLS only if the server asks
 // for it.
 func (c Config) Exposed() bool {
-	if c.NATSTLSCA != "" || c.NATSTLSCert != "" {
+	if c.NATSTLSCA != "" || c.NATSTLSCert != "" || c.NATSTLSFirst {
 		return false
 	}
 	return slices.ContainsFunc(c.NATSURL, func(text settings.URL) bool {
@@ -103,7 +134,7 @@ func (c Config) Exposed() bool {
 }
 
 func (c Config) options() []nats.Option {
-	opts := []nats.Option{
+	return append(c.reaching(),
 		nats.RetryOnFailedConnect(true),
 		nats.MaxReconnects(-1),
 		nats.ReconnectWait(reconnectWait),
@@ -117,9 +148,5 @@ func (c Config) options() []nats.Option {
 		nats.ReconnectBufSize(-1),
 		// A wrong password or permission may be mended on the server.
 		nats.IgnoreAuthErrorAbort(),
-	}
-	for _, f := range c.files() {
-		opts = append(opts, f.option)
-	}
-	return opts
+	)
 }

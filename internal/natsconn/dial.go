@@ -19,10 +19,7 @@ func Dial(cfg Config, name string, timeout time.Duration) (*nats.Conn, error) {
 			shown = append(shown, u.Host)
 		}
 	}
-	options := []nats.Option{nats.Name(name), nats.CustomInboxPrefix(cfg.NATSInboxPrefix), nats.Timeout(timeout)}
-	for _, f := range cfg.files() {
-		options = append(options, f.option)
-	}
+	options := append(cfg.reaching(), nats.Name(name), nats.CustomInboxPrefix(cfg.NATSInboxPrefix), nats.Timeout(timeout))
 	nc, err := nats.Connect(strings.Join(urls, ","), options...)
 	if err != nil {
 		return nil, fmt.Errorf("connect to NATS at %s: %w", strings.Join(shown, ", "), err)

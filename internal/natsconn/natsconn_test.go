@@ -72,6 +72,7 @@ func TestConnectBeforeNATSIsThere(t *testing.T) {
 	up(t, reg, "1")
 }
 
+// Reports: nats-io/nats.go#1593.
 func TestReconnects(t *testing.T) {
 	t.Parallel()
 	s := testserver.NATS(t)
@@ -120,6 +121,7 @@ func TestCloseIsNotReported(t *testing.T) {
 
 // JetStream was switched off, or the name leads to another server: the connection
 // works, and nothing that needs it.
+// Reports: nats-io/k8s#723.
 func TestAServerWithoutJetStreamIsLeftForAnother(t *testing.T) {
 	t.Parallel()
 	without := testserver.NATS(t, func(o *server.Options) { o.JetStream = false })
@@ -171,6 +173,8 @@ func TestConfigIsValidated(t *testing.T) {
 			const other = "natsconn_test.go"
 			c.NATSCredsFile, c.NATSTLSCA, c.NATSTLSCert, c.NATSTLSKey = other, other, other, other
 		}, want: []string{"NATS_CREDS_FILE", "NATS_TLS_CA", "NATS_TLS_CERT"}},
+		"no seed":        {mutate: func(c *natsconn.Config) { c.NATSNkeyFile = "natsconn_test.go" }, want: []string{"NATS_NKEY_FILE"}},
+		"two identities": {mutate: func(c *natsconn.Config) { c.NATSCredsFile, c.NATSNkeyFile = "/no", "/no" }, want: []string{"NATS_NKEY_FILE", "NATS_CREDS_FILE", "NATS_NKEY_FILE"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -29,6 +29,9 @@
 {{- if and $connects $values.nats.credsSecret }}
 - secret: {name: {{ $values.nats.credsSecret }}, items: [{key: {{ $user }}.creds, path: nats.creds}]}
 {{- end }}
+{{- if and $connects $values.nats.nkeySecret }}
+- secret: {name: {{ $values.nats.nkeySecret }}, items: [{key: {{ $user }}.nk, path: nats.nk}]}
+{{- end }}
 {{- if $connects }}
 {{- include "gateway.tlsSource" (list $values.nats "nats") }}
 {{- end }}

@@ -70,6 +70,12 @@ NATS_INBOX_PREFIX: _INBOX_{{ include "gateway.natsUser" $tier }}
 {{- if $values.nats.credsSecret }}
 NATS_CREDS_FILE: {{ $secrets }}/nats.creds
 {{- end }}
+{{- if $values.nats.nkeySecret }}
+NATS_NKEY_FILE: {{ $secrets }}/nats.nk
+{{- end }}
+{{- if $values.nats.tlsFirst }}
+NATS_TLS_FIRST: "true"
+{{- end }}
 {{- include "gateway.tlsSettings" (list $root $values.nats "nats") }}
 {{- end -}}
 
