@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/url"
 	"slices"
@@ -21,12 +22,14 @@ import (
 
 // Config says where Redis is and how to authenticate there.
 type Config struct {
-	RedisURL        settings.URL `help:"Redis server, redis:// or rediss:// (TLS), with user, password and database number where needed. Sentinels that ask for a password get the same one, or the options sentinel_username and sentinel_password of the URL." default:"redis://127.0.0.1:6379" group:"Redis"`
+	RedisURL        settings.URL `help:"Redis server, redis://, rediss:// (TLS) or unix:// (a socket's path), with user, password and database number where needed, and of the client library's options db, client_name and skip_verify. Sentinels that ask for a password get the same one, or the options sentinel_username and sentinel_password of the URL." default:"redis://127.0.0.1:6379" group:"Redis"`
 	RedisAddrs      []string     `help:"Sentinels or nodes of a Redis Cluster, a list of host:port. They replace the host of REDIS_URL, whose other parts stay in force." group:"Redis"`
 	RedisMasterName string       `help:"Name under which the Sentinels in REDIS_ADDRS know the master; empty: REDIS_ADDRS are nodes of a Cluster." group:"Redis"`
 	RedisTLSCA      string       `name:"redis-tls-ca" help:"File with the certificates of the authorities that may sign the certificate of a server with rediss://, and of a Sentinel; those of the system if not given." group:"Redis"`
 	RedisTLSCert    string       `name:"redis-tls-cert" help:"File with this node's client certificate, read again for each connection." group:"Redis"`
 	RedisTLSKey     string       `name:"redis-tls-key" help:"File with the key of the client certificate." group:"Redis"`
+
+	RedisTLSServerName string `name:"redis-tls-server-name" help:"Name that the certificate of each server, and of each Sentinel, must be for; that of its address if not given. For Sentinels and Clusters that name servers by IP addresses, which their certificates do not have." group:"Redis"`
 }
 
 // Validate reports what cannot be connected to.
@@ -34,7 +37,10 @@ func (c Config) Validate(report func(setting, problem string)) {
 	// ParseURL's error may quote the password, so it is not passed on.
 	base, _, err := c.parse()
 	if err != nil {
-		report("REDIS_URL", "expected redis://[user:password@]host[:port][/database] or rediss://…")
+		report("REDIS_URL", "expected redis://[user:password@]host[:port][/database], rediss://… or unix:///…")
+	}
+	for _, name := range c.unused() {
+		report("REDIS_URL", "expected no option "+name+": it would have no effect")
 	}
 	if c.RedisMasterName != "" && len(c.RedisAddrs) == 0 {
 		report("REDIS_ADDRS", "expected the Sentinels' addresses, since REDIS_MASTER_NAME is given")
@@ -89,6 +95,21 @@ func (c Config) parse() (base *redis.Options, sentinel credentials, err error) {
 	return base, sentinel, err
 }
 
+// used are the options of a URL that have an effect here. The library knows more:
+// how patient a node is, and how many connections it has, is not to be turned.
+var used = []string{"db", "client_name", "skip_verify", "sentinel_username", "sentinel_password"}
+
+// unused are the other options of a URL that the library knows. What it does not
+// know is not told: it may be a part of a password.
+func (c Config) unused() []string {
+	_, query, _ := strings.Cut(string(c.RedisURL), "?")
+	options, err := url.ParseQuery(query)
+	if _, _, invalid := c.parse(); err != nil || invalid != nil {
+		return nil
+	}
+	return slices.DeleteFunc(slices.Sorted(maps.Keys(options)), func(name string) bool { return slices.Contains(used, name) })
+}
+
 // introduce authenticates to a server that asks for a password although none was
 // given for it: a Sentinel, where the same password is set for all. Those that ask
 // for none refuse one, so it cannot be sent in any case.
@@ -139,11 +160,12 @@ func NewClient(c Config) (redis.UniversalClient, error) {
 		return nil, errURL
 	}
 	options := &redis.UniversalOptions{
-		Addrs:     []string{base.Addr},
-		Username:  base.Username,
-		Password:  base.Password,
-		DB:        base.DB,
-		TLSConfig: base.TLSConfig,
+		Addrs:      []string{base.Addr},
+		Username:   base.Username,
+		Password:   base.Password,
+		DB:         base.DB,
+		ClientName: base.ClientName,
+		TLSConfig:  base.TLSConfig,
 		// RESP2: every server speaks it, and pub/sub needs nothing newer.
 		Protocol:        2,
 		DialTimeout:     dialTimeout,
@@ -171,7 +193,7 @@ func NewClient(c Config) (redis.UniversalClient, error) {
 		if options.TLSConfig != nil {
 			// Each server has a name of its own, taken from its address.
 			options.TLSConfig = options.TLSConfig.Clone()
-			options.TLSConfig.ServerName = ""
+			options.TLSConfig.ServerName = c.RedisTLSServerName
 		}
 	}
 	return redis.NewUniversalClient(options), nil

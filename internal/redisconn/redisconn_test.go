@@ -1,6 +1,7 @@
 package redisconn_test
 
 import (
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -34,6 +35,8 @@ func TestMistakesAreReported(t *testing.T) {
 		"no host":           {[]string{"--redis-addrs=:6379"}, "REDIS_ADDRS"},
 		"port is no number": {[]string{"--redis-addrs=a:redis"}, "REDIS_ADDRS"},
 		"a URL":             {[]string{"--redis-addrs=redis://a:6379"}, "REDIS_ADDRS"},
+		"no effect":         {[]string{"--redis-url=redis://:hunter2@h?read_timeout=9s&db=1"}, "expected no option read_timeout"},
+		"half a password":   {[]string{"--redis-url=redis://:hunter?hunter2@h"}, "REDIS_URL"},
 		"Cluster database":  {[]string{"--redis-url=redis://h/3", "--redis-addrs=a:1"}, "REDIS_URL"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -122,4 +125,14 @@ func TestPasswordsOfSentinelsAreNotPrinted(t *testing.T) {
 	_, err = parse("--redis-url=redis://:hunter1@h?sentinel_password=hunter2&no=option", "--redis-addrs=a:1", "--redis-master-name=m")
 	require.ErrorContains(t, err, "REDIS_URL")
 	require.NotContains(t, err.Error(), "hunter")
+}
+
+func TestAServerMayBeASocketOfTheMachine(t *testing.T) {
+	t.Parallel()
+	socket := filepath.Join(t.TempDir(), "redis.sock")
+	server := testserver.Redis(t, "--unixsocket", socket)
+	c := client(t, "--redis-url=unix://"+socket+"?db=2&client_name=bridge-of-mine")
+	require.NoError(t, c.Set(t.Context(), "key", "there", 0).Err())
+	require.Equal(t, "there", server.Client(func(o *redis.Options) { o.DB = 2 }).Get(t.Context(), "key").Val())
+	require.Contains(t, c.ClientList(t.Context()).Val(), "name=bridge-of-mine")
 }

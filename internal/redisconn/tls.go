@@ -20,8 +20,8 @@ func (c Config) validateTLS(base *redis.Options, report func(setting, problem st
 		return
 	}
 	if base.TLSConfig == nil {
-		for setting, file := range map[string]string{"REDIS_TLS_CA": c.RedisTLSCA, "REDIS_TLS_CERT": c.RedisTLSCert} {
-			if file != "" {
+		for setting, given := range map[string]string{"REDIS_TLS_CA": c.RedisTLSCA, "REDIS_TLS_CERT": c.RedisTLSCert, "REDIS_TLS_SERVER_NAME": c.RedisTLSServerName} {
+			if given != "" {
 				report(setting, "expected none, since REDIS_URL is not rediss://")
 			}
 		}
@@ -48,6 +48,9 @@ func (c Config) authorities() (*x509.CertPool, error) {
 // secure has a connection to Redis, or to a Sentinel, use the configured files.
 func (c Config) secure(config *tls.Config) (err error) {
 	config.MinVersion = tls.VersionTLS12
+	if c.RedisTLSServerName != "" {
+		config.ServerName = c.RedisTLSServerName
+	}
 	if config.RootCAs, err = c.authorities(); err != nil {
 		return fmt.Errorf("REDIS_TLS_CA: %w", err)
 	}
@@ -67,6 +70,9 @@ func (c Config) Exposed() bool {
 		return false
 	}
 	addrs := c.RedisAddrs
+	if len(addrs) == 0 && base.Network == "unix" {
+		return false
+	}
 	if len(addrs) == 0 {
 		addrs = []string{base.Addr}
 	}

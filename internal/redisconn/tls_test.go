@@ -46,6 +46,8 @@ func TestRedisWithAnAuthorityAndClientCertificatesOfItsOwn(t *testing.T) {
 	require.NoError(t, ask("--redis-tls-ca="+server, "--redis-tls-cert="+mine, "--redis-tls-key="+myKey))
 	require.ErrorContains(t, ask("--redis-tls-cert="+mine, "--redis-tls-key="+myKey), "unknown authority")
 	require.ErrorContains(t, ask("--redis-tls-ca="+other, "--redis-tls-cert="+mine, "--redis-tls-key="+myKey), "unknown authority")
+	require.ErrorContains(t, ask("--redis-tls-ca="+server, "--redis-tls-cert="+mine, "--redis-tls-key="+myKey, "--redis-tls-server-name=elsewhere"), "not elsewhere")
+	require.NoError(t, ask("--redis-tls-ca="+server, "--redis-tls-cert="+mine, "--redis-tls-key="+myKey, "--redis-tls-server-name=localhost"))
 	require.Error(t, ask("--redis-tls-ca="+server), "the server wants a certificate")
 	require.Error(t, ask("--redis-tls-ca="+server, "--redis-tls-cert="+other, "--redis-tls-key="+otherKey), "and a known one")
 }
@@ -64,17 +66,23 @@ func TestSentinelsUseTheSameFiles(t *testing.T) {
 	require.NotNil(t, options.TLSConfig.RootCAs)
 	require.NotNil(t, options.TLSConfig.GetClientCertificate)
 	require.Empty(t, options.TLSConfig.ServerName)
+	cfg.RedisTLSServerName = "redis.example"
+	named, err := redisconn.NewClient(cfg)
+	require.NoError(t, err)
+	defer func() { _ = named.Close() }()
+	require.Equal(t, "redis.example", named.(*redis.Client).Options().TLSConfig.ServerName)
 }
 
 func TestUnusableFilesAreReported(t *testing.T) {
 	t.Parallel()
 	good, key := pair(t, 1)
 	for want, args := range map[string][]string{
-		"REDIS_TLS_KEY":        {"--redis-url=rediss://h", "--redis-tls-cert=" + good},
-		"not rediss://":        {"--redis-tls-ca=" + good},
-		"holds no certificate": {"--redis-url=rediss://h", "--redis-tls-ca=" + key},
-		"no such file":         {"--redis-url=rediss://h", "--redis-tls-ca=" + good + "x"},
-		"certificate and its":  {"--redis-url=rediss://h", "--redis-tls-cert=" + key, "--redis-tls-key=" + good},
+		"REDIS_TLS_KEY":         {"--redis-url=rediss://h", "--redis-tls-cert=" + good},
+		"not rediss://":         {"--redis-tls-ca=" + good},
+		"REDIS_TLS_SERVER_NAME": {"--redis-tls-server-name=a"},
+		"holds no certificate":  {"--redis-url=rediss://h", "--redis-tls-ca=" + key},
+		"no such file":          {"--redis-url=rediss://h", "--redis-tls-ca=" + good + "x"},
+		"certificate and its":   {"--redis-url=rediss://h", "--redis-tls-cert=" + key, "--redis-tls-key=" + good},
 	} {
 		_, err := parse(args...)
 		require.ErrorContains(t, err, want)
@@ -91,6 +99,7 @@ func TestAPasswordInPlainTextIsNoticed(t *testing.T) {
 		"redis://u:pw@127.0.0.1":         false,
 		"redis://u:pw@localhost:6379":    false,
 		"redis://h?sentinel_password=pw": true,
+		"unix://u:pw@/run/redis.sock":    false,
 	} {
 		cfg, err := parse("--redis-url=" + url)
 		require.NoError(t, err)
