@@ -36,23 +36,25 @@ func flags() []string {
 	return []string{"test", "-json", "-vet=off", atOnce, timeout}
 }
 
-// cgo is the environment for go test with these arguments: the race detector
-// needs cgo, and everything else is compiled without.
-func cgo(arguments []string) string {
+// compilation is how go test compiles with these arguments: the race detector needs
+// cgo, and everything else is compiled without. Debuggers are told nothing of what is
+// compiled for it, since that would be a tenth of the work.
+func compilation(arguments []string) (environment string, flags []string) {
 	if slices.Contains(arguments, "-race") {
-		return "CGO_ENABLED=1"
+		return "CGO_ENABLED=1", []string{"-gcflags=all=-dwarf=false"}
 	}
-	return "CGO_ENABLED=0"
+	return "CGO_ENABLED=0", nil
 }
 
 // Run runs go test with the arguments and returns what came of it. It writes a
 // line for each package, the output of what fails, and with verbose all output.
 // An error means that the tests could not be run or read, not that one failed.
 func Run(ctx context.Context, out io.Writer, verbose bool, arguments ...string) (*Report, error) {
-	test := exec.CommandContext(ctx, "go", slices.Concat(flags(), arguments)...)
+	cgo, compiled := compilation(arguments)
+	test := exec.CommandContext(ctx, "go", slices.Concat(flags(), compiled, arguments)...)
 	// A test ends what it began. Without this each program under the race detector
 	// waits a second at its end for goroutines that go on.
-	test.Env = slices.Concat([]string{"GORACE=atexit_sleep_ms=0"}, os.Environ(), []string{cgo(arguments)})
+	test.Env = slices.Concat([]string{"GORACE=atexit_sleep_ms=0"}, os.Environ(), []string{cgo})
 	if memory, err := inMemory(); err == nil {
 		defer memory.leave()
 		// What go test itself builds is large and stays on disk.
