@@ -24,6 +24,9 @@ type Progress struct {
 	// Passed are the ids named by events that the connection has passed over
 	// since the last report, with the lowest sequence of each.
 	Passed map[protocol.DaemonID]uint64
+	// Narrowed: since the last report the daemon has wanted less than it did, maybe
+	// only for a while. What the entry's bounds make wider does not show that.
+	Narrowed bool
 	// Abandoned: the start was decided, and its connection had ended. Nothing else
 	// is known.
 	Abandoned bool
@@ -38,6 +41,7 @@ func (p Progress) Then(later Progress) Progress {
 		return later
 	}
 	later.Acked = AddAcked(p.Acked, later.Acked...)
+	later.Narrowed = later.Narrowed || p.Narrowed
 	if len(p.Passed) > 0 {
 		passed := maps.Clone(p.Passed)
 		for id, from := range later.Passed {
@@ -71,14 +75,15 @@ func NotePassed(passed map[protocol.DaemonID]uint64, id protocol.DaemonID, seque
 //
 //   - The entry is of the connection's own generation: it is the only writer of
 //     it. What was acknowledged beside it stays. If the daemon wants less than
-//     before, those it speaks for are handed back as they stood (see Start).
+//     before, or did for a while, those it speaks for are handed back as they
+//     stood (see Start).
 //   - It is of a newer one: a floor, computed under other wishes, may have passed
 //     what only the newer connection wants. Only acknowledgements count.
 //   - There is none: a successor took it over while the directory did not show
 //     that the daemon lives. It is put back, and answers for its names again;
 //     the successor goes on from at or below its floor. If the connection has
 //     ended meanwhile, or was not the newest (see Superseded), the successor is
-//     right.
+//     right. Where there is no successor, the record was lost: it is put back.
 //   - It has no generation: a release without them wrote it, and the two are
 //     united as that release does.
 func (rec Record) Apply(daemon protocol.DaemonID, p Progress) Record {
@@ -95,6 +100,7 @@ func (rec Record) apply(daemon protocol.DaemonID, p Progress, lim limits) Record
 	next := rec.at(p.Epoch)
 	own := p.Entry
 	stored, known := next.Daemons[daemon]
+	_, answered := rec.holder(daemon)
 	switch {
 	case p.Abandoned:
 		if !known || stored.Generation != own.Generation {
@@ -103,7 +109,7 @@ func (rec Record) apply(daemon protocol.DaemonID, p Progress, lim limits) Record
 		stored.Edge = ""
 		next.Daemons[daemon] = stored
 		return next
-	case !known && (own.Edge == "" || rec.Superseded(daemon, own.Generation)):
+	case !known && (own.Edge == "" && answered || rec.Superseded(daemon, own.Generation)):
 		return rec
 	case !known:
 		next.putBack(daemon, own)
@@ -117,10 +123,10 @@ func (rec Record) apply(daemon protocol.DaemonID, p Progress, lim limits) Record
 		next.Daemons[daemon] = united
 	default:
 		own.AnswersFor, own.Subscriptions = stored.AnswersFor, unite(lim, own.Subscriptions)
+		if p.Narrowed || !Covers(own.Subscriptions, stored.Subscriptions) {
+			own.AnswersFor = next.handBack(stored, own.Generation)
+		}
 		if stored.Generation == own.Generation {
-			if !Covers(own.Subscriptions, stored.Subscriptions) {
-				own.AnswersFor = next.handBack(stored, own.Generation)
-			}
 			own.Floor = max(own.Floor, stored.Floor)
 			own.settle(stored.Settled, lim)
 			if stored.Edge == "" {

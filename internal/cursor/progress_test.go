@@ -52,6 +52,22 @@ func TestApply(t *testing.T) {
 			report: Progress{Entry: of(3, 6, here, names("b", "c"), wants("a.*"))},
 			want:   entries{"d": of(3, 6, here, wants("a.*")), "c": of(3, 5, "", names("b"), wants("a.*", "b.*"))},
 		},
+		"it has wanted less for a while, and passed over what they want": {
+			stored: entries{"d": of(3, 5, here, names("b", "c"))},
+			report: Progress{Entry: of(3, 6, here, names("b", "c")), Narrowed: true},
+			want:   entries{"d": of(3, 6, here), "c": of(3, 5, "", names("b"))},
+		},
+		"an older one is stored, as after a backup, and it wants less by now": {
+			stored: entries{"d": of(1, 5, here, names("c"), wants("a.*", "b.*"))},
+			report: Progress{Entry: of(3, 6, here, wants("a.*"))},
+			want:   entries{"d": of(3, 6, here, wants("a.*")), "c": of(3, 5, "", names([]protocol.DaemonID{}...), wants("a.*", "b.*"))},
+		},
+		"it wants less, and one that it speaks for has an entry, which it had resumed above": {
+			stored: entries{"d": of(3, 9, here, names("c", "e"), wants("a.*", "b.*")), "e": of(2, 7, "", wants("a.*", "b.*"))},
+			report: Progress{Entry: of(3, 9, here, wants("a.*"))},
+			want: entries{"d": of(3, 9, here, wants("a.*")), "e": of(2, 7, "", wants("a.*", "b.*")),
+				"c": of(3, 9, "", names([]protocol.DaemonID{}...), wants("a.*", "b.*"))},
+		},
 		"its last word": {
 			report: Progress{Entry: of(3, 6, "")},
 			want:   entries{"d": of(3, 6, "", names("c")), "e": before["e"]},
@@ -91,6 +107,11 @@ func TestApply(t *testing.T) {
 			stored: entries{"e": of(9, 4, there)},
 			report: Progress{Entry: of(3, 6, here)},
 			want:   entries{"d": of(3, 6, here), "e": of(9, 4, there)},
+		},
+		"and if it has left meanwhile": {
+			stored: entries{"e": of(9, 4, there)},
+			report: Progress{Entry: of(3, 6, "")},
+			want:   entries{"d": of(3, 6, ""), "e": of(9, 4, there)},
 		},
 		"taken over after it was replaced by one that left: not put back": {
 			stored: entries{"e": of(9, 4, there, names("d"))},
@@ -160,9 +181,11 @@ func TestApply(t *testing.T) {
 func TestReportsOfOneConnectionJoin(t *testing.T) {
 	t.Parallel()
 	first := Progress{Epoch: epoch0, Entry: of(3, 5, here), Acked: []Range{{6, 6}}, Passed: map[protocol.DaemonID]uint64{"a": 4, "b": 5}}
+	first.Narrowed = true
 	second := Progress{Epoch: epoch0, Entry: of(3, 8, ""), Acked: []Range{{7, 8}}, Passed: map[protocol.DaemonID]uint64{"b": 7, "c": 8}}
 	require.Equal(t, Progress{
 		Epoch: epoch0, Entry: of(3, 8, ""), Acked: []Range{{6, 8}}, Passed: map[protocol.DaemonID]uint64{"a": 4, "b": 5, "c": 8},
+		Narrowed: true,
 	}, first.Then(second))
 	require.Equal(t, map[protocol.DaemonID]uint64{"a": 4, "b": 5}, first.Passed, "input")
 	moved := second

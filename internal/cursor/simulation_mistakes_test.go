@@ -105,6 +105,8 @@ func (w *world) distort(l late) Progress {
 	case w.mistake == holderUnnoted && known:
 		p.Passed = maps.Clone(p.Passed)
 		maps.DeleteFunc(p.Passed, func(id protocol.DaemonID, _ uint64) bool { return slices.Contains(stored.AnswersFor, id) })
+	case w.mistake == keepsSpeaking:
+		p.Narrowed = false
 	case w.mistake == notPutBack && !known:
 		p.Abandoned = true
 	}

@@ -23,6 +23,7 @@ type simSession struct {
 	first      uint64 // the highest sent
 	acked      []Range
 	passed     map[protocol.DaemonID]uint64
+	narrowed   bool // it has wanted less than it did since its last report
 	subscribed bool
 	running    bool
 	dead       bool // replaced, and to be ended
@@ -89,8 +90,8 @@ func (w *world) progress(s *simSession, last bool) Progress {
 		}
 	}
 	e.Floor, e.Settled = normalize(e.Floor, e.Settled, w.lim.ranges)
-	p := Progress{Epoch: s.epoch, Entry: e, Acked: s.acked, Passed: s.passed}
-	s.acked, s.passed = nil, nil
+	p := Progress{Epoch: s.epoch, Entry: e, Acked: s.acked, Passed: s.passed, Narrowed: s.narrowed}
+	s.acked, s.passed, s.narrowed = nil, nil, false
 	return p
 }
 

@@ -48,6 +48,7 @@ const (
 	unanswered    mistake = "a start is decided though its daemon has given the connection up"
 	unwritten     mistake = "the first start of an orchestrator is not written if it wants everything"
 	keepHands     mistake = "who comes back wanting less goes on speaking for those who wanted more"
+	keepsSpeaking mistake = "who has wanted less for a while goes on speaking for those who wanted more"
 )
 
 // TestSimulation drives the real Start and Apply through random histories:
@@ -56,7 +57,7 @@ const (
 // crashing edges, lost, delayed and repeated saves and hints, lagging reads,
 // filters, events addressed to daemons that are there, gone or yet to come,
 // resume, a log that is rolled back, records that are full. In restless worlds daemons
-// also unsubscribe, and the record is lost. It checks invariants 1 and 2, and 3 by way of 1. Checked by
+// also unsubscribe and subscribe again, and the record is lost. It checks invariants 1 and 2, and 3 by way of 1. Checked by
 // TestSimulationCatches.
 func TestSimulation(t *testing.T) {
 	t.Parallel()
@@ -71,7 +72,7 @@ func TestSimulationCatches(t *testing.T) {
 	for _, m := range []mistake{
 		startNow, connectedLow, shared, narrow, skipEarly, othersRanges, dropEvicted,
 		keepEpoch, lateEpoch, resumeRemoves, forgetIDs, blindWrite, unfenced, floorsAcked, lateStart, wordless,
-		unnoted, holderUnnoted, keepRanges, resumeUnnoted, keepName, notPutBack, keepHands,
+		unnoted, holderUnnoted, keepRanges, resumeUnnoted, keepName, notPutBack, keepHands, keepsSpeaking,
 		unanswered, unwritten,
 	} {
 		t.Run(string(m), func(t *testing.T) {

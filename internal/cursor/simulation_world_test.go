@@ -260,9 +260,14 @@ func (w *world) unsubscribe(d *simDaemon) {
 	if s == nil || !s.running || len(s.kinds) < 2 || d.resumes {
 		return
 	}
-	s.kinds = s.kinds[:1+w.r.IntN(len(s.kinds)-1)]
+	s.kinds, s.narrowed = s.kinds[:1+w.r.IntN(len(s.kinds)-1)], true
 	w.want(d, s)
 	w.decline(s, func(e *simEvent) bool { return !matches(s.kinds, e.kind) })
+	if w.chance(.5) { // and what it wanted before, after a moment: it is owed no more for that
+		w.publish()
+		w.read(s)
+		s.kinds = d.kinds
+	}
 }
 
 // loseBucket has the store forget the record. Who is connected is put back; with

@@ -204,9 +204,14 @@ func takeOver(rec Record, entry Entry, req StartRequest, lim limits) (Entry, []p
 
 // handBack gives those that an entry speaks for an entry of their own, under
 // the id of the last of them, which has gone: a daemon that comes back wanting
-// less than they did cannot speak for them any more. It returns for whom the
+// less than they did cannot speak for them any more. Those whose entry was left
+// where it is, behind a resume position, still have it. It returns for whom the
 // daemon speaks from now on.
 func (rec Record) handBack(e Entry, generation uint64) []protocol.DaemonID {
+	e.AnswersFor = slices.DeleteFunc(slices.Clone(e.AnswersFor), func(id protocol.DaemonID) bool {
+		_, known := rec.Daemons[id]
+		return known
+	})
 	if len(e.AnswersFor) == 0 {
 		return nil
 	}

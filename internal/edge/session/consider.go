@@ -286,8 +286,8 @@ func (s *Session) Progress(now time.Time) cursor.Progress {
 	} else if e.Sends.Sequence <= e.Floor {
 		e.Sends = cursor.Sends{}
 	}
-	p := cursor.Progress{Epoch: s.epoch, Entry: e, Acked: s.acked, Passed: s.passed}
-	s.acked, s.passed, s.considered = nil, nil, 0
+	p := cursor.Progress{Epoch: s.epoch, Entry: e, Acked: s.acked, Passed: s.passed, Narrowed: s.narrowed}
+	s.acked, s.passed, s.narrowed, s.considered = nil, nil, false, 0
 	return p
 }
 

@@ -135,9 +135,10 @@ type Session struct {
 	ackClock time.Time // when the oldest unsettled event was written, or a sign of its progress came
 	blocked  int       // bytes of the event that last did not fit; 0: none
 
-	dirty   bool // there is something that a crash should not forget
-	urgent  bool // and that must not wait
-	effects []Effect
+	dirty    bool // there is something that a crash should not forget
+	urgent   bool // and that must not wait
+	narrowed bool // some subscription was removed since the last Progress
+	effects  []Effect
 }
 
 // New returns a session for an authenticated connection.

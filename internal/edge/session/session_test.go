@@ -852,21 +852,24 @@ func TestFailedAnswersAreAskedAgainWithGrowingDelay(t *testing.T) {
 // only the daemon wants (invariant 1).
 func TestThatADaemonWantsMoreIsWrittenAtOnce(t *testing.T) {
 	t.Parallel()
-	for name, started := range map[string]func(*bench){
-		"while it is delivered to":         func(b *bench) { b.start(cursor.Entry{Floor: 10}) },
-		"while its start is being decided": func(b *bench) { b.subscribe("a.*"); b.after(50 * time.Millisecond) },
-	} {
-		b := newBench(t, config())
-		started(b)
-		b.saved = nil
-		b.subscribe("b.*")
-		if b.begin != nil && !b.s.Running() {
-			b.s.Started(b.begin.Run, epoch, cursor.Entry{}, false, b.now)
-			b.take()
-		}
-		require.NotNil(t, b.saved, name)
-		require.True(t, b.saved.Now, name)
-	}
+	b := live(t, config())
+	b.saved = nil
+	b.subscribe("b.*")
+	require.NotNil(t, b.saved)
+	require.True(t, b.saved.Now)
+}
+
+// What it has passed over meanwhile those may want that it speaks for (invariant 1).
+func TestThatADaemonHasWantedLessForAWhileIsReported(t *testing.T) {
+	t.Parallel()
+	b := live(t, config())
+	require.False(t, b.s.Progress(b.now).Narrowed)
+	b.s.Unsubscribe([]protocol.Pattern{"b.*"}, b.now)
+	require.False(t, b.s.Progress(b.now).Narrowed, "it had not subscribed to that")
+	b.s.Unsubscribe([]protocol.Pattern{"*"}, b.now)
+	b.subscribe("*")
+	require.True(t, b.s.Progress(b.now).Narrowed)
+	require.False(t, b.s.Progress(b.now).Narrowed, "once")
 }
 
 func TestWhatOnlyCostsRepeatsIsWrittenWithMore(t *testing.T) {

@@ -98,9 +98,11 @@ func (s *Session) add(sub protocol.Subscription) {
 // Unsubscribe removes subscriptions by pattern. What is in the window and
 // matches none any more is settled: it will not be sent again.
 func (s *Session) Unsubscribe(patterns []protocol.Pattern, now time.Time) {
+	before := len(s.subscriptions)
 	s.subscriptions = slices.DeleteFunc(s.subscriptions, func(have protocol.Subscription) bool {
 		return slices.Contains(patterns, have.Pattern)
 	})
+	s.narrowed = s.narrowed || len(s.subscriptions) < before
 	if s.phase != phaseRunning {
 		return
 	}
