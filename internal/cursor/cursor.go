@@ -103,10 +103,13 @@ type Entry struct {
 	// to those it has taken over: what is at or below it is a repeat.
 	Sent uint64
 	// Written is when the entry was last written, by the clock of whoever did.
-	// It is compared only with how long events are kept: a session saves at
-	// least daily.
+	// It is compared only with how long events are kept, see writtenWithin.
 	Written time.Time
 }
+
+// writtenWithin is more than the time within which an entry is written again while
+// its daemon is connected, though nothing else has changed.
+const writtenWithin = 24 * time.Hour
 
 // UnknownEdge stands in the entries of a release that did not write which edge
 // holds a connection. It never looks gone.

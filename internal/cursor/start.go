@@ -73,8 +73,8 @@ type Decision struct {
 // returns looks where the one that answered for it had yet to look, and who still
 // answers for others looks again for what names them and was declined.
 //
-// Whoever adds an entry also drops those that are gone and were last written
-// longer ago than events are kept (after they have counted in rule 2), and
+// Whoever adds an entry also drops those that are gone, and have been for longer
+// than events are kept (after they have counted in rule 2), and
 // moves the least recently written into the Remainder if the record is full.
 func Start(rec Record, req StartRequest) (Record, Decision) { return start(rec, req, defaultLimits) }
 
@@ -144,9 +144,10 @@ func (req StartRequest) gone(e Entry) bool {
 }
 
 // forgotten reports whether the daemon of an entry has not been here for longer
-// than events are kept.
+// than events are kept. It may have been connected for some time after the entry
+// was written.
 func (req StartRequest) forgotten(e Entry) bool {
-	return req.MaxAge > 0 && req.Now.Sub(e.Written) > req.MaxAge && (req.gone(e) || e.Edge == UnknownEdge)
+	return req.MaxAge > 0 && req.Now.Sub(e.Written) > req.MaxAge+writtenWithin && (req.gone(e) || e.Edge == UnknownEdge)
 }
 
 // settledByAll is rule 2, and for an empty record rule 3.

@@ -224,12 +224,18 @@ var startCases = map[string]startCase{
 	},
 	"too old and gone: counts once more and is dropped": {
 		rec: recordOf(map[protocol.DaemonID]Entry{
-			"e": entryOf(2, func(e *Entry) { e.Subscriptions, e.Written = subs("*"), now.Add(-25*time.Hour) }),
-			"f": entryOf(3, func(e *Entry) { e.Subscriptions, e.Written = subs("*"), now.Add(-25*time.Hour) }),
+			"e": entryOf(2, func(e *Entry) { e.Subscriptions, e.Written = subs("*"), now.Add(-49*time.Hour) }),
+			"f": entryOf(3, func(e *Entry) { e.Subscriptions, e.Written = subs("*"), now.Add(-49*time.Hour) }),
 			"g": entryOf(4, func(e *Entry) { e.Subscriptions = subs("*") })}),
 		mutate:    func(r *StartRequest) { r.MaxAge = 24 * time.Hour },
 		connected: ids("f"),
 		want:      Entry{Floor: 2}, resumed: true, left: ids("f", "g"), awaited: map[protocol.DaemonID]uint64{"e": 3},
+	},
+	"not written for longer than events are kept, as while it was idle, and gone only now: stays": {
+		rec: recordOf(map[protocol.DaemonID]Entry{
+			"e": entryOf(2, func(e *Entry) { e.Subscriptions, e.Written = subs("*"), now.Add(-5*time.Hour) })}),
+		mutate: func(r *StartRequest) { r.MaxAge = time.Hour },
+		want:   Entry{Floor: 2}, resumed: true, left: ids("e"),
 	},
 	"the ids of the remainder in any case, the remainder only when it is covered": {
 		rec: recordOf(map[protocol.DaemonID]Entry{
