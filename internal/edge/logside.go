@@ -90,6 +90,8 @@ func (l *logSide) detached(c *connection) {
 // A daemon that has begun on another edge before first shows that it is there:
 // an edge that stood still may only now get to a connection that its daemon has
 // given up for that other one, and must not decide for the daemon (invariant 1).
+// So does one that wants less than it did: the rest of what it has subscribed to
+// may be lost with its link.
 func (l *logSide) start(c *connection, run uint32, patient bool) {
 	l.starts[c.partition].submit(c, func(ctx context.Context) {
 		ctx, cancel := context.WithTimeout(ctx, startTimeout)
@@ -109,18 +111,20 @@ func (l *logSide) begin(ctx context.Context, c *connection, run uint32, patient 
 		if !starting || c.svc.admission.replaced(c) {
 			return rec, cursor.Decision{}, false
 		}
-		if last, before := rec.LastStart(c.daemon); before && rec.Daemons[c.daemon].Edge != l.self && !c.livesSince(last) {
+		req := cursor.StartRequest{
+			Daemon: c.daemon, Edge: l.self, Subscriptions: subscriptions, Alive: l.alive(),
+			Resume: resume, HasResume: resumes, Epoch: epoch, Now: time.Now(), MaxAge: l.log.Config().EventRetention,
+		}
+		incomplete := cursor.Incomplete(rec, req)
+		doubtful := rec.Daemons[c.daemon].Edge != l.self || incomplete && !patient
+		if last, before := rec.LastStart(c.daemon); before && doubtful && !c.livesSince(last) {
 			elsewhere = last
 			return rec, cursor.Decision{}, false
 		}
 		if rec.Epoch == epoch && !l.epochs.covers(ctx, eventlog.Position{Partition: c.partition, Epoch: epoch, Sequence: rec.Highest()}) {
 			return rec, cursor.Decision{}, false
 		}
-		req := cursor.StartRequest{
-			Daemon: c.daemon, Edge: l.self, Subscriptions: subscriptions, Alive: l.alive(),
-			Resume: resume, HasResume: resumes, Epoch: epoch, Now: time.Now(), MaxAge: l.log.Config().EventRetention,
-		}
-		if patient && cursor.Incomplete(rec, req) {
+		if patient && incomplete {
 			return rec, cursor.Decision{}, false
 		}
 		next, d := cursor.Start(rec, req)

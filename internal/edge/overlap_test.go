@@ -90,6 +90,22 @@ func TestAConnectionThatWasGivenUpDoesNotReplaceALaterOne(t *testing.T) {
 	}
 }
 
+// A link breaks between two of a series of subscribes, and its daemon is about to come
+// again. What was heard of it would have it want less than it does.
+func TestAConnectionOfWhichThereIsOnlyAPartDoesNotDecide(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	n := c.edge()
+	n.attach("orch", "daemon", everything)
+	last := c.record("orch").Daemons["daemon"].Generation
+	n.login("orch", "daemon").send("subscribe", `{"eventTypes":["message.*"]}`) // and reads nothing any more
+	n.challenges(1)
+	require.Equal(t, last, c.record("orch").Daemons["daemon"].Generation)
+	missed := c.publish("orch", mention)
+	c.hint(n, missed)
+	n.attach("orch", "daemon", everything).expectEvents(missed)
+}
+
 // The edge may stand still once more between the answer and the decision.
 func TestWhatADaemonAnsweredBeforeALaterStartShowsNothing(t *testing.T) {
 	t.Parallel()
