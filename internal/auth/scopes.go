@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"maps"
 	"slices"
 	"strings"
 
@@ -84,4 +85,31 @@ func (s Scopes) MissingFor(p protocol.Pattern) string {
 	}
 	prefix, _, _ := strings.Cut(string(p), ".")
 	return s.missing(prefix)
+}
+
+// Within returns what a daemon with these scopes is sent of what the pattern
+// matches. Of "*" that may be all but some prefixes, for which there is no pattern:
+// the one that stands for it is covered by "*" and by itself alone.
+func (s Scopes) Within(p protocol.Pattern) (allowed []protocol.Pattern) {
+	if p != protocol.AllEvents {
+		if s.MissingFor(p) != "" {
+			return nil
+		}
+		return []protocol.Pattern{p}
+	}
+	var without []string
+	for _, prefix := range slices.Sorted(maps.Keys(scopeOf)) {
+		if s.Allows(prefix) {
+			allowed = append(allowed, protocol.Pattern(prefix+".*"))
+		} else {
+			without = append(without, prefix+".*")
+		}
+	}
+	switch unknown := s.Allows(""); {
+	case unknown && len(without) == 0:
+		return []protocol.Pattern{p}
+	case unknown:
+		allowed = append(allowed, protocol.Pattern("* without "+strings.Join(without, ", ")))
+	}
+	return allowed
 }

@@ -51,6 +51,37 @@ func TestScopes(t *testing.T) {
 	}
 }
 
+func TestWhatScopesLeaveOfAPattern(t *testing.T) {
+	t.Parallel()
+	messages := []string{"messages:read"}
+	for name, c := range map[string]struct {
+		granted []string
+		strict  bool
+		pattern protocol.Pattern
+		want    []protocol.Pattern
+	}{
+		"unrestricted":     {nil, false, "*", []protocol.Pattern{"*"}},
+		"one for each":     {[]string{"messages:read", "channels:read", "presence:read", "calls:join"}, false, "*", []protocol.Pattern{"*"}},
+		"messages, strict": {messages, true, "*", []protocol.Pattern{"message.*", "system.*", "vp.*"}},
+		"messages": {messages, false, "*", []protocol.Pattern{
+			"message.*", "system.*", "vp.*", "* without call.*, channel.*, presence.*",
+		}},
+		"a name that is allowed":     {messages, false, "message.*", []protocol.Pattern{"message.*"}},
+		"a name that is not allowed": {messages, false, "call.started", nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got := auth.NewScopes(c.granted, c.strict).Within(c.pattern)
+			require.Equal(t, c.want, got)
+			for _, p := range got {
+				require.True(t, protocol.AllEvents.Covers(p))
+				require.True(t, p.Covers(p))
+				require.Equal(t, c.want[0] == "*", p.Covers("call.started"), p)
+			}
+		})
+	}
+}
+
 func TestTheMissingScopeIsNamed(t *testing.T) {
 	t.Parallel()
 	scopes := auth.NewScopes([]string{"messages:read"}, true)

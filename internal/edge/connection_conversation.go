@@ -42,7 +42,13 @@ func (c *connection) diverted(reason string, delay time.Duration, code protocol.
 // confirmed and unconfirmed are the answers to Confirm.
 
 func (c *connection) confirmed(token auth.Identity) {
-	c.converse(func(talk *conversation.Conversation, now time.Time) { talk.Confirmed(token, now) })
+	c.converse(func(talk *conversation.Conversation, now time.Time) {
+		before, _ := talk.Bearer()
+		talk.Confirmed(token, now)
+		if c.session != nil && c.session.Running() && !(before.Scopes.Unrestricted() && token.Scopes.Unrestricted()) {
+			c.save(true) // it may be sent more from now on
+		}
+	})
 }
 
 func (c *connection) unconfirmed(err error, inReplyTo string) {

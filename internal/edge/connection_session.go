@@ -115,7 +115,7 @@ func (c *connection) progressLocked() (cursor.Progress, bool) {
 	}
 	c.reported = time.Now()
 	p := c.session.Progress(c.reported)
-	p.Entry.Edge = c.svc.log.self
+	p.Entry.Edge, p.Entry.Subscriptions = c.svc.log.self, c.talk.Within(p.Entry.Subscriptions)
 	return p, true
 }
 
@@ -173,8 +173,8 @@ func (c *connection) position() eventlog.Position {
 	return c.session.Position()
 }
 
-// starting returns a copy of what the daemon has subscribed to, if the answer to
-// the Begin of this run is still awaited.
+// starting returns a copy of what the daemon has subscribed to and is allowed, if the
+// answer to the Begin of this run is still awaited.
 func (c *connection) starting(run uint32) ([]protocol.Subscription, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -186,7 +186,7 @@ func (c *connection) starting(run uint32) ([]protocol.Subscription, bool) {
 	if c.session == nil || !c.session.Starting(run) {
 		return nil, false
 	}
-	return append([]protocol.Subscription(nil), c.session.Subscriptions()...), true
+	return append([]protocol.Subscription(nil), c.talk.Within(c.session.Subscriptions())...), true
 }
 
 // answered notes that the daemon has answered a ping here that was sent after a

@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/neolith/daemon-gateway/internal/auth"
 	"github.com/neolith/daemon-gateway/internal/cursor"
 	"github.com/neolith/daemon-gateway/internal/delivery"
 	"github.com/neolith/daemon-gateway/internal/eventlog"
@@ -273,6 +274,27 @@ func TestWhatASuccessorDeclinesWaitsForItsDaemon(t *testing.T) {
 	n.eventuallyMetric(`gateway_edge_events_total{outcome="acked"}`, "1")
 	n.written()
 	n.attach("orch", "daemon", everything).expectEvents(declined)
+}
+
+// "*" is only what its token allows: a daemon that may see less speaks for none that
+// may see more, and passes nothing over for it.
+func TestADaemonDoesNotSpeakForOneWhoseTokenAllowsMore(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	n := c.edge()
+	n.attach("orch", "wide", everything).leave(n)
+	n.written()
+	narrow := n.login("orch", "narrow", func(g *auth.Grant) { g.Scopes = []string{"messages:read"} })
+	narrow.send("subscribe", `{"eventTypes":`+everything+`}`)
+	narrow.expect(protocol.TypeSubscribed)
+	call := c.publish("orch", func(e *event.Event) { e.Type = "call.started" })
+	c.forward(n, call, 0)
+	message := c.publish("orch")
+	c.forward(n, message, call.sequence)
+	narrow.expectEvents(message)
+	n.eventuallyMetric(`gateway_edge_events_total{outcome="acked"}`, "1")
+	n.written()
+	n.attach("orch", "wide", everything).expectEvents(call, message)
 }
 
 // A daemon that was away for a moment is taken over by a newcomer. When it is

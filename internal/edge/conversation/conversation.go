@@ -174,6 +174,21 @@ func (c *Conversation) Claimed() (protocol.OrchestratorID, protocol.DaemonID) {
 // Allows reports whether the token's scopes allow an event of this type.
 func (c *Conversation) Allows(t protocol.EventType) bool { return c.identity.Scopes.AllowsEvent(t) }
 
+// Within returns what a daemon that has subscribed so is sent: what the token's
+// scopes allow of that. subs is not modified.
+func (c *Conversation) Within(subs []protocol.Subscription) []protocol.Subscription {
+	if c.identity.Scopes.Unrestricted() {
+		return subs
+	}
+	var allowed []protocol.Subscription
+	for _, s := range subs {
+		for _, p := range c.identity.Scopes.Within(s.Pattern) {
+			allowed = append(allowed, protocol.Subscription{Pattern: p, Channels: s.Channels})
+		}
+	}
+	return allowed
+}
+
 // Tick lets time pass. It is wanted at Wake, and harmless at any other time.
 func (c *Conversation) Tick(now time.Time) {
 	switch c.phase {
