@@ -23,6 +23,9 @@ func (c *connection) hint(epoch eventlog.Epoch, sequence uint64) {
 
 func (c *connection) started(run uint32, epoch eventlog.Epoch, d cursor.Decision) {
 	c.input(func(s *session.Session, now time.Time) {
+		if cursor.Covers(d.Entry.Subscriptions, c.talk.Within(s.Subscriptions())) {
+			d.Entry.Subscriptions = s.Subscriptions() // of scopes the session knows nothing
+		}
 		s.Started(run, epoch, d.Entry, d.Resumed, now)
 		c.reported = now
 	})

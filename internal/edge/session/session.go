@@ -193,6 +193,11 @@ func (s *Session) Started(run uint32, epoch eventlog.Epoch, entry cursor.Entry, 
 	if s.phase != phaseStarting || run != s.run {
 		return
 	}
+	if s.urgent && !cursor.Covers(entry.Subscriptions, s.subscriptions) {
+		s.startAgain(now)
+		return
+	}
+	s.dirty, s.urgent = false, false
 	s.phase, s.startAt, s.retries = phaseRunning, time.Time{}, 0
 	s.epoch, s.resumed = epoch, resumed
 	s.answersFor, s.generation, s.unnamed = entry.AnswersFor, entry.Generation, entry.Unnamed
@@ -201,6 +206,18 @@ func (s *Session) Started(run uint32, epoch eventlog.Epoch, entry cursor.Entry, 
 	s.suspectOldest()
 	s.believe()
 	s.ask()
+}
+
+// startAgain has the start decided once more, because the one before may not know
+// of all that the daemon has subscribed to. It is not told that this has taken
+// effect before whoever may take it over can know of it: if this edge crashed then,
+// one that wants less would pass what only this daemon wants (invariant 1).
+func (s *Session) startAgain(now time.Time) {
+	s.believeLater(s.epoch, s.target)
+	s.run++
+	s.phase, s.urgent = phaseStarting, true
+	s.asking, s.reading, s.askNext, s.retryAt = false, false, false, time.Time{}
+	s.begin(now)
 }
 
 // StartFailed is the other answer to Begin: it is tried again.
@@ -273,16 +290,21 @@ func (s *Session) current(epoch eventlog.Epoch, sequence uint64) bool {
 	if s.phase == phaseRunning && epoch == s.epoch {
 		return true
 	}
+	s.believeLater(epoch, sequence)
+	if s.phase == phaseRunning {
+		s.emit(RefreshEpoch{})
+	}
+	return false
+}
+
+// believeLater remembers a rumour, unless one of a later epoch is known.
+func (s *Session) believeLater(epoch eventlog.Epoch, sequence uint64) {
 	switch {
 	case epoch.Newer(s.rumour.epoch):
 		s.rumour = rumour{epoch, sequence}
 	case epoch == s.rumour.epoch:
 		s.rumour.sequence = max(s.rumour.sequence, sequence)
 	}
-	if s.phase == phaseRunning {
-		s.emit(RefreshEpoch{})
-	}
-	return false
 }
 
 // believe raises the target to the rumour of the session's epoch. One of a later

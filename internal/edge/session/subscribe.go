@@ -23,6 +23,7 @@ func (s *Session) Subscribe(added []protocol.Subscription, now time.Time) {
 	if len(added) == 0 {
 		return
 	}
+	wider := !cursor.Covers(s.subscriptions, added)
 	for _, sub := range added {
 		s.add(sub)
 	}
@@ -38,7 +39,9 @@ func (s *Session) Subscribe(added []protocol.Subscription, now time.Time) {
 		if !s.startAt.IsZero() { // waiting to try again, maybe for just this
 			s.startAt = s.seriesUntil
 		}
-		s.dirty, s.urgent = true, true // the start under way may not know of it
+		s.urgent = s.urgent || wider // the start under way may not know of it
+	case wider && !s.announced:
+		s.startAgain(now)
 	default:
 		// Until it is known that the daemon wants more, whoever wants less may take
 		// it over if this edge crashes, and pass what only the daemon wants.

@@ -48,6 +48,15 @@ func (w *world) checkHeard(c *conn, s session.Send) {
 	c.heard = s.Position
 }
 
+// checkSubscribed guards that a daemon is told that it has subscribed only once the
+// record says all that it wants: whoever takes it over must know.
+func (w *world) checkSubscribed(c *conn) {
+	entry, known := w.records[c.daemon.token].record.Daemons[c.id]
+	if known && entry.Generation == c.generation && !cursor.Covers(entry.Subscriptions, c.s.Subscriptions()) {
+		w.fail("invariant 1: %s (%s) is told that it has subscribed to %v, the record says %v", c.session, c.id, c.s.Subscriptions(), entry.Subscriptions)
+	}
+}
+
 // countInHand counts the try of what a daemon had in hand when it was lost.
 func (w *world) countInHand(c *conn) {
 	for _, s := range c.sends {

@@ -100,6 +100,8 @@ func (w *world) carryOut(c *conn) {
 		case session.Send:
 			w.checkSend(c, e)
 			c.queue = append(c.queue, e)
+		case session.Subscribed:
+			w.checkSubscribed(c)
 		case session.Save:
 			w.save(c, c.edge.name)
 		case session.RefreshEpoch:
