@@ -21,7 +21,7 @@ type daemon struct {
 	name     int
 
 	conn     *conn
-	started  bool           // some connection of it has begun: it is known what it wants
+	started  bool           // some connection of it has begun: it is recorded what it wants
 	received []session.Send // and not acknowledged
 }
 
@@ -33,6 +33,14 @@ func newDaemon(w *world, token event.Token) *daemon {
 
 func (d *daemon) wants(t protocol.EventType) bool {
 	return slices.ContainsFunc(d.patterns, func(p protocol.Pattern) bool { return p.Matches(t) })
+}
+
+// subscriptions are what it subscribes to, one after the other.
+func (d *daemon) subscriptions() (all []protocol.Subscription) {
+	for _, p := range d.patterns {
+		all = append(all, protocol.Subscription{Pattern: p})
+	}
+	return all
 }
 
 func (w *world) login(d *daemon) {

@@ -152,7 +152,8 @@ func (w *world) begin(c *conn, e session.Begin) {
 	}
 	record, d := w.decide(at, req)
 	c.generation, c.names = d.Entry.Generation, d.Entry.AnswersFor
-	c.daemon.started, c.began = true, w.stats.steps
+	c.daemon.started = c.daemon.started || cursor.Covers(d.Entry.Subscriptions, c.daemon.subscriptions())
+	c.began = w.stats.steps
 	w.forgetFlushed(d.TookOver)
 	w.inherit(c.id, c.edge.epoch, d.Entry)
 	c.epoch, c.highest, c.ackedBy = c.edge.epoch, 0, nil
