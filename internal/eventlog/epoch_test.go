@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/neolith/daemon-gateway/internal/eventlog"
+	"github.com/neolith/daemon-gateway/internal/revocation"
 	"github.com/neolith/daemon-gateway/pkg/event"
 )
 
@@ -127,6 +128,8 @@ func TestLogThatIsLostAsAWholeIsCreatedAnewByWhoRuns(t *testing.T) {
 		require.NoError(t, err)
 	}
 	_, err := js.Stream(t.Context(), eventlog.DeadletterStream)
+	require.NoError(t, err)
+	_, err = js.KeyValue(t.Context(), revocation.Bucket)
 	require.NoError(t, err)
 	require.True(t, l.Epoch(0).Newer(before))
 	require.Equal(t, l.Epoch(0), <-told)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/neolith/daemon-gateway/internal/revocation"
 	"github.com/neolith/daemon-gateway/pkg/event"
 )
 
@@ -53,13 +54,13 @@ func (l *Log) Refresh(ctx context.Context, p event.Partition) (State, error) {
 	}, nil
 }
 
-// ensureRest makes sure of the dead letters and of the buckets that a partition
-// needs: when its stream was created again, all of JetStream
+// ensureRest makes sure of the dead letters and traces, and of the buckets that a
+// partition needs: when its stream was created again, all of JetStream
 // may have been lost. It does so at once, since the stream has been missing for
 // some seconds, and until the new epoch is written, what is sent is sent under
 // the old one, and again.
 func (l *Log) ensureRest(ctx context.Context, p event.Partition) error {
-	needed := []string{BucketStream(ClusterBucket), BucketStream(CheckpointBucket), BucketStream(CursorBucket(p))}
+	needed := []string{BucketStream(ClusterBucket), BucketStream(CheckpointBucket), BucketStream(revocation.Bucket), BucketStream(CursorBucket(p))}
 	for _, want := range l.cfg.buckets() {
 		if !slices.Contains(needed, want.Name) {
 			continue
@@ -71,5 +72,6 @@ func (l *Log) ensureRest(ctx context.Context, p event.Partition) error {
 	if _, err := l.jet.EnsureStream(ctx, l.cfg.deadletters(), l.jet.Stream); err != nil {
 		return err
 	}
+	l.setUpTraces(ctx)
 	return l.recordPartitions(ctx)
 }
