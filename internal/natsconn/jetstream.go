@@ -3,6 +3,7 @@ package natsconn
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -16,6 +17,9 @@ const (
 	// behind it, and jetStreamLooks how many answers in a row must say no.
 	jetStreamLook  = 2 * time.Second
 	jetStreamLooks = 2
+	// strangeLooks must not have found the gateway's streams where they were before:
+	// a router makes those anew that were lost, if it may.
+	strangeLooks = 5
 	// A connection to a server without JetStream is given up at once, and then less
 	// and less often: where no server has it, edges and routers still talk over it.
 	leaveFirst = 10 * time.Second
@@ -25,30 +29,38 @@ const (
 	jetStreamQuestion = "KV_gateway_cluster"
 )
 
+// errStrange is of a server that has JetStream, and not what was in it.
+var errStrange = errors.New("the gateway's streams are not there any more: the address leads to another cluster, " +
+	"the user is of another account, or they were deleted; if that is meant, restart the nodes")
+
 // watchJetStream gives up a connection that works, to a server that nobody with
-// JetStream is behind: it was switched off there or for the account, or the
-// server's name leads to another one now. The library then takes the next server,
-// and resolves the name again. An outage of JetStream is none of that: its servers
-// answer, or do not.
+// JetStream is behind, or with the streams that were there: JetStream was switched
+// off there or for the account, or the server's name leads to another one now. The
+// library then takes the next server, and resolves the name again. An outage of
+// JetStream is none of that: its servers answer, or do not.
 func (c *Conn) watchJetStream(ctx context.Context) {
-	misses, leave := 0, leaveFirst
+	misses, leave, home := 0, leaveFirst, false
 	var next time.Time
 	lifecycle.Every(ctx, jetStreamLook, func(now time.Time) {
 		if !c.Up() {
 			return
 		}
 		err := c.askForJetStream(ctx)
+		looks := jetStreamLooks
 		switch {
-		case err == nil, errors.Is(err, jetstream.ErrStreamNotFound):
-			misses, leave = 0, leaveFirst
+		case err == nil, errors.Is(err, jetstream.ErrStreamNotFound) && !home:
+			misses, leave, home = 0, leaveFirst, err == nil
 			c.lacking.Store(nil)
 			c.jetStream.Over()
 			return
-		case !errors.Is(err, nats.ErrNoResponders) && !errors.Is(err, jetstream.ErrJetStreamNotEnabled) &&
-			!errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount):
+		case errors.Is(err, jetstream.ErrStreamNotFound):
+			err, looks = errStrange, strangeLooks
+		case isWithoutJetStream(err):
+			err = fmt.Errorf("there is no JetStream behind it: %w", err)
+		default:
 			return
 		}
-		if misses++; misses < jetStreamLooks {
+		if misses++; misses < looks {
 			return
 		}
 		c.lacking.Store(&err)
@@ -60,6 +72,11 @@ func (c *Conn) watchJetStream(ctx context.Context) {
 		misses = 0
 		_ = c.NC.ForceReconnect() // fails only when it is closed
 	})
+}
+
+func isWithoutJetStream(err error) bool {
+	return errors.Is(err, nats.ErrNoResponders) || errors.Is(err, jetstream.ErrJetStreamNotEnabled) ||
+		errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount)
 }
 
 func (c *Conn) askForJetStream(ctx context.Context) error {

@@ -42,7 +42,7 @@ type Conn struct {
 
 	logger *slog.Logger
 	outage *outage.Outage
-	// jetStream is away behind a server that is there.
+	// jetStream, or what was in it, is away behind a server that is there.
 	jetStream *outage.Outage
 	dialer    dialer
 	inbox     string // the prefix under which this node is answered
@@ -50,7 +50,7 @@ type Conn struct {
 	// established; nil: it is not. The library knows that too, but behind the lock
 	// that it holds while it writes.
 	up      atomic.Pointer[established]
-	lacking atomic.Pointer[error]   // why there is no JetStream behind the server; nil: there may be
+	lacking atomic.Pointer[error]   // why the server is of no use; nil: it may be
 	refused atomic.Pointer[refusal] // what the server has forbidden on this connection
 	// tolerated is what this node need not be permitted.
 	tolerated tolerated
@@ -80,7 +80,7 @@ func Connect(ctx context.Context, cfg Config, name string, logger *slog.Logger, 
 		c.logger.Warn("the password for NATS may travel as plain text, expected tls:// or NATS_TLS_CA")
 	}
 	c.outage = outage.New("NATS cannot be reached", c.logger)
-	c.jetStream = outage.New("the NATS server has no JetStream, trying to reach another", c.logger)
+	c.jetStream = outage.New("the NATS server is of no use, trying to reach another", c.logger)
 	c.dialer.failed = c.failed
 	var urls []string
 	for _, u := range cfg.NATSURL {
@@ -213,7 +213,7 @@ func (c *Conn) Up() bool {
 func (c *Conn) Check() (ok bool, detail string) {
 	ok, detail = c.state()
 	if lacking := c.lacking.Load(); ok && lacking != nil {
-		return false, fmt.Sprintf("%s, but there is no JetStream behind it: %v; %s", detail, *lacking, c.jetStream.Since())
+		return false, fmt.Sprintf("%s, but %v; %s", detail, *lacking, c.jetStream.Since())
 	}
 	return ok, detail
 }

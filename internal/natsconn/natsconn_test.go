@@ -15,6 +15,7 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
@@ -145,6 +146,38 @@ func TestAServerWithoutJetStreamIsLeftForAnother(t *testing.T) {
 		ok, detail := c.Check()
 		return ok && detail == "connected to "+with.ClientURL()
 	}, waitTime, 10*time.Millisecond, "another server is found")
+	cancel()
+	require.NoError(t, <-ended)
+}
+
+// A name that leads to another cluster, or a user who was moved to another account,
+// is noticed by nothing else: JetStream is there, and answers.
+func TestAServerWhoseStreamsAreNotThoseOfBeforeIsLeft(t *testing.T) {
+	t.Parallel()
+	s := testserver.NATS(t)
+	js := s.JetStream()
+	bucket := jetstream.KeyValueConfig{Bucket: "gateway_cluster"}
+	_, err := js.CreateKeyValue(t.Context(), bucket)
+	require.NoError(t, err)
+	asked := make(chan *nats.Msg, 100)
+	_, err = js.Conn().ChanSubscribe("$JS.API.STREAM.INFO.KV_gateway_cluster", asked)
+	require.NoError(t, err)
+	again := make(chan struct{}, 100)
+	c, _ := connect(t, s.ClientURL(), func() { again <- struct{}{} })
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- c.Run(ctx) }()
+	<-asked
+	<-asked // so that the first was answered
+	require.NoError(t, js.DeleteKeyValue(t.Context(), bucket.Bucket))
+	require.Eventually(t, func() bool {
+		ok, detail := c.Check()
+		return !ok && strings.Contains(detail, s.ClientURL()+", but the gateway's streams are not there any more")
+	}, waitTime, 10*time.Millisecond, "it is said")
+	<-again
+	_, err = js.CreateKeyValue(t.Context(), bucket)
+	require.NoError(t, err)
+	require.Eventually(t, ready(c), waitTime, 10*time.Millisecond)
 	cancel()
 	require.NoError(t, <-ended)
 }
