@@ -51,14 +51,13 @@ type List struct {
 	pollInterval, sweepInterval time.Duration
 	clock                       func() time.Time
 
-	swept time.Time // when that was done last, by the clock; owned by Run
-
 	mu       sync.RWMutex
 	entries  map[Key]Entry
 	created  time.Time // the bucket that they are from
 	revision uint64    // of the newest entry that was read
 	left     int       // entries for which there was no room
 	problem  string    // why the list may not be what the bucket holds; "" if it is
+	latest   time.Time // by which the clock has said that entries have ended
 }
 
 // NewList returns an empty list. changed is called, from a goroutine of Run, when
@@ -292,6 +291,8 @@ func (r *reading) take(c change) {
 func (l *List) complete(r *reading, bucket standing) {
 	now := l.clock()
 	l.mu.Lock()
+	l.saidLocked(r.now)
+	l.saidLocked(now)
 	if r.revision < bucket.last && bucket.created.Equal(l.created) {
 		known := maps.Clone(l.entries)
 		for _, key := range r.ended {
@@ -320,6 +321,7 @@ func (l *List) take(c change) {
 	l.mu.Lock()
 	r := reading{entries: l.entries, now: l.clock(), revision: l.revision, left: l.left}
 	r.take(c)
+	l.saidLocked(r.now)
 	l.revision, l.left = r.revision, r.left
 	e, revoked := l.entries[c.key]
 	l.mu.Unlock()
@@ -332,13 +334,22 @@ func (l *List) take(c change) {
 	}
 }
 
+// saidLocked notes what the clock has said when entries were judged by it. l.mu is
+// held.
+func (l *List) saidLocked(now time.Time) {
+	now = now.Round(0) // as the clock says, whatever time has passed
+	if now.After(l.latest) {
+		l.latest = now
+	}
+}
+
 // sweep forgets what has ended. It reports whether the clock has been set back since
-// the last time: then what was forgotten may not have ended.
+// entries were judged by it: then what was forgotten may not have ended.
 func (l *List) sweep(now time.Time) (setBack bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	maps.DeleteFunc(l.entries, func(_ Key, e Entry) bool { return !now.Before(e.Until) })
-	now = now.Round(0) // as the clock says, whatever time has passed
-	setBack, l.swept = now.Before(l.swept), now
+	now = now.Round(0)
+	setBack, l.latest = now.Before(l.latest), now
 	return setBack
 }
