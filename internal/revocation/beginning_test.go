@@ -12,6 +12,43 @@ import (
 	"github.com/neolith/daemon-gateway/internal/lab/testserver"
 )
 
+func (l *List) isLoaded() bool {
+	select {
+	case <-l.loaded:
+		return true
+	default:
+		return false
+	}
+}
+
+// Regression: an edge that asked a replica that lagged let in whom that had not heard
+// of, until it asked again.
+func TestAReplicaThatLagsIsNotAllThatAnEdgeBeginsWith(t *testing.T) {
+	t.Parallel()
+	js := testserver.NATS(t).JetStream()
+	bucket := newBucket(t, js)
+	put(t, bucket, "token.old", time.Hour)
+	put(t, bucket, eve, time.Hour)
+	l := NewList(js, func() {}, nil, slog.New(slog.DiscardHandler))
+	began, err := l.ask(t.Context())
+	require.NoError(t, err)
+	read := func(upTo uint64) *reading {
+		r := &reading{entries: map[Key]Entry{}, now: time.Now()}
+		require.NoError(t, l.read(t.Context(), 1, func(c change) {
+			if c.revision <= upTo {
+				r.take(c)
+			}
+		}))
+		return r
+	}
+	require.ErrorContains(t, l.begin(t.Context(), read(1), began), "lags behind")
+	require.False(t, l.isLoaded())
+	require.NoError(t, l.begin(t.Context(), read(2), began))
+	require.True(t, l.isLoaded())
+	_, _, revoked := l.Revokes(time.Now(), eve)
+	require.True(t, revoked)
+}
+
 // The newest revisions of a bucket need not stand in it: they may have been purged.
 func TestABucketWithoutItsNewestRevisionIsRead(t *testing.T) {
 	t.Parallel()

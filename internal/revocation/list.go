@@ -166,7 +166,9 @@ func (l *List) follow(ctx context.Context) error {
 	if err := l.read(ctx, 1, r.take); err != nil {
 		return err
 	}
-	l.complete(r, began)
+	if err := l.begin(ctx, r, began); err != nil {
+		return err
+	}
 	poll, sweep := time.NewTicker(l.pollInterval), time.NewTicker(l.sweepInterval)
 	defer poll.Stop()
 	defer sweep.Stop()
@@ -283,6 +285,38 @@ func (r *reading) take(c change) {
 		return
 	}
 	r.entries[c.key] = e
+}
+
+// begin is complete, but that the first reading has to be whole: whoever is let in
+// then is asked for in it.
+func (l *List) begin(ctx context.Context, r *reading, bucket standing) error {
+	select {
+	case <-l.loaded:
+	default:
+		if err := l.whole(ctx, r, bucket); err != nil {
+			return err
+		}
+	}
+	l.complete(r, bucket)
+	return nil
+}
+
+// whole returns an error if the replica that was read has not heard of all that
+// stands in the bucket. The newest revision need not stand there any more.
+func (l *List) whole(ctx context.Context, r *reading, bucket standing) error {
+	if r.revision >= bucket.last {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	next, err := l.client.Next(ctx, stream, subjects+">", r.revision+1)
+	if err != nil {
+		return fmt.Errorf("ask for what follows revision %d of bucket %s: %w", r.revision, Bucket, err)
+	}
+	if next.Sequence > 0 {
+		return fmt.Errorf("the replica of bucket %s that was read lags behind: it has revision %d of %d", Bucket, r.revision, next.Sequence)
+	}
+	return nil
 }
 
 // complete takes what was read of the bucket as it stood: what is not in it any more

@@ -33,6 +33,11 @@ func (c *Client) FirstSince(ctx context.Context, stream, subject string, since t
 	return c.leaderGet(ctx, stream, leaderGet{StartTime: &since, NextFor: subject})
 }
 
+// Next asks a stream's leader for the first message of a subject from a sequence on.
+func (c *Client) Next(ctx context.Context, stream, subject string, from uint64) (Place, error) {
+	return c.leaderGet(ctx, stream, leaderGet{Seq: from, NextFor: subject})
+}
+
 func (c *Client) leaderGet(ctx context.Context, stream string, req leaderGet) (Place, error) {
 	body, err := json.Marshal(req)
 	if err != nil {
