@@ -69,7 +69,7 @@ type connection struct {
 
 	// Set on admission, before the connection is in the hub.
 	orchestrator protocol.OrchestratorID
-	user         protocol.OrchestratorID // its other id; may be empty
+	user         protocol.OrchestratorID // its other id; may be empty; guarded by mu once it is in the hub
 	token        event.Token             // of the orchestrator
 	daemon       protocol.DaemonID
 	named        bool // the token names the daemon

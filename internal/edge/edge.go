@@ -223,11 +223,11 @@ func (e *Edge) wire() error {
 	e.wheel = wheel.New(time.Now())
 	e.prober = newProber(e.directory.Self().Name, e.nats.NC, e.hub, e.metrics, e.logger)
 	e.refusals = &refusals{metrics: e.metrics, audit: e.audit, wantKeys: e.keyring.Want}
-	if e.registrar != nil {
-		e.registrar.refusals = e.refusals
-	}
 	e.revoker = &revoker{
 		connections: e.door.connections, changed: make(chan struct{}, 1), metrics: e.metrics, logger: e.logger,
+	}
+	if e.registrar != nil {
+		e.registrar.refusals, e.registrar.revoker = e.refusals, e.revoker
 	}
 	e.gate = &gate{Verifier: e.verifier, revoked: revocation.NewList(e.nats.JS, e.revoker.note, e.audit, e.base)}
 	e.gate.revoked.Observe(e.registry)

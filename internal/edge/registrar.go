@@ -46,6 +46,7 @@ type registrar struct {
 	fallback   Fallback
 	metrics    *metrics
 	refusals   *refusals // set before Run
+	revoker    *revoker  // the same
 	logger     *slog.Logger
 
 	mu sync.Mutex
@@ -170,7 +171,7 @@ func (r *registrar) recheck(ctx context.Context, now time.Time) {
 		case errors.Is(answer.Err, identity.ErrUnknown):
 			r.dismiss(id)
 		case answer.Err == nil:
-			r.confirm(id, answer.Identity.Orchestrator, now)
+			r.confirm(id, answer.Identity, now)
 		}
 	}
 }
@@ -208,10 +209,17 @@ func (r *registrar) dismiss(given protocol.OrchestratorID) {
 
 // confirm lets connections stay that gave the canonical id of their
 // orchestrator; others are told to come back, because events and claims are
-// under that id.
-func (r *registrar) confirm(given, canonical protocol.OrchestratorID, now time.Time) {
+// under that id. Those are ended whose orchestrator is revoked, or limited, under
+// the id that is known only now.
+func (r *registrar) confirm(given protocol.OrchestratorID, found identity.Identity, now time.Time) {
+	other := found.User
+	if given != found.Orchestrator {
+		other = found.Orchestrator
+	}
 	for _, c := range r.waiting(given) {
-		if given == canonical {
+		c.knownAs(other)
+		r.revoker.look(c)
+		if given == found.Orchestrator {
 			r.forget(c)
 			continue
 		}

@@ -155,3 +155,11 @@ func (c *connection) bearer() (token auth.Identity, daemon protocol.DaemonID, or
 	}
 	return token, daemon, c.orchestrator, c.user
 }
+
+// knownAs says what the other id of the connection's orchestrator is, where that was
+// found out after it was admitted.
+func (c *connection) knownAs(user protocol.OrchestratorID) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.user = user
+}
