@@ -78,6 +78,7 @@ var published = map[string][]string{
 	"$KV.gateway_checkpoints.0":                                                 {"router"},
 	"$JS.API.DIRECT.GET.KV_gateway_revocations.$KV.gateway_revocations.token.a": {"bridge"},
 	"$KV.gateway_revocations.token.a":                                           {"bridge"},
+	"$KV.gateway_revocations.x":                                                 {"bridge"}, // nothing, but it takes room
 	"$KV.daemon_cursors_0.clx1":                                                 {"edge"},
 	"daemon.events.0.clx1":                                                      {"router", "bridge", "backend"},
 	"daemon.events.0.=":                                                         {"edge", "router", "bridge", "admin"},

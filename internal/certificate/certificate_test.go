@@ -3,6 +3,7 @@ package certificate
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -89,6 +90,39 @@ func TestOnlyClientsWithACertificateOfTheirAuthorityGetIn(t *testing.T) {
 	require.NoError(t, os.WriteFile(clients.certificate, renewed.Certificate, 0o600))
 	require.Eventually(t, func() bool { return connect(address, shown.Pool, pairOf(t, renewed)) == nil }, testserver.Patience, 50*time.Millisecond)
 	require.Error(t, connect(address, shown.Pool, pairOf(t, known)), "its authority was taken out")
+}
+
+// A session that is resumed shows no certificate again, so that whose authority was
+// taken out would stay in. Checked by giving out tickets.
+func TestNoSessionIsResumedWhereClientsShowACertificate(t *testing.T) {
+	t.Parallel()
+	server, shown := write(t, 1)
+	clients, known := write(t, 2)
+	renewed := testserver.NewCertificate(t, 3)
+	address := serve(t, Config{TLSCertFile: server.certificate, TLSKeyFile: server.key, TLSClientCAFile: clients.certificate})
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		require.NoError(t, os.WriteFile(clients.certificate, known.Certificate, 0o600))
+		config := &tls.Config{
+			RootCAs: shown.Pool, Certificates: pairOf(t, known), MaxVersion: version, ClientSessionCache: tls.NewLRUClientSessionCache(1),
+		}
+		again := func() error {
+			conn, err := tls.Dial("tcp", address, config)
+			if err != nil {
+				return err
+			}
+			defer func() { _ = conn.Close() }()
+			_, err = io.ReadFull(conn, make([]byte, 1)) // tickets come before
+			if err == nil && conn.ConnectionState().DidResume {
+				err = errors.New("resumed")
+			}
+			return err
+		}
+		require.Eventually(t, func() bool { return again() == nil }, testserver.Patience, 50*time.Millisecond)
+		require.NoError(t, again())
+		require.NoError(t, os.WriteFile(clients.certificate, renewed.Certificate, 0o600))
+		require.Eventually(t, func() bool { return connect(address, shown.Pool, pairOf(t, renewed)) == nil }, testserver.Patience, 50*time.Millisecond)
+		require.Error(t, again())
+	}
 }
 
 func TestWithoutAnAuthorityClientsNeedNone(t *testing.T) {

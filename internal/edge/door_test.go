@@ -212,6 +212,31 @@ func TestWhoNeverAuthenticatesKeepsNoDaemonOut(t *testing.T) {
 	require.NotEqual(t, "0", n.metric(`gateway_edge_connects_refused_total{reason="unauthenticated"}`))
 }
 
+// Who asks by HTTP keeps the connection, however many others come from that address.
+func TestAConnectionThatIsUsedIsNotTheOneThatMakesRoom(t *testing.T) {
+	t.Parallel()
+	n := newCluster(t).edge(func(cfg *Config) { cfg.Listen.Access.MaxUnauthenticated = 2 })
+	bearer := "Authorization: Bearer " + token(t, auth.Grant{Orchestrator: "orch", Daemon: "d"}) + "\r\n"
+	used := n.knock("")
+	in := bufio.NewReader(used)
+	ask := func() {
+		_, err := io.WriteString(used, request("GET", httpevents.Path, bearer))
+		require.NoError(t, err)
+		res, err := http.ReadResponse(in, nil)
+		require.NoError(t, err)
+		require.Equal(t, http.StatusOK, res.StatusCode)
+		_, err = io.Copy(io.Discard, res.Body)
+		require.NoError(t, err)
+	}
+	ask()
+	idle := n.knock("")
+	require.Eventually(t, func() bool { return n.door.access.Waiting() == 2 }, testserver.Patience, time.Millisecond)
+	ask()
+	n.knock("")
+	require.True(t, closed(idle))
+	ask()
+}
+
 func TestListsOfAddressesAreReadAgain(t *testing.T) {
 	t.Parallel()
 	denied := filepath.Join(t.TempDir(), "denied")

@@ -133,6 +133,9 @@ func TestWireRefuses(t *testing.T) {
 		{"more frames than a member sends", append(header[:9:9], bytes.Repeat([]byte{9, 0}, maxItems+1)...)},
 		{"more changes in all", append(header[:9:9], bytes.Repeat(
 			appendFrame(nil, frameBatch, slices.Concat([]byte{0}, binary.AppendUvarint(nil, batchChanges), releases(batchChanges))), maxItems/batchChanges+1)...)},
+		{"more claims in all", append(header[:9:9], bytes.Repeat(appendFrame(nil, frameChunk, slices.Concat(
+			zero, []byte{0, 1}, binary.AppendUvarint(nil, chunkClaims), make([]byte, 5*chunkClaims))), maxItems/chunkClaims+1)...)},
+		{"more digests in all", append(header[:9:9], bytes.Repeat(digestsFrame(make([]digest, maxItems/2)), 3)...)},
 		{"unknown session kind", frame(frameBatch, 0, 1, 0, 9, 0)},
 	}
 	for _, test := range tests {

@@ -397,6 +397,7 @@ func TestAtMostSoMuchIsHeldAtOnce(t *testing.T) {
 	<-entered
 	close(leave)
 	require.NoError(t, requests.Wait())
+	require.Eventually(t, func() bool { return in.inFlight.Fits("backend", maxInFlight/2) }, patience, look, "all of it is given back")
 }
 
 // Four requests that declared 16 MiB, and sent a byte each, kept everybody else
