@@ -227,7 +227,7 @@ func TestTheChartSetsWhatItKeepsForItself(t *testing.T) {
 	known, err := Programs()
 	require.NoError(t, err)
 	own := map[string]bool{}
-	for _, name := range []string{"everything", "production"} {
+	for _, name := range []string{"everything", "production", "intake"} {
 		values, err := Values(examples()[name]...)
 		require.NoError(t, err)
 		c := install(t, values)
