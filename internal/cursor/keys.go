@@ -44,8 +44,9 @@ type partition struct {
 
 func newPartition(p event.Partition, writing int, fetch fetchFunc) *partition {
 	return &partition{
-		bucket: eventlog.CursorBucket(p), reads: gatherer{fetch: fetch, delay: gatherDelay}, writing: make(chan struct{}, writing),
-		keys: make(map[event.Token]*key), dirty: make(map[event.Token]struct{}), queued: make(map[event.Token]struct{}),
+		bucket: eventlog.CursorBucket(p), writing: make(chan struct{}, writing),
+		reads: gatherer{fetch: fetch, pace: eventlog.Pace{First: gatherDelay}},
+		keys:  make(map[event.Token]*key), dirty: make(map[event.Token]struct{}), queued: make(map[event.Token]struct{}),
 	}
 }
 

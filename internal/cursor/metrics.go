@@ -30,7 +30,7 @@ func newMetrics(reg prometheus.Registerer, dirty func() float64) *metrics {
 	metric.GaugeFunc(reg, "gateway_cursor_dirty", "Orchestrators with cursors that are remembered here and not stored yet.", nil, dirty)
 	return &metrics{
 		reads: metric.By(reg, "gateway_cursor_reads_total",
-			"Bulk reads of cursors; each is for up to 1,000 orchestrators of a partition.", "status", statusOK, statusError),
+			"Bulk reads of cursors; each is for all orchestrators of a partition that waited for it.", "status", statusOK, statusError),
 		writes: metric.By(reg, "gateway_cursor_writes_total",
 			"Writes of an orchestrator's cursors. conflict: another node was quicker, and the write was repeated onto its state.",
 			"status", statusOK, statusConflict, statusError),

@@ -606,24 +606,48 @@ func TestFlushAllOutlivesARestart(t *testing.T) {
 	}
 }
 
-// TestManyBeginsAreFewRequests: a storm of 2,000 connections is read with as
-// many requests as they fill.
-func TestManyBeginsAreFewRequests(t *testing.T) {
+// A storm of 2,000 connections is read at once by those who come while one read is
+// under way.
+func TestManyBeginsAreFewReads(t *testing.T) {
 	t.Parallel()
+	const others = 2000
 	s := openStore(t, testserver.NATS(t), 1, "a")
-	s.partitions[0].reads.delay = waitTime // the batches fill
+	reads := &s.partitions[0].reads
+	fetch, asked, answer := reads.fetch, make(chan struct{}, others), make(chan struct{})
+	reads.fetch = func(ctx context.Context, subjects []string) (map[string]eventlog.Stored, error) {
+		asked <- struct{}{}
+		<-answer
+		return fetch(ctx, subjects)
+	}
 	var wait sync.WaitGroup
-	for i := range 2 * gatherMax {
-		c := newSeat(s, event.Token(fmt.Sprintf("o%d", i)), "d")
+	begin := func(name string) {
+		c := newSeat(s, event.Token(name), "d")
 		wait.Go(func() {
 			if _, err := c.begin(t.Context()); err != nil {
 				t.Error(err)
 			}
 		})
 	}
+	begin("first")
+	<-asked
+	for i := range others {
+		begin(fmt.Sprintf("o%d", i))
+	}
+	require.Eventually(t, func() bool { return reads.gathering() == others }, waitTime, tick)
+	close(answer)
 	wait.Wait()
 	require.InDelta(t, 2, testutil.ToFloat64(s.metrics.reads.Of(statusOK)), 0)
-	require.InDelta(t, 2*gatherMax, writes(s, statusOK), 0)
+	require.InDelta(t, others+1, writes(s, statusOK), 0)
+}
+
+// gathering is how many wait for the next read.
+func (g *gatherer) gathering() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.open == nil {
+		return 0
+	}
+	return len(g.open.subjects)
 }
 
 // Each orchestrator has its own moment of the second: what is reported at once

@@ -6,10 +6,11 @@ import (
 	"time"
 
 	"github.com/neolith/daemon-gateway/internal/eventlog"
+	"github.com/neolith/daemon-gateway/internal/lifecycle"
 	"github.com/neolith/daemon-gateway/pkg/event"
 )
 
-// gatherDelay is how long a question waits for others to be asked with it.
+// gatherDelay is how long the first question waits for others to be asked with it.
 const gatherDelay = 5 * time.Millisecond
 
 // gatherer puts the questions of many connections of one partition together:
@@ -19,6 +20,8 @@ type gatherer struct {
 	partition event.Partition
 	ask       func(ctx context.Context, p event.Partition, tokens []event.Token) ([]eventlog.Last, error)
 	pool      *pool
+
+	pace eventlog.Pace // of whoever runs
 
 	mu      sync.Mutex
 	waiting map[event.Token][]question
@@ -42,28 +45,29 @@ func (g *gatherer) add(token event.Token, q question) {
 	}
 }
 
+// run asks what waits. More of it gets its turn after the pool's other jobs.
 func (g *gatherer) run(ctx context.Context) {
-	select {
-	case <-time.After(gatherDelay):
-	case <-ctx.Done():
-	}
-	for {
-		questions := g.take()
-		if questions == nil {
-			return
-		}
-		g.askAll(ctx, questions)
+	lifecycle.Sleep(ctx, g.pace.Gather(time.Now()))
+	g.askAll(ctx, g.take())
+	if g.goesOn() {
+		g.pool.submit(g, g.run)
 	}
 }
 
-// take returns what waits; where nothing does, the gatherer is idle again.
 func (g *gatherer) take() map[event.Token][]question {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	questions := g.waiting
 	g.waiting = nil
-	g.asking = questions != nil
 	return questions
+}
+
+// goesOn reports whether more waits; where nothing does, the gatherer is idle again.
+func (g *gatherer) goesOn() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.asking = g.waiting != nil
+	return g.asking
 }
 
 func (g *gatherer) askAll(ctx context.Context, questions map[event.Token][]question) {

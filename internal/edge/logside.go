@@ -63,7 +63,9 @@ func newLogSide(ctx context.Context, crew *lifecycle.Crew, self string, log *eve
 		l.starts = append(l.starts, newPool(ctx, crew, max(concurrentStarts/partitions, startsOfEach)))
 		l.reads = append(l.reads, newPool(ctx, crew, max(concurrentReads/partitions, readsOfEach)))
 		l.deadLetters = append(l.deadLetters, newPool(ctx, crew, max(concurrentDeadLetters/partitions, deadLettersOfEach)))
-		l.gatherers = append(l.gatherers, &gatherer{partition: p, ask: log.LastSequences, pool: l.asks})
+		l.gatherers = append(l.gatherers, &gatherer{
+			partition: p, ask: log.LastSequences, pool: l.asks, pace: eventlog.Pace{First: gatherDelay, Second: true},
+		})
 	}
 	log.OnEpoch(l.epochChanged)
 	return l
