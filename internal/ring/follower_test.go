@@ -1,6 +1,7 @@
 package ring
 
 import (
+	"log/slog"
 	"strconv"
 	"testing"
 	"time"
@@ -8,6 +9,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
+
+	"github.com/neolith/daemon-gateway/internal/settings"
 )
 
 var (
@@ -203,4 +206,30 @@ func TestFollowerForgetsTheDead(t *testing.T) {
 	require.Empty(t, contents(f.table))
 	require.Zero(t, f.table.total.Load())
 	require.Empty(t, f.due(begin.Add(time.Hour)))
+}
+
+// A member that has been taken says nothing of what others hold.
+func TestAnEdgeSpeaksForItselfAlone(t *testing.T) {
+	t.Parallel()
+	cfg := settings.Default[Config]()
+	cfg.GossipAddr = "127.0.0.1:0"
+	d, err := New(cfg, TierEdge, "a", "build", slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, d.Close()) })
+	w := newWriter("edge-a")
+	w.claim(claimOf("o", uuid(1), 1))
+	w.collect()
+	have, claims := w.snapshot()
+	d.follower.join(begin, "edge-a")
+	d.follower.digest(begin, have)
+	require.Len(t, d.follower.due(begin), 1)
+	for _, step := range []struct {
+		sender edgeID
+		claims int64
+	}{{idOf("edge-b"), 0}, {edgeA, 1}} {
+		m, err := decodeMessage(append(appendHeader(nil, step.sender), chunkFrame(have, claims, 0)...))
+		require.NoError(t, err)
+		d.takeInMessage(begin, m)
+		require.Equal(t, step.claims, d.table.total.Load())
+	}
 }
