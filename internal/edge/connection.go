@@ -90,7 +90,7 @@ type connection struct {
 	wakeAt     time.Time      // what the alarm is set to; it may ring earlier
 	cursor     *cursor.Writer // with the session
 	reported   time.Time      // when the cursor was told last
-	lives      uint64         // the start of the daemon elsewhere since which it has answered a ping here
+	lives      pingAnswer     // the last, see logSide.challenge
 	record     *record
 
 	// For the reader's goroutine, which carries them out without the lock.

@@ -5,6 +5,7 @@ import (
 
 	"github.com/neolith/daemon-gateway/internal/audit"
 	"github.com/neolith/daemon-gateway/internal/auth"
+	"github.com/neolith/daemon-gateway/internal/cursor"
 	"github.com/neolith/daemon-gateway/internal/edge/conversation"
 	"github.com/neolith/daemon-gateway/internal/edge/session"
 	"github.com/neolith/daemon-gateway/internal/heartbeat"
@@ -43,10 +44,14 @@ func (c *connection) diverted(reason string, delay time.Duration, code protocol.
 
 func (c *connection) confirmed(token auth.Identity) {
 	c.converse(func(talk *conversation.Conversation, now time.Time) {
-		before, _ := talk.Bearer()
+		if c.session == nil {
+			return
+		}
+		before := talk.Within(c.session.Subscriptions())
 		talk.Confirmed(token, now)
-		if c.session != nil && c.session.Running() && !(before.Scopes.Unrestricted() && token.Scopes.Unrestricted()) {
-			c.save(true) // it may be sent more from now on
+		after := talk.Within(c.session.Subscriptions())
+		if less := !cursor.Covers(after, before); less || !cursor.Covers(before, after) {
+			c.session.Rescope(less)
 		}
 	})
 }

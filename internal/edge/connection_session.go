@@ -192,20 +192,25 @@ func (c *connection) starting(run uint32) ([]protocol.Subscription, bool) {
 	return append([]protocol.Subscription(nil), c.talk.Within(c.session.Subscriptions())...), true
 }
 
-// answered notes that the daemon has answered a ping here that was sent after a
-// start of it elsewhere.
-func (c *connection) answered(start uint64) {
+// pingAnswer says what a ping that the daemon has answered here was sent after.
+type pingAnswer struct {
+	start uint64 // of the daemon, the last then
+	whole bool   // its series of subscribes should have been over
+}
+
+// answered notes that the daemon has answered a ping here.
+func (c *connection) answered(a pingAnswer) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.lives = start
+	c.lives = a
 }
 
 // livesSince reports whether the daemon has shown here that it is there since the
-// start.
-func (c *connection) livesSince(start uint64) bool {
+// start; whole: and since its series of subscribes should be over.
+func (c *connection) livesSince(start uint64, whole bool) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.lives == start
+	return c.lives.start == start && (c.lives.whole || !whole)
 }
 
 // unsettled returns how many events the session has in hand.

@@ -92,8 +92,8 @@ func (l *logSide) detached(c *connection) {
 // A daemon that has begun on another edge before first shows that it is there:
 // an edge that stood still may only now get to a connection that its daemon has
 // given up for that other one, and must not decide for the daemon (invariant 1).
-// So does one that wants less than it did: the rest of what it has subscribed to
-// may be lost with its link.
+// So does one that wants less than it did, when its series of subscribes should be
+// over: the rest may be lost with its link.
 func (l *logSide) start(c *connection, run uint32, patient bool) {
 	l.starts[c.partition].submit(c, func(ctx context.Context) {
 		ctx, cancel := context.WithTimeout(ctx, startTimeout)
@@ -118,8 +118,9 @@ func (l *logSide) begin(ctx context.Context, c *connection, run uint32, patient 
 			Resume: resume, HasResume: resumes, Epoch: epoch, Now: time.Now(), MaxAge: l.log.Config().EventRetention,
 		}
 		incomplete := cursor.Incomplete(rec, req)
-		doubtful := rec.Daemons[c.daemon].Edge != l.self || incomplete && !patient
-		if last, before := rec.LastStart(c.daemon); before && doubtful && !c.livesSince(last) {
+		less := incomplete && !patient
+		doubtful := rec.Daemons[c.daemon].Edge != l.self || less
+		if last, before := rec.LastStart(c.daemon); before && doubtful && !c.livesSince(last, less) {
 			elsewhere = last
 			return rec, cursor.Decision{}, false
 		}
@@ -155,7 +156,7 @@ func (l *logSide) challenge(c *connection, run uint32, patient bool, last uint64
 			c.startFailed(run) // of no effect where it has ended
 			return
 		}
-		c.answered(last)
+		c.answered(pingAnswer{last, !patient})
 		l.start(c, run, patient)
 	})
 }

@@ -107,6 +107,21 @@ func TestAConnectionOfWhichThereIsOnlyAPartDoesNotDecide(t *testing.T) {
 	n.attach("orch", "daemon", everything).expectEvents(missed)
 }
 
+// It was there when it began, on another edge than before; what it subscribes to is
+// not known to be all for that.
+func TestWhatADaemonAnsweredAtTheBeginningOfASeriesDoesNotShowItsEnd(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	n, other := c.edge(), c.edge(alone)
+	other.attach("orch", "daemon", everything)
+	last := c.record("orch").Daemons["daemon"].Generation
+	d := n.login("orch", "daemon")
+	n.hub.connections("orch")[0].answered(pingAnswer{start: last})
+	d.send("subscribe", `{"eventTypes":["message.*"]}`) // and reads nothing any more
+	n.challenges(1)
+	require.Equal(t, last, c.record("orch").Daemons["daemon"].Generation)
+}
+
 // The edge may stand still once more between the answer and the decision.
 func TestWhatADaemonAnsweredBeforeALaterStartShowsNothing(t *testing.T) {
 	t.Parallel()
@@ -114,7 +129,7 @@ func TestWhatADaemonAnsweredBeforeALaterStartShowsNothing(t *testing.T) {
 	late, other, third := c.edge(), c.edge(alone), c.edge(alone)
 	other.attach("orch", "daemon", everything)
 	gone := late.login("orch", "daemon")
-	late.hub.connections("orch")[0].answered(c.record("orch").Daemons["daemon"].Generation)
+	late.hub.connections("orch")[0].answered(pingAnswer{start: c.record("orch").Daemons["daemon"].Generation})
 	third.attach("orch", "daemon", everything)
 	last := c.record("orch").Daemons["daemon"].Generation
 	gone.send("subscribe", `{"eventTypes":["message.*"]}`)
@@ -295,6 +310,26 @@ func TestADaemonDoesNotSpeakForOneWhoseTokenAllowsMore(t *testing.T) {
 	n.eventuallyMetric(`gateway_edge_events_total{outcome="acked"}`, "1")
 	n.written()
 	n.attach("orch", "wide", everything).expectEvents(call, message)
+}
+
+// A fresh token allows less, and the next one, before anything was written, all again:
+// what was withheld meanwhile waits for whom the daemon spoke for.
+func TestADaemonWhoseTokenAllowsLessForAMomentSpeaksForNobody(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	n := c.edge()
+	n.attach("orch", "gone", everything).leave(n)
+	n.written()
+	d := n.attach("orch", "daemon", everything)
+	require.Equal(t, []protocol.DaemonID{"gone"}, c.record("orch").Daemons["daemon"].AnswersFor)
+	c.nats.Shutdown()
+	for _, scopes := range [][]string{{"messages:read"}, nil} {
+		d.send("auth", authPayload(t, "orch", "daemon", func(g *auth.Grant) { g.Scopes = scopes }))
+		d.expect(protocol.TypeAuthSuccess)
+	}
+	c.nats.Start()
+	n.written()
+	require.Contains(t, c.record("orch").Daemons, protocol.DaemonID("gone"))
 }
 
 // A daemon that was away for a moment is taken over by a newcomer. When it is

@@ -97,7 +97,8 @@ type Session struct {
 	// an earlier one are dropped.
 	run       uint32
 	announced bool // subscribed was sent; no event goes out before it
-	resumed   bool
+	decided   bool // some start of this connection was
+	resumed   bool // by the first of them; a further one finds what that has written
 
 	complete uint64 // all up to here has been considered (invariant 2)
 	target   uint64 // the log is known to have held something up to here
@@ -193,13 +194,14 @@ func (s *Session) Started(run uint32, epoch eventlog.Epoch, entry cursor.Entry, 
 	if s.phase != phaseStarting || run != s.run {
 		return
 	}
+	s.resumed, s.decided = resumed && (s.resumed || !s.decided), true
 	if s.urgent && !cursor.Covers(entry.Subscriptions, s.subscriptions) {
 		s.startAgain(now)
 		return
 	}
 	s.dirty, s.urgent = false, false
 	s.phase, s.startAt, s.retries = phaseRunning, time.Time{}, 0
-	s.epoch, s.resumed = epoch, resumed
+	s.epoch = epoch
 	s.answersFor, s.generation, s.unnamed = entry.AnswersFor, entry.Generation, entry.Unnamed
 	s.complete, s.target, s.cause = entry.Floor, entry.Floor, CauseAttach
 	s.known, s.sends, s.sent = entry.Settled, entry.Sends, entry.Sent

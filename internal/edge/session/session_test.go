@@ -243,6 +243,63 @@ func TestADaemonIsToldOfASubscribeOnceTheRecordKnowsOfIt(t *testing.T) {
 	}
 }
 
+// The entry that the first of two starts has written is no cursor that was found.
+func TestAStartThatIsDecidedOnceMoreResumesNothing(t *testing.T) {
+	t.Parallel()
+	message := []protocol.Subscription{{Pattern: "message.*"}}
+	for name, c := range map[string]struct{ first, second, want bool }{
+		"nothing was found":         {false, true, false},
+		"a cursor was found":        {true, true, true},
+		"it was lost in the middle": {true, false, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t, config())
+			b.subscribe("message.*")
+			b.s.Started(b.begin.Run, epoch, cursor.Entry{Subscriptions: message}, c.first, b.now)
+			b.subscribe("*")
+			b.ask = nil
+			b.s.Started(b.begin.Run, epoch, cursor.Entry{Subscriptions: b.s.Subscriptions()}, c.second, b.now)
+			b.take()
+			b.answerLast(eventlog.Last{UpTo: 15})
+			require.Equal(t, c.want, b.subscribed.Resumed)
+		})
+	}
+}
+
+// Invariant 1: what a fresh token allows stands in the record as a subscribe does,
+// also where the start was decided by what the one before allowed.
+func TestMoreThanTheStartKnewOfIsAllowedMeanwhile(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, config())
+	b.subscribe("*")
+	begin := *b.begin
+	b.begin = nil
+	b.s.Rescope(false)
+	b.s.Started(begin.Run, epoch, cursor.Entry{Subscriptions: []protocol.Subscription{{Pattern: "message.*"}}}, true, b.now)
+	b.take()
+	require.NotNil(t, b.begin, "the start is decided once more")
+	require.False(t, b.s.Running())
+	b.s.Started(b.begin.Run, epoch, cursor.Entry{Subscriptions: b.s.Subscriptions()}, true, b.now)
+	b.take()
+	require.True(t, b.s.Running())
+}
+
+func TestAFreshTokenIsSavedAtOnce(t *testing.T) {
+	t.Parallel()
+	for name, less := range map[string]bool{"allows more": false, "allows less": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := live(t, config())
+			b.saved = nil
+			b.s.Rescope(less)
+			b.take()
+			require.Equal(t, &session.Save{Now: true}, b.saved)
+			require.Equal(t, less, b.s.Progress(b.now).Narrowed)
+		})
+	}
+}
+
 // Invariant 1: between two subscribes of a series nothing is passed that the second
 // one wants, however the event comes; and what is wanted already comes at once.
 func TestWhatTheNextSubscribeOfASeriesMayWantIsNotPassed(t *testing.T) {

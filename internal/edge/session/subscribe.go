@@ -113,3 +113,11 @@ func (s *Session) Unsubscribe(patterns []protocol.Pattern, now time.Time) {
 	s.dirty = true
 	s.pump(now)
 }
+
+// Rescope says that the scopes of the token have changed: of what the daemon has
+// subscribed to it may be sent more than before, and maybe less. Whoever may take it
+// over has to know of the first (see startAgain), and of the other whom it speaks for.
+func (s *Session) Rescope(less bool) {
+	s.narrowed = s.narrowed || less
+	s.dirty, s.urgent = true, true
+}
