@@ -18,6 +18,10 @@ type StartRequest struct {
 	Edge string
 	// Subscriptions is what the connection has subscribed to.
 	Subscriptions []protocol.Subscription
+	// Since is the generation of an earlier start of the same connection, since which
+	// it has wanted no less; 0: there is none. The entry that this has written may seem
+	// to want more, by its bounds.
+	Since uint64
 	// Alive reports whether the directory shows an edge; it may be wrong either
 	// way. nil: nothing is known, and only those who have left count as gone.
 	Alive func(edge string) bool
@@ -84,7 +88,7 @@ func Start(rec Record, req StartRequest) (Record, Decision) { return start(rec, 
 // that the daemon wants.
 func Incomplete(rec Record, req StartRequest) bool {
 	if own, known := rec.Daemons[req.Daemon]; known {
-		return !Covers(req.Subscriptions, own.Subscriptions)
+		return req.wantsLess(own)
 	}
 	for id, e := range rec.Daemons {
 		if id != Remainder && req.gone(e) && !Covers(req.Subscriptions, e.Subscriptions) {
@@ -107,7 +111,7 @@ func start(rec Record, req StartRequest, lim limits) (Record, Decision) {
 		if of, answered := rec.holder(req.Daemon); answered {
 			entry.lacks(next.Daemons[of], lim) // of what names it that one has yet to look at
 		}
-	case !Covers(req.Subscriptions, entry.Subscriptions):
+	case req.wantsLess(entry):
 		entry.AnswersFor = next.handBack(entry, generation)
 	}
 	switch {
@@ -133,6 +137,12 @@ func start(rec Record, req StartRequest, lim limits) (Record, Decision) {
 	}
 	d.Entry = entry
 	return next, d
+}
+
+// wantsLess reports whether the daemon may want less than its own entry says.
+func (req StartRequest) wantsLess(own Entry) bool {
+	begun := req.Since > 0 && req.Since == own.Generation
+	return !begun && !Covers(req.Subscriptions, own.Subscriptions)
 }
 
 // gone reports whether nobody holds a connection of the entry's daemon, as far

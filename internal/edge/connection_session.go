@@ -176,20 +176,21 @@ func (c *connection) position() eventlog.Position {
 	return c.session.Position()
 }
 
-// starting returns a copy of what the daemon has subscribed to and is allowed, if the
-// answer to the Begin of this run is still awaited.
-func (c *connection) starting(run uint32) ([]protocol.Subscription, bool) {
+// starting returns a copy of what the daemon has subscribed to and is allowed, and since
+// which start it has wanted no less, if the answer to the Begin of this run is still
+// awaited.
+func (c *connection) starting(run uint32) (wants []protocol.Subscription, since uint64, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	select {
 	case <-c.socket.Ended(): // it is being closed
-		return nil, false
+		return nil, 0, false
 	default:
 	}
 	if c.session == nil || !c.session.Starting(run) {
-		return nil, false
+		return nil, 0, false
 	}
-	return append([]protocol.Subscription(nil), c.talk.Within(c.session.Subscriptions())...), true
+	return append([]protocol.Subscription(nil), c.talk.Within(c.session.Subscriptions())...), c.session.Since(), true
 }
 
 // pingAnswer says what a ping that the daemon has answered here was sent after.

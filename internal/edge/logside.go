@@ -109,12 +109,12 @@ func (l *logSide) begin(ctx context.Context, c *connection, run uint32, patient 
 	var elsewhere uint64 // the daemon's last start, if that is yet to be shown
 	decided, err := c.cursor.Begin(ctx, func(rec cursor.Record) (cursor.Record, cursor.Decision, bool) {
 		elsewhere = 0
-		subscriptions, starting := c.starting(run)
+		subscriptions, since, starting := c.starting(run)
 		if !starting || c.svc.admission.replaced(c) {
 			return rec, cursor.Decision{}, false
 		}
 		req := cursor.StartRequest{
-			Daemon: c.daemon, Edge: l.self, Subscriptions: subscriptions, Alive: l.alive(),
+			Daemon: c.daemon, Edge: l.self, Subscriptions: subscriptions, Since: since, Alive: l.alive(),
 			Resume: resume, HasResume: resumes, Epoch: epoch, Now: time.Now(), MaxAge: l.log.Config().EventRetention,
 		}
 		incomplete := cursor.Incomplete(rec, req)

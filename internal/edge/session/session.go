@@ -173,6 +173,15 @@ func (s *Session) Starting(run uint32) bool {
 	return s.phase == phaseStarting && s.startAt.IsZero() && run == s.run
 }
 
+// Since returns the generation of the last start of this connection, 0 if there was
+// none, or if the daemon has wanted less since than it did.
+func (s *Session) Since() uint64 {
+	if s.narrowed {
+		return 0
+	}
+	return s.generation
+}
+
 // Live reports whether all that is known to be in the log has been considered.
 func (s *Session) Live() bool {
 	return s.phase == phaseRunning && s.announced && s.complete >= s.target
@@ -194,7 +203,7 @@ func (s *Session) Started(run uint32, epoch eventlog.Epoch, entry cursor.Entry, 
 	if s.phase != phaseStarting || run != s.run {
 		return
 	}
-	s.resumed, s.decided = resumed && (s.resumed || !s.decided), true
+	s.resumed, s.decided, s.generation = resumed && (s.resumed || !s.decided), true, entry.Generation
 	if s.urgent && !cursor.Covers(entry.Subscriptions, s.subscriptions) {
 		s.startAgain(now)
 		return
@@ -202,7 +211,7 @@ func (s *Session) Started(run uint32, epoch eventlog.Epoch, entry cursor.Entry, 
 	s.dirty, s.urgent = false, false
 	s.phase, s.startAt, s.retries = phaseRunning, time.Time{}, 0
 	s.epoch = epoch
-	s.answersFor, s.generation, s.unnamed = entry.AnswersFor, entry.Generation, entry.Unnamed
+	s.answersFor, s.unnamed = entry.AnswersFor, entry.Unnamed
 	s.complete, s.target, s.cause = entry.Floor, entry.Floor, CauseAttach
 	s.known, s.sends, s.sent = entry.Settled, entry.Sends, entry.Sent
 	s.suspectOldest()

@@ -267,6 +267,22 @@ func TestAStartThatIsDecidedOnceMoreResumesNothing(t *testing.T) {
 	}
 }
 
+// A start that is decided once more is told what holds of the one before.
+func TestSinceWhichStartADaemonHasWantedNoLess(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, config())
+	b.subscribe("message.*")
+	require.Zero(t, b.s.Since())
+	entry := cursor.Entry{Generation: 7, Subscriptions: b.s.Subscriptions()}
+	b.subscribe("vp.*")
+	b.s.Started(b.begin.Run, epoch, entry, true, b.now)
+	require.False(t, b.s.Running())
+	require.EqualValues(t, 7, b.s.Since())
+	b.s.Unsubscribe([]protocol.Pattern{"message.*"}, b.now)
+	b.subscribe("message.*")
+	require.Zero(t, b.s.Since())
+}
+
 // Invariant 1: what a fresh token allows stands in the record as a subscribe does,
 // also where the start was decided by what the one before allowed.
 func TestMoreThanTheStartKnewOfIsAllowedMeanwhile(t *testing.T) {

@@ -143,7 +143,7 @@ func (w *world) begin(c *conn, e session.Begin) {
 		return // decides nothing any more
 	}
 	req := cursor.StartRequest{
-		Daemon: c.id, Edge: c.edge.name, Subscriptions: c.s.Subscriptions(), Epoch: c.edge.epoch, Now: w.now,
+		Daemon: c.id, Edge: c.edge.name, Subscriptions: c.s.Subscriptions(), Since: c.s.Since(), Epoch: c.edge.epoch, Now: w.now,
 		Alive: func(edge string) bool { return w.edgesView[edge] || edge == c.edge.name },
 	}
 	if e.Patient && cursor.Incomplete(at, req) {
