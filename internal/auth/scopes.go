@@ -88,8 +88,8 @@ func (s Scopes) MissingFor(p protocol.Pattern) string {
 }
 
 // Within returns what a daemon with these scopes is sent of what the pattern
-// matches. Of "*" that may be all but some prefixes, for which there is no pattern:
-// the one that stands for it is covered by "*" and by itself alone.
+// matches. Of "*" that may be what has none of the known prefixes, for which there is
+// no pattern: the one that stands for it is covered by "*" and by itself alone.
 func (s Scopes) Within(p protocol.Pattern) (allowed []protocol.Pattern) {
 	if p != protocol.AllEvents {
 		if s.MissingFor(p) != "" {
@@ -97,19 +97,18 @@ func (s Scopes) Within(p protocol.Pattern) (allowed []protocol.Pattern) {
 		}
 		return []protocol.Pattern{p}
 	}
-	var without []string
+	var known []string
 	for _, prefix := range slices.Sorted(maps.Keys(scopeOf)) {
+		known = append(known, prefix+".*")
 		if s.Allows(prefix) {
 			allowed = append(allowed, protocol.Pattern(prefix+".*"))
-		} else {
-			without = append(without, prefix+".*")
 		}
 	}
 	switch unknown := s.Allows(""); {
-	case unknown && len(without) == 0:
+	case unknown && len(allowed) == len(known):
 		return []protocol.Pattern{p}
 	case unknown:
-		allowed = append(allowed, protocol.Pattern("* without "+strings.Join(without, ", ")))
+		allowed = append(allowed, protocol.Pattern("* without "+strings.Join(known, ", ")))
 	}
 	return allowed
 }

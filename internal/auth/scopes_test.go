@@ -1,6 +1,7 @@
 package auth_test
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -64,7 +65,8 @@ func TestWhatScopesLeaveOfAPattern(t *testing.T) {
 		"one for each":     {[]string{"messages:read", "channels:read", "presence:read", "calls:join"}, false, "*", []protocol.Pattern{"*"}},
 		"messages, strict": {messages, true, "*", []protocol.Pattern{"message.*", "system.*", "vp.*"}},
 		"messages": {messages, false, "*", []protocol.Pattern{
-			"message.*", "system.*", "vp.*", "* without call.*, channel.*, presence.*",
+			"message.*", "system.*", "vp.*",
+			"* without call.*, channel.*, message.*, presence.*, system.*, vp.*",
 		}},
 		"a name that is allowed":     {messages, false, "message.*", []protocol.Pattern{"message.*"}},
 		"a name that is not allowed": {messages, false, "call.started", nil},
@@ -80,6 +82,20 @@ func TestWhatScopesLeaveOfAPattern(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Else a daemon whose fresh token allows more would look as if it wanted less.
+func TestMoreScopesLeaveMoreOfAPattern(t *testing.T) {
+	t.Parallel()
+	fewer := auth.NewScopes([]string{"messages:read"}, false).Within(protocol.AllEvents)
+	more := auth.NewScopes([]string{"messages:read", "calls:join"}, false).Within(protocol.AllEvents)
+	covers := func(a, b []protocol.Pattern) bool {
+		return !slices.ContainsFunc(b, func(p protocol.Pattern) bool {
+			return !slices.ContainsFunc(a, func(q protocol.Pattern) bool { return q.Covers(p) })
+		})
+	}
+	require.True(t, covers(more, fewer))
+	require.False(t, covers(fewer, more))
 }
 
 func TestTheMissingScopeIsNamed(t *testing.T) {
