@@ -306,6 +306,9 @@ func (w *Writer) compare(ctx context.Context, now time.Time) error {
 	if now.Before(w.compareAt) || len(loaded) == 0 {
 		return nil
 	}
+	if err := w.store.disown(ctx, loaded); err != nil {
+		return err
+	}
 	differing, err := w.store.differing(ctx, loaded)
 	if err != nil {
 		return err

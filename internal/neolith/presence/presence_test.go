@@ -405,6 +405,30 @@ func TestWhoNeolithHasDisabledStaysDisabled(t *testing.T) {
 	}
 }
 
+// An OFFLINE of the gateway's is its own until somebody takes it back.
+func TestWhoIsEnabledAndDisabledAgainStaysDisabled(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, testserver.Postgres(t))
+	e := s.edge("edge-1")
+	s.writerThatSays("router-1", 0, WhenGoneOffline)
+	e.hold("vp_1", "session-1")
+	s.await("vp_1", Online)
+	e.Release("session-1")
+	s.await("vp_1", "OFFLINE")
+	s.database.Execute(t, `update vps set status = 'AWAY' where id = 'vp_1'`)
+	conn := s.database.Connect(t)
+	require.Eventually(t, func() bool {
+		var ours int
+		require.NoError(t, conn.QueryRow(t.Context(), `select count(*) from daemon_gateway.presence where orchestrator_id = 'vp_1'`).Scan(&ours))
+		return ours == 0
+	}, patience, look)
+	s.database.Execute(t, `update vps set status = 'OFFLINE' where id = 'vp_1'`)
+	e.hold("vp_1", "session-1")
+	s.awaitShown(map[string]Status{"vp_1": Online})
+	status, _ := s.shown("vp_1")
+	require.Equal(t, "OFFLINE", status)
+}
+
 // awaitShown waits until these are whom the gateway shows as connected.
 func (s *stage) awaitShown(want map[string]Status) {
 	s.t.Helper()

@@ -107,12 +107,8 @@ func (s *store) load(ctx context.Context, p event.Partition) (Term, map[event.To
 func (s *store) differing(ctx context.Context, partitions []event.Partition) ([]event.Token, error) {
 	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
 	defer cancel()
-	numbers := make([]int32, len(partitions))
-	for i, p := range partitions {
-		numbers[i] = int32(p)
-	}
 	rows, err := s.db.Pool.Query(ctx, `select p.orchestrator_id from `+postgres.Schema+`.presence p join `+s.db.Neolith("vps")+` v on v.id = p.orchestrator_id
-		where p.partition = any($1) and p.status <> 'OFFLINE' and v.status <> 'OFFLINE' and v.status::text <> p.status`, numbers)
+		where p.partition = any($1) and p.status <> 'OFFLINE' and v.status <> 'OFFLINE' and v.status::text <> p.status`, numbers(partitions))
 	if err != nil {
 		return nil, fmt.Errorf("compare presence with what is shown: %w", err)
 	}
@@ -125,6 +121,27 @@ func (s *store) differing(ctx context.Context, partitions []event.Partition) ([]
 		tokens[i] = event.TokenOf(id)
 	}
 	return tokens, nil
+}
+
+// disown forgets of which orchestrators of partitions the OFFLINE was the gateway's
+// where somebody has enabled them since: the next OFFLINE is Neolith's.
+func (s *store) disown(ctx context.Context, partitions []event.Partition) error {
+	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
+	defer cancel()
+	_, err := s.db.Pool.Exec(ctx, `delete from `+postgres.Schema+`.presence p using `+s.db.Neolith("vps")+` v
+		where v.id = p.orchestrator_id and p.partition = any($1) and p.status = 'OFFLINE' and v.status <> 'OFFLINE'`, numbers(partitions))
+	if err != nil {
+		return fmt.Errorf("forget who was shown as OFFLINE: %w", err)
+	}
+	return nil
+}
+
+func numbers(partitions []event.Partition) []int32 {
+	numbers := make([]int32, len(partitions))
+	for i, p := range partitions {
+		numbers[i] = int32(p)
+	}
+	return numbers
 }
 
 // write stores a batch of at most one change for each orchestrator. It returns
