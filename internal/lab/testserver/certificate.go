@@ -16,6 +16,10 @@ import (
 	"time"
 )
 
+// CertificateName is the name that certificates are for besides their address. Nothing
+// resolves it.
+const CertificateName = "server.example"
+
 // Certificate is a certificate with its key, as PEM.
 type Certificate struct {
 	Certificate, Key []byte
@@ -23,8 +27,8 @@ type Certificate struct {
 	Pool *x509.CertPool
 }
 
-// NewCertificate makes a certificate for 127.0.0.1 that lasts for an hour and
-// is signed by itself.
+// NewCertificate makes a certificate for 127.0.0.1 and CertificateName that lasts for an
+// hour and is signed by itself.
 func NewCertificate(t testing.TB, serial int64) Certificate {
 	t.Helper()
 	c, err := makeCertificate(serial)
@@ -41,7 +45,7 @@ func makeCertificate(serial int64) (Certificate, error) {
 	}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(serial), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, DNSNames: []string{"localhost"}, IsCA: true, BasicConstraintsValid: true,
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, DNSNames: []string{CertificateName}, IsCA: true, BasicConstraintsValid: true,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
