@@ -4,7 +4,7 @@ import "time"
 
 // rushInterval is the time between two moments at which questions in bulk are put
 // in a rush. A shorter one saves less, and a longer one keeps whoever connects.
-const rushInterval = 20 * time.Millisecond
+const rushInterval = 10 * time.Millisecond
 
 // Pace says for how long a question in bulk gathers before it is put. Where none
 // was put a moment ago, that is First. In a rush it is until the next of the

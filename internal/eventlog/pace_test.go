@@ -27,10 +27,10 @@ func TestInARushAllAskAtTheSameMoments(t *testing.T) {
 		return []time.Duration{first * time.Millisecond, second * time.Millisecond, third * time.Millisecond, fourth * time.Millisecond}
 	}
 	first := eventlog.Pace{First: 3 * time.Millisecond}
-	require.Equal(t, ms(4, 20, 40, 60), puts(first, time.Millisecond))
-	require.Equal(t, ms(12, 20, 40, 60), puts(first, 9*time.Millisecond))
+	require.Equal(t, ms(4, 10, 20, 30), puts(first, time.Millisecond))
+	require.Equal(t, ms(12, 20, 30, 40), puts(first, 9*time.Millisecond))
 	second := eventlog.Pace{First: 5 * time.Millisecond, Second: true}
-	require.Equal(t, ms(6, 10, 30, 50), puts(second, time.Millisecond))
+	require.Equal(t, ms(6, 15, 25, 35), puts(second, time.Millisecond))
 }
 
 func TestWhereNothingWasAskedAMomentAgoNobodyWaitsForOthers(t *testing.T) {
