@@ -147,9 +147,7 @@ func TestARepeatOnALaterConnectionNeedsAReason(t *testing.T) {
 		{"acknowledged at the very end", true, false, true, 0, long, true, ledger.AckOnTheWay},
 		{"acknowledged, and nobody knows whether the edge heard it", true, false, true, long, long, true, ledger.AckOnTheWay},
 		{"not acknowledged, and marked", false, false, true, long, 0, true, ledger.Unacknowledged},
-		{"not acknowledged, and unmarked", false, false, false, long, 0, true, ledger.Unexplained},
-		{"unmarked just after", false, false, false, soon, 0, true, ledger.Unacknowledged},
-		{"unmarked, but disturbed", false, false, false, long, 0, false, ledger.Unacknowledged},
+		{"not acknowledged, and unmarked", false, false, false, long, 0, true, ledger.Unacknowledged},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()

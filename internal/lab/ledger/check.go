@@ -56,9 +56,9 @@ const (
 	Altered Kind = "altered"
 	// Invented: an event arrived that nobody published.
 	Invented Kind = "invented"
-	// Repeated: an event arrived again on one connection without being marked or
-	// after its ack, or on a later one although what had become of it was written
-	// to the cursor.
+	// Repeated: an event arrived again on one connection without being marked, or
+	// after its ack, or though it needs none; or on a later one although what had
+	// become of it was written to the cursor.
 	Repeated Kind = "repeated"
 	// Doubled: the log holds an event twice.
 	Doubled Kind = "doubled"

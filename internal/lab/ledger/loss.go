@@ -93,16 +93,22 @@ func (j *judge) wants(s *seat, p *publication) bool {
 // skipped reports whether a connection got something that stands behind an event
 // in the log and cannot have overtaken it, and not the event.
 func (j *judge) skipped(c *connection, e event.Event) bool {
-	at, known := j.stored[keyOf(e)]
 	behind := false
 	for _, r := range c.receipts {
 		if r.event.EventID == e.ID {
 			return false
 		}
-		other, stored := j.stored[key{c.Orchestrator, r.event.EventID}]
-		behind = behind || stored && other.Sequence > at.Sequence && r.event.Priority <= e.Priority
+		behind = behind || j.isBehind(r, keyOf(e), e.Priority)
 	}
-	return known && behind
+	return behind
+}
+
+// isBehind reports whether what was received stands behind an event in the log and
+// cannot have overtaken it.
+func (j *judge) isBehind(r receipt, k key, priority int) bool {
+	at, known := j.stored[k]
+	other, stored := j.stored[key{k.orchestrator, r.event.EventID}]
+	return known && stored && other.Sequence > at.Sequence && r.event.Priority <= priority
 }
 
 func (s *seat) had(id protocol.DaemonID) bool {

@@ -1,15 +1,8 @@
 package ledger
 
 import (
-	"slices"
-	"time"
-
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
-
-// flushed is how long an edge that nothing disturbs may take to write what it
-// knows into the cursor, with room for a busy machine: it does each second.
-const flushed = 5 * time.Second
 
 // Reason explains why an event came again.
 type Reason string
@@ -21,7 +14,11 @@ const (
 	// AckOnTheWay: the connection ended, or the repeat came, before the edge is
 	// known to have had the ack.
 	AckOnTheWay Reason = "ack still on its way"
-	// BeforeFlush: the seat was back before the cursor is certain to be written.
+	// BrokeOff: it needs no ack, and its connection broke before the edge is known
+	// to have written it whole.
+	BrokeOff Reason = "the connection broke just after"
+	// BeforeFlush: the seat was back, with this connection or with one before it,
+	// when the cursor was not yet certain to be written.
 	BeforeFlush Reason = "back before the cursor was written"
 	// Disturbed: a fault concerned the edge or the log when the ack was to arrive,
 	// or the cursor to be written.
@@ -37,46 +34,67 @@ const (
 
 // Reasons returns all reasons, the harmless ones first.
 func Reasons() []Reason {
-	return []Reason{Unacknowledged, AckOnTheWay, BeforeFlush, Disturbed, NewName, Unknown, Unexplained}
+	return []Reason{Unacknowledged, AckOnTheWay, BrokeOff, BeforeFlush, Disturbed, NewName, Unknown, Unexplained}
 }
 
-// moment is when something happened on a connection to an edge.
-type moment struct {
-	edge string
-	when time.Time
+// history is what a seat had on its connections so far.
+type history struct {
+	conns  []*connection
+	events map[string]past
 }
 
-// past is what became of an event on the earlier connections of a seat.
+// past is what became of an event on them.
 type past struct {
-	received, settled []moment
-	acked             bool
+	first int // of conns, the one that had it first
+	acked bool
 }
 
 // judgeRepeats looks at what came again, over the connections of each seat.
 func (j *judge) judgeRepeats() {
 	j.report.Reasons = map[Reason]int{}
-	seats := map[Seat]map[string]past{}
+	seats := map[Seat]*history{}
 	own := j.ownCursors()
 	for _, c := range j.conns {
 		if seats[c.Seat] == nil {
-			seats[c.Seat] = map[string]past{}
+			seats[c.Seat] = &history{events: map[string]past{}}
 		}
-		before, here := seats[c.Seat], map[string]bool{}
+		before, here := seats[c.Seat], map[string]receipt{}
 		for _, r := range c.receipts {
 			id := r.event.EventID
-			p, again := before[id]
+			p, again := before.events[id]
+			first, twice := here[id]
 			switch {
-			case here[id]:
-				j.countRepeat(p, r, j.judgeRepeatHere(c, r))
+			case twice:
+				j.countRepeat(p, r, j.judgeRepeatHere(c, first, r))
+				continue
 			case again && !own[c.Orchestrator]:
 				j.countRepeat(p, r, NewName)
 			case again:
-				j.countRepeat(p, r, j.judgeRepeat(c, r, p))
+				j.countRepeat(p, r, j.judgeRepeat(c, r, p, before.conns[p.first:]))
 			}
-			here[id] = true
+			here[id] = r
 		}
-		c.addTo(before)
+		before.add(c)
 	}
+}
+
+// add adds a connection to a seat's past.
+func (h *history) add(c *connection) {
+	note := func(id string, acked bool) {
+		p, known := h.events[id]
+		if !known {
+			p.first = len(h.conns)
+		}
+		p.acked = p.acked || acked
+		h.events[id] = p
+	}
+	for _, r := range c.receipts {
+		note(r.event.EventID, false)
+	}
+	for id := range c.acked {
+		note(id, true)
+	}
+	h.conns = append(h.conns, c)
 }
 
 func (j *judge) countRepeat(p past, r receipt, why Reason) {
@@ -91,83 +109,62 @@ func (j *judge) countRepeat(p past, r receipt, why Reason) {
 }
 
 // judgeRepeatHere looks at what had come on the same connection: once it is
-// acknowledged there, it must not come.
-func (j *judge) judgeRepeatHere(c *connection, r receipt) Reason {
-	acked, ok := c.acked[r.event.EventID]
-	arrived, known := c.arrival(acked)
+// acknowledged there, it must not come, and what needs no ack must not at all.
+func (j *judge) judgeRepeatHere(c *connection, first, r receipt) Reason {
+	settled, arrived, how := first.when, r.when, "needs no ack and had come"
+	if r.event.RequiresAck {
+		acked, ok := c.acked[r.event.EventID]
+		if !ok || !r.when.After(acked) {
+			return Unacknowledged
+		}
+		there, known := c.arrival(acked)
+		if !known || !r.when.After(there) {
+			return AckOnTheWay
+		}
+		settled, arrived, how = acked, there, "it had acknowledged, and the edge had that,"
+	}
 	switch {
-	case !ok || !r.when.After(acked):
-		return Unacknowledged
-	case !known || !r.when.After(arrived):
-		return AckOnTheWay
 	case j.promise.Calm == nil:
 		return Unknown
-	case !j.promise.Calm(c.Edge, acked, arrived):
+	case !j.promise.Calm(c.Edge, settled, arrived):
 		return Disturbed
 	}
 	k := key{c.Orchestrator, r.event.EventID}
-	j.violated(Repeated, k, "%s got %s again, which it had acknowledged at %s, and the edge had that by %s", c, k.id, stamp(acked), stamp(arrived))
+	j.violated(Repeated, k, "%s got %s again, which %s at %s", c, k.id, how, stamp(settled))
 	return Unexplained
 }
 
-// judgeRepeat looks at what had come on an earlier connection: once the cursor
-// says what became of it, it must not come as if it were new, and if it was
-// settled, not at all.
-func (j *judge) judgeRepeat(c *connection, r receipt, p past) Reason {
+// judgeRepeat looks at what had come on earlier connections: once the cursor says
+// what became of it, it must not come as if it were new, and if it was settled, not
+// at all.
+func (j *judge) judgeRepeat(c *connection, r receipt, p past, earlier []*connection) Reason {
 	k := key{c.Orchestrator, r.event.EventID}
-	if m, ok := j.written(c, p.settled); ok {
-		j.violated(Repeated, k, "%s got %s again, which was settled on %s at %s", c, k.id, m.edge, stamp(m.when))
-		return Unexplained
-	}
-	if m, ok := j.written(c, p.received); ok && !r.event.Redelivered {
-		j.violated(Repeated, k, "%s got %s again, unmarked, which came on %s at %s", c, k.id, m.edge, stamp(m.when))
-		return Unexplained
+	var why Reason
+	for i, e := range earlier {
+		newest := c.openedAt
+		if i+1 < len(earlier) {
+			newest = earlier[i+1].openedAt
+		}
+		for _, s := range j.savesOf(e, r.event, newest, c.openedAt) {
+			if why = j.judgeSave(s); why == Unexplained {
+				j.violated(Repeated, k, "%s got %s again, which was settled on %s at %s", c, k.id, e, stamp(s.known))
+				return Unexplained
+			}
+		}
+		if !r.event.Redelivered && j.isNoted(e, r.event, newest) {
+			j.violated(Repeated, k, "%s got %s again, unmarked, which came on %s", c, k.id, e)
+			return Unexplained
+		}
 	}
 	switch {
-	case len(p.settled) == 0 && p.acked:
+	case why != "":
+		return why
+	case p.acked:
 		return AckOnTheWay
-	case len(p.settled) == 0:
-		return Unacknowledged
-	case c.openedAt.Before(p.settled[len(p.settled)-1].when.Add(flushed)):
-		return BeforeFlush
-	case j.promise.Calm == nil:
-		return Unknown
+	case !r.event.RequiresAck:
+		return BrokeOff
 	}
-	return Disturbed
-}
-
-// written returns one of some moments that the cursor had certainly been
-// written after when a connection was opened.
-func (j *judge) written(c *connection, moments []moment) (moment, bool) {
-	i := slices.IndexFunc(moments, func(m moment) bool {
-		by := m.when.Add(flushed)
-		return j.promise.Calm != nil && !c.openedAt.Before(by) && j.promise.Calm(m.edge, m.when, by)
-	})
-	if i < 0 {
-		return moment{}, false
-	}
-	return moments[i], true
-}
-
-// addTo adds what happened on a connection to a seat's past.
-func (c *connection) addTo(all map[string]past) {
-	for _, r := range c.receipts {
-		p := all[r.event.EventID]
-		at := moment{c.Edge, r.when}
-		p.received = append(p.received, at)
-		if !r.event.RequiresAck {
-			p.settled = append(p.settled, at)
-		}
-		all[r.event.EventID] = p
-	}
-	for id, when := range c.acked {
-		p := all[id]
-		p.acked = true
-		if arrived, known := c.arrival(when); known {
-			p.settled = append(p.settled, moment{c.Edge, arrived})
-		}
-		all[id] = p
-	}
+	return Unacknowledged
 }
 
 // ownCursors returns the orchestrators all of whose seats kept their daemon id,
