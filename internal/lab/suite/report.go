@@ -30,12 +30,14 @@ type pkg struct {
 	byName  map[string]*test // "" is what belongs to no test
 }
 
-// test is a test or a part of one. Its output is forgotten when it passes.
+// test is a test or a part of one.
 type test struct {
 	name    string
 	verdict verdict
 	took    time.Duration
+	said    bool // its verdict
 	output  strings.Builder
+	stray   strings.Builder // what came after that, and is whoever's
 }
 
 func newReport(out io.Writer, verbose bool) *Report {
@@ -69,6 +71,8 @@ func (r *Report) line(line []byte) {
 	switch v, ends := e.ends(); {
 	case e.Package == "":
 		r.write(e.Output) // of a build
+	case e.Action == "run":
+		r.test(e)
 	case e.Action == "output":
 		r.output(e)
 	case ends && e.Test == "":
@@ -85,16 +89,29 @@ func (r *Report) output(e event) {
 	}
 	// Which test begins, pauses and continues is in every event.
 	if !strings.HasPrefix(e.Output, "=== ") {
-		r.test(e).output.WriteString(e.Output)
+		r.test(e).say(e.Output)
+	}
+}
+
+// say adds a line of output. go test takes what comes after a test's verdict for that
+// test's, until the next one has something to say: such as the stacks of a process that
+// crashes.
+func (t *test) say(line string) {
+	verdict := strings.TrimLeft(line, " ")
+	switch {
+	case t.said:
+		t.stray.WriteString(line)
+	case strings.HasPrefix(verdict, "--- PASS: "+t.name+" "), strings.HasPrefix(verdict, "--- SKIP: "+t.name+" "):
+		t.said = true // of no interest
+	default:
+		t.said = strings.HasPrefix(verdict, "--- FAIL: "+t.name+" ")
+		t.output.WriteString(line)
 	}
 }
 
 func (r *Report) endTest(e event, v verdict) {
 	t := r.test(e)
 	t.verdict, t.took = v, e.elapsed()
-	if v != failed {
-		t.output = strings.Builder{}
-	}
 }
 
 func (r *Report) endPackage(e event, v verdict) {
@@ -102,24 +119,50 @@ func (r *Report) endPackage(e event, v verdict) {
 	delete(r.running, e.Package)
 	p.verdict, p.took = v, e.elapsed()
 	r.packages = append(r.packages, p)
-	if r.verbose {
-		return // all has been said
+	if !r.verbose { // else all has been said
+		if v == failed {
+			r.write(p.story())
+		}
+		r.write(p.closing())
 	}
-	if v == failed {
-		r.write(p.story())
-	}
-	r.write(p.closing())
+	p.forget()
 }
 
-// story is the output of the tests that failed or did not end.
+// forget forgets what has been said.
+func (p *pkg) forget() {
+	for _, t := range p.tests {
+		t.output, t.stray = strings.Builder{}, strings.Builder{}
+	}
+}
+
+// story is the output of the tests that failed or did not end, and whatever no test
+// has said that passed. The race detector speaks in whoever's name; where all tests
+// passed, nobody knows which of them knows why the package failed.
 func (p *pkg) story() string {
 	var b strings.Builder
+	green := len(p.culprits()) == 0
 	for _, t := range p.tests {
-		if t.name != "" && t.verdict != passed && t.verdict != skipped {
-			b.WriteString(t.output.String())
+		if t.name == "" {
+			continue
 		}
+		if output := t.output.String(); green || !t.passed() || strings.Contains(output, "WARNING: DATA RACE") {
+			b.WriteString(output)
+		}
+		b.WriteString(t.stray.String())
 	}
 	return b.String()
+}
+
+func (t *test) passed() bool { return t.verdict == passed || t.verdict == skipped }
+
+// culprits are the tests that failed or did not end, without their parts.
+func (p *pkg) culprits() (tests []*test) {
+	for _, t := range p.tests {
+		if t.top() && !t.passed() {
+			tests = append(tests, t)
+		}
+	}
+	return tests
 }
 
 // closing is the package's own output, of which one that passed needs the last
@@ -186,10 +229,8 @@ func (p *pkg) failures() []string {
 		return nil
 	}
 	var names []string
-	for _, t := range p.tests {
-		if t.top() && t.verdict != passed && t.verdict != skipped {
-			names = append(names, p.short()+" "+t.name)
-		}
+	for _, t := range p.culprits() {
+		names = append(names, p.short()+" "+t.name)
 	}
 	if len(names) == 0 {
 		return []string{p.short()}

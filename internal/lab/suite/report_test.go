@@ -41,8 +41,28 @@ const (
 	empty = `{"Action":"output","Package":"example/empty","Output":"?   \texample/empty\t[no test files]\n"}
 {"Action":"skip","Package":"example/empty","Elapsed":0}
 `
+	racing = `{"Action":"run","Package":"example/racing","Test":"TestRacing"}
+{"Action":"run","Package":"example/racing","Test":"TestOther"}
+{"Action":"output","Package":"example/racing","Test":"TestOther","Output":"WARNING: DATA RACE\n"}
+{"Action":"output","Package":"example/racing","Test":"TestOther","Output":"--- PASS: TestOther (0.00s)\n"}
+{"Action":"pass","Package":"example/racing","Test":"TestOther","Elapsed":0}
+{"Action":"output","Package":"example/racing","Test":"TestRacing","Output":"    testing.go:1: race detected\n"}
+{"Action":"output","Package":"example/racing","Test":"TestRacing","Output":"--- FAIL: TestRacing (0.10s)\n"}
+{"Action":"fail","Package":"example/racing","Test":"TestRacing","Elapsed":0.1}
+{"Action":"output","Package":"example/racing","Output":"FAIL\texample/racing\t0.400s\n"}
+{"Action":"fail","Package":"example/racing","Elapsed":0.4}
+`
+	puzzling = `{"Action":"run","Package":"example/puzzling","Test":"TestFirst"}
+{"Action":"output","Package":"example/puzzling","Test":"TestFirst","Output":"    a_test.go:3: who knows\n"}
+{"Action":"output","Package":"example/puzzling","Test":"TestFirst","Output":"--- PASS: TestFirst (0.00s)\n"}
+{"Action":"output","Package":"example/puzzling","Test":"TestFirst","Output":"a process says something\n"}
+{"Action":"pass","Package":"example/puzzling","Test":"TestFirst","Elapsed":0}
+{"Action":"output","Package":"example/puzzling","Output":"FAIL\texample/puzzling\t0.400s\n"}
+{"Action":"fail","Package":"example/puzzling","Elapsed":0.4}
+`
 	hanging = `{"Action":"run","Package":"example/hanging","Test":"TestLong"}
 {"Action":"output","Package":"example/hanging","Test":"TestLong","Output":"    a_test.go:5: still here\n"}
+{"Action":"output","Package":"example/hanging","Output":"said at the beginning\n"}
 `
 )
 
@@ -68,6 +88,16 @@ func TestAReportShowsWhatFailedAndNoMore(t *testing.T) {
 			"a package that does not compile is shown with the reason", broken,
 			"a_test.go:1: undefined: x\nFAIL\texample/broken [build failed]\n",
 			"0 packages passed, 1 failed, with 0 tests in 4s, 7s of processors", []string{"example/broken"},
+		},
+		{
+			"what the race detector says is shown, in whoever's name", racing,
+			"    testing.go:1: race detected\n--- FAIL: TestRacing (0.10s)\nWARNING: DATA RACE\nFAIL\texample/racing\t0.400s\n",
+			"0 packages passed, 1 failed, with 2 tests in 4s, 7s of processors", []string{"example/racing TestRacing"},
+		},
+		{
+			"where all tests passed everything is shown", puzzling,
+			"    a_test.go:3: who knows\na process says something\nFAIL\texample/puzzling\t0.400s\n",
+			"0 packages passed, 1 failed, with 1 tests in 4s, 7s of processors", []string{"example/puzzling"},
 		},
 		{
 			"a package without tests is not mentioned", empty + green,
@@ -107,7 +137,7 @@ func TestOutputOfTestsThatDidNotEndIsShownAtTheEnd(t *testing.T) {
 	r := newReport(&out, false)
 	require.NoError(t, r.read(strings.NewReader(hanging)))
 	r.Close()
-	require.Contains(t, out.String(), "a_test.go:5: still here\n")
+	require.Contains(t, out.String(), "a_test.go:5: still here\nsaid at the beginning\n")
 }
 
 func TestVerboseOutputIsAll(t *testing.T) {

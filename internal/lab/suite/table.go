@@ -24,8 +24,8 @@ func (r *Report) Close() {
 	count := map[verdict]int{}
 	for _, p := range r.all() {
 		if p.verdict == "" {
-			r.write(p.story())
 			p.verdict = failed
+			r.write(p.story() + p.closing())
 		}
 		count[p.verdict]++
 		packages = append(packages, timed{p.short(), p.took})
