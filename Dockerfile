@@ -25,7 +25,9 @@ ARG TARGETARCH
 RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache/go-build \
     CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH go build -trimpath \
       -ldflags "-X github.com/neolith/daemon-gateway/internal/buildinfo.version=$VERSION -X github.com/neolith/daemon-gateway/internal/buildinfo.revision=$REVISION" \
-      -o /out/ ./cmd/edge ./cmd/router ./cmd/publisher-bridge ./cmd/gateway-admin ./cmd/gateway-probe ./cmd/gateway-backup ./cmd/gateway-restore ./cmd/gatewayctl
+      -o /out/ ./cmd/edge ./cmd/router ./cmd/publisher-bridge ./cmd/gateway-admin ./cmd/gatewayctl
+# The names that commands of gatewayctl had as programs of their own, for a release.
+RUN for name in gateway-backup gateway-restore gateway-probe; do ln -s gatewayctl "/out/$name"; done
 
 FROM scratch
 # The authorities that may have signed the certificate of a NATS or Redis server.

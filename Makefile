@@ -24,8 +24,12 @@ REGISTRY ?= ghcr.io/neolith
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-build: ## build the programs into bin/: edge, router, publisher-bridge, devcluster, gateway-…
+# What gatewayctl was called by, as links for this release.
+FORMERLY := gateway-backup gateway-restore gateway-probe
+
+build: ## build the programs into bin/: edge, router, publisher-bridge, devcluster, gatewayctl, …
 	go build -ldflags '-X $(BUILDINFO).version=$(VERSION)' -o bin/ ./cmd/...
+	@for name in $(FORMERLY); do ln -sfn gatewayctl "bin/$$name"; done
 
 run: build ## run all three tiers here, with demo daemons; ARGS="--edges 3" adds flags
 	@exec bin/devcluster --demo $(ARGS)

@@ -7,4 +7,4 @@ import (
 	"github.com/neolith/daemon-gateway/internal/gatewayctl"
 )
 
-func main() { os.Exit(gatewayctl.Main(os.Args[1:], os.LookupEnv, os.Stdin, os.Stdout, os.Stderr)) }
+func main() { os.Exit(gatewayctl.Main(os.Args, os.Environ(), os.Stdin, os.Stdout, os.Stderr)) }

@@ -58,13 +58,13 @@ func TestTheComposeFileGivesTheProgramsSettingsThatTheyAccept(t *testing.T) {
 			here[config.Target] = filepath.Join(t.TempDir(), config.Source)
 			require.NoError(t, os.WriteFile(here[config.Target], []byte(loaded.Configs[config.Source].Content), 0o600))
 		}
-		name := strings.TrimPrefix(service.Command[0], "/")
+		name := called(service.Command)
 		found = append(found, name)
 		var settings []string
 		for _, s := range known[name] {
 			settings = append(settings, s.Name)
 		}
-		p := program{filepath.Join(dir, name), map[string]string{}}
+		p := program{filepath.Join(dir, service.Command[0]), service.Command[1:], map[string]string{}}
 		for variable, value := range service.Environment {
 			require.Contains(t, settings, variable, service.Name)
 			p.environment[variable] = cmp.Or(here[*value], *value)
@@ -72,7 +72,7 @@ func TestTheComposeFileGivesTheProgramsSettingsThatTheyAccept(t *testing.T) {
 		output, err := p.command(t.Context(), "--print-config").CombinedOutput()
 		require.NoError(t, err, "%s: %s", service.Name, output)
 	}
-	require.ElementsMatch(t, []string{"edge", "router", "publisher-bridge", "gateway-admin", "gateway-probe"}, found)
+	require.ElementsMatch(t, []string{"edge", "router", "publisher-bridge", "gateway-admin", "gatewayctl probe"}, found)
 }
 
 func TestTheComposeFileMountsFilesThatExist(t *testing.T) {

@@ -27,8 +27,7 @@ var programs = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	build := exec.Command("go", "build", "-ldflags=-s -w", "-o", dir, "./cmd/edge", "./cmd/router", "./cmd/publisher-bridge", "./cmd/gateway-admin", "./cmd/gateway-probe",
-		"./cmd/gateway-backup", "./cmd/gateway-restore", "./cmd/gatewayctl")
+	build := exec.Command("go", "build", "-ldflags=-s -w", "-o", dir, "./cmd/edge", "./cmd/router", "./cmd/publisher-bridge", "./cmd/gateway-admin", "./cmd/gatewayctl")
 	build.Dir, build.Env = Root(), append(os.Environ(), "CGO_ENABLED=0")
 	if output, err := build.CombinedOutput(); err != nil {
 		return dir, fmt.Errorf("build the programs: %w\n%s", err, output)
@@ -103,6 +102,7 @@ func content(name string) string {
 // program is a container's program with the environment that the chart gives it.
 type program struct {
 	path        string
+	args        []string // of its command, as [backup]
 	environment map[string]string
 }
 
@@ -128,11 +128,15 @@ func (c *installation) programOf(w workload) program {
 		require.NoError(c.t, os.WriteFile(here, []byte(content(filepath.Base(value))), 0o600))
 		values[name] = here
 	}
-	return program{dir + w.container().Command[0], values}
+	command := w.container().Command
+	return program{dir + command[0], command[1:], values}
 }
 
+// called is the name by which the page of settings has what a container runs.
+func called(command []string) string { return strings.TrimPrefix(strings.Join(command, " "), "/") }
+
 func (p program) command(ctx context.Context, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, p.path, args...)
+	cmd := exec.CommandContext(ctx, p.path, slices.Concat(p.args, args)...)
 	cmd.Env = []string{"PATH=/"}
 	for name, value := range p.environment {
 		cmd.Env = append(cmd.Env, name+"="+value)
@@ -149,12 +153,12 @@ func TestTheEnvironmentHoldsOnlySettingsThatTheProgramKnows(t *testing.T) {
 	t.Parallel()
 	known, err := Programs()
 	require.NoError(t, err)
-	// The page has no section of gatewayctl: its settings are those of NATS.
-	known["gatewayctl"] = slices.DeleteFunc(slices.Clone(known["gateway-backup"]), func(s Setting) bool { return s.Group != "NATS" })
+	// The page has no section of other commands of gatewayctl: their settings are those of NATS.
+	known["gatewayctl idle"] = slices.DeleteFunc(slices.Clone(known["gatewayctl backup"]), func(s Setting) bool { return s.Group != "NATS" })
 	eachExample(t, func(t *testing.T, c *installation) {
 		for _, w := range c.gateways() {
 			var settings []string
-			for _, s := range known[strings.TrimPrefix(w.container().Command[0], "/")] {
+			for _, s := range known[called(w.container().Command)] {
 				settings = append(settings, s.Name)
 			}
 			require.NotEmpty(t, settings)

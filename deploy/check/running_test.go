@@ -40,7 +40,7 @@ func (p program) start(t *testing.T) (addresses map[string]string) {
 		"ADMIN_ADDR": addresses["admin"], "LISTEN_ADDR": addresses["daemons"], "HTTP_ADDR": addresses["intake"],
 		"NATS_URL": "nats://127.0.0.1:1", "REDIS_URL": "redis://127.0.0.1:1", "GOSSIP_ADDR": "127.0.0.1:0", "DRAIN_PERIOD": "0s",
 	})
-	cmd := program{p.path, environment}.command(context.Background())
+	cmd := program{p.path, p.args, environment}.command(context.Background())
 	require.NoError(t, cmd.Start())
 	t.Cleanup(func() {
 		require.NoError(t, cmd.Process.Signal(syscall.SIGTERM))

@@ -12,7 +12,7 @@ import (
 	"github.com/neolith/daemon-gateway/internal/bridge"
 	"github.com/neolith/daemon-gateway/internal/devcluster"
 	"github.com/neolith/daemon-gateway/internal/edge"
-	"github.com/neolith/daemon-gateway/internal/lab/probe"
+	"github.com/neolith/daemon-gateway/internal/probe"
 	"github.com/neolith/daemon-gateway/internal/router"
 	"github.com/neolith/daemon-gateway/internal/settings"
 	"github.com/neolith/daemon-gateway/internal/upkeep"

@@ -52,14 +52,14 @@ func (c *Config) Validate(report func(setting, problem string)) {
 	}
 }
 
-// Program describes gateway-backup with these settings, for its main function and for
-// the page of all settings.
+// Program describes gatewayctl backup with these settings, for its command and for the page of
+// all settings.
 func (c *Config) Program() settings.Program {
 	return settings.Program{
-		Name:        "gateway-backup",
+		Name:        "gatewayctl backup",
 		Description: "Takes a backup of the gateway's streams, while it runs.",
 		Config:      c,
-		Example:     "NATS_URL=nats://operator:password@nats:4222 gateway-backup --backup-dir=/backups",
+		Example:     "NATS_URL=nats://operator:password@nats:4222 gatewayctl backup --backup-dir=/backups",
 	}
 }
 
@@ -73,7 +73,7 @@ const (
 
 // Run takes a backup and removes the oldest ones.
 func Run(ctx context.Context, cfg Config, logger *slog.Logger) error {
-	conn, err := connect(ctx, cfg.NATS, "gateway-backup", logger)
+	conn, err := connect(ctx, cfg.NATS, "gatewayctl backup", logger)
 	if err != nil {
 		return err
 	}

@@ -26,7 +26,7 @@ import (
 // StoreConfig says where backups are kept beyond the directory: in an object
 // store that speaks S3.
 type StoreConfig struct {
-	BackupS3URL             string          `name:"backup-s3-url" group:"Object store" help:"Endpoint, bucket and prefix of an S3-compatible object store, as https://s3.eu-central-1.amazonaws.com/bucket/prefix. Backups are copied to it, and restored from it; BACKUP_DIR is then where they are put together."`
+	BackupS3URL             string          `name:"backup-s3-url" group:"Object store" help:"Endpoint, bucket and prefix of an S3-compatible object store, as https://s3.example.com/bucket/prefix. Backups are copied to it, and restored from it; BACKUP_DIR is then where they are put together."`
 	BackupS3Region          string          `name:"backup-s3-region" group:"Object store" help:"Region of the bucket, where the endpoint does not tell."`
 	BackupS3AccessKeyID     settings.Secret `name:"backup-s3-access-key-id" group:"Object store" help:"Access key that may list, read, write and delete objects below the prefix. Unset: the role of the machine, of the pod's ServiceAccount (IRSA, Pod Identity) or of the task."`
 	BackupS3SecretAccessKey settings.Secret `name:"backup-s3-secret-access-key" group:"Object store" help:"Secret of BACKUP_S3_ACCESS_KEY_ID."`

@@ -173,7 +173,7 @@ func verifySignature(dir string, manifest []byte, public ed25519.PublicKey) erro
 func parseManifest(text []byte) (Manifest, error) {
 	var m Manifest
 	if err := json.Unmarshal(text, &m); err != nil {
-		return Manifest{}, errors.New("is no manifest: expected a JSON object as gateway-backup writes it")
+		return Manifest{}, errors.New("is no manifest: expected a JSON object as gatewayctl backup writes it")
 	}
 	if m.Format < 1 || m.Format > format {
 		return Manifest{}, fmt.Errorf("is of format %d, expected 1 to %d", m.Format, format)

@@ -32,7 +32,7 @@ type RestoreConfig struct {
 	settings.Logging
 	NATS           natsconn.Config `embed:""`
 	Store          StoreConfig     `embed:""`
-	BackupDir      string          `required:"" group:"Backup" help:"Directory in which gateway-backup has put its backups; with an object store, into which the backup is fetched from there."`
+	BackupDir      string          `required:"" group:"Backup" help:"Directory in which gatewayctl backup has put its backups; with an object store, into which the backup is fetched from there."`
 	Backup         string          `group:"Backup" help:"Name of the backup, as 20261123T042759Z; the newest complete one if not given."`
 	Replace        bool            `group:"Backup" help:"Delete the gateway's streams that exist, with all that they hold. Without it nothing is restored while there is one."`
 	StreamReplicas int             `default:"0" min:"0" max:"5" group:"Backup" help:"NATS servers that hold a copy of each restored stream; 0: as many as when the backup was taken."`
@@ -61,14 +61,14 @@ func (c *RestoreConfig) keys() (k keys, err error) {
 	return k, nil
 }
 
-// Program describes gateway-restore with these settings, for its main function and for
-// the page of all settings.
+// Program describes gatewayctl restore with these settings, for its command and for the page of
+// all settings.
 func (c *RestoreConfig) Program() settings.Program {
 	return settings.Program{
-		Name:        "gateway-restore",
+		Name:        "gatewayctl restore",
 		Description: "Restores a backup of the gateway's streams, while no node of it runs.",
 		Config:      c,
-		Example:     "NATS_URL=nats://operator:password@nats:4222 gateway-restore --backup-dir=/backups",
+		Example:     "NATS_URL=nats://operator:password@nats:4222 gatewayctl restore --backup-dir=/backups",
 	}
 }
 
@@ -97,7 +97,7 @@ func RunRestore(ctx context.Context, cfg RestoreConfig, logger *slog.Logger) err
 	if r.keys.public == nil {
 		logger.Warn("whose backup this is has not been checked, for want of BACKUP_PUBLIC_KEY_FILE", "backup", name)
 	}
-	conn, err := connect(ctx, cfg.NATS, "gateway-restore", logger)
+	conn, err := connect(ctx, cfg.NATS, "gatewayctl restore", logger)
 	if err != nil {
 		return err
 	}

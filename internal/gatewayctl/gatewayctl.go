@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 	"time"
 
@@ -37,9 +38,10 @@ var errUnwell = errors.New("not all is well")
 
 // program is one call of gatewayctl.
 type program struct {
-	environ  func(string) (string, bool)
-	in       io.Reader
-	out, err io.Writer
+	environ     func(string) (string, bool)
+	environment []string // all of it as os.Environ lists it, for what looks like a setting; nil: not looked at
+	in          io.Reader
+	out, err    io.Writer
 
 	format  string        // of the output: one of formats
 	timeout time.Duration // for what is asked of NATS
@@ -48,36 +50,45 @@ type program struct {
 	began   bool          // the command's arguments were right
 }
 
-// Main runs the program with these arguments and returns its exit code.
-func Main(args []string, environ func(string) (string, bool), in io.Reader, out, err io.Writer) int {
+// Main runs the program with these arguments, of which the first is the name that it was
+// called by, and returns its exit code.
+func Main(args, environment []string, in io.Reader, out, err io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal kills the process
-	return Run(ctx, args, environ, in, out, err)
+	p := &program{environ: os.LookupEnv, environment: environment, in: in, out: out, err: err}
+	return p.run(ctx, calledAs(filepath.Base(args[0]), args[1:], err))
 }
 
-// Run is Main without signals.
+// Run is Main without signals, by the program's own name.
 func Run(ctx context.Context, args []string, environ func(string) (string, bool), in io.Reader, out, err io.Writer) int {
 	p := &program{environ: environ, in: in, out: out, err: err}
+	return p.run(ctx, args)
+}
+
+func (p *program) run(ctx context.Context, args []string) int {
 	root := p.command()
 	root.SetArgs(args)
-	root.SetIn(in)
-	root.SetOut(out)
-	root.SetErr(err)
+	root.SetIn(p.in)
+	root.SetOut(p.out)
+	root.SetErr(p.err)
 	var wrong *settings.Error
 	var usage usageError
+	var code told
 	switch failure := root.ExecuteContext(ctx); {
 	case failure == nil:
 		return exitOK
+	case errors.As(failure, &code):
+		return int(code)
 	case errors.Is(failure, errUnwell):
 		return exitUnwell
 	case errors.Is(failure, errFound):
 		return exitFailure
 	case errors.As(failure, &wrong), errors.As(failure, &usage), !p.began:
-		fmt.Fprintf(printed{err}, "gatewayctl: %v\n", failure)
+		fmt.Fprintf(printed{p.err}, "gatewayctl: %v\n", failure)
 		return exitUsage
 	default:
-		fmt.Fprintf(printed{err}, "gatewayctl: %v\n", failure)
+		fmt.Fprintf(printed{p.err}, "gatewayctl: %v\n", failure)
 		return exitFailure
 	}
 }
@@ -104,7 +115,7 @@ func (p *program) command() *cobra.Command {
 	root := &cobra.Command{
 		Use:           "gatewayctl",
 		Short:         "See and steer a running Daemon Gateway",
-		Long:          "See and steer a running Daemon Gateway. It needs NATS, as the user operator, and nothing else: each node answers for itself.",
+		Long:          "See and steer a running Daemon Gateway. It needs NATS, as the user operator, and nothing else: each node answers for itself. Backups and probes have settings of their own.",
 		Version:       buildinfo.Get().String(),
 		SilenceErrors: true, SilenceUsage: true,
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
@@ -133,6 +144,10 @@ func (p *program) command() *cobra.Command {
 		p.disconnectCommand(), p.revokeCommand(), p.unrevokeCommand(), p.drainCommand(), p.undrainCommand(),
 		p.deadLettersCommand(), p.publishCommand(), p.tokenCommand(), p.connectCommand(),
 		p.logLevelCommand(), p.refusalsCommand(), p.balanceCommand(), p.contextCommand(), p.doctorCommand(), p.bundleCommand(), p.topCommand(), p.idleCommand())
+	for _, j := range []job{backupJob(), restoreJob(), probeJob()} {
+		root.AddCommand(p.jobCommand(j, root))
+	}
+	helpful(root)
 	return root
 }
 

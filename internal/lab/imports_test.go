@@ -60,7 +60,7 @@ func TestOnlyProgramsThatTryTheGatewayImportTheLab(t *testing.T) {
 	all := imports(t)
 	require.NotEmpty(t, all["internal/edge"])
 	for importer, imported := range all {
-		if inLab(importer) || slices.Contains([]string{"cmd/lab", "cmd/gateway-probe", "docs/generate", "scripts/fuzz", "scripts/suite"}, importer) ||
+		if inLab(importer) || slices.Contains([]string{"cmd/lab", probe, "scripts/fuzz", "scripts/suite"}, importer) ||
 			strings.HasPrefix(importer, "deploy/check/") {
 			continue
 		}
@@ -70,8 +70,11 @@ func TestOnlyProgramsThatTryTheGatewayImportTheLab(t *testing.T) {
 	}
 }
 
-// gateway-probe is shipped: it tries a gateway that it did not start, and holds
-// nothing that starts or breaks one.
+// probe tries a gateway that it did not start. It is shipped, as a command of gatewayctl.
+const probe = "internal/probe"
+
+// What is shipped holds of the lab what sends and judges traffic, by way of the probe, and
+// nothing that starts or breaks a gateway.
 func TestTheShippedProbeHoldsNothingElseOfTheLab(t *testing.T) {
 	t.Parallel()
 	all := imports(t)
@@ -85,11 +88,15 @@ func TestTheShippedProbeHoldsNothingElseOfTheLab(t *testing.T) {
 			}
 		}
 	}
-	reach("cmd/gateway-probe")
+	shipped := []string{"cmd/edge", "cmd/router", "cmd/publisher-bridge", "cmd/gateway-admin", "cmd/gatewayctl"}
+	for _, name := range shipped {
+		require.NotEmpty(t, all[name], name)
+		reach(name)
+	}
 	require.True(t, reached["internal/lab/ledger"])
 	for name := range reached {
 		require.False(t, inLab(name) && !slices.Contains([]string{
-			"internal/lab/probe", "internal/lab/traffic", "internal/lab/ledger",
-		}, name), "gateway-probe holds %s", name)
+			"internal/lab/traffic", "internal/lab/ledger",
+		}, name), "what is shipped holds %s", name)
 	}
 }

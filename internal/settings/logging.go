@@ -1,6 +1,7 @@
 package settings
 
 import (
+	"io"
 	"log/slog"
 	"os"
 	"time"
@@ -16,7 +17,7 @@ type Logging struct {
 
 // Logger returns a logger that writes to out, which is os.Stderr except in
 // tests. The caller adds the attributes of its process with With.
-func (l Logging) Logger(out *os.File) *slog.Logger {
+func (l Logging) Logger(out io.Writer) *slog.Logger {
 	options := &slog.HandlerOptions{Level: l.LogLevel, ReplaceAttr: Readable}
 	switch {
 	case l.LogFormat != "json" && isTerminal(out) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb":
@@ -41,7 +42,11 @@ func Readable(_ []string, a slog.Attr) slog.Attr {
 	return a
 }
 
-func isTerminal(f *os.File) bool {
+func isTerminal(out io.Writer) bool {
+	f, isFile := out.(*os.File)
+	if !isFile {
+		return false
+	}
 	info, err := f.Stat()
 	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }

@@ -37,7 +37,7 @@ const (
 // process, so that an operator can cut a graceful stop short. It returns the
 // exit code: 2 for mistakes in the settings, 1 if run failed.
 func Main(p Program, run func(ctx context.Context) error) int {
-	code, proceed := prepare(p, os.Args[1:], os.LookupEnv, names(os.Environ()), os.Stdout, os.Stderr)
+	code, proceed := Prepare(p, os.Args[1:], os.LookupEnv, os.Environ(), os.Stdout, os.Stderr)
 	if !proceed {
 		return code
 	}
@@ -66,9 +66,11 @@ func exposed(list []*setting, args []string) (found []*setting) {
 	return found
 }
 
-// prepare fills p.Config. It reports false where the program ends here, and then
-// with which exit code.
-func prepare(p Program, args []string, environ func(string) (string, bool), environment []string, stdout, stderr io.Writer) (int, bool) {
+// Prepare fills p.Config, answers --help, --version and --print-config, and tells of
+// mistakes and of what is odd. It reports false where the program ends here, and then
+// with which exit code. The environment is there twice, to be asked for a variable and as
+// os.Environ lists it, for what looks like a setting and is none.
+func Prepare(p Program, args []string, environ func(string) (string, bool), environment []string, stdout, stderr io.Writer) (int, bool) {
 	list, err := describe(p.Name, p.Description, p.Config)
 	if err != nil {
 		fmt.Fprintln(stderr, err)
@@ -86,7 +88,7 @@ func prepare(p Program, args []string, environ func(string) (string, bool), envi
 	r := newReader(p.Name, list)
 	r.readArgs(rest)
 	r.readEnvironment(environ)
-	for _, line := range r.strays(p.Name, environment) {
+	for _, line := range r.strays(p.Name, names(environment)) {
 		fmt.Fprintln(stderr, line)
 	}
 	if err := r.finish(p.Config); err != nil {

@@ -297,7 +297,7 @@ func TestPrepare(t *testing.T) {
 			t.Parallel()
 			var stdout, stderr bytes.Buffer
 			var cfg example
-			code, proceed := prepare(Program{Name: "example", Description: "An example.", Config: &cfg, Example: "TOKEN=t example"}, tt.args, environment(tt.env...), names(tt.env), &stdout, &stderr)
+			code, proceed := Prepare(Program{Name: "example", Description: "An example.", Config: &cfg, Example: "TOKEN=t example"}, tt.args, environment(tt.env...), tt.env, &stdout, &stderr)
 			require.Equal(t, tt.code, code)
 			require.Equal(t, tt.proceed, proceed)
 			for _, part := range tt.stdout {
@@ -315,7 +315,7 @@ func TestPrintedConfigParses(t *testing.T) {
 	t.Parallel()
 	var stdout bytes.Buffer
 	var cfg, again example
-	_, _ = prepare(Program{Name: "example", Config: &cfg}, []string{"--print-config"}, environment("NAME=n", "INTERVAL=1500", "LIMIT=65536", "SOURCES=10.0.0.0/8,192.0.2.0/24", "TIMEOUT=1h"), nil, &stdout, &stdout)
+	_, _ = Prepare(Program{Name: "example", Config: &cfg}, []string{"--print-config"}, environment("NAME=n", "INTERVAL=1500", "LIMIT=65536", "SOURCES=10.0.0.0/8,192.0.2.0/24", "TIMEOUT=1h"), nil, &stdout, &stdout)
 	require.NoError(t, Parse("example", "", &again, nil, environment(strings.Split(stdout.String(), "\n")...)))
 	require.Equal(t, cfg, again)
 }
@@ -324,7 +324,7 @@ func TestWhatIsInForceIsShownAsPrinted(t *testing.T) {
 	t.Parallel()
 	var stdout bytes.Buffer
 	var cfg example
-	_, _ = prepare(Program{Name: "example", Config: &cfg}, []string{"--print-config"},
+	_, _ = Prepare(Program{Name: "example", Config: &cfg}, []string{"--print-config"},
 		environment("NAME=n", "SERVER_URL=nats://u:hunter2@h"), nil, &stdout, &stdout)
 	inForce, err := InForce(&cfg)
 	require.NoError(t, err)

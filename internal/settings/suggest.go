@@ -9,14 +9,25 @@ import (
 
 // nearest returns the setting whose name may have been meant, or nil.
 func nearest(list []*setting, name string) *setting {
-	name = flagName(name)
-	best, closest := (*setting)(nil), maxTypos(name)+1
+	var known []string
 	for _, s := range list {
-		if s.hidden {
-			continue
+		if !s.hidden {
+			known = append(known, s.flag)
 		}
-		if d := typos(name, s.flag); d < closest {
-			best, closest = s, d
+	}
+	meant := Nearest(flagName(name), known)
+	if meant == "" {
+		return nil
+	}
+	return find(list, meant)
+}
+
+// Nearest returns the one of known names that may have been meant, or "".
+func Nearest(name string, known []string) string {
+	best, closest := "", maxTypos(name)+1
+	for _, k := range known {
+		if d := typos(name, k); d < closest {
+			best, closest = k, d
 		}
 	}
 	return best

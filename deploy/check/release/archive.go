@@ -16,6 +16,7 @@ type entry struct {
 	name    string // without a leading slash
 	mode    int64
 	path    string // of the file on this machine; empty: content
+	link    string // what it is a symbolic link to; empty: it is a file
 	content []byte
 }
 
@@ -48,6 +49,10 @@ func addFolders(archive *tar.Writer, folder string, made map[string]bool, at tim
 
 func addFile(archive *tar.Writer, e entry, at time.Time) error {
 	header := tar.Header{Typeflag: tar.TypeReg, Name: e.name, Mode: e.mode, Size: int64(len(e.content)), ModTime: at, Format: tar.FormatPAX}
+	if e.link != "" {
+		header.Typeflag, header.Linkname = tar.TypeSymlink, e.link
+		return archive.WriteHeader(&header)
+	}
 	if e.path == "" {
 		if err := archive.WriteHeader(&header); err != nil {
 			return err

@@ -64,6 +64,7 @@ func (s source) image(version, arch string, list []program, work string) (v1.Ima
 	for _, p := range list {
 		entries = append(entries, entry{name: p.name, mode: 0o755, path: p.path})
 	}
+	entries = append(entries, links("", list)...)
 	compressed := filepath.Join(work, "layer-"+arch+".tar.gz")
 	if err := writeTarFile(compressed, entries, s.created); err != nil {
 		return nil, err

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/alecthomas/kong"
@@ -16,7 +17,22 @@ import (
 // programs are those that are released, by their folders in cmd; those of the
 // Dockerfile.
 var programs = []string{
-	"edge", "router", "publisher-bridge", "gateway-admin", "gateway-probe", "gateway-backup", "gateway-restore", "gatewayctl",
+	"edge", "router", "publisher-bridge", "gateway-admin", "gatewayctl",
+}
+
+// formerly are the names that commands of gatewayctl had as programs of their own. They
+// are links to it.
+var formerly = []string{"gateway-backup", "gateway-restore", "gateway-probe"}
+
+// links are those beside the programs in a folder of an archive, where gatewayctl is one
+// of these.
+func links(folder string, list []program) (entries []entry) {
+	if slices.ContainsFunc(list, func(p program) bool { return p.name == "gatewayctl" }) {
+		for _, name := range formerly {
+			entries = append(entries, entry{name: folder + name, mode: 0o777, link: "gatewayctl"})
+		}
+	}
+	return entries
 }
 
 // defaults are those of the command line that are said here.

@@ -98,6 +98,7 @@ func (r *release) buildPrograms(ctx context.Context) error {
 		for _, one := range list {
 			entries = append(entries, entry{name: top + "/" + one.name, mode: 0o755, path: one.path})
 		}
+		entries = append(entries, links(top+"/", list)...)
 		if err := writeTarFile(r.file(p.String()+".tar.gz"), entries, r.created); err != nil {
 			return err
 		}

@@ -22,6 +22,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -455,6 +456,29 @@ func TestTheImageOfOneArchitectureIsWhatDockerLoads(t *testing.T) {
 	require.Contains(t, string(unpack(t, content)["manifest.json"]), `"RepoTags":["daemon-gateway:1.2.3"]`)
 }
 
+// Scripts that call backups and the probe by the names that they had go on working.
+func TestTheOldNamesAreLinksToGatewayctl(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "program")
+	require.NoError(t, os.WriteFile(path, []byte("a program"), 0o600))
+	var packed bytes.Buffer
+	list := []program{{name: "edge", path: path}, {name: "gatewayctl", path: path}}
+	require.NoError(t, writeTar(&packed, links("top/", list), time.Unix(0, 0)))
+	require.Empty(t, links("", list[:1]), "there is nothing that they could lead to")
+	found := map[string]string{}
+	for archive := tar.NewReader(&packed); ; {
+		header, err := archive.Next()
+		if err == io.EOF {
+			break
+		}
+		require.NoError(t, err)
+		if header.Typeflag == tar.TypeSymlink {
+			found[header.Name] = header.Linkname
+		}
+	}
+	require.Equal(t, map[string]string{"top/gateway-backup": "gatewayctl", "top/gateway-restore": "gatewayctl", "top/gateway-probe": "gatewayctl"}, found)
+}
+
 func TestTheDockerfileMakesTheSameImage(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("../../../Dockerfile")
@@ -467,6 +491,7 @@ func TestTheDockerfileMakesTheSameImage(t *testing.T) {
 	}
 	require.Contains(t, string(text), "USER "+user+"\n")
 	require.Contains(t, string(text), " ./cmd/"+strings.Join(programs, " ./cmd/")+"\n")
+	require.Contains(t, string(text), "RUN for name in "+strings.Join(formerly, " ")+"; do ln -s gatewayctl ")
 	for _, port := range ports {
 		require.Regexp(t, `(?m)^EXPOSE .*\b`+strings.TrimSuffix(port, "/tcp")+`\b`, string(text))
 	}

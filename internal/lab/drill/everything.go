@@ -65,7 +65,7 @@ func (r *restoration) backUp(ctx context.Context) error {
 	if r.backup, err = backup.Read(filepath.Join(r.backups(), names[0])); err != nil {
 		return err
 	}
-	r.step(began, "`gateway-backup` under traffic: %d streams, %d messages, %d KiB", len(r.backup.Streams), r.backup.Messages(), r.backup.Bytes()>>10)
+	r.step(began, "`gatewayctl backup` under traffic: %d streams, %d messages, %d KiB", len(r.backup.Streams), r.backup.Messages(), r.backup.Bytes()>>10)
 	began = time.Now()
 	if err := r.dump("neolith.dump"); err != nil {
 		return err
@@ -117,7 +117,7 @@ func (r *restoration) restore(ctx context.Context) error {
 	if err := r.operate(ctx, restoreTool); err != nil {
 		return err
 	}
-	r.step(began, "`gateway-restore`")
+	r.step(began, "`gatewayctl restore`")
 	r.Ledger.LogLost()
 	began, r.restored = time.Now(), time.Now()
 	if err := r.Start(ctx); err != nil {

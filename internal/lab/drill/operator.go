@@ -15,27 +15,26 @@ import (
 	"github.com/neolith/daemon-gateway/internal/lab/process"
 )
 
-// What an operator has.
+// What an operator does with gatewayctl.
 const (
-	backupTool  = "gateway-backup"
-	restoreTool = "gateway-restore"
+	backupTool  = "backup"
+	restoreTool = "restore"
 )
 
-func (d *drill) tool(name string) string { return filepath.Join(d.Dir, "tools", name) }
+func (d *drill) tool() string { return filepath.Join(d.Dir, "tools", "gatewayctl") }
 
 func (d *drill) backups() string { return filepath.Join(d.Dir, "backups") }
 
 func (d *drill) buildTools(ctx context.Context) error {
-	const commands = "github.com/neolith/daemon-gateway/cmd/"
-	if err := os.MkdirAll(d.tool(""), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Dir(d.tool()), 0o755); err != nil {
 		return err
 	}
-	return process.GoBuild(ctx, "", d.tool("")+string(filepath.Separator), commands+backupTool, commands+restoreTool)
+	return process.GoBuild(ctx, "", d.tool(), "github.com/neolith/daemon-gateway/cmd/gatewayctl")
 }
 
-// operate runs one of the gateway's tools.
-func (d *drill) operate(ctx context.Context, tool string) error {
-	cmd := exec.CommandContext(ctx, d.tool(tool))
+// operate runs a command of gatewayctl.
+func (d *drill) operate(ctx context.Context, command string) error {
+	cmd := exec.CommandContext(ctx, d.tool(), command)
 	cmd.Env = []string{"NATS_URL=" + d.NATSURL(), "BACKUP_DIR=" + d.backups()}
 	return runProgram(cmd)
 }

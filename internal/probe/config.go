@@ -2,10 +2,15 @@
 // daemons, Neolith and backends use. Once is one event, as an operator sends
 // after an installation. UnderLoad is daemons and publishers without a pause,
 // while somebody upgrades the gateway, deletes its pods or drains its nodes, and
-// judges in the end what came of each event.
+// judges in the end what came of each event. It is shipped, as a command of gatewayctl,
+// and has its daemons, its publishers and its ledger from those of the lab.
 package probe
 
 import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
 	"net"
 	"time"
 
@@ -37,15 +42,29 @@ type Config struct {
 	Finish bool   `help:"Tell the trial on CONTROL_ADDR to stop publishing and to judge." group:"Trial"`
 }
 
-// Program describes gateway-probe with these settings, for its main function and
-// for the page of all settings.
+// Program describes the probe with these settings, for its command and for the page of
+// all settings.
 func (c *Config) Program() settings.Program {
 	return settings.Program{
-		Name:        "gateway-probe",
+		Name:        "gatewayctl probe",
 		Description: "Tries a running gateway end to end: once, or under load for as long as it is upgraded and disturbed.",
 		Config:      c,
-		Example: "DAEMON_JWT_SECRET_FILE=/run/secrets/jwt gateway-probe \\\n" +
+		Example: "DAEMON_JWT_SECRET_FILE=/run/secrets/jwt gatewayctl probe \\\n" +
 			"  --edge-url=ws://edge:8080/daemon/ws --redis-url=redis://redis:6379",
+	}
+}
+
+// Run does what the settings say, and writes to out what a trial answers.
+func Run(ctx context.Context, cfg Config, out io.Writer, logger *slog.Logger) error {
+	switch {
+	case cfg.Step != "" || cfg.Finish:
+		answer, err := Tell(ctx, cfg)
+		fmt.Fprint(out, answer)
+		return err
+	case cfg.Daemons > 0:
+		return UnderLoad(ctx, cfg, out, logger)
+	default:
+		return Once(ctx, cfg, logger)
 	}
 }
 
