@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 	"unicode/utf8"
 
@@ -82,7 +83,8 @@ func DeadLetterSubjects(reason event.Reason, orchestrator event.Token) string {
 }
 
 // DeadLetter stores a dead letter and returns when it is stored, once within
-// the duplicate window for each orchestrator, event, daemon and reason.
+// the duplicate window for each orchestrator, event, daemon and reason, and each
+// place of the event in the log.
 func (l *Log) DeadLetter(ctx context.Context, d DeadLetter) error {
 	start := time.Now()
 	err := l.deadLetter(ctx, d)
@@ -175,13 +177,21 @@ func marshal(r DeadLetterRecord) ([]byte, error) {
 // messageID names the dead letter for as long as duplicates are recognized.
 // Where there is no event id, the body stands for it. The ids may be of any
 // length and content, so the whole is hashed.
+//
+// An event that was replayed stands elsewhere in the log. Its first letter has been
+// removed, and NATS would go on to recognize the id of that, so one without the place
+// would count as stored and be nowhere (invariant 1).
 func (d DeadLetter) messageID(sum [sha256.Size]byte) string {
 	id := d.EventID
 	if id == "" {
 		id = string(sum[:])
 	}
+	parts := []string{string(d.Token), id, string(d.Daemon), string(d.Reason)}
+	if d.Sequence > 0 {
+		parts = append(parts, strconv.FormatUint(d.Sequence, 10))
+	}
 	h := sha256.New()
-	for _, part := range []string{string(d.Token), id, string(d.Daemon), string(d.Reason)} {
+	for _, part := range parts {
 		_, _ = fmt.Fprintf(h, "%d:%s/", len(part), part)
 	}
 	return hex.EncodeToString(h.Sum(nil))

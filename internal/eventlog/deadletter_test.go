@@ -67,6 +67,27 @@ func TestDeadLetter(t *testing.T) {
 	require.Equal(t, protocol.DaemonID("daemon 2"), records[1].Daemon)
 }
 
+// A replay removes the letter, and the event may be given up again soon after, within
+// the duplicate window of that letter.
+func TestAnEventThatIsGivenUpAgainAfterItsReplayHasADeadLetterAgain(t *testing.T) {
+	t.Parallel()
+	s, l := setup(t)
+	d := eventlog.DeadLetter{
+		Reason: event.ReasonUndelivered, Token: event.TokenOf("o"), EventID: "e", Daemon: "d", Sequence: 7, Body: []byte(`{"id":"e"}`),
+	}
+	bury(t, l, d)
+	stream, err := s.JetStream().Stream(t.Context(), eventlog.DeadletterStream)
+	require.NoError(t, err)
+	require.NoError(t, stream.DeleteMsg(t.Context(), 1))
+
+	d.Sequence = 8
+	bury(t, l, d)
+	bury(t, l, d) // a repeat is stored once
+	_, records := deadletters(t, s)
+	require.Len(t, records, 1)
+	require.EqualValues(t, 8, records[0].Sequence)
+}
+
 // TestDeadLetterOfAnything: nothing in an event may keep its dead letter from
 // being stored, or harm the connection.
 func TestDeadLetterOfAnything(t *testing.T) {
