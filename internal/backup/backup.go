@@ -181,8 +181,8 @@ var optional = []string{eventlog.UnresolvedStream, eventlog.BucketStream(revocat
 // inOrder lists the streams of a backup. What says that an event is done with
 // comes before what has the event: cursors and checkpoints before the log, so
 // that none is ahead of it, and what waits for its orchestrator before the log,
-// into which it moves. The dead letters, which must have what a cursor has
-// passed for their sake, come last.
+// into which it moves. The dead letters must have what a cursor has passed for
+// their sake, and the log must have what was replayed from them: they come between.
 func inOrder(partitions int) []string {
 	list := []string{
 		eventlog.BucketStream(eventlog.ClusterBucket),
@@ -191,9 +191,13 @@ func inOrder(partitions int) []string {
 		eventlog.UnresolvedStream,
 	}
 	for p := range event.Partition(partitions) {
-		list = append(list, eventlog.BucketStream(eventlog.CursorBucket(p)), event.StreamName(p))
+		list = append(list, eventlog.BucketStream(eventlog.CursorBucket(p)))
 	}
-	return append(list, eventlog.DeadletterStream)
+	list = append(list, eventlog.DeadletterStream)
+	for p := range event.Partition(partitions) {
+		list = append(list, event.StreamName(p))
+	}
+	return list
 }
 
 func (t *taking) stream(ctx context.Context, stream, dir string) (s Stream, err error) {

@@ -2,6 +2,7 @@ package backup_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"os"
@@ -167,6 +168,28 @@ func TestWhatWasBackedUpIsRestoredIntoAnEmptyJetStream(t *testing.T) {
 	require.Equal(t, third, r.publish("o", "instead"), "sequences are used again")
 	for _, stream := range []string{event.StreamName(p), eventlog.DeadletterStream, eventlog.BucketStream(eventlog.CursorBucket(p))} {
 		require.Equal(t, g.configOf(stream), r.configOf(stream))
+	}
+}
+
+// An event that moves while a backup is taken is in it, wherever it comes from: given
+// up, it stands in the dead letters before the cursor passes it, and replayed, in the
+// log before its letter is removed.
+func TestNoEventMovesPastABackup(t *testing.T) {
+	t.Parallel()
+	g, dir := newGateway(t), t.TempDir()
+	require.NoError(t, g.backUp(dir))
+	text, err := os.ReadFile(filepath.Join(newest(t, dir), "manifest.json"))
+	require.NoError(t, err)
+	var manifest backup.Manifest
+	require.NoError(t, json.Unmarshal(text, &manifest))
+	taken := make(map[string]int)
+	for i, s := range manifest.Streams {
+		taken[s.Name] = i
+	}
+	for p := range event.Partition(partitions) {
+		require.Less(t, taken[eventlog.BucketStream(eventlog.CursorBucket(p))], taken[eventlog.DeadletterStream], "cursors before dead letters")
+		require.Less(t, taken[eventlog.DeadletterStream], taken[event.StreamName(p)], "dead letters before the log")
+		require.Less(t, taken[eventlog.BucketStream(eventlog.CheckpointBucket)], taken[eventlog.DeadletterStream])
 	}
 }
 
