@@ -12,6 +12,7 @@ import (
 	"github.com/neolith/daemon-gateway/internal/edge/httpevents"
 	"github.com/neolith/daemon-gateway/internal/eventlog"
 	"github.com/neolith/daemon-gateway/internal/rescue"
+	"github.com/neolith/daemon-gateway/internal/share"
 	"github.com/neolith/daemon-gateway/pkg/event"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
@@ -55,7 +56,7 @@ type acker struct {
 	cursors   *cursor.Store
 	alive     func() func(edge string) bool // which edges the directory shows
 	searches  *searches
-	slots     chan struct{} // a place for each request that asks the log
+	slots     *share.Pool[event.Partition] // a place for each request that asks the log
 	metrics   *metrics
 	panics    *rescue.Notes
 }
@@ -65,15 +66,14 @@ var (
 	errBusy     = errors.New("this edge has as many requests as it can handle")
 )
 
-// askLog takes a place to ask the log, which the caller gives back, or fails with
-// errBusy.
-func (a *acker) askLog() (giveBack func(), err error) {
-	select {
-	case a.slots <- struct{}{}:
-		return func() { <-a.slots }, nil
-	default:
+// askLog takes a place to ask a partition of the log, which the caller gives back, or
+// fails with errBusy. One that does not answer keeps its places for seconds, and must
+// leave some to the others.
+func (a *acker) askLog(p event.Partition) (giveBack func(), err error) {
+	if !a.slots.Take(p, 1) {
 		return nil, errBusy
 	}
+	return func() { a.slots.Give(p, 1) }, nil
 }
 
 // acknowledge acknowledges events for the viewer, and returns how many distinct
@@ -160,7 +160,7 @@ func (a *acker) settle(ctx context.Context, v httpevents.Viewer, ids []string) (
 	read := 0
 	defer func() { a.searches.end(one, read) }()
 	// Who waits for the turn holds nothing that others need.
-	giveBack, err := a.askLog()
+	giveBack, err := a.askLog(p)
 	if err != nil {
 		return 0, err
 	}

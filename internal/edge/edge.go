@@ -382,7 +382,7 @@ func (e *Edge) start(partCtx context.Context, log *eventlog.Log) (*running, erro
 	n.parts.Go("isolation", alone.Run)
 
 	n.acks = &acker{hub: e.hub, directory: e.directory, log: log, cursors: cursors, alive: e.alive, searches: newSearches(),
-		slots: make(chan struct{}, concurrentRequests), metrics: e.metrics, panics: e.panics}
+		slots: share.New[event.Partition](concurrentRequests), metrics: e.metrics, panics: e.panics}
 	n.acks.peers = peers[ackRequest, ackAnswer]{
 		self: self, nc: e.nats.NC, subject: delivery.AckSubject, answer: n.acks.give, logger: e.logger,
 	}

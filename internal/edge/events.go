@@ -40,9 +40,10 @@ const (
 )
 
 const (
-	// concurrentRequests bounds the requests that the log is asked for at once;
-	// further ones are told to come again. What clients take their time for, to
-	// send a body or to take an answer, needs none of these places.
+	// concurrentRequests bounds the requests that the log is asked for at once, of
+	// which each partition has its share; further ones are told to come again. What
+	// clients take their time for, to send a body or to take an answer, needs none
+	// of these places.
 	concurrentRequests = 64
 	// requestsOfOne bounds the requests of one orchestrator, from their
 	// authentication to their end.
@@ -251,7 +252,7 @@ func (e *events) list(ctx context.Context, r *http.Request, v httpevents.Viewer)
 	if err != nil {
 		return nil, &failure{http.StatusBadRequest, codeValidation, err.Error(), 0}
 	}
-	giveBack, err := e.acks.askLog()
+	giveBack, err := e.acks.askLog(e.log.Partition(v.Orchestrator))
 	if err != nil {
 		return nil, busy()
 	}

@@ -323,6 +323,26 @@ func TestWhoWaitsForItsTurnKeepsNobodyFromTheLog(t *testing.T) {
 	require.Zero(t, n.acknowledge(as(t, "other", "d"), "a"))
 }
 
+// A partition that did not answer had all places for as long as requests may take, and
+// requests for the others were told to come again.
+func TestAPartitionThatDoesNotAnswerKeepsNobodyFromTheOthers(t *testing.T) {
+	t.Parallel()
+	n := newCluster(t).edge()
+	acks := n.door.events.Load().acks
+	silent, other := event.Token("orch"), event.Token("orch-0")
+	for i := 1; acks.log.Partition(other) == acks.log.Partition(silent); i++ {
+		other = event.Token(fmt.Sprint("orch-", i))
+	}
+	for range concurrentRequests {
+		if giveBack, err := acks.askLog(acks.log.Partition(silent)); err == nil {
+			defer giveBack()
+		}
+	}
+	require.Equal(t, http.StatusServiceUnavailable, n.request("GET", "", "", as(t, string(silent), "d")).status)
+	require.Equal(t, http.StatusOK, n.request("GET", "", "", as(t, string(other), "d")).status)
+	require.Zero(t, n.acknowledge(as(t, string(other), "d"), "a"))
+}
+
 func TestADrainingEdgeSendsRequestsElsewhere(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
