@@ -1,6 +1,7 @@
 package client
 
 import (
+	"strings"
 	"sync"
 
 	"github.com/neolith/daemon-gateway/pkg/protocol"
@@ -43,15 +44,43 @@ func (a *acks) empty() bool {
 	return len(a.ids) == 0
 }
 
-// take removes what fits into one ack message.
-func (a *acks) take() []string {
+// take removes what fits into one ack message, and reports whether more was there.
+func (a *acks) take() (ids []string, more bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	n := min(len(a.ids), protocol.MaxAckIDs)
-	out := a.ids[:n:n]
-	a.ids = a.ids[n:]
-	if len(a.ids) == 0 {
+	ids = fitting(a.ids)
+	if a.ids = a.ids[len(ids):]; len(a.ids) == 0 {
 		a.ids = nil
 	}
-	return out
+	return ids, a.ids != nil
+}
+
+// idBytes is what the ids of one message may take: the gateway closes the connection
+// over a frame that is too large, and nothing that stands in it is carried out.
+const idBytes = protocol.DefaultMaxMessageBytes - protocol.MaxMetricsBytes - 1<<10
+
+// fitting returns as many of the first ids as one message may name.
+func fitting(ids []string) []string {
+	n, room := 0, idBytes
+	for n < min(len(ids), protocol.MaxAckIDs) {
+		if room -= writtenBytes(ids[n]); room < 0 {
+			break
+		}
+		n++
+	}
+	return ids[:n:n]
+}
+
+// writtenBytes is at least what an id takes in a list, as encoding/json writes it.
+func writtenBytes(id string) int {
+	const around, escaped = len(`"",`), len(`\u0000`)
+	n := around
+	for i := range len(id) {
+		if c := id[i]; c < ' ' || c > '~' || strings.IndexByte(`"\<>&`, c) >= 0 {
+			n += escaped
+			continue
+		}
+		n++
+	}
+	return n
 }

@@ -99,6 +99,37 @@ func TestWhatIsAcknowledgedWithoutConnectionIsSentOnTheNext(t *testing.T) {
 	})
 }
 
+// The gateway refuses what is too large for a message, and closes: acks that were in it
+// are lost, and what was in hand was tried in vain.
+func TestAcksAndHeartbeatsOfLongIDsFitWhatTheGatewayTakes(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T, g *gateway) {
+		var ids []string
+		for _, filling := range []string{"x", "<", "\x01", "ü"} {
+			for i := range 1000 {
+				id := fmt.Sprintf("%d", i)
+				ids = append(ids, id+strings.Repeat(filling, (protocol.MaxIDBytes-len(id))/len(filling)))
+			}
+		}
+		d := start(t, g, func(c *client.Config) {
+			c.Health = func() protocol.Heartbeat {
+				return protocol.Heartbeat{InProgress: ids, Metrics: []byte(`"` + strings.Repeat("m", protocol.DefaultMaxMessageBytes) + `"`)}
+			}
+		})
+		d.client.Ack(ids...)
+		p := g.authenticated()
+		var acked []string
+		for len(acked) < len(ids) {
+			acked = append(acked, nextOf[protocol.Ack](p).EventIDs...)
+		}
+		require.Equal(t, ids, acked)
+		beat := nextOf[protocol.Heartbeat](p)
+		require.Equal(t, ids[:len(beat.InProgress)], beat.InProgress)
+		require.NotEmpty(t, beat.InProgress)
+		require.Empty(t, beat.Metrics)
+	})
+}
+
 func TestStatesAreToldInOrder(t *testing.T) {
 	t.Parallel()
 	bubble(t, func(t *testing.T, g *gateway) {

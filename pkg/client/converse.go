@@ -80,16 +80,15 @@ func (k *connection) acknowledge(ctx context.Context) error {
 		return nil
 	}
 	k.noAcks = now.Add(k.client.cfg.AckInterval)
-	for full := true; full; {
-		ids := k.client.acks.take()
-		if len(ids) == 0 {
+	for more := true; more; {
+		var ids []string
+		if ids, more = k.client.acks.take(); len(ids) == 0 {
 			break
 		}
 		if err := k.send(ctx, protocol.Ack{EventIDs: ids}); err != nil {
 			k.client.acks.add(ids...)
 			return err
 		}
-		full = len(ids) == protocol.MaxAckIDs
 	}
 	if !k.client.acks.empty() {
 		k.timers.ack.Reset(k.client.cfg.AckInterval)
@@ -105,13 +104,19 @@ func (k *connection) sendHeartbeat(ctx context.Context) error {
 		k.beatSent = time.Now()
 		k.timers.dead.Reset(k.patience())
 	}
+	return k.send(ctx, k.health())
+}
+
+// health is what a heartbeat reports. Nothing in it may cost the connection.
+func (k *connection) health() protocol.Heartbeat {
 	health := k.client.cfg.Health()
-	health.InProgress = append(k.client.memory.inProgress(0, time.Now()), health.InProgress...)
-	if len(health.Metrics) > 0 && !json.Valid(health.Metrics) {
-		k.client.cfg.Logger.Warn("metrics that are not JSON are left out of heartbeats", "session", string(k.session))
-		health.Metrics = nil // they must not cost the connection
+	health.InProgress = fitting(append(k.client.memory.inProgress(0, time.Now()), health.InProgress...))
+	if len(health.Metrics) > 0 && (len(health.Metrics) > protocol.MaxMetricsBytes || !json.Valid(health.Metrics)) {
+		k.client.cfg.Logger.Warn("metrics that are too large, or not JSON, are left out of heartbeats",
+			"session", string(k.session), "bytes", len(health.Metrics))
+		health.Metrics = nil
 	}
-	return k.send(ctx, health)
+	return health
 }
 
 // sendProgress sends a heartbeat out of turn if the handler has been working on

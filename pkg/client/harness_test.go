@@ -152,6 +152,7 @@ type peer struct {
 }
 
 func (p *peer) read() {
+	p.ws.SetReadLimit(protocol.DefaultMaxMessageBytes)
 	for {
 		_, data, err := p.ws.Read(context.Background())
 		if err != nil {
