@@ -162,7 +162,7 @@ func (s *Session) Written(run uint32, sequence uint64, now time.Time) {
 	p.written = true
 	s.traceWritten(sequence, p, now)
 	if i == 0 {
-		s.restartAckClock(now)
+		s.waitAnew(now)
 	}
 	// After a crash nobody has to know that an event which needs an ack was sent:
 	// it is sent again in any case.
@@ -197,7 +197,7 @@ func (s *Session) settle(i int, now time.Time) {
 	s.window.settle(i)
 	s.atOnce = min(s.atOnce+1, s.cfg.WindowEvents)
 	if i == 0 {
-		s.restartAckClock(now)
+		s.waitAnew(now)
 	}
 }
 

@@ -134,7 +134,10 @@ type Session struct {
 
 	heard    time.Time // when the daemon said something last
 	ackClock time.Time // when the oldest unsettled event was written, or a sign of its progress came
-	blocked  int       // bytes of the event that last did not fit; 0: none
+	// oldestSince is since when that one is waited for: it has become the oldest, was
+	// written, or said to be in progress itself.
+	oldestSince time.Time
+	blocked     int // bytes of the event that last did not fit; 0: none
 
 	dirty    bool // there is something that a crash should not forget
 	urgent   bool // and that must not wait

@@ -73,11 +73,23 @@ func (s *Session) oldestDue() time.Time {
 	case p.dead:
 		return p.deadLetterAt
 	case p.inHand():
-		if due := s.ackClock.Add(s.cfg.AckTimeout); !s.silent(due) {
+		due := s.ackClock.Add(s.cfg.AckTimeout)
+		if left := s.oldestSince.Add(s.patience()); left.Before(due) {
+			due = left
+		}
+		if !s.silent(due) {
 			return due
 		}
 	}
 	return time.Time{}
+}
+
+// patience is how long the oldest unsettled event waits while the daemon is at others,
+// until it is sent again: as long as it may take for a whole window. A daemon that works
+// in an order of its own has come to it by then. One that has failed at it has nothing to
+// say, and may be at others for as long as there are some.
+func (s *Session) patience() time.Duration {
+	return time.Duration(s.cfg.WindowEvents) * s.cfg.AckTimeout
 }
 
 func (s *Session) tickOldest(now time.Time) {
@@ -87,10 +99,14 @@ func (s *Session) tickOldest(now time.Time) {
 	}
 	sequence, p := s.window.items[0].first, s.window.items[0].pending
 	if !p.dead && s.silent(now) { // this tick comes late
-		s.restartAckClock(now)
+		s.waitAnew(now)
 		return
 	}
-	if !p.dead {
+	switch {
+	case p.dead:
+	case now.Before(s.ackClock.Add(s.cfg.AckTimeout)): // the daemon is at others: no try was in vain
+		s.note(sequence, p, trace.Failed, trace.Hop{At: now, Step: trace.Unacknowledged, Detail: "in " + s.patience().String()})
+	default:
 		p.vain++
 		s.dirty = true
 		s.note(sequence, p, trace.Failed, trace.Hop{At: now, Step: trace.Unacknowledged, Detail: "in " + s.cfg.AckTimeout.String()})
@@ -102,7 +118,14 @@ func (s *Session) tickOldest(now time.Time) {
 	s.send(sequence, p, true)
 }
 
-// restartAckClock gives the oldest unsettled event its time again.
+// waitAnew gives the oldest unsettled event all of its time again.
+func (s *Session) waitAnew(now time.Time) {
+	s.oldestSince = now
+	s.restartAckClock(now)
+}
+
+// restartAckClock gives the oldest unsettled event its time again for a sign that the
+// daemon is at work, though maybe at others.
 func (s *Session) restartAckClock(now time.Time) {
 	if s.ackClock.Before(now) {
 		s.ackClock = now
@@ -114,7 +137,7 @@ func (s *Session) restartAckClock(now time.Time) {
 // that sleeps, or a network that is cut without a word.
 func (s *Session) Heard(now time.Time) {
 	if s.silent(now) {
-		s.restartAckClock(now)
+		s.waitAnew(now)
 	}
 	s.heard = now
 }
@@ -129,9 +152,12 @@ func (s *Session) silent(at time.Time) bool {
 // long enough that the next heartbeat may say so too.
 func (s *Session) InProgress(ids []string, now time.Time) int {
 	known := 0
-	for _, it := range s.window.items {
+	for i, it := range s.window.items {
 		if it.pending != nil && slices.Contains(ids, it.pending.event.ID) {
 			known++
+			if i == 0 {
+				s.waitAnew(now)
+			}
 		}
 	}
 	if known > 0 {

@@ -352,6 +352,40 @@ func TestAnyWorkInProgressShowsThatTheDaemonIsAtIt(t *testing.T) {
 	require.Equal(t, []uint64{11}, b.sequences(), "nothing of what it has")
 }
 
+// Each ack of another event, and each other that was in progress, restarted the clock of
+// one that its daemon had failed at: it did not come again for as long as there was
+// traffic.
+func TestAnEventThatWasLeftBehindComesAgainWhileTheDaemonIsAtOthers(t *testing.T) {
+	t.Parallel()
+	signs := map[string]func(b *bench, id string){
+		"acks":        func(b *bench, id string) { require.Equal(t, 1, b.ack(id)) },
+		"in progress": func(b *bench, id string) { require.Equal(t, 1, b.inProgress(id)); b.ack(id) },
+	}
+	for name, sign := range signs {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := live(t, patient())
+			b.forward(10, at(11))
+			b.write()
+			began := b.now
+			for next := uint64(12); len(b.sent) == 0 && next < 1000; next++ {
+				b.forward(next-1, at(next))
+				b.write()
+				b.lives(29 * time.Second)
+				sign(b, fmt.Sprintf("e%d", next))
+			}
+			require.Equal(t, []uint64{11}, b.sequences())
+			require.True(t, b.sent[0].Redelivered)
+			require.InDelta(t, 100*30, b.now.Sub(began).Seconds(), 30, "not before a whole window may be done")
+			require.Equal(t, cursor.Sends{Sequence: 11}, b.s.Progress(b.now).Entry.Sends, "no try was in vain")
+			b.write()
+			b.lives(45 * time.Second)
+			require.Equal(t, []uint64{11}, b.sequences(), "without a sign of the daemon's it comes after the ack timeout")
+			require.Equal(t, cursor.Sends{Sequence: 11, Count: 1}, b.s.Progress(b.now).Entry.Sends)
+		})
+	}
+}
+
 // A daemon that says, before it is sent an event again, that it is still at it,
 // has survived the connection that broke.
 func TestWhoIsStillAtItHasNotBeenCrashedByIt(t *testing.T) {
