@@ -239,7 +239,11 @@ func (j job) bury(reason event.Reason, detail string) job {
 // letter is the dead letter of a job to bury.
 func (j job) letter() eventlog.DeadLetter {
 	letter := eventlog.DeadLetter{Reason: j.reason, EventID: j.event.ID, Detail: j.detail, Body: j.body}
-	if j.reason != event.ReasonUnresolvedDaemon { // then what stands there is not to be believed
+	if j.reason == event.ReasonUnresolvedDaemon {
+		// What stands there for an orchestrator is not to be believed, and the daemon
+		// may stand in the name of the channel alone.
+		letter.Daemon = j.event.DaemonID
+	} else {
 		letter.Token = event.TokenOf(j.event.OrchestratorID)
 	}
 	return letter

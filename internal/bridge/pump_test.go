@@ -212,6 +212,7 @@ func TestLookups(t *testing.T) {
 	require.Equal(t, map[protocol.DaemonID]int{"d1": 2, "nobody": 1}, asked, "an answer is remembered")
 	require.Len(t, s.letters, 1)
 	require.Equal(t, event.ReasonUnresolvedDaemon, s.letters[0].Reason)
+	require.EqualValues(t, "nobody", s.letters[0].Daemon, "which its text may not say")
 }
 
 // Regression: a Redis that could not be asked for half a minute was taken for the

@@ -58,8 +58,14 @@ func (p *program) publishCommand() *cobra.Command {
 	return c
 }
 
+// newPublisher leaves it to the routers what is too large for the cluster, whose
+// MAX_EVENT_BYTES is not known here.
+func newPublisher(js jetstream.JetStream) (*publisher.Publisher, error) {
+	return publisher.New(js, publisher.Config{MaxEventBytes: int(js.Conn().MaxPayload())})
+}
+
 func (p *program) publish(ctx context.Context, client *operation.Client, js jetstream.JetStream, a *act, e event.Event) error {
-	into, err := publisher.New(js, publisher.Config{})
+	into, err := newPublisher(js)
 	if err != nil {
 		return err
 	}

@@ -43,6 +43,25 @@ func (d deadLetter) whole() ([]byte, error) {
 	return body, nil
 }
 
+// addressed returns the event as it is to be published. The orchestrator that stands in
+// one of unresolved_daemon may be the id of a channel: under that it would be in the log,
+// and nobody's.
+func (d deadLetter) addressed(to protocol.OrchestratorID) ([]byte, error) {
+	body, err := d.whole()
+	if err != nil || d.Reason != event.ReasonUnresolvedDaemon {
+		return body, err
+	}
+	if to == "" {
+		return nil, errors.New("no bridge knew whose daemon it is for: say that with --to")
+	}
+	e, err := event.Parse(body, len(body))
+	if err != nil {
+		return nil, err
+	}
+	e.OrchestratorID, e.DaemonID = to, cmp.Or(d.Daemon, e.DaemonID)
+	return e.MarshalJSON()
+}
+
 // letterSelection says which dead letters are meant.
 type letterSelection struct {
 	reason, orchestrator string
@@ -225,14 +244,19 @@ func (p *program) dropCommand() *cobra.Command {
 }
 
 func (p *program) replayCommand() *cobra.Command {
+	var to string
 	c := &cobra.Command{
 		Use:   "replay [number]...",
 		Short: "Publish the events of dead letters again, in the order of the log, and remove those",
 		Long: "Publish the events of dead letters again, byte for byte and so under the same ids, and remove the letters. " +
 			"Those of an orchestrator keep the order that they had in the log, behind what it holds now. All daemons of the orchestrator get them. " +
-			"What the log still knows as a duplicate, within DUPLICATE_WINDOW of its last publish, stays and is told.",
+			"What the log still knows as a duplicate, within DUPLICATE_WINDOW of its last publish, stays and is told. " +
+			"So does an event for a daemon of which no bridge knew whose it is (unresolved_daemon), unless --to says that.",
 	}
-	p.onLetters(c, operation.DeadLetterReplayed, "Replay", replay)
+	p.onLetters(c, operation.DeadLetterReplayed, "Replay", func(ctx context.Context, js jetstream.JetStream, letters []deadLetter) (string, int, error) {
+		return replay(ctx, js, letters, protocol.OrchestratorID(to))
+	})
+	c.Flags().StringVar(&to, "to", "", "whose daemon those of unresolved_daemon are for: an orchestrator")
 	return c
 }
 
@@ -296,11 +320,12 @@ func byLog(a, b deadLetter) int {
 		cmp.Compare(a.Sequence, b.Sequence), cmp.Compare(a.Number, b.Number))
 }
 
-// replay publishes events again. Where one of an orchestrator fails, those behind it
-// wait, so that the order stays.
-func replay(ctx context.Context, js jetstream.JetStream, letters []deadLetter) (string, int, error) {
+// replay publishes events again, those that nobody knew an orchestrator for to one that
+// is given. Where one of an orchestrator fails, those behind it wait, so that the order
+// stays.
+func replay(ctx context.Context, js jetstream.JetStream, letters []deadLetter, to protocol.OrchestratorID) (string, int, error) {
 	slices.SortFunc(letters, byLog)
-	into, err := publisher.New(js, publisher.Config{})
+	into, err := newPublisher(js)
 	if err != nil {
 		return "", 0, err
 	}
@@ -313,7 +338,7 @@ func replay(ctx context.Context, js jetstream.JetStream, letters []deadLetter) (
 			continue
 		}
 		if !published[id] {
-			err := replayOne(ctx, into, d)
+			err := replayOne(ctx, into, d, to)
 			var invalid *event.InvalidError
 			if err != nil {
 				problems = append(problems, fmt.Errorf("dead letter %d stays: %w", d.Number, err))
@@ -332,8 +357,8 @@ func replay(ctx context.Context, js jetstream.JetStream, letters []deadLetter) (
 // errNotReplayable says that an event can never be published again.
 var errNotReplayable = errors.New("it cannot be replayed")
 
-func replayOne(ctx context.Context, into *publisher.Publisher, d deadLetter) error {
-	body, err := d.whole()
+func replayOne(ctx context.Context, into *publisher.Publisher, d deadLetter, to protocol.OrchestratorID) error {
+	body, err := d.addressed(to)
 	if err != nil {
 		return fmt.Errorf("%w: %w", errNotReplayable, err)
 	}
