@@ -38,6 +38,7 @@ type options struct {
 	short                   bool
 
 	rush     int
+	known    int
 	servers  int // of NATS
 	secure   bool
 	database bool
@@ -118,6 +119,7 @@ func scenario(flags *flag.FlagSet) lab.Run {
 	flags.IntVar(&o.storm, "storm", 10_000, "connects to one edge, 128 at a time, which are then idle")
 	flags.DurationVar(&o.settle, "settle", 10*time.Second, "how long connections are idle before their memory is measured")
 	flags.IntVar(&o.rush, "rush", 18_000, "daemons that come back at once, 512 at a time: each takes a file descriptor here")
+	flags.IntVar(&o.known, "known", 0, "orchestrators, besides those that are measured, of whom the log holds an event and a bucket the cursor")
 	flags.IntVar(&o.servers, "nats", 1, "NATS servers; with three of them each stream has three replicas")
 	flags.BoolVar(&o.secure, "tls", false, "have daemons connect by TLS")
 	flags.BoolVar(&o.database, "database", false, "let the gateway have a PostgreSQL, with all orchestrators")

@@ -195,6 +195,10 @@ func (c contestant) openGateway(ctx context.Context, b *bench, l layout) (*syste
 		servers.processes = append(servers.processes, server.Process)
 	}
 	s.tiers = append(s.tiers, servers, redisTier(b.Redis))
+	if err := b.remember(ctx, s, b.options.known); err != nil {
+		s.close()
+		return nil, err
+	}
 	return s, nil
 }
 

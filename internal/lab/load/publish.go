@@ -26,8 +26,8 @@ type Entrance interface {
 	Close() error
 }
 
-// content fills an event to about 400 bytes, a usual size.
-const content = "Could you have a look at the quarterly numbers before the meeting, and tell the others what you think?"
+// Content fills an event to about 400 bytes, a usual size.
+const Content = "Could you have a look at the quarterly numbers before the meeting, and tell the others what you think?"
 
 // Publisher publishes to the daemons of a fleet in turn.
 type Publisher struct {
@@ -60,7 +60,7 @@ func (p *Publisher) publish() error {
 	b = append(b, `","type":"message.received","orchestratorId":"`...)
 	b = append(b, Orchestrator(d)...)
 	b = append(b, `","payload":{"messageId":"msg_1","channelId":"channel_1","authorId":"user_1","content":"`...)
-	b = append(b, content...)
+	b = append(b, Content...)
 	b = append(b, `",`+fieldAt...)
 	b = strconv.AppendInt(b, now.UnixNano(), 10)
 	b = append(b, `,`+fieldSequence...)
