@@ -17,7 +17,7 @@ const maxEarlyAcks = protocol.MaxAckIDs
 // hand from an earlier connection, see acknowledgedEarly, and else ignored: they
 // were settled before, or will be sent again and acknowledged again.
 func (s *Session) Ack(ids []string, now time.Time) int {
-	acked := 0
+	acked, oldest := 0, s.oldest()
 	for _, id := range ids {
 		n := s.ackInWindow(id, now)
 		if n == 0 && s.returning {
@@ -27,6 +27,7 @@ func (s *Session) Ack(ids []string, now time.Time) int {
 	}
 	s.early = s.early[max(0, len(s.early)-maxEarlyAcks):]
 	if acked > 0 {
+		s.leftBehind = s.leftBehind || oldest.again && s.oldest() != oldest
 		s.restartAckClock(now)
 		s.dirty = true
 		s.pump(now)

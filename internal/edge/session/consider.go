@@ -161,6 +161,7 @@ func (s *Session) Written(run uint32, sequence uint64, now time.Time) {
 	p := s.window.items[i].pending
 	p.written = true
 	s.traceWritten(sequence, p, now)
+	s.noteWrote(p, now)
 	if i == 0 {
 		s.waitAnew(now)
 	}

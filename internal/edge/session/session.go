@@ -137,7 +137,9 @@ type Session struct {
 	// oldestSince is since when that one is waited for: it has become the oldest, was
 	// written, or said to be in progress itself.
 	oldestSince time.Time
-	blocked     int // bytes of the event that last did not fit; 0: none
+	firstWrote  time.Time // when an event was written first
+	leftBehind  bool      // the oldest may have been, see sendLeft
+	blocked     int       // bytes of the event that last did not fit; 0: none
 
 	dirty    bool // there is something that a crash should not forget
 	urgent   bool // and that must not wait
@@ -258,7 +260,7 @@ func (s *Session) EpochChanged(epoch eventlog.Epoch, now time.Time) {
 		s.suspectOldest()
 		s.asking, s.reading, s.askNext, s.blocked = false, false, false, 0
 		s.retryAt, s.refillAt, s.ackClock, s.retries = time.Time{}, time.Time{}, time.Time{}, 0
-		s.dirty = true
+		s.leftBehind, s.dirty = false, true
 		s.believe()
 		s.ask()
 	}

@@ -40,7 +40,7 @@ func (s *Session) way(p *pending) []trace.Hop {
 	hops = append(hops, trace.Hop{At: p.stored, Step: trace.Stored, Tier: trace.TierLog})
 	hops = append(hops, p.arrival.Hops()...)
 	if p.wrote != 0 {
-		hops = append(hops, trace.Hop{At: time.Unix(0, p.wrote), Step: trace.Written, Daemon: string(s.cfg.Daemon)})
+		hops = append(hops, trace.Hop{At: s.wroteAt(p), Step: trace.Written, Daemon: string(s.cfg.Daemon)})
 	}
 	return hops
 }
@@ -62,7 +62,6 @@ func (s *Session) traceWritten(sequence uint64, p *pending, now time.Time) {
 	if cause != trace.None || p.traced != trace.None {
 		s.note(sequence, p, cause, trace.Hop{At: now, Step: trace.Written, Detail: detail})
 	}
-	p.wrote = now.UnixNano()
 }
 
 // traceGivenUp tells of an event that is in the dead letters.
@@ -119,8 +118,7 @@ func (s *Session) Unacknowledged(why string, broke bool, now time.Time) {
 // Held is an event that a session has in hand.
 type Held struct {
 	Sequence uint64
-	// Written is when it was written last; zero: it is about to be, or nobody has
-	// noted it.
+	// Written is when it was written last; zero: it is about to be.
 	Written time.Time
 	// InHand: the daemon has it and is waited for.
 	InHand bool
@@ -136,7 +134,7 @@ func (s *Session) Find(id string) (found []Held) {
 		if p := it.pending; p != nil && p.event.ID == id {
 			h := Held{Sequence: it.first, InHand: p.inHand(), Vain: p.vain, GivenUp: p.dead}
 			if p.wrote != 0 {
-				h.Written = time.Unix(0, p.wrote)
+				h.Written = s.wroteAt(p)
 			}
 			found = append(found, h)
 		}

@@ -74,8 +74,11 @@ func (s *Session) oldestDue() time.Time {
 		return p.deadLetterAt
 	case p.inHand():
 		due := s.ackClock.Add(s.cfg.AckTimeout)
-		if left := s.oldestSince.Add(s.patience()); left.Before(due) {
-			due = left
+		if longest := s.oldestSince.Add(s.patience()); longest.Before(due) {
+			due = longest
+		}
+		if s.leftBehind {
+			due = s.ackClock
 		}
 		if !s.silent(due) {
 			return due
@@ -102,6 +105,11 @@ func (s *Session) tickOldest(now time.Time) {
 		s.waitAnew(now)
 		return
 	}
+	if s.leftBehind {
+		s.leftBehind = false
+		s.sendLeft(sequence, p, now)
+		return
+	}
 	switch {
 	case p.dead:
 	case now.Before(s.ackClock.Add(s.cfg.AckTimeout)): // the daemon is at others: no try was in vain
@@ -115,7 +123,38 @@ func (s *Session) tickOldest(now time.Time) {
 		s.deadLetter(sequence, p)
 		return
 	}
+	p.again = true
 	s.send(sequence, p, true)
+}
+
+// sendLeft sends the oldest event again for want of an ack, where the one before it had
+// to be sent again for that, and then was acknowledged: a daemon that has failed at that
+// for a while, and is well again, has failed at what came with it, too, and would get one
+// in an ack timeout. It is not held against the event.
+func (s *Session) sendLeft(sequence uint64, p *pending, now time.Time) {
+	if p.inHand() && now.Sub(s.wroteAt(p)) >= s.cfg.AckTimeout {
+		p.again = true
+		s.send(sequence, p, true)
+	}
+}
+
+// noteWrote notes when an event was written.
+func (s *Session) noteWrote(p *pending, now time.Time) {
+	if s.firstWrote.IsZero() {
+		s.firstWrote = now.Add(-1)
+	}
+	p.wrote = now.Sub(s.firstWrote)
+}
+
+// wroteAt is when an event was written last.
+func (s *Session) wroteAt(p *pending) time.Time { return s.firstWrote.Add(p.wrote) }
+
+// oldest returns the oldest unsettled event, or nil.
+func (s *Session) oldest() *pending {
+	if len(s.window.items) == 0 {
+		return nil
+	}
+	return s.window.items[0].pending
 }
 
 // waitAnew gives the oldest unsettled event all of its time again.

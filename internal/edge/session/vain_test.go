@@ -386,6 +386,39 @@ func TestAnEventThatWasLeftBehindComesAgainWhileTheDaemonIsAtOthers(t *testing.T
 	}
 }
 
+// A daemon that could do nothing for a minute, and had its window full by then, got one
+// of these in an ack timeout: nothing newer came to it for 50 minutes.
+func TestWhatWasLeftBehindTogetherComesAgainTogether(t *testing.T) {
+	t.Parallel()
+	b := shelfOf(6).attach(t, patient(), cursor.Entry{Floor: 10})
+	b.lives(20 * time.Second)
+	b.forward(16, at(17))
+	b.write()
+	b.lives(10 * time.Second)
+	require.Equal(t, []uint64{11}, b.sequences())
+	b.write()
+	b.lives(10 * time.Second)
+	b.ack("e11")
+	b.after(time.Millisecond)
+	require.Equal(t, []uint64{12}, b.sequences(), "it has been in hand for as long")
+	require.True(t, b.sent[0].Redelivered)
+	b.write()
+	b.ack("e12", "e13", "e14")
+	require.Empty(t, b.sent, "more acks may be on their way")
+	b.ack("e15")
+	b.after(time.Millisecond)
+	require.Equal(t, []uint64{16}, b.sequences(), "what is acknowledged meanwhile does not")
+	require.Equal(t, cursor.Sends{Sequence: 16}, b.s.Progress(b.now).Entry.Sends, "no try was in vain")
+	b.write()
+	b.ack("e16")
+	b.after(time.Millisecond)
+	b.lives(20 * time.Second)
+	require.Empty(t, b.sent, "it came later, and has its time")
+	b.lives(10 * time.Second)
+	require.Equal(t, []uint64{17}, b.sequences())
+	require.Equal(t, cursor.Sends{Sequence: 17, Count: 1}, b.s.Progress(b.now).Entry.Sends)
+}
+
 // A daemon that says, before it is sent an event again, that it is still at it,
 // has survived the connection that broke.
 func TestWhoIsStillAtItHasNotBeenCrashedByIt(t *testing.T) {

@@ -34,6 +34,7 @@ type pending struct {
 	after   uint64      // the orchestrator has no other event between this and it
 	vain    int         // tries in vain, over connections
 	written bool        // the last Send has been answered by Written
+	again   bool        // it was sent again on this connection, for want of an ack
 	repeat  bool        // the last Send was not the first
 	traced  trace.Cause // what is noted of it; None: nothing yet
 	// deadLetterAt is when the event is dead-lettered again after a failure;
@@ -42,7 +43,7 @@ type pending struct {
 	deadLetterAt time.Time
 
 	arrival *trace.Arrival // how it came here
-	wrote   int64          // when it was written last, in Unix nanoseconds; 0: it was not
+	wrote   time.Duration  // when it was written last, see wroteAt; 0: it was not
 }
 
 // inHand reports whether the daemon has the event and is waited for.
