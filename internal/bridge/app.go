@@ -310,6 +310,7 @@ func (a *App) publish(ctx, opening context.Context) (left int, err error) {
 		}
 		return a.inbox.len(), err
 	}
+	a.nats.FoundStreams()
 	a.log = log
 	close(a.open)
 	return a.pump.run(hard, log), nil

@@ -6,9 +6,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 
+	"github.com/neolith/daemon-gateway/internal/eventlog"
 	"github.com/neolith/daemon-gateway/internal/lab/testserver"
 	"github.com/neolith/daemon-gateway/internal/settings"
 )
@@ -245,4 +247,25 @@ func TestDocumentedPermissionsOnRedisAreEnough(t *testing.T) {
 	eventually(t, func() bool { ok, _ := a.revoked.check(); return ok }, "what is revoked is read")
 	require.NoError(t, a.wait())
 	require.Equal(t, map[string]int{"vp": 2, "_canary_edge-1": 1}, counts(s.stored(cfg.Log.Partitions)))
+}
+
+// Regression: a bridge whose name of NATS led to another cluster within 2 s of its
+// start stayed ready there.
+func TestABridgeIsNotReadyWhereItsStreamsAreNot(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	_, err := eventlog.Open(t.Context(), s.nats.JetStream(), s.config().Log, discard, prometheus.NewRegistry())
+	require.NoError(t, err)
+	name := testserver.NATSProxy(t, s.nats)
+	cfg := s.config()
+	cfg.NATS.NATSURL = []settings.URL{settings.URL(name.URL())}
+	cfg.Upkeep.ManageStreams = false
+	b := s.start(cfg).ready()
+	name.Lead(testserver.NATS(t))
+	name.Cut()
+	name.Heal()
+	eventually(t, func() bool {
+		_, waits := b.readyz()
+		return strings.Contains(waits["nats"], "the gateway's streams are not there any more")
+	}, "readiness tells")
 }

@@ -327,6 +327,7 @@ func (e *Edge) work(ctx, partCtx context.Context) error {
 		}
 		return err
 	}
+	e.nats.FoundStreams()
 	n, err := e.start(partCtx, log)
 	if err != nil {
 		return err

@@ -10,6 +10,7 @@ import (
 
 	"github.com/neolith/daemon-gateway/internal/lab/testserver"
 	"github.com/neolith/daemon-gateway/internal/ring"
+	"github.com/neolith/daemon-gateway/internal/settings"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
 
@@ -107,4 +108,23 @@ func TestEdgesThatHaveAllLostNATSKeepTheirDaemons(t *testing.T) {
 		require.False(t, i.door.isolated.Load())
 	}
 	d.alive()
+}
+
+// Regression: an edge whose name of NATS led to another cluster within 2 s of its
+// start stayed ready there.
+func TestAnEdgeIsNotReadyWhereItsStreamsAreNot(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	name := testserver.NATSProxy(t, c.nats)
+	n := c.edge(func(cfg *Config) {
+		cfg.NATS.NATSURL = []settings.URL{settings.URL(name.URL())}
+		cfg.Upkeep.ManageStreams = false
+	})
+	name.Lead(testserver.NATS(t))
+	name.Cut()
+	name.Heal()
+	require.Eventually(t, func() bool {
+		return n.ready() == http.StatusServiceUnavailable && n.nats.Up() && !n.check("nats").Ready
+	},
+		testserver.Patience, 10*time.Millisecond)
 }

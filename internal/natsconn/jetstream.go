@@ -39,7 +39,7 @@ var errStrange = errors.New("the gateway's streams are not there any more: the a
 // library then takes the next server, and resolves the name again. An outage of
 // JetStream is none of that: its servers answer, or do not.
 func (c *Conn) watchJetStream(ctx context.Context) {
-	misses, leave, home := 0, leaveFirst, false
+	misses, leave := 0, leaveFirst
 	var next time.Time
 	lifecycle.Every(ctx, jetStreamLook, func(now time.Time) {
 		if !c.Up() {
@@ -47,9 +47,12 @@ func (c *Conn) watchJetStream(ctx context.Context) {
 		}
 		err := c.askForJetStream(ctx)
 		looks := jetStreamLooks
+		if err == nil {
+			c.FoundStreams()
+		}
 		switch {
-		case err == nil, errors.Is(err, jetstream.ErrStreamNotFound) && !home:
-			misses, leave, home = 0, leaveFirst, err == nil
+		case err == nil, errors.Is(err, jetstream.ErrStreamNotFound) && !c.home.Load():
+			misses, leave = 0, leaveFirst
 			c.lacking.Store(nil)
 			c.jetStream.Over()
 			return
@@ -73,6 +76,11 @@ func (c *Conn) watchJetStream(ctx context.Context) {
 		_ = c.NC.ForceReconnect() // fails only when it is closed
 	})
 }
+
+// FoundStreams says that the gateway's streams are there: from now on a server that
+// has none of them is not where they were. Whoever has opened the log knows that
+// before the watch has looked once.
+func (c *Conn) FoundStreams() { c.home.Store(true) }
 
 func isWithoutJetStream(err error) bool {
 	return errors.Is(err, nats.ErrNoResponders) || errors.Is(err, jetstream.ErrJetStreamNotEnabled) ||

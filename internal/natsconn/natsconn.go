@@ -51,6 +51,7 @@ type Conn struct {
 	// that it holds while it writes.
 	up      atomic.Pointer[established]
 	lacking atomic.Pointer[error]   // why the server is of no use; nil: it may be
+	home    atomic.Bool             // the gateway's streams were found, see FoundStreams
 	refused atomic.Pointer[refusal] // what the server has forbidden on this connection
 	// tolerated is what this node need not be permitted.
 	tolerated tolerated

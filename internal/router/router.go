@@ -197,6 +197,7 @@ func (r *Router) route(ctx, base context.Context, group *lifecycle.Group) error 
 		}
 		return err
 	}
+	r.conn.FoundStreams()
 	log.OnEpoch(r.placement.epochChanged)
 	group.Go("event log", log.Run)
 	group.Go("log audit", eventlog.NewAuditor(log).Run)

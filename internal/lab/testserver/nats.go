@@ -90,10 +90,13 @@ func (s *NATSServer) Server() *server.Server {
 }
 
 // ClientURL is where clients connect; it stays the same over Restart.
-func (s *NATSServer) ClientURL() string {
+func (s *NATSServer) ClientURL() string { return "nats://" + s.Addr() }
+
+// Addr is the host and port of ClientURL.
+func (s *NATSServer) Addr() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return "nats://" + address(s.opts.Port)
+	return address(s.opts.Port)
 }
 
 // Data is the directory with all that the server keeps.

@@ -2,7 +2,6 @@ package testserver
 
 import (
 	"net"
-	"strings"
 	"sync"
 	"testing"
 )
@@ -32,7 +31,7 @@ func RedisProxy(t testing.TB, server *RedisServer) *Proxy {
 // the server does not know of it.
 func NATSProxy(t testing.TB, server *NATSServer) *Proxy {
 	t.Helper()
-	return newProxy(t, "nats", strings.TrimPrefix(server.ClientURL(), "nats://"))
+	return newProxy(t, "nats", server.Addr())
 }
 
 func newProxy(t testing.TB, scheme, target string) *Proxy {
@@ -81,7 +80,7 @@ func (p *Proxy) HoldAnswers() {
 
 // Lead has new connections lead to another server, as a name that is resolved to
 // another address does. Those that there are stay.
-func (p *Proxy) Lead(server *RedisServer) {
+func (p *Proxy) Lead(server interface{ Addr() string }) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.target = server.Addr()
