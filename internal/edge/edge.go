@@ -373,7 +373,7 @@ func (e *Edge) start(partCtx context.Context, log *eventlog.Log) (*running, erro
 	n.parts.Go("revocations", e.gate.revoked.Run)
 	n.parts.Go("revoked connections", e.revoker.Run)
 
-	n.beats = heartbeat.NewSender(e.nats.NC, e.base)
+	n.beats = heartbeat.NewSender(e.nats.NC, e.cfg.Sockets.WSHeartbeatInterval.Duration(), e.base)
 	n.parts.Go("heartbeats", n.beats.Run)
 	canaries := newCaller(e.nats.NC, e.directory, e.canaryInterval, e.metrics, e.logger)
 	n.parts.Go("canaries", canaries.Run)

@@ -18,6 +18,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"github.com/neolith/daemon-gateway/internal/quote"
 	"github.com/neolith/daemon-gateway/pkg/event"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
@@ -33,6 +35,11 @@ const (
 
 	// maxBatchBytes keeps a message well under NATS's limit of 1 MiB.
 	maxBatchBytes = 256 << 10
+	// intervalHeader of a batch says how often its edge's daemons are to report, in
+	// milliseconds. Edges of versions before do not say.
+	intervalHeader = "Heartbeat-Interval"
+	// maxInterval is more than anybody waits for a heartbeat.
+	maxInterval = 24 * time.Hour
 )
 
 // Subject is where edges publish the heartbeats of a partition's orchestrators.
@@ -46,6 +53,16 @@ func PartitionOf(subject string) (event.Partition, error) {
 		return 0, fmt.Errorf("subject %q is not one of heartbeats", quote.Cut(subject))
 	}
 	return event.Partition(p), nil
+}
+
+// IntervalOf returns how often the daemons of a batch's edge are to report; 0 where
+// it does not say that.
+func IntervalOf(batch *nats.Msg) time.Duration {
+	n, err := strconv.ParseInt(batch.Header.Get(intervalHeader), 10, 64)
+	if err != nil || n <= 0 || n > maxInterval.Milliseconds() {
+		return 0
+	}
+	return time.Duration(n) * time.Millisecond
 }
 
 // Beat is what one daemon has reported. Its JSON is what nodes of all versions say

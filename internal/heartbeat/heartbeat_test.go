@@ -75,11 +75,21 @@ func TestBeatsOfTwoVersionsAreRead(t *testing.T) {
 	require.JSONEq(t, `{"errors":3}`, string(beats[0].Metrics))
 }
 
+func TestABatchMaySayNothingOfTheInterval(t *testing.T) {
+	t.Parallel()
+	for _, said := range []string{"", "soon", "0", "-1000", "1e3", "86400001", "9223372036854775807"} {
+		m := nats.NewMsg(heartbeat.Subject(0))
+		m.Header.Set("Heartbeat-Interval", said)
+		require.Zero(t, heartbeat.IntervalOf(m), said)
+	}
+	require.Zero(t, heartbeat.IntervalOf(&nats.Msg{}))
+}
+
 func TestOfASessionTheNewestWithAllThatWasSaid(t *testing.T) {
 	t.Parallel()
 	conn := connect(t)
 	sub := testserver.Listen(t, conn, heartbeat.AllSubjects)
-	s := heartbeat.NewSender(conn, slog.New(slog.DiscardHandler))
+	s := heartbeat.NewSender(conn, 30*time.Second, slog.New(slog.DiscardHandler))
 	first, second := beat("one"), beat("one")
 	second.Status, second.Metrics = protocol.StatusIdle, nil
 	s.Add(3, first)
@@ -90,6 +100,7 @@ func TestOfASessionTheNewestWithAllThatWasSaid(t *testing.T) {
 	p, err := heartbeat.PartitionOf(m.Subject)
 	require.NoError(t, err)
 	require.Equal(t, event.Partition(3), p)
+	require.Equal(t, 30*time.Second, heartbeat.IntervalOf(m))
 	got, err := heartbeat.Decode(m.Data)
 	require.NoError(t, err)
 	want := first
@@ -101,7 +112,7 @@ func TestBatchesStayUnderTheLimitOfNATS(t *testing.T) {
 	t.Parallel()
 	conn := connect(t)
 	sub := testserver.Listen(t, conn, heartbeat.Subject(0))
-	s := heartbeat.NewSender(conn, slog.New(slog.DiscardHandler))
+	s := heartbeat.NewSender(conn, 30*time.Second, slog.New(slog.DiscardHandler))
 	const sessions = 10_000
 	for i := range sessions {
 		s.Add(0, beat(protocol.SessionID(fmt.Sprintf("session-%d", i))))
@@ -132,7 +143,7 @@ func TestWhatWaitsWhileNATSIsAwayIsSentAfterwards(t *testing.T) {
 	sub := testserver.Listen(t, conn, heartbeat.AllSubjects)
 	server.Shutdown()
 	require.Eventually(t, func() bool { return !conn.IsConnected() }, testserver.Patience, 5*time.Millisecond)
-	s := heartbeat.NewSender(conn, slog.New(slog.DiscardHandler))
+	s := heartbeat.NewSender(conn, 30*time.Second, slog.New(slog.DiscardHandler))
 	current, old := beat("current"), beat("old")
 	current.ReceivedAt, old.ReceivedAt = time.Now(), time.Now().Add(-heartbeat.Lifetime-time.Second)
 	s.Add(1, old)

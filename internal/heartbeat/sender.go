@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"sync"
 	"time"
 
@@ -21,18 +22,20 @@ const sendInterval = time.Second
 // Sender publishes an edge's heartbeats. While NATS is away it keeps the newest
 // of each session, as long as that says something.
 type Sender struct {
-	conn   *nats.Conn
-	logger *slog.Logger
-	faults rate.Sometimes
+	conn     *nats.Conn
+	interval time.Duration
+	logger   *slog.Logger
+	faults   rate.Sometimes
 
 	mu      sync.Mutex
 	waiting map[event.Partition]map[protocol.SessionID]Beat // guarded by mu
 }
 
-// NewSender returns a sender that begins to send with Run.
-func NewSender(conn *nats.Conn, logger *slog.Logger) *Sender {
+// NewSender returns a sender that begins to send with Run. interval is how often
+// the edge's daemons are to report, which it says with each batch.
+func NewSender(conn *nats.Conn, interval time.Duration, logger *slog.Logger) *Sender {
 	return &Sender{
-		conn: conn, logger: logger.With("component", "heartbeat"),
+		conn: conn, interval: interval, logger: logger.With("component", "heartbeat"),
 		faults:  rate.Sometimes{First: 1, Interval: time.Minute},
 		waiting: make(map[event.Partition]map[protocol.SessionID]Beat),
 	}
@@ -112,7 +115,10 @@ func (s *Sender) publish(p event.Partition, beats map[protocol.SessionID]Beat) e
 		if len(batch) == 1 {
 			return nil
 		}
-		err := s.conn.Publish(Subject(p), append(batch, ']'))
+		m := nats.NewMsg(Subject(p))
+		m.Data = append(batch, ']')
+		m.Header.Set(intervalHeader, strconv.FormatInt(s.interval.Milliseconds(), 10))
+		err := s.conn.PublishMsg(m)
 		batch = []byte{'['} // the client may still hold the old one
 		return err
 	}

@@ -57,6 +57,29 @@ func benchmarkWrite(b *testing.B, statuses []Status) {
 	b.ReportMetric(float64((i-len(batches))*maxBatch)/b.Elapsed().Seconds(), "rows/s")
 }
 
+// BenchmarkCompare looks at 100,000 orchestrators that are shown as they were written.
+func BenchmarkCompare(b *testing.B) {
+	const orchestrators = 100_000
+	s := newBenchStore(b, orchestrators)
+	term, _, err := s.load(b.Context(), 0)
+	require.NoError(b, err)
+	batch := make([]Change, 0, maxBatch)
+	for i := range orchestrators {
+		if batch = append(batch, Change{Partition: 0, Term: term, Orchestrator: event.Token(benchID(i)), Status: Online}); len(batch) == maxBatch {
+			_, _, err := s.write(b.Context(), batch)
+			require.NoError(b, err)
+			batch = batch[:0]
+		}
+	}
+	all := []event.Partition{0}
+	for b.Loop() {
+		require.NoError(b, s.disown(b.Context(), all))
+		differing, err := s.differing(b.Context(), all)
+		require.NoError(b, err)
+		require.Empty(b, differing)
+	}
+}
+
 func benchID(i int) string { return fmt.Sprintf("clx%022d", i) }
 
 // newBenchStore returns a store on a database with so many orchestrators.

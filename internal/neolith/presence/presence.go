@@ -47,13 +47,9 @@ const (
 	// maxLeaving bounds the orchestrators of a partition that are remembered
 	// because they have gone and that could not be written: about 10 MB.
 	maxLeaving = 100_000
-	// compareEvery is how often what is shown is compared with what was written: a
-	// status that somebody else has changed is right again within a heartbeat's
-	// interval.
-	compareEvery = 20 * time.Second
-	retryFirst   = time.Second
-	retryMost    = 15 * time.Second
-	lastWrite    = 2 * time.Second
+	retryFirst = time.Second
+	retryMost  = 15 * time.Second
+	lastWrite  = 2 * time.Second
 	// retake is how long a partition is left to another writer that nobody knew
 	// of: longer than two routers may differ about whose it is.
 	retake = 30 * time.Second
@@ -93,17 +89,16 @@ type Writer struct {
 	metrics    *metrics
 	logger     *slog.Logger
 	faults     rate.Sometimes
-	// compareEvery is how often what is shown is looked at.
-	compareEvery time.Duration
 
 	// Owned by Run.
 	subscriptions map[event.Partition]*nats.Subscription
 	failures      int
 	retryAt       time.Time
-	compareAt     time.Time
+	comparedAt    time.Time
 
 	mu      sync.Mutex
 	tracker *tracker // guarded by mu
+	pace    pace     // guarded by mu
 }
 
 // New returns a writer for a router; Run makes it work. node names it in the
@@ -113,9 +108,9 @@ func New(cfg Config, db *postgres.DB, conn *nats.Conn, d directory, partitions i
 		conn: conn, directory: d, partitions: partitions, store: newStore(db, node, cfg.PresenceWhenGone), migrated: db.Migrated(),
 		metrics: newMetrics(reg), logger: logger.With("component", "presence"),
 		faults:        rate.Sometimes{First: 1, Interval: time.Minute},
-		compareEvery:  compareEvery,
 		subscriptions: make(map[event.Partition]*nats.Subscription),
 		tracker:       newTracker(cfg.PresenceGrace, maxLeaving),
+		pace:          pace{least: compareLeast, most: compareMost},
 	}
 }
 
@@ -239,6 +234,7 @@ func (w *Writer) hear(m *nats.Msg) {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.pace.told(heartbeat.IntervalOf(m), time.Now())
 	for _, b := range beats {
 		o := event.TokenOf(b.Orchestrator)
 		w.tracker.beat(w.partitionOf(o), o, b.Status)
@@ -302,8 +298,10 @@ func (w *Writer) load(ctx context.Context) error {
 func (w *Writer) compare(ctx context.Context, now time.Time) error {
 	w.mu.Lock()
 	loaded := w.tracker.loaded()
+	// The round that is nearest: none comes at exactly its time.
+	next := w.comparedAt.Add(w.pace.every() - interval/2)
 	w.mu.Unlock()
-	if now.Before(w.compareAt) || len(loaded) == 0 {
+	if now.Before(next) || len(loaded) == 0 {
 		return nil
 	}
 	if err := w.store.disown(ctx, loaded); err != nil {
@@ -313,7 +311,7 @@ func (w *Writer) compare(ctx context.Context, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	w.compareAt = now.Add(w.compareEvery)
+	w.comparedAt = now
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.metrics.differed.Add(float64(len(differing)))

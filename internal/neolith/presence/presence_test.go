@@ -106,6 +106,11 @@ func (s *stage) writer(name string, grace time.Duration) *writer {
 
 func (s *stage) writerThatSays(name string, grace time.Duration, whenGone WhenGone) *writer {
 	s.t.Helper()
+	return s.writerThatCompares(pace{most: 100 * time.Millisecond}, name, grace, whenGone)
+}
+
+func (s *stage) writerThatCompares(compared pace, name string, grace time.Duration, whenGone WhenGone) *writer {
+	s.t.Helper()
 	cfg := settings.Default[postgres.Config]()
 	cfg.DatabaseURL = settings.URL(s.database.URL())
 	logger := slog.New(slog.DiscardHandler)
@@ -116,7 +121,7 @@ func (s *stage) writerThatSays(name string, grace time.Duration, whenGone WhenGo
 	conn := testserver.Connect(s.t, s.nats.ClientURL())
 	d := s.member(ring.TierRouter, name)
 	w := &writer{Writer: New(Config{PresenceGrace: grace, PresenceWhenGone: whenGone}, db, conn, d, partitions, name, logger, prometheus.NewRegistry())}
-	w.compareEvery = 100 * time.Millisecond
+	w.pace = compared
 	d.Watch(w)
 	s.t.Cleanup(func() { _ = d.Close() })
 	s.run(gossiping(d))
@@ -342,6 +347,26 @@ func TestWhatSomebodyElseSaysOfAConnectedDaemonDoesNotStay(t *testing.T) {
 	require.Equal(t, "OFFLINE", status, "disabled")
 	s.database.Execute(t, `update vps set status = 'AWAY' where id = 'vp_1'`)
 	s.await("vp_1", Busy)
+}
+
+// Regression: what somebody else had written stayed for 20 s, however often daemons
+// were to report.
+func TestWhatSomebodyElseSaysStaysForLessThanAHeartbeatsInterval(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, testserver.Postgres(t))
+	e := s.edge("edge-1")
+	never := pace{least: 100 * time.Millisecond, most: time.Hour}
+	s.writerThatCompares(never, "router-1", 0, WhenGoneAway)
+	e.hold("vp_1", "session-1")
+	s.await("vp_1", Online) // and was compared for the first time
+	s.database.Execute(t, `update vps set status = 'BUSY' where id = 'vp_1'`)
+	beats := heartbeat.NewSender(testserver.Connect(t, s.nats.ClientURL()), time.Second, slog.New(slog.DiscardHandler))
+	s.run(beats.Run)
+	require.Eventually(t, func() bool {
+		beats.Add(event.PartitionOf("vp_1", partitions), heartbeat.Beat{Orchestrator: "vp_1", Daemon: "daemon", Session: "session-1", ReceivedAt: time.Now()})
+		status, _ := s.shown("vp_1")
+		return status == string(Online)
+	}, patience, look)
 }
 
 // Neolith refuses the login of a daemon whose orchestrator is OFFLINE: there it
