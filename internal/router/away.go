@@ -39,6 +39,21 @@ type waiting struct {
 	// full are the orchestrators for whom as many events wait as are kept of one:
 	// with the next one the oldest is gone undelivered.
 	full int
+	// deepest is the largest share of what is kept of one that waits for one of the
+	// others, and oldest the age of the oldest event as a share of the retention.
+	deepest, oldest float64
+}
+
+// add counts the events of one orchestrator, of which the oldest was stored then.
+func (w *waiting) add(events int, stored, now time.Time, limits eventlog.Config) {
+	w.orchestrators++
+	w.events += events
+	if share := float64(events) / float64(limits.EventsPerOrchestrator); share < 1 {
+		w.deepest = max(w.deepest, share)
+	} else {
+		w.full++
+	}
+	w.oldest = max(w.oldest, now.Sub(stored).Seconds()/limits.EventRetention.Seconds())
 }
 
 func (a *away) run(ctx context.Context) error {
@@ -101,11 +116,11 @@ func (a *away) count(ctx context.Context, p event.Partition) (found waiting, err
 		if events == 0 { // it has come and gone meanwhile
 			continue
 		}
-		found.orchestrators++
-		found.events += events
-		if int64(events) >= a.log.Config().EventsPerOrchestrator {
-			found.full++
+		oldest := time.Now()
+		if len(page.Messages) > 0 {
+			oldest = page.Messages[0].Stored
 		}
+		found.add(events, oldest, time.Now(), a.log.Config())
 	}
 	return found, nil
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -70,13 +71,30 @@ func TestWhatWaitsForDaemonsThatAreAwayIsCounted(t *testing.T) {
 	publish("halfway", 2)
 	found, err = a.count(ctx, 0)
 	require.NoError(t, err)
-	require.Equal(t, waiting{orchestrators: 2, events: 3}, found, "2 for who was never seen, 1 for who has come halfway")
+	require.Equal(t, 2, found.orchestrators)
+	require.Equal(t, 3, found.events, "2 for who was never seen, 1 for who has come halfway")
+	require.InDelta(t, 2.0/3, found.deepest, 1e-9)
+	require.Positive(t, found.oldest)
+	require.Less(t, found.oldest, 0.1, "of a week")
 
 	publish("never-seen", 5)
 	stands("another-epoch", "before", map[protocol.DaemonID]uint64{"d": publish("another-epoch", 1)})
 	found, err = a.count(ctx, 0)
 	require.NoError(t, err)
-	require.Equal(t, waiting{orchestrators: 3, events: 5, full: 1}, found)
+	require.Equal(t, []int{3, 5, 1}, []int{found.orchestrators, found.events, found.full})
+	require.InDelta(t, 1.0/3, found.deepest, 1e-9, "of those for whom not all waits yet")
+}
+
+// Who is to act before an event is gone has to learn of it while it waits.
+func TestHowNearWaitingEventsAreToBeingGone(t *testing.T) {
+	t.Parallel()
+	limits := eventlog.Config{EventsPerOrchestrator: 1000, EventRetention: 100 * time.Hour}
+	now := time.Now()
+	var w waiting
+	w.add(300, now.Add(-60*time.Hour), now, limits)
+	w.add(600, now.Add(-10*time.Hour), now, limits)
+	w.add(1000, now.Add(-20*time.Hour), now, limits)
+	require.Equal(t, waiting{orchestrators: 3, events: 1900, full: 1, deepest: 0.6, oldest: 0.6}, w)
 }
 
 func TestARouterShowsWhatWaitsInItsPartitions(t *testing.T) {
@@ -90,4 +108,6 @@ func TestARouterShowsWhatWaitsInItsPartitions(t *testing.T) {
 	c.eventually(func() bool { return shown(r.metrics.awayEvents) == 1 }, "the event waits, and is shown")
 	require.EqualValues(t, 1, shown(r.metrics.away))
 	require.Zero(t, shown(r.metrics.awayFull))
+	require.InDelta(t, 0.001, shown(r.metrics.awayDeepest), 1e-9)
+	require.Positive(t, shown(r.metrics.awayOldest))
 }

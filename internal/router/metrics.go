@@ -41,6 +41,8 @@ type metrics struct {
 	away        *prometheus.GaugeVec // orchestrators
 	awayEvents  *prometheus.GaugeVec
 	awayFull    *prometheus.GaugeVec
+	awayDeepest *prometheus.GaugeVec
+	awayOldest  *prometheus.GaugeVec
 	events      map[status]metric.Counters[string]
 	forwarded   prometheus.Counter
 	batches     metric.Counters[batchOutcome]
@@ -98,6 +100,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		awayEvents: ofPartition("gateway_partition_away_events", "Events that wait for these orchestrators' daemons to come back."),
 		awayFull: ofPartition("gateway_partition_away_full_orchestrators",
 			"Those of them for whom as many events wait as are kept of one (EVENTS_PER_ORCHESTRATOR): with the next one the oldest is gone undelivered."),
+		awayDeepest: ofPartition("gateway_partition_away_deepest_ratio",
+			"Largest share of what is kept of one orchestrator (EVENTS_PER_ORCHESTRATOR) that waits for one of these, those left out for whom all of that waits already."),
+		awayOldest: ofPartition("gateway_partition_away_oldest_ratio",
+			"Age of the oldest of these events as a share of EVENT_RETENTION, with which it is gone undelivered."),
 		events: map[status]metric.Counters[string]{
 			statusSuccess: metric.CountersOf(events.MustCurryWith(prometheus.Labels{"status": string(statusSuccess)}),
 				eventRouted, eventQueued, eventDeadLettered, eventMoved),
@@ -145,11 +151,13 @@ func (m *metrics) waitsAway(partition string, w waiting) {
 	m.away.WithLabelValues(partition).Set(float64(w.orchestrators))
 	m.awayEvents.WithLabelValues(partition).Set(float64(w.events))
 	m.awayFull.WithLabelValues(partition).Set(float64(w.full))
+	m.awayDeepest.WithLabelValues(partition).Set(w.deepest)
+	m.awayOldest.WithLabelValues(partition).Set(w.oldest)
 }
 
 // forgetAway is for a partition that another router counts now.
 func (m *metrics) forgetAway(partition string) {
-	for _, v := range []*prometheus.GaugeVec{m.away, m.awayEvents, m.awayFull} {
+	for _, v := range []*prometheus.GaugeVec{m.away, m.awayEvents, m.awayFull, m.awayDeepest, m.awayOldest} {
 		v.DeleteLabelValues(partition)
 	}
 }
