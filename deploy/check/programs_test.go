@@ -183,9 +183,9 @@ func TestTheProgramsAcceptTheirSettings(t *testing.T) {
 	})
 }
 
-func TestUsersOfNATSMayBeNkeys(t *testing.T) {
+func TestUsersOfNATSMayBeNkeysAndItsServersLeafNodes(t *testing.T) {
 	t.Parallel()
-	c := exampleWith(t, "everything", "nats: {credsSecret: null, nkeySecret: nats-nkeys, tlsFirst: true}")
+	c := exampleWith(t, "everything", "nats: {credsSecret: null, nkeySecret: nats-nkeys, tlsFirst: true, jetstreamDomain: hub}")
 	for _, w := range c.gateways() {
 		_, settings := c.environment(w.container())
 		if settings["NATS_URL"] == "" {
@@ -193,6 +193,7 @@ func TestUsersOfNATSMayBeNkeys(t *testing.T) {
 		}
 		require.NotContains(t, settings, "NATS_CREDS_FILE", w.name)
 		require.Equal(t, "true", settings["NATS_TLS_FIRST"], w.name)
+		require.Equal(t, "hub", settings["NATS_JETSTREAM_DOMAIN"], w.name)
 		require.Contains(t, c.files(w), settings["NATS_NKEY_FILE"], w.name)
 		if w.component() != "toolbox" {
 			output, err := c.programOf(w).command(t.Context(), "--print-config").CombinedOutput()

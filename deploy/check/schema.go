@@ -18,7 +18,7 @@ var Tiers = map[string]string{"edge": "edge", "router": "router", "bridge": "pub
 
 // owned are the settings that the chart gives itself, from other values: they
 // cannot be set by name as well.
-var owned = regexp.MustCompile(`^(NODE_NAME|ADMIN_ADDR|SHUTDOWN_TIMEOUT|DRAIN_PERIOD|PORT|LISTEN_ADDR|(NATS_URL|NATS_CREDS|NATS_NKEY|NATS_TLS|DATABASE_TLS|INTAKE_TLS|TLS)_.*|REDIS_TLS_(CA|CERT|KEY)(_FILE)?|NATS_URL|NATS_INBOX_PREFIX|MANAGE_STREAMS|` +
+var owned = regexp.MustCompile(`^(NODE_NAME|ADMIN_ADDR|SHUTDOWN_TIMEOUT|DRAIN_PERIOD|PORT|LISTEN_ADDR|(NATS_URL|NATS_CREDS|NATS_NKEY|NATS_TLS|DATABASE_TLS|INTAKE_TLS|TLS)_.*|REDIS_TLS_(CA|CERT|KEY)(_FILE)?|NATS_URL|NATS_INBOX_PREFIX|NATS_JETSTREAM_DOMAIN|MANAGE_STREAMS|` +
 	`GOSSIP_.*|DATABASE_URL.*|DAEMON_JWT_SECRET.*|JWT_PUBLIC_KEY_FILE|JWT_JWKS_FILE|REDIS_URL.*|REDIS_ADDRS|REDIS_MASTER_NAME|HTTP_ADDR|API_KEYS_FILE)$`)
 
 // Owned reports whether a setting is the chart's own.

@@ -60,6 +60,8 @@ type world struct {
 	told  *testserver.Journal // what all tiers log
 	edge  string              // where daemons connect
 	peers []string
+	// domain is that of the JetStream that is used; "": the server's own.
+	domain string
 }
 
 // Permissions of the users, as files.
@@ -74,12 +76,19 @@ const (
 
 func newWorld(t *testing.T, permissions string) *world {
 	t.Helper()
+	text, err := os.ReadFile(permissions)
+	require.NoError(t, err)
+	return layOut(t, text, func(*server.Options) {})
+}
+
+// layOut starts NATS with permissions; change may alter its options first.
+func layOut(t *testing.T, permissions []byte, change func(*server.Options)) *world {
+	t.Helper()
 	folder := t.TempDir()
-	for name, source := range map[string]string{"nats.conf": "nats.conf", "authorization.conf": permissions} {
-		text, err := os.ReadFile(source)
-		require.NoError(t, err)
-		require.NoError(t, os.WriteFile(filepath.Join(folder, name), text, 0o600))
-	}
+	text, err := os.ReadFile("nats.conf")
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(filepath.Join(folder, "nats.conf"), text, 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(folder, "authorization.conf"), permissions, 0o600))
 	configured, err := server.ProcessConfigFile(filepath.Join(folder, "nats.conf"))
 	require.NoError(t, err)
 	w := &world{t: t, redis: testserver.Redis(t), told: &testserver.Journal{}}
@@ -88,6 +97,7 @@ func newWorld(t *testing.T, permissions string) *world {
 		*o = *configured
 		o.Host, o.Port, o.HTTPPort, o.StoreDir, o.JetStreamMaxStore = base.Host, base.Port, 0, base.StoreDir, base.JetStreamMaxStore
 		o.NoSigs, o.NoLog = true, true
+		change(o)
 	})
 	return w
 }
@@ -101,7 +111,7 @@ func (w *world) url(user string) string {
 func inbox(user string) string { return "_INBOX_" + user }
 
 func (w *world) natsConfig(user string) natsconn.Config {
-	return natsconn.Config{NATSURL: []settings.URL{settings.URL(w.url(user))}, NATSInboxPrefix: inbox(user)}
+	return natsconn.Config{NATSURL: []settings.URL{settings.URL(w.url(user))}, NATSInboxPrefix: inbox(user), NATSJetStreamDomain: w.domain}
 }
 
 // run runs a tier until the test ends.
@@ -234,7 +244,10 @@ func (w *world) client(user string) (js jetstream.JetStream, violations chan err
 	w.t.Helper()
 	violations = make(chan error, 2048)
 	report := nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { violations <- err })
-	return testserver.JetStream(w.t, w.url(user), report, nats.CustomInboxPrefix(inbox(user))), violations
+	nc := testserver.Connect(w.t, w.url(user), report, nats.CustomInboxPrefix(inbox(user)))
+	js, err := w.natsConfig(user).JetStream(nc, jetstream.WithDefaultTimeout(time.Minute))
+	require.NoError(w.t, err)
+	return js, violations
 }
 
 // Nodes that start before gateway-admin has run wait for it, and say so.

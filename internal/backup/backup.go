@@ -222,7 +222,7 @@ func (t *taking) tryStream(ctx context.Context, stream, dir string) (Stream, err
 	s := Stream{Name: stream, Taken: time.Now().UTC()}
 	var d snapshot.Description
 	data, err := t.vault.write(filepath.Join(dir, dataFile), func(w io.Writer) (err error) {
-		d, err = snapshot.Take(ctx, t.js.Conn(), stream, w)
+		d, err = snapshot.Take(ctx, t.js, stream, w)
 		return err
 	})
 	if err != nil {

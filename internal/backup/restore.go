@@ -21,6 +21,7 @@ import (
 	"github.com/neolith/daemon-gateway/internal/backup/snapshot"
 	"github.com/neolith/daemon-gateway/internal/cursor"
 	"github.com/neolith/daemon-gateway/internal/eventlog"
+	"github.com/neolith/daemon-gateway/internal/eventlog/jet"
 	"github.com/neolith/daemon-gateway/internal/lifecycle"
 	"github.com/neolith/daemon-gateway/internal/natsconn"
 	"github.com/neolith/daemon-gateway/internal/settings"
@@ -227,10 +228,10 @@ func (r *restoration) restoreStream(ctx context.Context, s Stream) error {
 		return err
 	}
 	defer func() { _ = file.Close() }()
-	if err := snapshot.Restore(ctx, r.js.Conn(), s.Name, d, data); err != nil {
+	if err := snapshot.Restore(ctx, r.js, s.Name, d, data); err != nil {
 		return err
 	}
-	return snapshot.Request(ctx, r.js.Conn(), "$JS.API.STREAM.UPDATE."+s.Name, final, &struct{}{})
+	return snapshot.Request(ctx, r.js.Conn(), jet.API(r.js)+"STREAM.UPDATE."+s.Name, final, &struct{}{})
 }
 
 // awaitReplicas waits until all servers that hold a stream have all of it. Until

@@ -87,7 +87,7 @@ func Open(ctx context.Context, js jetstream.JetStream, cfg Config, logger *slog.
 		if errors.Is(err, ErrPartitions) || errors.Is(err, ErrConfig) {
 			return nil, err
 		}
-		err = explain(err, l.jet.NC)
+		err = explain(err, l.jet.JS)
 		opts.progress(err.Error())
 		switch {
 		case ctx.Err() != nil: // that is why

@@ -65,7 +65,7 @@ func (l *Log) PublishAsync(ctx context.Context, orchestrator event.Token, eventI
 // same, and finds that when it reads again.
 func (l *Log) Replace(ctx context.Context, bucket, key string, value []byte, revision uint64) (uint64, error) {
 	ack, err := l.jet.Store(ctx, BucketStream(bucket), &nats.Msg{
-		Subject: BucketSubject(bucket, key),
+		Subject: l.jet.KeySubject(bucket, key),
 		Header:  nats.Header{jetstream.ExpectedLastSubjSeqHeader: {strconv.FormatUint(revision, 10)}},
 		Data:    value,
 	})

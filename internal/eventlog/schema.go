@@ -39,7 +39,7 @@ func CursorBucket(p event.Partition) string { return "daemon_cursors_" + strconv
 // BucketStream is the stream behind a KV bucket, as LastMessages wants it.
 func BucketStream(bucket string) string { return "KV_" + bucket }
 
-// BucketSubject is the subject of a key of a KV bucket.
+// BucketSubject is the subject under which a key of a KV bucket is stored.
 func BucketSubject(bucket, key string) string { return "$KV." + bucket + "." + key }
 
 // SubjectMapping returns the subject mapping that a NATS server needs for

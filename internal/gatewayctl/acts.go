@@ -251,7 +251,7 @@ func (p *program) revocation(ctx context.Context, a *act, args []string, doing s
 	return p.ask(func(client *operation.Client) error {
 		ctx, cancel := context.WithTimeout(ctx, 2*p.timeout)
 		defer cancel()
-		js, err := jetstream.New(client.NC)
+		js, err := p.jetStream(client)
 		if err != nil {
 			return err
 		}

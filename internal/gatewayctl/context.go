@@ -107,7 +107,7 @@ func (p *program) saveContexts(c contexts) error {
 }
 
 // reaching are the settings that say which cluster is meant.
-var reaching = []string{"NATS_URL", "NATS_URL_FILE", "NATS_CREDS_FILE", "NATS_NKEY_FILE", "NATS_TLS_CA", "NATS_TLS_CERT", "NATS_TLS_KEY", "NATS_TLS_FIRST"}
+var reaching = []string{"NATS_URL", "NATS_URL_FILE", "NATS_CREDS_FILE", "NATS_NKEY_FILE", "NATS_TLS_CA", "NATS_TLS_CERT", "NATS_TLS_KEY", "NATS_TLS_FIRST", domainSetting}
 
 // reach returns the environment from which the connection to NATS is configured:
 // that of --context if it was given; else the process's own with the flags, if either
@@ -203,7 +203,7 @@ func newContext(name string, flag func(string) (string, bool)) (clusterContext, 
 			c[f.setting] = value
 			continue
 		}
-		if f.setting == "NATS_TLS_FIRST" { // no file
+		if f.setting == "NATS_TLS_FIRST" || f.setting == domainSetting { // no file
 			c[f.setting] = value
 			continue
 		}

@@ -136,7 +136,7 @@ func (p *program) deadLettersCommand() *cobra.Command {
 // onStreams runs f with JetStream, for as long as there may be much to read.
 func (p *program) onStreams(ctx context.Context, f func(ctx context.Context, client *operation.Client, js jetstream.JetStream) error) error {
 	return p.ask(func(client *operation.Client) error {
-		js, err := jetstream.New(client.NC, jetstream.WithDefaultTimeout(p.timeout))
+		js, err := p.jetStream(client, jetstream.WithDefaultTimeout(p.timeout))
 		if err != nil {
 			return err
 		}
@@ -151,7 +151,7 @@ func (p *program) listLettersCommand() *cobra.Command {
 	look := p.watchable(c)
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
 		return look(cmd.Context(), func(ctx context.Context, client *operation.Client) (finding, error) {
-			js, err := jetstream.New(client.NC, jetstream.WithDefaultTimeout(p.timeout))
+			js, err := p.jetStream(client, jetstream.WithDefaultTimeout(p.timeout))
 			if err != nil {
 				return nil, err
 			}

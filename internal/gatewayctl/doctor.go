@@ -95,7 +95,7 @@ func (p *program) doctorCommand() *cobra.Command {
 
 // examine asks the nodes, and then looks at one area after the other.
 func (p *program) examine(ctx context.Context, client *operation.Client, monitor string) (*examination, error) {
-	js, err := jetstream.New(client.NC, jetstream.WithDefaultTimeout(p.timeout))
+	js, err := p.jetStream(client, jetstream.WithDefaultTimeout(p.timeout))
 	if err != nil {
 		return nil, err
 	}

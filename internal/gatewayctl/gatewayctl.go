@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/spf13/cobra"
 
 	"github.com/neolith/daemon-gateway/internal/buildinfo"
@@ -48,6 +49,8 @@ type program struct {
 	context string        // the named cluster that is meant, "" where nobody says
 	flags   []string      // of natsFlags, that were given, as arguments for package settings
 	began   bool          // the command's arguments were right
+
+	nats natsconn.Config // as NATS was reached last
 }
 
 // Main runs the program with these arguments, of which the first is the name that it was
@@ -99,6 +102,8 @@ func Command() *cobra.Command {
 	return p.command()
 }
 
+const domainSetting = "NATS_JETSTREAM_DOMAIN"
+
 // natsFlags are the settings of package natsconn that a flag may give, too.
 var natsFlags = []struct{ name, setting, help string }{
 	{"nats-url", "NATS_URL", "URLs of the NATS servers (NATS_URL)"},
@@ -108,6 +113,7 @@ var natsFlags = []struct{ name, setting, help string }{
 	{"nats-tls-ca", "NATS_TLS_CA", "file with the authorities that may sign a server's certificate (NATS_TLS_CA)"},
 	{"nats-tls-cert", "NATS_TLS_CERT", "file with a client certificate (NATS_TLS_CERT)"},
 	{"nats-tls-key", "NATS_TLS_KEY", "file with the key of the client certificate (NATS_TLS_KEY)"},
+	{"nats-jetstream-domain", domainSetting, "domain of the JetStream with the gateway's streams, where the servers are leaf nodes of it (NATS_JETSTREAM_DOMAIN)"},
 	{"nats-tls-first", "NATS_TLS_FIRST", "true, where the server wants TLS before it says anything (NATS_TLS_FIRST)"},
 }
 
@@ -173,9 +179,15 @@ func (p *program) connect() (*operation.Client, func(), error) {
 	}
 	// A node's environment may have that node's; answers come here.
 	cfg.NATSInboxPrefix = operation.InboxPrefix
+	p.nats = cfg
 	nc, err := natsconn.Dial(cfg, "gatewayctl", p.timeout)
 	if err != nil {
 		return nil, nil, err
 	}
 	return &operation.Client{NC: nc, Timeout: p.timeout}, nc.Close, nil
+}
+
+// jetStream is what holds the streams, at a client of connect.
+func (p *program) jetStream(client *operation.Client, options ...jetstream.JetStreamOpt) (jetstream.JetStream, error) {
+	return p.nats.JetStream(client.NC, options...)
 }

@@ -97,7 +97,7 @@ func (o orchestrator) unwell() error { return silence(o.Silent) }
 func (p *program) findOrchestrator(ctx context.Context, client *operation.Client, id protocol.OrchestratorID) (orchestrator, error) {
 	ctx, cancel := context.WithTimeout(ctx, 3*p.timeout)
 	defer cancel()
-	js, err := jetstream.New(client.NC)
+	js, err := p.jetStream(client)
 	if err != nil {
 		return orchestrator{}, err
 	}

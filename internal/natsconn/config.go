@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/neolith/daemon-gateway/internal/loopback"
 	"github.com/neolith/daemon-gateway/internal/settings"
@@ -14,14 +15,15 @@ import (
 
 // Config says where NATS is and how to authenticate there.
 type Config struct {
-	NATSURL         []settings.URL `name:"nats-url" default:"nats://127.0.0.1:4222" group:"NATS" help:"URLs of the NATS servers; the others of their cluster are found through them."`
-	NATSCredsFile   string         `name:"nats-creds-file" group:"NATS" help:"File with the credentials (JWT and key) of this node's NATS user."`
-	NATSNkeyFile    string         `name:"nats-nkey-file" group:"NATS" help:"File with the seed (SU…) of this node's NATS user, where the server knows users by nkeys; read when the node starts."`
-	NATSInboxPrefix string         `name:"nats-inbox-prefix" default:"_INBOX" group:"NATS" help:"What the subjects begin with on which this node is answered. With a prefix of its own, which nobody else's NATS user may subscribe to, nobody else can read the answers. The user must be permitted to subscribe to it and all below: PREFIX.>."`
-	NATSTLSCA       string         `name:"nats-tls-ca" group:"NATS" help:"File with the certificates of the authorities that may sign a server's certificate; those of the system if not given."`
-	NATSTLSCert     string         `name:"nats-tls-cert" group:"NATS" help:"File with this node's client certificate."`
-	NATSTLSKey      string         `name:"nats-tls-key" group:"NATS" help:"File with the key of the client certificate."`
-	NATSTLSFirst    bool           `name:"nats-tls-first" group:"NATS" help:"Speak TLS before the server has said anything, as servers with handshake_first want it."`
+	NATSURL             []settings.URL `name:"nats-url" default:"nats://127.0.0.1:4222" group:"NATS" help:"URLs of the NATS servers; the others of their cluster are found through them."`
+	NATSCredsFile       string         `name:"nats-creds-file" group:"NATS" help:"File with the credentials (JWT and key) of this node's NATS user."`
+	NATSNkeyFile        string         `name:"nats-nkey-file" group:"NATS" help:"File with the seed (SU…) of this node's NATS user, where the server knows users by nkeys; read when the node starts."`
+	NATSInboxPrefix     string         `name:"nats-inbox-prefix" default:"_INBOX" group:"NATS" help:"What the subjects begin with on which this node is answered. With a prefix of its own, which nobody else's NATS user may subscribe to, nobody else can read the answers. The user must be permitted to subscribe to it and all below: PREFIX.>."`
+	NATSTLSCA           string         `name:"nats-tls-ca" group:"NATS" help:"File with the certificates of the authorities that may sign a server's certificate; those of the system if not given."`
+	NATSTLSCert         string         `name:"nats-tls-cert" group:"NATS" help:"File with this node's client certificate."`
+	NATSTLSKey          string         `name:"nats-tls-key" group:"NATS" help:"File with the key of the client certificate."`
+	NATSJetStreamDomain string         `name:"nats-jetstream-domain" group:"NATS" help:"Domain of the JetStream that holds the gateway's streams, where the servers of NATS_URL are leaf nodes of it, such as hub. Its requests then begin with $JS.hub.API in the place of $JS.API, and so must what the NATS users are permitted. All nodes must have the same. Unset: the JetStream of these servers themselves."`
+	NATSTLSFirst        bool           `name:"nats-tls-first" group:"NATS" help:"Speak TLS before the server has said anything, as servers with handshake_first want it."`
 }
 
 // Validate reports what cannot be connected with: URLs, and files that are not
@@ -38,6 +40,9 @@ func (c Config) Validate(report func(setting, problem string)) {
 	}
 	if c.NATSInboxPrefix != "" && nats.CustomInboxPrefix(c.NATSInboxPrefix)(&nats.Options{}) != nil || strings.ContainsAny(c.NATSInboxPrefix, " \t\r\n") {
 		report("NATS_INBOX_PREFIX", "expected a subject without wildcards and without a dot at its end, such as _INBOX_edge")
+	}
+	if strings.ContainsAny(c.NATSJetStreamDomain, ".*> \t\r\n") {
+		report("NATS_JETSTREAM_DOMAIN", "expected the domain alone, without dots, wildcards and spaces, such as hub")
 	}
 	if c.NATSCredsFile != "" && c.NATSNkeyFile != "" {
 		report("NATS_NKEY_FILE", "expected none, since NATS_CREDS_FILE says who this node is")
@@ -83,6 +88,14 @@ func (c Config) files() (files []file) {
 		files = append(files, file{"NATS_TLS_CERT", "files with a certificate and its key (PEM)", nats.ClientCert(c.NATSTLSCert, c.NATSTLSKey)})
 	}
 	return files
+}
+
+// JetStream returns the JetStream that holds the gateway's streams.
+func (c Config) JetStream(nc *nats.Conn, options ...jetstream.JetStreamOpt) (jetstream.JetStream, error) {
+	if c.NATSJetStreamDomain == "" {
+		return jetstream.New(nc, options...)
+	}
+	return jetstream.NewWithDomain(nc, c.NATSJetStreamDomain, options...)
 }
 
 // nkey is the library's option, which reads the file only once it is used.

@@ -59,7 +59,7 @@ func (c *Conn) watchJetStream(ctx context.Context) {
 		case errors.Is(err, jetstream.ErrStreamNotFound):
 			err, looks = errStrange, strangeLooks
 		case isWithoutJetStream(err):
-			err = fmt.Errorf("there is no JetStream behind it: %w", err)
+			err = fmt.Errorf("there is no JetStream%s behind it: %w", c.ofDomain(), err)
 		default:
 			return
 		}
@@ -85,6 +85,13 @@ func (c *Conn) FoundStreams() { c.home.Store(true) }
 func isWithoutJetStream(err error) bool {
 	return errors.Is(err, nats.ErrNoResponders) || errors.Is(err, jetstream.ErrJetStreamNotEnabled) ||
 		errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount)
+}
+
+func (c *Conn) ofDomain() string {
+	if domain := c.JS.Options().Domain; domain != "" {
+		return " of the domain " + domain
+	}
+	return ""
 }
 
 func (c *Conn) askForJetStream(ctx context.Context) error {

@@ -97,3 +97,19 @@ func TestStreamsThatWereFoundAreMissedFromTheFirstLookOn(t *testing.T) {
 	cancel()
 	require.NoError(t, <-ended)
 }
+
+// A leaf node whose hub is away, or a mistake in the domain.
+func TestADomainThatNobodyHasIsNamed(t *testing.T) {
+	t.Parallel()
+	s := testserver.NATS(t)
+	c, _ := connect(t, s.ClientURL(), nil, func(cfg *natsconn.Config) { cfg.NATSJetStreamDomain = "hub" })
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- c.Run(ctx) }()
+	require.Eventually(t, func() bool {
+		ok, detail := c.Check()
+		return !ok && strings.Contains(detail, "there is no JetStream of the domain hub behind it")
+	}, waitTime, 10*time.Millisecond)
+	cancel()
+	require.NoError(t, <-ended)
+}

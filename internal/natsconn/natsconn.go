@@ -139,7 +139,7 @@ func Connect(ctx context.Context, cfg Config, name string, logger *slog.Logger, 
 	if err != nil {
 		return nil, fmt.Errorf("configure the connection to NATS: %w", err)
 	}
-	js, err := jetstream.New(nc)
+	js, err := cfg.JetStream(nc)
 	if err != nil {
 		nc.Close()
 		return nil, fmt.Errorf("JetStream context: %w", err)

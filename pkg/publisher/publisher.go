@@ -60,7 +60,9 @@ type Publisher struct {
 	asking        chan struct{} // holds one while the cluster is asked
 }
 
-// New returns a publisher on a connection of the caller's. It sends nothing.
+// New returns a publisher on a connection of the caller's. It sends nothing. Where
+// the log is in the domain of a hub and the connection with its leaf node, js is one
+// of jetstream.NewWithDomain, and the permissions above begin with $JS.<domain>.API.
 func New(js jetstream.JetStream, cfg Config) (*Publisher, error) {
 	if cfg.MaxEventBytes == 0 {
 		cfg.MaxEventBytes = event.DefaultMaxBytes

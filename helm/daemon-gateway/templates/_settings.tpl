@@ -76,6 +76,9 @@ NATS_NKEY_FILE: {{ $secrets }}/nats.nk
 {{- if $values.nats.tlsFirst }}
 NATS_TLS_FIRST: "true"
 {{- end }}
+{{- with $values.nats.jetstreamDomain }}
+NATS_JETSTREAM_DOMAIN: {{ . | quote }}
+{{- end }}
 {{- include "gateway.tlsSettings" (list $root $values.nats "nats") }}
 {{- end -}}
 

@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/neolith/daemon-gateway/internal/eventlog/jet"
 	"github.com/neolith/daemon-gateway/internal/lifecycle"
 )
 
@@ -35,7 +36,8 @@ type Description struct {
 
 // Take writes a stream to a writer in the server's own format. It is what
 // `nats stream backup` takes, and does not stop anybody from publishing.
-func Take(ctx context.Context, nc *nats.Conn, stream string, to io.Writer) (Description, error) {
+func Take(ctx context.Context, js jetstream.JetStream, stream string, to io.Writer) (Description, error) {
+	nc := js.Conn()
 	inbox := nc.NewInbox()
 	sub, err := nc.SubscribeSync(inbox)
 	if err != nil {
@@ -44,7 +46,7 @@ func Take(ctx context.Context, nc *nats.Conn, stream string, to io.Writer) (Desc
 	defer func() { _ = sub.Unsubscribe() }()
 	var d Description
 	request := map[string]any{"deliver_subject": inbox, "no_consumers": true, "chunk_size": chunkSize}
-	if err := Request(ctx, nc, "$JS.API.STREAM.SNAPSHOT."+stream, request, &d); err != nil {
+	if err := Request(ctx, nc, jet.API(js)+"STREAM.SNAPSHOT."+stream, request, &d); err != nil {
 		return Description{}, err
 	}
 	for number := 1; ; number++ {
@@ -89,11 +91,12 @@ func receiveChunk(ctx context.Context, sub *nats.Subscription, number int, to io
 
 // Restore creates a stream from what Take has written. JetStream refuses if
 // the stream exists, or somebody creates it meanwhile.
-func Restore(ctx context.Context, nc *nats.Conn, stream string, d Description, from io.Reader) error {
+func Restore(ctx context.Context, js jetstream.JetStream, stream string, d Description, from io.Reader) error {
+	nc := js.Conn()
 	var where struct {
 		Subject string `json:"deliver_subject"`
 	}
-	if err := Request(ctx, nc, "$JS.API.STREAM.RESTORE."+stream, d, &where); err != nil {
+	if err := Request(ctx, nc, jet.API(js)+"STREAM.RESTORE."+stream, d, &where); err != nil {
 		return err
 	}
 	chunk := make([]byte, chunkSize)

@@ -58,7 +58,7 @@ func New(js jetstream.JetStream, rights Rights, logger *slog.Logger) *Client {
 	return &Client{
 		NC:       js.Conn(),
 		JS:       js,
-		api:      apiPrefix(js.Options()),
+		api:      API(js),
 		rights:   rights,
 		logger:   logger,
 		lasts:    newPlaces(concurrentLast),
@@ -73,13 +73,24 @@ func New(js jetstream.JetStream, rights Rights, logger *slog.Logger) *Client {
 // Rights returns what the client may do.
 func (c *Client) Rights() Rights { return c.rights }
 
-// apiPrefix is what the subjects of JetStream's API start with, dot included.
-func apiPrefix(opts jetstream.JetStreamOptions) string {
-	switch {
+// API is what the subjects of JetStream's API start with, dot included.
+func API(js jetstream.JetStream) string {
+	switch opts := js.Options(); {
 	case opts.Domain != "":
 		return "$JS." + opts.Domain + ".API."
 	case opts.APIPrefix != "":
 		return strings.TrimSuffix(opts.APIPrefix, ".") + "."
 	}
 	return jetstream.DefaultAPIPrefix
+}
+
+// KeySubject is where a key of a bucket is written. Leaf nodes keep $KV to
+// themselves, as they do $JS.API: what is for a domain begins with its prefix, and
+// is stored without.
+func (c *Client) KeySubject(bucket, key string) string {
+	subject := "$KV." + bucket + "." + key
+	if c.api == jetstream.DefaultAPIPrefix {
+		return subject
+	}
+	return c.api + subject
 }

@@ -84,7 +84,7 @@ func BackUp(t testing.TB, js jetstream.JetStream, stream string) *Backup {
 	defer cancel()
 	b := &Backup{stream: stream}
 	var err error
-	if b.description, err = snapshot.Take(ctx, js.Conn(), stream, &b.data); err != nil {
+	if b.description, err = snapshot.Take(ctx, js, stream, &b.data); err != nil {
 		t.Fatalf("back up stream %s: %v", stream, err)
 	}
 	return b
@@ -98,7 +98,7 @@ func (b *Backup) Restore(t testing.TB, js jetstream.JetStream) {
 	defer cancel()
 	err := js.DeleteStream(ctx, b.stream)
 	if err == nil {
-		err = snapshot.Restore(ctx, js.Conn(), b.stream, b.description, bytes.NewReader(b.data.Bytes()))
+		err = snapshot.Restore(ctx, js, b.stream, b.description, bytes.NewReader(b.data.Bytes()))
 	}
 	if err != nil {
 		t.Fatalf("restore stream %s: %v", b.stream, err)
