@@ -46,7 +46,7 @@ const (
 // cannot be placed stays where it is.
 type drainer struct {
 	redis    redis.UniversalClient
-	store    func(ctx context.Context, l list, element []byte) (outcome, string, error)
+	store    func(ctx context.Context, away silent, l list, element []byte) (outcome, string, error)
 	interval time.Duration // at most
 	metrics  *metrics
 	logger   *slog.Logger
@@ -58,6 +58,7 @@ type drainer struct {
 	owed map[list]string
 	left map[list]passedOver // of the pass under way
 	told map[list]passedOver // of the pass before
+	away silent              // of the pass under way
 	// refused says why the log has not taken what some list has, in this pass.
 	refused error
 }
@@ -119,7 +120,7 @@ func (d *drainer) pass(ctx context.Context) error {
 	if err := d.settleOwed(ctx); err != nil {
 		return err
 	}
-	d.left, d.refused = map[list]passedOver{}, nil
+	d.left, d.refused, d.away = map[list]passedOver{}, nil, silent{}
 	// What a Redis user of before may not do comes last.
 	for _, kind := range []list{{prefix: listPrefix}, {prefix: listPrefix, sorted: true}, {prefix: queuePrefix}, {prefix: queuePrefix, sorted: true}} {
 		if err := d.drainAll(ctx, kind); err != nil {
@@ -244,7 +245,7 @@ func (d *drainer) notStored(err error) {
 // move brings one element into the log and then off its list, even if ctx ends
 // between the two. An element that cannot be placed is not moved; problem says why.
 func (d *drainer) move(ctx context.Context, l list, element string) (moved bool, problem string, err error) {
-	outcome, problem, err := d.store(ctx, l, []byte(element))
+	outcome, problem, err := d.store(ctx, d.away, l, []byte(element))
 	switch {
 	case err != nil:
 		return false, problem, fmt.Errorf("%w: %w", errNotStored, err)

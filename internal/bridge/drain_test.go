@@ -336,7 +336,7 @@ func TestCrashAfterThePublish(t *testing.T) {
 	crash := newFaultyStore()
 	crash.fail = func(int, event.Token, string) error {
 		_ = dying.Close() // nothing more reaches Redis from this process
-		_, _, err := a.pump.takeListed(t.Context(), list{prefix: listPrefix, name: "vp"}, []byte(eventJSON("vp", 0)))
+		_, _, err := a.pump.takeListed(t.Context(), nil, list{prefix: listPrefix, name: "vp"}, []byte(eventJSON("vp", 0)))
 		return err
 	}
 	require.ErrorContains(t, drainerOf(t, dying, crash).pass(t.Context()), "in the log")
@@ -438,6 +438,35 @@ func TestListsThatTheLogDoesNotTakeHoldUpNoOther(t *testing.T) {
 		require.Zero(t, client.LLen(t.Context(), listPrefix+fmt.Sprintf("other-%d", i)).Val())
 		require.EqualValues(t, 2, client.LLen(t.Context(), listPrefix+fmt.Sprintf("full-%d", i)).Val())
 	}
+}
+
+// A partition that did not answer was asked for each of its lists, seconds each, and all
+// others waited for the end of that.
+func TestAPartitionThatDoesNotAnswerIsNotAskedForEachList(t *testing.T) {
+	t.Parallel()
+	client := testserver.Redis(t).Client()
+	log := newFaultyStore()
+	asked := 0 // guarded by log.mu
+	log.fail = func(_ int, token event.Token, _ string) error {
+		if strings.HasPrefix(string(token), "silent") {
+			asked++
+			return eventlog.ErrUnavailable
+		}
+		return nil
+	}
+	for i := range 100 {
+		name := fmt.Sprintf("silent-%d", i)
+		push(t, client, name, eventJSON(name, 0))
+	}
+	d := drainerOf(t, client, log)
+	require.ErrorIs(t, d.pass(t.Context()), eventlog.ErrUnavailable)
+	log.mu.Lock()
+	require.Positive(t, asked)
+	require.LessOrEqual(t, asked, listsAtOnce)
+	log.fail = func(int, event.Token, string) error { return nil }
+	log.mu.Unlock()
+	require.NoError(t, d.pass(t.Context()), "it is asked again in the next pass")
+	require.Len(t, log.stored, 100)
 }
 
 // TestStopInTheMiddleOfAList: what is in the log leaves the list all the same.

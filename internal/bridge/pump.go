@@ -271,6 +271,10 @@ func (p *pump) takeResults() {
 
 func (p *pump) publish(ctx context.Context, t ticket) {
 	e := t.Value().event
+	if r := t.Value().request; r != nil && r.silent[p.partitionOf(event.TokenOf(e.OrchestratorID))] {
+		p.fail(t, fmt.Errorf("%w: its partition has not answered", eventlog.ErrUnavailable))
+		return
+	}
 	p.workers.Add(1)
 	p.store.PublishAsync(ctx, event.TokenOf(e.OrchestratorID), e.ID, t.Value().body, func(ack eventlog.Ack, err error) {
 		p.results <- func() { p.published(t, ack, err) }
@@ -385,6 +389,9 @@ func (p *pump) bury(ctx context.Context, t ticket) {
 // instead, unless a few tries are to tell whether the log will ever take it.
 func (p *pump) retry(t ticket, err error) {
 	if j := t.Value(); j.request != nil && (j.kind == resolving || j.kind == burying || eventlog.Retryable(err)) {
+		if j.kind == publishing {
+			j.request.silent.note(p.partitionOf(event.TokenOf(j.event.OrchestratorID)), err)
+		}
 		p.fail(t, err)
 		return
 	}

@@ -17,7 +17,19 @@ var errEnded = errors.New("the bridge has stopped publishing")
 type request struct {
 	ctx    context.Context // ends when nobody waits any more
 	bury   bool            // what is refused, in the dead letters
-	answer chan settled    // has room for it
+	silent silent
+	answer chan settled // has room for it
+}
+
+// silent are the partitions that have not answered since whoever brings much began with
+// it; nil notes nothing. It belongs to the pump. To wait for such a partition again and
+// again would keep what is for others waiting as long.
+type silent map[int]bool
+
+func (s silent) note(partition int, err error) {
+	if s != nil && errors.Is(err, eventlog.ErrUnavailable) {
+		s[partition] = true
+	}
 }
 
 // settled is what has become of a job: a publishing one is in the log, where ack
@@ -59,10 +71,15 @@ func (s settled) outcome() outcome {
 // too. It may be called from any goroutine; its callers bound how many requests
 // there are at a time.
 func (p *pump) settle(ctx context.Context, j job, bury bool) (settled, error) {
+	return p.settleUnless(ctx, nil, j, bury)
+}
+
+// settleUnless is settle, but that a partition which has been silent is not asked.
+func (p *pump) settleUnless(ctx context.Context, s silent, j job, bury bool) (settled, error) {
 	if j.kind == burying && !bury {
 		return settled{job: j}, nil
 	}
-	j.request = &request{ctx: ctx, bury: bury, answer: make(chan settled, 1)}
+	j.request = &request{ctx: ctx, bury: bury, silent: s, answer: make(chan settled, 1)}
 	select {
 	case p.submitted <- j:
 	case <-ctx.Done():
@@ -82,10 +99,10 @@ func (p *pump) settle(ctx context.Context, j job, bury bool) (settled, error) {
 // in its list, and problem says why. So does what the log takes for a duplicate and
 // does not hold, because it was purged: it is stored once the duplicate window is
 // over.
-func (p *pump) takeListed(ctx context.Context, l list, element []byte) (o outcome, problem string, err error) {
+func (p *pump) takeListed(ctx context.Context, away silent, l list, element []byte) (o outcome, problem string, err error) {
 	j := decodeListed(l, element, p.maxBytes)
 	p.notice(j.event)
-	s, err := p.settle(ctx, p.book.address(j), false)
+	s, err := p.settleUnless(ctx, away, p.book.address(j), false)
 	if err == nil && s.outcome() == outcomeDuplicate && s.job.kind == publishing {
 		purged, err := p.store.Purged(ctx, event.TokenOf(s.job.event.OrchestratorID), s.ack)
 		if err != nil || purged {
