@@ -1,6 +1,8 @@
 package ring
 
 import (
+	"errors"
+	"net"
 	"sync/atomic"
 	"time"
 
@@ -97,9 +99,13 @@ func (d *delegate) NotifyPingComplete(_ *memberlist.Node, _ time.Duration, paylo
 	}
 }
 
-// NotifyAlive implements memberlist.AliveDelegate: what we cannot read is not
-// taken for a member.
+// NotifyAlive implements memberlist.AliveDelegate: what we cannot read, or what is
+// larger than a member says of itself, is not taken for a member. memberlist would
+// keep it, and tell the others.
 func (d *delegate) NotifyAlive(n *memberlist.Node) error {
+	if len(n.Name) > maxNameBytes || len(n.Addr) > net.IPv6len || len(n.Meta) > memberlist.MetaMaxSize {
+		return errors.New("name, address or metadata are too long")
+	}
 	_, err := decodeMember(n)
 	return err
 }

@@ -108,19 +108,24 @@ func open(cfg Config, tier Tier, node, build string, logger *slog.Logger, reg pr
 	if err != nil {
 		return nil, err
 	}
+	inspector, err := newInspector(cfg.ClusterName, keys)
+	if err != nil {
+		return nil, err
+	}
 	transport, err := o.listen(bind, advertise, gossipLog)
 	if err != nil {
 		return nil, err
 	}
 	d := assemble(cfg, tier, node, build, transport.address.String(), logger, reg, o)
 	d.keys, d.lines = keys, lines
+	bounds := newStreams(d.metrics.dropped)
 	transport.receive(&receiver{
-		cluster: cfg.ClusterName, keys: keys, bounds: newStreams(d.metrics.dropped), take: d.inbox.put, logger: logger,
+		cluster: cfg.ClusterName, keys: keys, inspector: inspector, bounds: bounds, take: d.inbox.put, logger: logger,
 	})
 	wrapped := o.wrap(transport)
 	d.dial = wrapped.DialAddressTimeout
 	d.senders.send, d.senders.standingTo = d.send, d.standingTo
-	gossip := gossipConfig(d, keys, wrapped)
+	gossip := gossipConfig(d, keys, &inspecting{NodeAwareTransport: wrapped, by: inspector, bounds: bounds})
 	gossip.Logger = gossipLog
 	d.list, err = memberlist.Create(gossip)
 	if err != nil {

@@ -266,3 +266,31 @@ func requireConsistent(t *testing.T, table *table) {
 	}
 	require.EqualValues(t, daemons, table.total.Load())
 }
+
+// Of what comes for memberlist only that is passed on which has all that it declares.
+func FuzzWhatComesForMemberlist(f *testing.F) {
+	const most = 64 << 10
+	for _, text := range overdrawn() {
+		if len(text) < most {
+			f.Add(text)
+		}
+	}
+	f.Add(says(kindPushPull, fields{"Nodes", 1, "UserStateLen", 4, "Join", 1}, member, []byte("four")))
+	f.Add(says(kindUser, fields{"UserMsgLen", 4}, []byte("four")))
+	f.Add(append([]byte{kindLabelled, 1, 'c', kindCompound, 1, 0, 3, kindPing, 0x81, 0}, 0))
+	by := &inspector{cluster: "c"}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		for _, err := range []error{by.packet(data), by.stream(pieces(data))} {
+			if err != nil {
+				require.ErrorIs(t, err, errDeclared)
+				quotetest.RequireLittle(t, data, err)
+			}
+		}
+		if len(data) == 0 || data[0] != kindPushPull || by.stream(pieces(data)) != nil {
+			return
+		}
+		w := walker{next: pieces(data[1:])}
+		declared := w.structure("Nodes", "UserStateLen")
+		require.LessOrEqual(t, declared[0]*leastState+declared[1], uint64(len(data)))
+	})
+}

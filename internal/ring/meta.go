@@ -31,6 +31,9 @@ const (
 	maxBuildBytes = 200
 )
 
+// maxNameBytes bounds the name of a member: that of its node, and when it started.
+const maxNameBytes = maxNodeBytes + 64
+
 func encodeMeta(m Member) []byte {
 	buf := []byte{metaVersion, metaEdge, 0}
 	if m.Tier == TierRouter {

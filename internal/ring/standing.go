@@ -195,11 +195,12 @@ func (s *standing) close() {
 
 // receiver takes in the messages of the streams that others keep open.
 type receiver struct {
-	cluster string
-	keys    *memberlist.Keyring // nil: none
-	bounds  *streams
-	take    func(message []byte) // copies
-	logger  *slog.Logger
+	cluster   string
+	keys      *memberlist.Keyring // nil: none
+	inspector *inspector          // of what memberlist is given
+	bounds    *streams
+	take      func(message []byte) // copies
+	logger    *slog.Logger
 
 	mu    sync.Mutex
 	salts map[[saltBytes]byte]struct{} // of members' streams, the last of them; guarded by mu

@@ -14,8 +14,9 @@ import (
 
 // memberlist gives each stream that comes in a goroutine, and reads up to 20 MiB
 // of it into memory before it tries whether the sender has the key. These bounds
-// are in front of it. A member that is refused for them is told by nobody, and
-// sends what counts again: the digests see to that.
+// are in front of it, and of what comes on the streams that it opens itself. A member
+// that is refused for them is told by nobody, and sends what counts again: the digests
+// see to that.
 const (
 	// maxStreams bounds the streams that are open at a time, but for those that
 	// stay open. A member sends one message after the other.
@@ -25,8 +26,9 @@ const (
 	// streamBytes bounds one stream, far above the largest message of a member
 	// and what a push/pull says of thousands.
 	streamBytes = 4 << 20
-	// openBytes bounds what has been read of all open streams together.
-	openBytes = 32 << 20
+	// openBytes bounds what is held of all open streams together: what has been read,
+	// and the copies that memberlist makes of it.
+	openBytes = 64 << 20
 )
 
 // streams are those that others have opened. Each address has its share, so
@@ -71,12 +73,23 @@ type stream struct {
 	ahead   []byte // read by begin, and by nobody since
 
 	mu     sync.Mutex
-	places *share.Pool[netip.Addr] // of which it has one; guarded by mu
+	places *share.Pool[netip.Addr] // of which it has one; nil: of none; guarded by mu
 	read   int64                   // guarded by mu
+	held   int64                   // of bytes; guarded by mu
 	closed bool                    // guarded by mu
 }
 
+// dialed is a stream that this node has opened.
+func (s *streams) dialed(conn net.Conn) *stream {
+	return &stream{Conn: conn, streams: s, from: addressOf(conn)}
+}
+
 var errStreamTooLarge = errors.New("the stream is larger than a member's, or the open ones are together")
+
+func (s *stream) tooLarge() error {
+	s.streams.dropped(dropStreamBytes)
+	return errStreamTooLarge
+}
 
 // begin reads the first byte, which says what the stream is for.
 func (s *stream) begin() (kind byte, err error) {
@@ -111,19 +124,35 @@ func (s *stream) Read(p []byte) (n int, err error) {
 		n, err = s.Conn.Read(p)
 	}
 	if n > 0 && !s.take(int64(n)) {
-		s.streams.dropped(dropStreamBytes)
-		return 0, errStreamTooLarge
+		return 0, s.tooLarge()
 	}
 	return n, err
 }
 
+// take takes room for what has been read.
 func (s *stream) take(n int64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed || s.read+n > streamBytes || !s.streams.bytes.Take(s.from, n) {
+	if s.read+n > streamBytes || !s.holdLocked(n) {
 		return false
 	}
 	s.read += n
+	return true
+}
+
+// hold takes room for more than was read.
+func (s *stream) hold(n int64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.holdLocked(n)
+}
+
+// holdLocked: mu is held.
+func (s *stream) holdLocked(n int64) bool {
+	if s.closed || !s.streams.bytes.Take(s.from, n) {
+		return false
+	}
+	s.held += n
 	return true
 }
 
@@ -132,8 +161,10 @@ func (s *stream) Close() error {
 	s.mu.Lock()
 	if !s.closed {
 		s.closed = true
-		s.streams.bytes.Give(s.from, s.read)
-		s.places.Give(s.from, 1)
+		s.streams.bytes.Give(s.from, s.held)
+		if s.places != nil {
+			s.places.Give(s.from, 1)
+		}
 	}
 	s.mu.Unlock()
 	return s.Conn.Close()

@@ -13,11 +13,11 @@ import (
 	"github.com/hashicorp/memberlist"
 )
 
-// transport is memberlist's own transport with three of its traps closed: a
+// transport is memberlist's own transport with four of its traps closed: a
 // stream being sent has a deadline from the dial on (memberlist sets none when
 // it sends a user message, so a peer that is stopped would block it for ever),
-// all that it waits for ends with Shutdown, and the streams that others open are
-// bounded.
+// all that it waits for ends with Shutdown, the streams that others open are
+// bounded, and what comes is looked at (see inspector).
 type transport struct {
 	memberlist.NodeAwareTransport
 	dial      dialFunc
@@ -25,6 +25,7 @@ type transport struct {
 	closing   context.Context
 	close     context.CancelFunc
 	opened    chan net.Conn // by others
+	packets   chan *memberlist.Packet
 	receiving sync.WaitGroup
 	shut      context.Context // closing, and nothing comes in any more
 	endShut   context.CancelFunc
@@ -58,14 +59,15 @@ func listen(bind, advertise netip.AddrPort, logger *log.Logger) (*transport, err
 }
 
 func newTransport(bound memberlist.NodeAwareTransport, dial dialFunc, address netip.AddrPort) *transport {
-	t := &transport{NodeAwareTransport: bound, dial: dial, address: address, opened: make(chan net.Conn)}
+	t := &transport{NodeAwareTransport: bound, dial: dial, address: address, opened: make(chan net.Conn), packets: make(chan *memberlist.Packet)}
 	t.closing, t.close = context.WithCancel(context.Background())
 	t.shut, t.endShut = context.WithCancel(context.Background())
 	return t
 }
 
-// receive takes what others open, within the bounds, until Shutdown.
+// receive takes what others open and send, within the bounds, until Shutdown.
 func (t *transport) receive(r *receiver) {
+	t.receiving.Go(func() { t.receivePackets(r) })
 	t.receiving.Go(func() {
 		for {
 			select {
@@ -80,6 +82,29 @@ func (t *transport) receive(r *receiver) {
 	})
 }
 
+// receivePackets gives memberlist the packets of members, in their order.
+func (t *transport) receivePackets(r *receiver) {
+	for {
+		select {
+		case p := <-t.NodeAwareTransport.PacketCh():
+			if err := r.inspector.packet(p.Buf); err != nil {
+				r.bounds.dropped(dropMalformed)
+				r.logger.Debug("a gossip packet is refused", "address", p.From, "error", err)
+				continue
+			}
+			select {
+			case t.packets <- p:
+			case <-t.closing.Done():
+			}
+		case <-t.shut.Done():
+			return
+		}
+	}
+}
+
+// PacketCh implements memberlist.Transport.
+func (t *transport) PacketCh() <-chan *memberlist.Packet { return t.packets }
+
 // pass serves a stream that stays open, and gives memberlist any other.
 func (t *transport) pass(r *receiver, s *stream) {
 	release := context.AfterFunc(t.closing, func() { _ = s.Close() })
@@ -92,7 +117,7 @@ func (t *transport) pass(r *receiver, s *stream) {
 		r.serve(s)
 	default:
 		select {
-		case t.opened <- s:
+		case t.opened <- r.inspector.inspect(s):
 		case <-t.closing.Done():
 			_ = s.Close()
 		}

@@ -78,6 +78,57 @@ func membersStream(ctx context.Context, c *client) error {
 	}
 }
 
+// membersDeclaration is what memberlist would take room for before it has come: an
+// exchange of a million members and 20 MiB of what they say, of whoever has the key,
+// and no more than that.
+func membersDeclaration(ctx context.Context, c *client) error {
+	conn, err := c.gossip(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close() }()
+	const pushPull, structure, number32 = 6, 0x80, 0xce
+	text := append([]byte{pushPull, structure | 2}, "\xa5Nodes"...)
+	text = binary.BigEndian.AppendUint32(append(text, number32), 1<<20)
+	text = append(text, "\xacUserStateLen"...)
+	text = binary.BigEndian.AppendUint32(append(text, number32), 20<<20)
+	head, err := c.sealed(text)
+	if err != nil {
+		return err
+	}
+	if _, err := conn.Write(head); err != nil {
+		return err
+	}
+	_, err = io.Copy(io.Discard, conn)
+	if err == nil {
+		err = io.EOF
+	}
+	return err
+}
+
+// sealed is a message of memberlist's on a stream, sealed as it does.
+func (c *client) sealed(text []byte) ([]byte, error) {
+	key, err := base64.StdEncoding.DecodeString(c.GossipKey)
+	if err != nil {
+		return nil, err
+	}
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		return nil, err
+	}
+	aead, err := cipher.NewGCM(block)
+	if err != nil {
+		return nil, err
+	}
+	const label, encrypted, version = 244, 10, 1
+	nonce := make([]byte, aead.NonceSize())
+	_, _ = rand.Read(nonce) // it never fails
+	head := binary.BigEndian.AppendUint32([]byte{encrypted}, uint32(1+len(nonce)+len(text)+aead.Overhead()))
+	out := append([]byte{label, byte(len(c.Cluster))}, c.Cluster...)
+	out = append(append(append(out, head...), version), nonce...)
+	return aead.Seal(out, nonce, text, append(head, c.Cluster...)), nil
+}
+
 // sealing is that of package ring.
 func (c *client) sealing(salt []byte) (cipher.AEAD, error) {
 	key, err := base64.StdEncoding.DecodeString(c.GossipKey)

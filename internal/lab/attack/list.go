@@ -26,6 +26,7 @@ func All() []Attack {
 		{Name: "half-request", What: "leaves the headers of the upgrade unfinished", Clients: 2000, client: halfRequest},
 		{Name: "gossip-of-strangers", What: "gossip streams of 20 MiB without the key", Clients: 20, client: strangersStream},
 		{Name: "gossip-of-a-member", What: "gossip messages of 4 MiB with the key, without end", Clients: 20, client: membersStream},
+		{Name: "gossip-declared", What: "exchanges of gossip with the key that declare a million members and 20 MiB", Clients: 20, client: membersDeclaration},
 		{Name: "handshakes", What: "TLS handshakes with the intake, as fast as it can", Clients: 20, OnIntake: true, client: handshakes},
 		{Name: "half-handshake", What: "begins TLS handshakes with the intake", Clients: 2000, OnIntake: true, client: halfHandshake},
 		{Name: "drips", What: "requests of the intake that declare 16 MiB and send a byte", Clients: 500, OnIntake: true, client: drips},

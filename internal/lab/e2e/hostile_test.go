@@ -50,7 +50,8 @@ func (s *siege) withstand(a attack.Attack, enough func() bool) (attack.Tally, fl
 	defer cancel()
 	var attacking sync.WaitGroup
 	var tally attack.Tally
-	attacking.Go(func() { tally = a.Run(ctx, attack.Target{URL: s.edge.URL, Secret: cluster.Secret}) })
+	target := attack.Target{URL: s.edge.URL, Gossip: s.edge.GossipAddr, Cluster: cluster.Name, GossipKey: cluster.GossipKey, Secret: cluster.Secret}
+	attacking.Go(func() { tally = a.Run(ctx, target) })
 	most := 0.0
 	rounds := 0
 	// No longer pauses than that: a round is work, and not a question.
@@ -204,5 +205,17 @@ func TestComingAndGoingLeavesNothingBehind(t *testing.T) {
 	require.Zero(t, tally.Opened)
 	require.Less(t, most, s.before+slack)
 	s.w.eventually(func() bool { return s.metric("process_open_fds") <= descriptors+10 }, "descriptors are left")
+	s.relieve()
+}
+
+// Regression: who had the gossip key made an edge take 140 MiB with each stream.
+func TestGossipThatDeclaresMuchCostsAnEdgeNothing(t *testing.T) {
+	t.Parallel()
+	s := besiege(t, nil)
+	const dropped, why = "gateway_directory_dropped_messages_total", `reason="malformed"`
+	before := s.metric(dropped, why)
+	tally, most := s.withstand(sized(t, "gossip-declared", 10), func() bool { return s.metric(dropped, why) >= before+200 })
+	require.GreaterOrEqual(t, tally.Opened, 200)
+	require.Less(t, most, s.before+slack)
 	s.relieve()
 }
