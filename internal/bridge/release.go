@@ -136,6 +136,10 @@ func (r *releaser) list(ctx context.Context) (strangers []event.Token, err error
 	return strangers, nil
 }
 
+// errPutOff is of an addressee whose partition does not take its events now. Others may
+// belong to partitions that do.
+var errPutOff = errors.New("put off")
+
 // releaseBatch releases those whose orchestrator is found.
 func (r *releaser) releaseBatch(ctx context.Context, ids []protocol.OrchestratorID) (found bool, err error) {
 	if len(ids) == 0 {
@@ -144,6 +148,7 @@ func (r *releaser) releaseBatch(ctx context.Context, ids []protocol.Orchestrator
 	answers := r.book.identities.ResolveMany(ctx, ids)
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(releasesAtOnce)
+	away := silent{}
 	var mu sync.Mutex
 	var failed error
 	for _, id := range ids {
@@ -153,8 +158,8 @@ func (r *releaser) releaseBatch(ctx context.Context, ids []protocol.Orchestrator
 		}
 		found = true
 		group.Go(func() error {
-			err := r.release(ctx, id, answer.Identity.Orchestrator)
-			if errors.Is(err, eventlog.ErrUnavailable) {
+			err := r.release(ctx, away, id, answer.Identity.Orchestrator)
+			if errors.Is(err, eventlog.ErrUnavailable) && !errors.Is(err, errPutOff) {
 				return err // the others would only wait for the same
 			}
 			if err != nil {
@@ -169,7 +174,7 @@ func (r *releaser) releaseBatch(ctx context.Context, ids []protocol.Orchestrator
 }
 
 // release brings all that waits for an addressee into the log.
-func (r *releaser) release(ctx context.Context, id, orchestrator protocol.OrchestratorID) error {
+func (r *releaser) release(ctx context.Context, away silent, id, orchestrator protocol.OrchestratorID) error {
 	if !r.book.waiting.Release(id) {
 		return nil
 	}
@@ -178,7 +183,7 @@ func (r *releaser) release(ctx context.Context, id, orchestrator protocol.Orches
 	token := event.TokenOf(id)
 	for from := uint64(1); ; {
 		quiet := r.book.waiting.Quiet(id)
-		last, n, err := r.move(ctx, token, from, func(m eventlog.Message) error { return r.publish(ctx, id, orchestrator, m) })
+		last, n, err := r.move(ctx, token, from, func(m eventlog.Message) error { return r.publish(ctx, away, id, orchestrator, m) })
 		if err != nil {
 			return err
 		}
@@ -229,7 +234,7 @@ func (r *releaser) move(ctx context.Context, token event.Token, from uint64, fil
 
 // publish stores an event under its orchestrator, or in the dead letters where
 // it is not what a bridge has put there.
-func (r *releaser) publish(ctx context.Context, given, orchestrator protocol.OrchestratorID, m eventlog.Message) error {
+func (r *releaser) publish(ctx context.Context, away silent, given, orchestrator protocol.OrchestratorID, m eventlog.Message) error {
 	e, err := event.ParseInPlace(m.Body, r.pump.maxBytes)
 	var j job
 	switch {
@@ -240,11 +245,12 @@ func (r *releaser) publish(ctx context.Context, given, orchestrator protocol.Orc
 	default:
 		j = resolvedTo(job{event: e, body: m.Body}, orchestrator, r.pump.maxBytes)
 	}
-	s, err := r.pump.settle(ctx, j, true)
-	if err == nil {
-		r.metrics.released.Of(s.outcome()).Inc()
+	s, err := r.pump.settleUnless(ctx, away, j, true)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errPutOff, err)
 	}
-	return err
+	r.metrics.released.Of(s.outcome()).Inc()
+	return nil
 }
 
 // removeStranger clears what stands under a subject that no id has.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -96,6 +97,69 @@ func TestABridgeThatIsKilledWhileItReleases(t *testing.T) {
 	b, err := stream.Backlog(t.Context())
 	require.NoError(t, err)
 	require.Zero(t, b.Events)
+}
+
+// shelf is a stream of events that wait, one of each addressee.
+type shelf struct {
+	mu     sync.Mutex
+	bodies map[event.Token]string
+}
+
+func (s *shelf) Next(_ context.Context, addressee event.Token, from uint64) (m eventlog.Message, ok bool, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	body, ok := s.bodies[addressee]
+	return eventlog.Message{Token: addressee, Sequence: 1, Body: []byte(body)}, ok && from <= 1, nil
+}
+
+func (s *shelf) Remove(_ context.Context, addressee event.Token, _ uint64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.bodies, addressee)
+	return nil
+}
+
+func (s *shelf) Backlog(context.Context) (eventlog.Backlog, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b := eventlog.Backlog{Addressees: map[event.Token]uint64{}}
+	for addressee := range s.bodies {
+		b.Addressees[addressee] = 1
+	}
+	return b, nil
+}
+
+// The first addressee of a partition that did not answer ended the release of all.
+func TestAPartitionThatDoesNotAnswerHoldsUpNoReleaseOfOthers(t *testing.T) {
+	t.Parallel()
+	const users, partitions = 100, 2
+	isSilent := func(vp event.Token) bool { return event.PartitionOf(vp, partitions) == 0 }
+	stream, want := &shelf{bodies: map[event.Token]string{}}, map[event.Token]uint64{}
+	for u := range users {
+		name := fmt.Sprintf("user%d", u)
+		stream.bodies[event.Token(name)] = eventJSON(name, 0)
+		if isSilent(event.Token(fmt.Sprintf("vp%d", u))) {
+			want[event.Token(name)] = 1
+		}
+	}
+	log := newFaultyStore()
+	asked := 0 // guarded by log.mu
+	log.fail = func(_ int, vp event.Token, _ string) error {
+		if isSilent(vp) {
+			asked++
+			return eventlog.ErrUnavailable
+		}
+		return nil
+	}
+	p := startPump(t, log, &addressBook{identities: everybody{}, waiting: waiting.New()}, 10, func(p *pump) { p.partitions = partitions })
+	r := newReleaser(stream, p.pump, newBacklogState(1000, prometheus.NewRegistry()), p.metrics, discard)
+	require.ErrorIs(t, r.pass(t.Context()), eventlog.ErrUnavailable)
+	b, err := stream.Backlog(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, want, b.Addressees)
+	log.mu.Lock()
+	defer log.mu.Unlock()
+	require.LessOrEqual(t, asked, releasesAtOnce, "it is not asked for each")
 }
 
 // TestTwoBridgesReleaseTheSame: at the same time, and none is stored twice.

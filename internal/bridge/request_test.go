@@ -21,11 +21,14 @@ type pumping struct {
 }
 
 // startPump runs a pump with room for so many messages over a log of the test's.
-func startPump(t *testing.T, log store, book *addressBook, room int) *pumping {
+func startPump(t *testing.T, log store, book *addressBook, room int, change ...func(*pump)) *pumping {
 	t.Helper()
 	p := &pumping{}
 	p.pump = newPump(newInbox(room, maxBufferBytes), nil, book, func() bool { return !p.away.Load() },
 		event.DefaultMaxBytes, newMetrics(prometheus.NewPedanticRegistry()), discard)
+	for _, f := range change {
+		f(p.pump)
+	}
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() {
