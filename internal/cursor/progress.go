@@ -27,6 +27,8 @@ type Progress struct {
 	// Narrowed: since the last report the daemon has wanted less than it did, maybe
 	// only for a while. What the entry's bounds make wider does not show that.
 	Narrowed bool
+	// Awaited: the daemon waits to hear that what it wants is stored.
+	Awaited bool
 	// Abandoned: the start was decided, and its connection had ended. Nothing else
 	// is known.
 	Abandoned bool

@@ -182,15 +182,16 @@ func TestReportsOfOneConnectionJoin(t *testing.T) {
 	t.Parallel()
 	first := Progress{Epoch: epoch0, Entry: of(3, 5, here), Acked: []Range{{6, 6}}, Passed: map[protocol.DaemonID]uint64{"a": 4, "b": 5}}
 	first.Narrowed = true
-	second := Progress{Epoch: epoch0, Entry: of(3, 8, ""), Acked: []Range{{7, 8}}, Passed: map[protocol.DaemonID]uint64{"b": 7, "c": 8}}
+	second := Progress{Epoch: epoch0, Entry: of(3, 8, ""), Awaited: true, Acked: []Range{{7, 8}}, Passed: map[protocol.DaemonID]uint64{"b": 7, "c": 8}}
 	require.Equal(t, Progress{
 		Epoch: epoch0, Entry: of(3, 8, ""), Acked: []Range{{6, 8}}, Passed: map[protocol.DaemonID]uint64{"a": 4, "b": 5, "c": 8},
-		Narrowed: true,
+		Narrowed: true, Awaited: true,
 	}, first.Then(second))
 	require.Equal(t, map[protocol.DaemonID]uint64{"a": 4, "b": 5}, first.Passed, "input")
 	moved := second
 	moved.Epoch = epoch1
 	require.Equal(t, moved, first.Then(moved), "sequences of another epoch mean nothing")
+	require.False(t, second.Then(first).Awaited, "what it waited for it has heard")
 }
 
 // TestAwaitedIsBounded: what finds no place makes whoever is new look back

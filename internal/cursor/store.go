@@ -126,7 +126,7 @@ func (s *Store) attempt(ctx context.Context, p *partition, token event.Token, k 
 		done(k)
 		return nil
 	}
-	if worthWriting(read, next) || own.mayLand(read) {
+	if worthWriting(read, next) || own.hasToLand(read) {
 		if err := s.write(ctx, p, token, k, next); err != nil {
 			p.putBack(token, k, own)
 			return err
@@ -136,19 +136,19 @@ func (s *Store) attempt(ctx context.Context, p *partition, token event.Token, k 
 	if more := p.stored(token, k); more {
 		s.schedule.add(token)
 	}
-	s.tell(p, token, k, read, next)
+	s.tell(p, token, k, own, read, next)
 	return nil
 }
 
 // tell tells connections here and edges elsewhere what a record that is stored
 // says of them. The caller holds busy.
-func (s *Store) tell(p *partition, token event.Token, k *key, before, rec Record) {
+func (s *Store) tell(p *partition, token event.Token, k *key, own unsaved, before, rec Record) {
 	for _, edge := range before.Disturbed(rec) {
 		if edge != s.peers.Self {
 			s.peers.Tell(edge, token)
 		}
 	}
-	s.hear(p, k, rec)
+	s.hear(p, k, rec, own)
 }
 
 // Reload reads the orchestrator's record again and tells its connections here
@@ -179,14 +179,15 @@ func (s *Store) reload(ctx context.Context, p *partition, token event.Token) (mi
 	if err != nil {
 		return false, err
 	}
-	return s.hear(p, k, rec), nil
+	return s.hear(p, k, rec, nil), nil
 }
 
-// hear tells the connections here what a stored record says of them, and reports
-// whether one has to be put back. The caller holds busy.
-func (s *Store) hear(p *partition, k *key, rec Record) (missing bool) {
+// hear tells the connections here what a stored record says of them, and which of
+// their reports were stored with it, and reports whether one has to be put back. The
+// caller holds busy.
+func (s *Store) hear(p *partition, k *key, rec Record, reported unsaved) (missing bool) {
 	for _, w := range p.writersOf(k) {
-		if w.hear(rec) {
+		if w.hear(rec, reported) {
 			missing = true
 			w.SaveSoon()
 		}

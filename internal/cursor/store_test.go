@@ -83,6 +83,7 @@ type seat struct {
 	running    bool
 	speaksFor  []protocol.DaemonID
 	superseded bool
+	recorded   [][]protocol.Subscription
 }
 
 func newSeat(s *node, token event.Token, daemon protocol.DaemonID, change ...func(*StartRequest)) *seat {
@@ -145,6 +146,25 @@ func (c *seat) Progress() (Progress, bool) {
 	at := c.at
 	c.at.Acked, c.at.Passed = nil, nil
 	return at, c.running
+}
+
+func (c *seat) Recorded(wants []protocol.Subscription) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.at.Awaited = !Covers(wants, c.at.Entry.Subscriptions)
+	c.recorded = append(c.recorded, wants)
+}
+
+func (c *seat) heard() [][]protocol.Subscription {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.recorded
+}
+
+func (c *seat) forgetHeard() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.recorded = nil
 }
 
 func (c *seat) AnswersFor(ids []protocol.DaemonID) {
@@ -531,6 +551,31 @@ func TestSaveNowDoesNotWaitForItsMoment(t *testing.T) {
 	require.Empty(t, s.schedule.takeHurried())
 	c.SaveNow() // also where it is dirty already
 	require.Equal(t, []event.Token{orch}, s.schedule.takeHurried())
+}
+
+// Invariant 1: what a daemon is told that it has subscribed to is in the record. What
+// was read of that may be older, as while a replica lags: only a write shows it.
+func TestADaemonHearsThatItsWishesAreRecordedOnceTheyAreWritten(t *testing.T) {
+	t.Parallel()
+	s := openStore(t, testserver.NATS(t), 1, "here")
+	run(t, s)
+	c := connect(t, s, orch, "d", func(r *StartRequest) { r.Subscriptions = subs("a.*") })
+	c.moves(1)
+	require.Eventually(t, func() bool { return floors(stored(t, s, orch))["d"] == 1 }, waitTime, tick)
+	require.Empty(t, c.heard())
+
+	wants := func(patterns ...protocol.Pattern) {
+		before := writes(s, statusOK)
+		c.moves(2, func(p *Progress) { p.Entry.Subscriptions, p.Awaited = subs(patterns...), true })
+		c.SaveNow()
+		require.Eventually(t, func() bool { return len(c.heard()) > 0 }, waitTime, tick)
+		require.Equal(t, [][]protocol.Subscription{subs(patterns...)}, c.heard())
+		require.True(t, Covers(stored(t, s, orch).Daemons["d"].Subscriptions, subs(patterns...)))
+		require.Equal(t, before+1, writes(s, statusOK))
+		c.forgetHeard()
+	}
+	wants("a.*", "b.*")
+	wants("a.*", "b.*")
 }
 
 func TestStoreOutlivesNATS(t *testing.T) {

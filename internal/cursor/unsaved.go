@@ -46,12 +46,15 @@ func (u unsaved) applyTo(rec Record, lim limits) Record {
 	return rec
 }
 
-// mayLand reports whether the write of a start whose connection has ended may be
-// under way still: nobody has heard what came of it, and the record does not show
-// it. Whatever is written before it makes it come too late.
-func (u unsaved) mayLand(rec Record) bool {
+// hasToLand reports whether a write is needed also where it changes nothing. The write
+// of a start whose connection has ended may be under way still: nobody has heard what
+// came of it, and the record does not show it; whatever is written before it makes it
+// come too late. And where a daemon waits to hear that the record says what it wants,
+// what was read may be an older record that said so too.
+func (u unsaved) hasToLand(rec Record) bool {
 	for w, p := range u {
-		if e, known := rec.Daemons[w.daemon]; p.Abandoned && (!known || e.Generation < w.generation) {
+		e, known := rec.Daemons[w.daemon]
+		if p.Awaited || p.Abandoned && (!known || e.Generation < w.generation) {
 			return true
 		}
 	}

@@ -18,6 +18,9 @@ type Reporter interface {
 	// Progress returns where the daemon stands; it hands over what has happened
 	// since the last call. false: the connection is not being delivered to.
 	Progress() (Progress, bool)
+	// Recorded tells what the record says that the daemon wants, once a report of which
+	// that is awaited is stored.
+	Recorded(wants []protocol.Subscription)
 	// AnswersFor tells for whom the daemon speaks from now on.
 	AnswersFor(ids []protocol.DaemonID)
 	// Superseded tells that a newer connection of the daemon has begun.
@@ -179,15 +182,17 @@ func (w *Writer) End(last Progress, running bool) {
 	p.tidyLocked(w.token, k)
 }
 
-// hear tells the connection what a record says of it, and reports whether it
-// has to be put back.
-func (w *Writer) hear(rec Record) (missing bool) {
+// hear tells the connection what a record says of it, with which reports of this
+// node were stored, and reports whether it has to be put back.
+func (w *Writer) hear(rec Record, reported unsaved) (missing bool) {
 	e, known := rec.Daemons[w.daemon]
 	p := w.partition
 	p.mu.Lock()
+	report := reported[writer{w.daemon, w.generation}]
+	own := known && e.Generation == w.generation && !w.ended
 	replaced := rec.Superseded(w.daemon, w.generation)
 	superseded := replaced && !w.superseded && !w.ended
-	renamed := known && e.Generation == w.generation && !slices.Equal(e.AnswersFor, w.names) && !w.ended
+	renamed := own && !slices.Equal(e.AnswersFor, w.names)
 	if superseded {
 		w.superseded = true
 	}
@@ -201,6 +206,9 @@ func (w *Writer) hear(rec Record) (missing bool) {
 	}
 	if renamed {
 		w.reporter.AnswersFor(e.AnswersFor)
+	}
+	if own && report.Awaited && report.Epoch == rec.Epoch {
+		w.reporter.Recorded(report.Entry.Subscriptions)
 	}
 	return missing
 }

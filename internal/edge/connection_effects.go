@@ -6,6 +6,7 @@ import (
 	"github.com/neolith/daemon-gateway/internal/audit"
 	"github.com/neolith/daemon-gateway/internal/edge/conversation"
 	"github.com/neolith/daemon-gateway/internal/edge/session"
+	"github.com/neolith/daemon-gateway/internal/eventlog"
 	"github.com/neolith/daemon-gateway/internal/heartbeat"
 	"github.com/neolith/daemon-gateway/internal/trace"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
@@ -104,7 +105,7 @@ func (c *connection) deliverLocked(effects []session.Effect, now time.Time) (wit
 			c.sayLocked(trace.CatchesUp, string(e.Cause))
 			log.read(c, e)
 		case session.Subscribed:
-			c.attachedLocked(e, now)
+			c.subscribedLocked(e, now)
 		case session.Send:
 			if !c.talk.Allows(e.Event.Type) {
 				withheld = append(withheld, e)
@@ -139,14 +140,20 @@ func (c *connection) withholdLocked(sends []session.Send, now time.Time) {
 	}
 }
 
-func (c *connection) attachedLocked(e session.Subscribed, now time.Time) {
-	c.moveLocked(stateSubscribed)
-	c.record.subscribed(now)
-	c.sayLocked(trace.Subscribed, "at "+e.Position.String())
-	c.svc.metrics.attaches.Inc()
-	c.svc.metrics.attachSeconds.Observe(now.Sub(c.attachFrom).Seconds())
+func (c *connection) subscribedLocked(e session.Subscribed, now time.Time) {
+	if e.First {
+		c.attachedLocked(e.Position, now)
+	}
 	payload := protocol.Subscribed{Position: e.Position.String(), Resumed: e.Resumed, Truncated: e.Truncated}
 	c.socket.Send(protocol.AppendFrame(nil, now, payload))
+}
+
+func (c *connection) attachedLocked(at eventlog.Position, now time.Time) {
+	c.moveLocked(stateSubscribed)
+	c.record.subscribed(now)
+	c.sayLocked(trace.Subscribed, "at "+at.String())
+	c.svc.metrics.attaches.Inc()
+	c.svc.metrics.attachSeconds.Observe(now.Sub(c.attachFrom).Seconds())
 }
 
 func (c *connection) moveLocked(to connectionState) {

@@ -122,6 +122,15 @@ func (c *connection) progressLocked() (cursor.Progress, bool) {
 	return p, true
 }
 
+// Recorded implements cursor.Reporter.
+func (c *connection) Recorded(wants []protocol.Subscription) {
+	c.input(func(s *session.Session, _ time.Time) {
+		if cursor.Covers(wants, c.talk.Within(s.Subscriptions())) {
+			s.Recorded()
+		}
+	})
+}
+
 // AnswersFor implements cursor.Reporter.
 func (c *connection) AnswersFor(ids []protocol.DaemonID) {
 	c.input(func(s *session.Session, now time.Time) { s.AnswersFor(ids, now) })

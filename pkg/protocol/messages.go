@@ -94,6 +94,8 @@ type Subscribe struct {
 	EventTypes []Pattern `json:"eventTypes"`
 	// ChannelIDs limits these patterns to events of these channels; empty: all.
 	ChannelIDs []string `json:"channelIds,omitempty"`
+	// Confirm asks for Subscribed also where this is not the first subscribe.
+	Confirm bool `json:"confirm,omitempty"`
 }
 
 // Unsubscribe removes patterns from the connection's subscriptions.

@@ -302,7 +302,8 @@ func (r *fieldReader) subscribe(f fields) ClientPayload {
 	if len(patterns) == 0 {
 		return nil
 	}
-	return Subscribe{EventTypes: patterns, ChannelIDs: channels}
+	confirm, _ := f.get("confirm")
+	return Subscribe{EventTypes: patterns, ChannelIDs: channels, Confirm: string(confirm) == "true"}
 }
 
 func (r *fieldReader) unsubscribe(f fields) ClientPayload {

@@ -76,6 +76,13 @@ func TestValidMessages(t *testing.T) {
 			message("subscribe", `{"eventTypes":["weather.changed"],"channelIds":[]}`),
 			protocol.Subscribe{EventTypes: []protocol.Pattern{"weather.changed"}},
 		},
+		"subscribe that asks for an answer": {
+			message("subscribe", `{"eventTypes":["a.b"],"confirm":true}`),
+			protocol.Subscribe{EventTypes: []protocol.Pattern{"a.b"}, Confirm: true},
+		},
+		"subscribe that asks for nothing": {
+			message("subscribe", `{"eventTypes":["a.b"],"confirm":"yes"}`), protocol.Subscribe{EventTypes: []protocol.Pattern{"a.b"}},
+		},
 		"subscribe to as many as allowed": {
 			message("subscribe", `{"eventTypes":`+manyNames(50)+`}`), protocol.Subscribe{EventTypes: []protocol.Pattern{"a.b"}},
 		},

@@ -29,6 +29,7 @@ type Verifier interface {
 type Delivery interface {
 	Subscriptions() []protocol.Subscription
 	Subscribe(added []protocol.Subscription, now time.Time)
+	Confirm()
 	Unsubscribe(patterns []protocol.Pattern, now time.Time)
 	Ack(ids []string, now time.Time) int
 	InProgress(ids []string, now time.Time) int

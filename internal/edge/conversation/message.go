@@ -164,6 +164,9 @@ func (c *Conversation) subscribe(id string, p protocol.Subscribe, now time.Time)
 		return
 	}
 	c.delivery.Subscribe(allowed, now)
+	if p.Confirm {
+		c.delivery.Confirm()
+	}
 }
 
 func (c *Conversation) tooMany(added []protocol.Subscription) (field, problem string) {

@@ -171,6 +171,10 @@ func (s *Session) announce(truncated bool) {
 	if s.announced {
 		return
 	}
+	s.emit(s.subscribed(truncated))
 	s.announced = true
-	s.emit(Subscribed{Position: s.Position(), Resumed: s.resumed, Truncated: truncated})
+}
+
+func (s *Session) subscribed(truncated bool) Subscribed {
+	return Subscribed{First: !s.announced, Position: s.Position(), Resumed: s.resumed, Truncated: truncated}
 }

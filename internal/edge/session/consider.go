@@ -287,7 +287,9 @@ func (s *Session) Progress(now time.Time) cursor.Progress {
 	} else if e.Sends.Sequence <= e.Floor {
 		e.Sends = cursor.Sends{}
 	}
-	p := cursor.Progress{Epoch: s.epoch, Entry: e, Acked: s.acked, Passed: s.passed, Narrowed: s.narrowed}
+	p := cursor.Progress{
+		Epoch: s.epoch, Entry: e, Acked: s.acked, Passed: s.passed, Narrowed: s.narrowed, Awaited: s.awaited,
+	}
 	s.acked, s.passed, s.narrowed, s.considered = nil, nil, false, 0
 	return p
 }

@@ -40,8 +40,10 @@ type Read struct {
 	Cause     Cause
 }
 
-// Subscribed tells the daemon that its first subscribe has taken effect.
+// Subscribed tells the daemon that all that it has subscribed to so far has taken
+// effect, whatever fails from here on: once the first has, and where it asks (Confirm).
 type Subscribed struct {
+	First     bool
 	Position  eventlog.Position
 	Resumed   bool
 	Truncated bool

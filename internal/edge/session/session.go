@@ -143,6 +143,7 @@ type Session struct {
 
 	dirty    bool // there is something that a crash should not forget
 	urgent   bool // and that must not wait
+	awaited  bool // the daemon waits to hear that the record says what it wants
 	narrowed bool // some subscription was removed since the last Progress
 	effects  []Effect
 }
@@ -260,7 +261,7 @@ func (s *Session) EpochChanged(epoch eventlog.Epoch, now time.Time) {
 		s.suspectOldest()
 		s.asking, s.reading, s.askNext, s.blocked = false, false, false, 0
 		s.retryAt, s.refillAt, s.ackClock, s.retries = time.Time{}, time.Time{}, time.Time{}, 0
-		s.leftBehind, s.dirty = false, true
+		s.leftBehind, s.dirty, s.urgent = false, true, s.urgent || s.awaited
 		s.believe()
 		s.ask()
 	}

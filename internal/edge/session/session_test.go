@@ -414,7 +414,7 @@ func TestConnectionWithNothingNewIsLiveAfterOneQuestionAndNoRead(t *testing.T) {
 	require.Nil(t, b.read)
 	require.True(t, b.s.Live())
 	require.Equal(t, uint64(40), b.s.Position().Sequence)
-	require.Equal(t, &session.Subscribed{Position: b.s.Position(), Resumed: true}, b.subscribed)
+	require.Equal(t, &session.Subscribed{First: true, Position: b.s.Position(), Resumed: true}, b.subscribed)
 }
 
 func TestStoredEventsComeFirstInOrderThenLiveOnes(t *testing.T) {
@@ -425,7 +425,7 @@ func TestStoredEventsComeFirstInOrderThenLiveOnes(t *testing.T) {
 	b.forward(7, at(12)) // arrives while the read is under way
 	require.Empty(t, b.sent)
 	b.answerRead(0, at(5), at(7))
-	require.Equal(t, &session.Subscribed{Position: eventlog.Position{Partition: 3, Epoch: epoch}}, b.subscribed)
+	require.Equal(t, &session.Subscribed{First: true, Position: eventlog.Position{Partition: 3, Epoch: epoch}}, b.subscribed)
 	require.Equal(t, []uint64{5, 7}, b.sequences())
 	b.answerLast(eventlog.Last{Sequence: 12, UpTo: 12})
 	b.answerRead(0, at(12))
@@ -963,6 +963,62 @@ func TestThatADaemonWantsMoreIsWrittenAtOnce(t *testing.T) {
 	b.subscribe("b.*")
 	require.NotNil(t, b.saved)
 	require.True(t, b.saved.Now)
+}
+
+// Invariant 1: what a daemon is told that it has subscribed to is passed by nobody, so
+// where it asks it is told when the record says so, however late. Nothing else waits.
+func TestADaemonIsToldOfALaterSubscribeOnceTheRecordKnowsOfIt(t *testing.T) {
+	t.Parallel()
+	for name, later := range map[string]func(b *bench){
+		"a subscribe":                 func(b *bench) { b.subscribe("vp.*") },
+		"one that says nothing new":   func(b *bench) { b.subscribe("message.received") },
+		"several":                     func(b *bench) { b.subscribe("vp.*"); b.s.Confirm(); b.subscribe("channel.*") },
+		"one while a log rolled back": func(b *bench) { b.subscribe("vp.*"); b.s.EpochChanged(later, b.now) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t, config())
+			b.subscribe("message.*")
+			b.s.Confirm()
+			b.s.Started(b.begin.Run, epoch, cursor.Entry{Floor: 10}, true, b.now)
+			b.take()
+			b.answerLast(eventlog.Last{UpTo: 10})
+			require.True(t, b.subscribed.First)
+			b.after(time.Minute)
+			require.False(t, b.s.Progress(b.now).Awaited)
+			b.subscribed, b.saved = nil, nil
+
+			later(b)
+			b.s.Confirm()
+			b.take()
+			require.Nil(t, b.subscribed)
+			require.Equal(t, &session.Save{Now: true}, b.saved)
+			require.True(t, b.s.Progress(b.now).Awaited)
+			if b.s.Epoch() == epoch {
+				b.forward(10, at(11))
+				b.write()
+				require.Equal(t, 1, b.ack("e11"))
+			}
+			require.True(t, b.s.Progress(b.now).Awaited, "until it is known to be stored")
+			require.Nil(t, b.subscribed)
+
+			b.s.Recorded()
+			b.s.Recorded()
+			b.take()
+			require.Equal(t, &session.Subscribed{Position: b.s.Position(), Resumed: true}, b.subscribed)
+			require.False(t, b.s.Progress(b.now).Awaited)
+		})
+	}
+}
+
+func TestALaterSubscribeIsNotAnsweredUnasked(t *testing.T) {
+	t.Parallel()
+	b := live(t, config())
+	b.subscribed = nil
+	b.subscribe("vp.*")
+	b.s.Recorded()
+	b.take()
+	require.Nil(t, b.subscribed)
 }
 
 // What it has passed over meanwhile those may want that it speaks for (invariant 1).

@@ -44,8 +44,26 @@ func (s *Session) Subscribe(added []protocol.Subscription, now time.Time) {
 		s.startAgain(now)
 	default:
 		// Until it is known that the daemon wants more, whoever wants less may take
-		// it over if this edge crashes, and pass what only the daemon wants.
+		// it over if this edge crashes, and pass what only the daemon wants: such
+		// events are sent meanwhile, but nobody has promised them (see Confirm).
 		s.dirty, s.urgent = true, true
+	}
+}
+
+// Confirm asks for the daemon to be told when all that it has subscribed to so far is in
+// the record, so that nothing of it is passed from there on, whatever fails (invariant 1).
+// The start does so by itself.
+func (s *Session) Confirm() {
+	if s.announced {
+		s.dirty, s.urgent, s.awaited = true, true, true
+	}
+}
+
+// Recorded says that the record has come to say all that the daemon wants now.
+func (s *Session) Recorded() {
+	if s.awaited {
+		s.awaited = false
+		s.emit(s.subscribed(false))
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/neolith/daemon-gateway/internal/cursor"
 	"github.com/neolith/daemon-gateway/internal/edge/session"
 	"github.com/neolith/daemon-gateway/pkg/event"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
@@ -17,6 +18,7 @@ type daemon struct {
 	patterns []protocol.Pattern
 	fresh    bool // a new id at every login
 	stubborn bool // never acknowledges some of its events
+	late     bool // at first it subscribes to a part, and to the rest when it hears of that
 	logins   int
 	name     int
 
@@ -28,11 +30,20 @@ type daemon struct {
 func newDaemon(w *world, token event.Token) *daemon {
 	d := &daemon{token: token, name: len(w.daemons), fresh: w.chance(.6), stubborn: w.chance(.3)}
 	d.patterns = pickOf(w, []protocol.Pattern{"a.*"}, []protocol.Pattern{"b.*"}, []protocol.Pattern{"a.*", "b.x"}, []protocol.Pattern{"*"})
+	d.late = len(d.patterns) > 1 && w.chance(.5)
 	return d
 }
 
 func (d *daemon) wants(t protocol.EventType) bool {
 	return slices.ContainsFunc(d.patterns, func(p protocol.Pattern) bool { return p.Matches(t) })
+}
+
+// begun notes what a connection of the daemon has subscribed to, and the record says.
+// One that is late may have another connection by now, on which it wants less so far.
+func (d *daemon) begun(c *conn) {
+	if d.conn == c || !d.late {
+		d.started = d.started || cursor.Covers(c.s.Subscriptions(), d.subscriptions())
+	}
 }
 
 // subscriptions are what it subscribes to, one after the other.
@@ -63,11 +74,18 @@ func (w *world) login(d *daemon) {
 // subscribe sends the whole series at once, as daemons do after auth_success. The
 // edge may get to do something between two of it.
 func (w *world) subscribe(d *daemon) {
-	if d.conn == nil || len(d.conn.s.Subscriptions()) > 0 {
+	if d.conn == nil {
 		return
 	}
-	c := d.conn
-	for _, p := range d.patterns {
+	if len(d.conn.s.Subscriptions()) > 0 {
+		w.subscribeLater(d)
+		return
+	}
+	c, patterns := d.conn, d.patterns
+	if d.late && !d.started {
+		patterns = patterns[:1]
+	}
+	for _, p := range patterns {
 		for w.chance(.4) && len(c.work) > 0 && d.conn == c {
 			w.work(c)
 		}
@@ -75,6 +93,19 @@ func (w *world) subscribe(d *daemon) {
 			return
 		}
 		c.s.Subscribe([]protocol.Subscription{{Pattern: p}}, w.subscribedAt())
+		w.carryOut(c)
+	}
+}
+
+// subscribeLater has a daemon subscribe to the rest of what it wants.
+func (w *world) subscribeLater(d *daemon) {
+	c := d.conn
+	if c.announced && !cursor.Covers(c.s.Subscriptions(), d.subscriptions()) {
+		c.s.Subscribe(d.subscriptions(), w.now)
+		c.s.Confirm()
+		if w.mistake == unrecorded {
+			c.s.Recorded()
+		}
 		w.carryOut(c)
 	}
 }

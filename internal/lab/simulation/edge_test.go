@@ -52,6 +52,7 @@ type conn struct {
 	latestRun uint32   // of the newest question, for the mistake that ignores it
 	told      told     // by routers
 	sends     []session.Send
+	announced bool // the daemon was told that it has subscribed
 
 	generation uint64 // of its start
 	names      []protocol.DaemonID
@@ -102,6 +103,8 @@ func (w *world) carryOut(c *conn) {
 			c.queue = append(c.queue, e)
 		case session.Subscribed:
 			w.checkSubscribed(c)
+			c.announced = true
+			c.daemon.begun(c)
 		case session.Save:
 			w.save(c, c.edge.name)
 		case session.RefreshEpoch:
@@ -152,7 +155,7 @@ func (w *world) begin(c *conn, e session.Begin) {
 	}
 	record, d := w.decide(at, req)
 	c.generation, c.names = d.Entry.Generation, d.Entry.AnswersFor
-	c.daemon.started = c.daemon.started || cursor.Covers(d.Entry.Subscriptions, c.daemon.subscriptions())
+	c.daemon.begun(c)
 	c.began = w.stats.steps
 	w.forgetFlushed(d.TookOver)
 	w.inherit(c.id, c.edge.epoch, d.Entry)
@@ -258,8 +261,20 @@ func (w *world) flush(e *edge, key cursorKey) {
 	if entry, ok := next.Daemons[key.daemon]; !ok || next.Epoch != own.progress.Epoch || entry.Generation != key.generation {
 		return // taken over, or superseded: then it is known of what is new alone
 	}
+	w.recorded(e, key, own.progress)
 	for _, q := range own.acked {
 		w.flushedAcks[flushedAck{key.daemon, own.progress.Epoch, q}] = w.stats.steps
+	}
+}
+
+// recorded tells a connection that what it has reported is stored.
+func (w *world) recorded(e *edge, key cursorKey, p cursor.Progress) {
+	for _, c := range slices.Clone(e.conns) {
+		own := c.daemon.token == key.token && c.id == key.daemon && c.generation == key.generation
+		if own && p.Awaited && cursor.Covers(p.Entry.Subscriptions, c.s.Subscriptions()) {
+			c.s.Recorded()
+			w.carryOut(c)
+		}
 	}
 }
 

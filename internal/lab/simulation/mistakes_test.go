@@ -55,6 +55,8 @@ const (
 	// seriesOver: what only a later one of a series of subscribes matches is passed
 	// before that has come.
 	seriesOver mistake = "a series of subscribes is over after the first"
+	// unrecorded: a daemon is told of a later subscribe before the record knows of it.
+	unrecorded mistake = "a later subscribe is answered before it is recorded"
 	// foreignSession: a connection is not bound to the orchestrator that it
 	// has authenticated for.
 	foreignSession mistake = "a connection is bound to another orchestrator"
@@ -92,6 +94,7 @@ var mistakes = []struct {
 	{gracefulInVain, []string{givenUp}},
 	{deafBefore, []string{unheard}},
 	{seriesOver, []string{lost, passed}},
+	{unrecorded, []string{lost, passed}},
 	{foreignSession, []string{foreign}},
 }
 
