@@ -16,6 +16,7 @@ func (rec Record) appendTo(buf []byte) (_ []byte, ok bool) {
 	appendByDaemon(&a, `,"d":{`, rec.Daemons, (*appender).entry)
 	appendByDaemon(&a, `,"p":{`, rec.Awaited, (*appender).awaited)
 	appendByDaemon(&a, `,"o":{`, rec.Presumed, func(a *appender, generation uint64) { a.number(generation) })
+	a.lost(rec.Lost)
 	a.raw("}")
 	return a.buf, !a.unusual
 }
@@ -115,6 +116,15 @@ func (a *appender) entry(e Entry) {
 func (a *appender) subscription(s protocol.Subscription) {
 	a.raw(`{"t":`).text(string(s.Pattern))
 	appendList(a, `,"c":[`, s.Channels, func(a *appender, channel string) { a.text(channel) })
+	a.raw("}")
+}
+
+func (a *appender) lost(l Lost) {
+	if l.Since.IsZero() {
+		return
+	}
+	a.raw(`,"l":{"w":`).signed(l.Since.UnixMilli())
+	appendList(a, `,"s":[`, l.Looked, (*appender).subscription)
 	a.raw("}")
 }
 

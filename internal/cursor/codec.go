@@ -31,6 +31,14 @@ type wireRecord struct {
 	// Awaited holds From and Written, in milliseconds, of each.
 	Awaited  map[protocol.DaemonID][2]int64 `json:"p,omitempty"`
 	Presumed map[protocol.DaemonID]uint64   `json:"o,omitempty"`
+	Lost     *wireLost                      `json:"l,omitempty"`
+}
+
+// wireLost is the JSON of a loss. A release that does not know it drops it where it
+// rewrites a record.
+type wireLost struct {
+	SinceMillis int64                   `json:"w"`
+	Looked      []protocol.Subscription `json:"s,omitempty"`
 }
 
 // wireEntry is the JSON of an entry. The release before generations knows
@@ -76,6 +84,9 @@ func (rec Record) marshal() ([]byte, error) {
 	for id, a := range rec.Awaited {
 		w.Awaited[id] = a.wire()
 	}
+	if !rec.Lost.Since.IsZero() {
+		w.Lost = &wireLost{rec.Lost.Since.UnixMilli(), rec.Lost.Looked}
+	}
 	data, err := json.Marshal(w)
 	if err != nil {
 		return nil, fmt.Errorf("encode cursor record: %w", err)
@@ -114,6 +125,9 @@ func unmarshal(data []byte) (Record, error) {
 		return Record{}, fmt.Errorf("%w: version %d", ErrMalformed, w.Version)
 	}
 	rec := Record{Epoch: w.Epoch, Daemons: make(map[protocol.DaemonID]Entry, len(w.Daemons)), Presumed: w.Presumed}
+	if w.Lost != nil {
+		rec.Lost = w.Lost.lost()
+	}
 	for id, e := range w.Daemons {
 		if len(e.Settled)%2 != 0 {
 			return Record{}, fmt.Errorf("%w: a settled range without end", ErrMalformed)
@@ -144,6 +158,8 @@ func (e Entry) wire() wireEntry {
 		SendsOf: e.Sends.Sequence, SendsCount: e.Sends.Count, Sent: e.Sent, Left: e.Edge == "", WrittenMillis: e.Written.UnixMilli(),
 	}
 }
+
+func (w wireLost) lost() Lost { return Lost{time.UnixMilli(w.SinceMillis).UTC(), w.Looked} }
 
 func (a Awaited) wire() [2]int64 { return [2]int64{int64(a.From), a.Written.UnixMilli()} }
 

@@ -26,11 +26,12 @@ func TestEncode(t *testing.T) {
 	})
 	rec.Awaited = map[protocol.DaemonID]Awaited{"new": {7, now}}
 	rec.Presumed = map[protocol.DaemonID]uint64{"c": 3}
+	rec.Lost = Lost{now, subs("a.*")}
 	data, err := rec.Encode()
 	require.NoError(t, err)
 	require.Equal(t, `{"v":1,"e":"`+string(epoch0)+`","d":{"":{"f":0,"l":true,"w":1790000000000},`+
 		`"d":{"g":4,"h":"edge-1","f":9,"r":[11,12,20,20],"u":10,"s":[{"t":"a.*"},{"t":"b.x","c":["1"]}],"a":["c"],"q":10,"n":3,"x":20,"w":1790000000000},`+
-		`"old":{"f":0,"w":1790000000000}},"p":{"new":[7,1790000000000]},"o":{"c":3}}`, string(data))
+		`"old":{"f":0,"w":1790000000000}},"p":{"new":[7,1790000000000]},"o":{"c":3},"l":{"w":1790000000000,"s":[{"t":"a.*"}]}}`, string(data))
 	back, err := Decode(data)
 	require.NoError(t, err)
 	require.Equal(t, rec, back)
@@ -45,6 +46,9 @@ func TestEncodeDecode(t *testing.T) {
 			e := randomEntry(r)
 			e.Generation, e.Unnamed, e.Edge = r.Uint64N(3), r.Uint64N(20), []string{"", "e", UnknownEdge}[r.IntN(3)]
 			rec.Daemons[ids("p", "q", "ü", Remainder)[r.IntN(4)]] = e
+		}
+		if r.IntN(2) == 0 {
+			rec.Lost = Lost{now, randomEntry(r).Subscriptions}
 		}
 		data, err := rec.Encode()
 		require.NoError(t, err)

@@ -154,6 +154,8 @@ type Record struct {
 	// gone and had not left, with the generation of their last start, at most
 	// MaxPresumed. That connection, if it lives, gets the entry back.
 	Presumed map[protocol.DaemonID]uint64
+	// Lost is what is known of a loss of this record.
+	Lost Lost
 }
 
 // Highest is the highest sequence that the record speaks of: a log that does
@@ -176,7 +178,7 @@ func (rec Record) at(epoch eventlog.Epoch) Record {
 	next := Record{
 		Revision: rec.Revision, Epoch: epoch,
 		Daemons: make(map[protocol.DaemonID]Entry, len(rec.Daemons)+1), Awaited: make(map[protocol.DaemonID]Awaited),
-		Presumed: make(map[protocol.DaemonID]uint64),
+		Presumed: make(map[protocol.DaemonID]uint64), Lost: rec.Lost,
 	}
 	maps.Copy(next.Daemons, rec.Daemons)
 	maps.Copy(next.Presumed, rec.Presumed)

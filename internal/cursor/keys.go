@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/neolith/daemon-gateway/internal/eventlog"
 	"github.com/neolith/daemon-gateway/pkg/event"
@@ -40,6 +41,8 @@ type partition struct {
 	dirty  map[event.Token]struct{} // those with something to be written
 	queued map[event.Token]struct{} // those that are due
 	writes bool                     // somebody writes what is queued
+	newest uint64                   // the highest revision of any key that this node knows of
+	lost   time.Time                // when the bucket turned out to have been lost; zero: it was not
 }
 
 func newPartition(p event.Partition, writing int, fetch fetchFunc) *partition {
@@ -163,6 +166,40 @@ func (p *partition) stored(token event.Token, k *key) (more bool) {
 		delete(p.dirty, token)
 	}
 	return more
+}
+
+// newestRevision returns the highest revision in the bucket that is known here.
+func (p *partition) newestRevision() uint64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.newest
+}
+
+// saw notes a revision that was read.
+func (p *partition) saw(revision uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.newest = max(p.newest, revision)
+}
+
+// wrote notes the revision of a write, and reports whether it shows that the bucket was
+// lost, or is an older one again: it is no higher than the newest that was known before
+// it. Of several writes one finds that out.
+func (p *partition) wrote(revision, before uint64, now time.Time) (lost bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if lost = revision <= before && before <= p.newest; lost {
+		p.newest, p.lost = revision, now
+	}
+	p.newest = max(p.newest, revision)
+	return lost
+}
+
+// loss says whether the bucket was lost, as far as is known here.
+func (p *partition) loss() Lost {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return Lost{Since: p.lost}
 }
 
 // writersOf returns the connections of the key that run.

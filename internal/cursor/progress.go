@@ -85,7 +85,8 @@ func NotePassed(passed map[protocol.DaemonID]uint64, id protocol.DaemonID, seque
 //     that the daemon lives. It is put back, and answers for its names again;
 //     the successor goes on from at or below its floor. If the connection has
 //     ended meanwhile, or was not the newest (see Superseded), the successor is
-//     right. Where there is no successor, the record was lost: it is put back.
+//     right. Where there is no successor, it is put back.
+//   - The record does not know of the connection's start: it was lost (see Lost).
 //   - It has no generation: a release without them wrote it, and the two are
 //     united as that release does.
 func (rec Record) Apply(daemon protocol.DaemonID, p Progress) Record {
@@ -101,6 +102,9 @@ func (rec Record) apply(daemon protocol.DaemonID, p Progress, lim limits) Record
 	}
 	next := rec.at(p.Epoch)
 	own := p.Entry
+	if rec.misses(daemon, p) {
+		next.Lost = Lost{Since: written(own.Written)}
+	}
 	stored, known := next.Daemons[daemon]
 	_, answered := rec.holder(daemon)
 	switch {
@@ -126,7 +130,7 @@ func (rec Record) apply(daemon protocol.DaemonID, p Progress, lim limits) Record
 	default:
 		own.AnswersFor, own.Subscriptions = stored.AnswersFor, unite(lim, own.Subscriptions)
 		if p.Narrowed || !Covers(own.Subscriptions, stored.Subscriptions) {
-			own.AnswersFor = next.handBack(stored, own.Generation)
+			own.AnswersFor, next.Lost.Looked = next.handBack(stored, own.Generation), nil
 		}
 		if stored.Generation == own.Generation {
 			own.Floor = max(own.Floor, stored.Floor)

@@ -37,6 +37,8 @@ func TestApply(t *testing.T) {
 		awaited map[protocol.DaemonID]uint64
 		// presumed are the daemons that were taken for gone when they were taken over.
 		presumed map[protocol.DaemonID]uint64
+		// lost: the record does not know of the connection's start.
+		lost bool
 	}{
 		"its own generation: what it says holds, but for its names": {
 			report: Progress{Entry: of(3, 6, here, settled(Range{8, 9}))},
@@ -61,6 +63,7 @@ func TestApply(t *testing.T) {
 			stored: entries{"d": of(1, 5, here, names("c"), wants("a.*", "b.*"))},
 			report: Progress{Entry: of(3, 6, here, wants("a.*"))},
 			want:   entries{"d": of(3, 6, here, wants("a.*")), "c": of(3, 5, "", names([]protocol.DaemonID{}...), wants("a.*", "b.*"))},
+			lost:   true,
 		},
 		"it wants less, and one that it speaks for has an entry, which it had resumed above": {
 			stored: entries{"d": of(3, 9, here, names("c", "e"), wants("a.*", "b.*")), "e": of(2, 7, "", wants("a.*", "b.*"))},
@@ -83,7 +86,7 @@ func TestApply(t *testing.T) {
 		"an older one is stored, as after a backup: its floor was not this one's": {
 			stored: entries{"d": of(1, 30, here)},
 			report: Progress{Entry: of(3, 6, here)},
-			want:   entries{"d": of(3, 6, here)},
+			want:   entries{"d": of(3, 6, here)}, lost: true,
 		},
 		"none is stored: the last release wrote it": {
 			stored: entries{"d": of(0, 5, UnknownEdge, names("c"), settled(Range{8, 9}))},
@@ -106,12 +109,12 @@ func TestApply(t *testing.T) {
 		"without an entry, and nobody answers for it, as after the bucket was lost: put back": {
 			stored: entries{"e": of(9, 4, there)},
 			report: Progress{Entry: of(3, 6, here)},
-			want:   entries{"d": of(3, 6, here), "e": of(9, 4, there)},
+			want:   entries{"d": of(3, 6, here), "e": of(9, 4, there)}, lost: true,
 		},
 		"and if it has left meanwhile": {
 			stored: entries{"e": of(9, 4, there)},
 			report: Progress{Entry: of(3, 6, "")},
-			want:   entries{"d": of(3, 6, ""), "e": of(9, 4, there)},
+			want:   entries{"d": of(3, 6, ""), "e": of(9, 4, there)}, lost: true,
 		},
 		"taken over after it was replaced by one that left: not put back": {
 			stored: entries{"e": of(9, 4, there, names("d"))},
@@ -171,6 +174,7 @@ func TestApply(t *testing.T) {
 			for id, from := range c.awaited {
 				require.Equal(t, from, next.Awaited[id].From)
 			}
+			require.Equal(t, c.lost, !next.Lost.Since.IsZero(), "lost")
 			require.Equal(t, c.stored, rec.Daemons, "input")
 			again := next.Apply("d", c.report)
 			require.Equal(t, next.Daemons, again.Daemons, "twice as once")

@@ -25,8 +25,8 @@ func scan(data []byte) (rec Record, ok bool) {
 		return rec, false
 	}
 	var s scanner
-	var f [5][]byte
-	s.fields(data, "vedpo", f[:])
+	var f [6][]byte
+	s.fields(data, "vedpol", f[:])
 	if s.number(f[0], math.MaxUint64) != Version {
 		return rec, false
 	}
@@ -36,6 +36,9 @@ func scan(data []byte) (rec Record, ok bool) {
 	}
 	rec.Awaited = byDaemon(&s, f[3], (*scanner).awaited)
 	rec.Presumed = byDaemon(&s, f[4], (*scanner).sequence)
+	if f[5] != nil {
+		rec.Lost = s.lost(f[5])
+	}
 	return rec, !s.doubt
 }
 
@@ -116,6 +119,12 @@ func (s *scanner) subscription(object []byte) protocol.Subscription {
 	var f [2][]byte
 	s.fields(object, "tc", f[:])
 	return protocol.Subscription{Pattern: protocol.Pattern(s.text(f[0])), Channels: list(s, f[1], (*scanner).text)}
+}
+
+func (s *scanner) lost(object []byte) Lost {
+	var f [2][]byte
+	s.fields(object, "ws", f[:])
+	return wireLost{s.signed(f[0]), list(s, f[1], (*scanner).subscription)}.lost()
 }
 
 func (s *scanner) awaited(array []byte) Awaited {

@@ -2,7 +2,6 @@ package cursor
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 
 	"github.com/neolith/daemon-gateway/internal/eventlog"
@@ -151,8 +150,8 @@ func (w *world) reload(s *simSession) {
 	case !s.running:
 	case w.record.Superseded(w.key(s.id), s.start.Generation):
 		w.leave(s)
-	case !known && w.nested: // it will with its next save
-	case !known: // taken over while it lives
+	case (!known || e.Generation < s.start.Generation) && w.nested: // it will with its next save
+	case !known || e.Generation < s.start.Generation: // taken over while it lives, or lost
 		w.nested = true
 		defer func() { w.nested = false }()
 		w.apply(s, late{s.edge, writer{w.key(s.id), s.start.Generation}, w.progress(s, false)})
@@ -228,8 +227,10 @@ func (w *world) apply(s *simSession, l late) {
 			next.Daemons[id] = e
 		}
 	}
-	if maps.EqualFunc(next.Daemons, w.record.Daemons, func(a, b Entry) bool { return sameState(a, b) }) &&
-		maps.Equal(next.Awaited, w.record.Awaited) && maps.Equal(next.Presumed, w.record.Presumed) && next.Epoch == w.record.Epoch {
+	if w.mistake == unsuspecting {
+		next.Lost = Lost{}
+	}
+	if !worthWriting(w.record, next) {
 		return
 	}
 	w.write(l.edge, next)

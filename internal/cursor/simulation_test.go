@@ -48,6 +48,7 @@ const (
 	unanswered    mistake = "a start is decided though its daemon has given the connection up"
 	unwritten     mistake = "the first start of an orchestrator is not written if it wants everything"
 	keepHands     mistake = "who comes back wanting less goes on speaking for those who wanted more"
+	unsuspecting  mistake = "who is put back into a record that was lost does not say so"
 	keepsSpeaking mistake = "who has wanted less for a while goes on speaking for those who wanted more"
 )
 
@@ -73,14 +74,17 @@ func TestSimulationCatches(t *testing.T) {
 		startNow, connectedLow, shared, narrow, skipEarly, othersRanges, dropEvicted,
 		keepEpoch, lateEpoch, resumeRemoves, forgetIDs, blindWrite, unfenced, floorsAcked, lateStart, wordless,
 		unnoted, holderUnnoted, keepRanges, resumeUnnoted, keepName, notPutBack, keepHands, keepsSpeaking,
-		unanswered, unwritten,
+		unanswered, unwritten, unsuspecting,
 	} {
 		t.Run(string(m), func(t *testing.T) {
 			t.Parallel()
-			seed, err := simulate(m, false, lastNoticed[m], 1)
-			for _, restless := range []bool{false, true} {
-				if err == nil {
-					seed, err = simulate(m, restless, 0, mistakeRuns)
+			var seed uint64
+			var err error
+			for _, runs := range []struct{ first, count uint64 }{{lastNoticed[m], 1}, {0, mistakeRuns}} {
+				for _, restless := range []bool{false, true} {
+					if err == nil {
+						seed, err = simulate(m, restless, runs.first, runs.count)
+					}
 				}
 			}
 			require.Error(t, err, "not noticed in %d runs", mistakeRuns)
@@ -92,7 +96,8 @@ func TestSimulationCatches(t *testing.T) {
 // lastNoticed are the seeds that last showed the mistakes which take long to be
 // found. They are tried first, and updated when they do not show it any more.
 var lastNoticed = map[mistake]uint64{
-	floorsAcked: 20777, keepHands: 14254, lateEpoch: 3616, resumeUnnoted: 31713, unfenced: 11620,
+	floorsAcked: 20777, keepHands: 9637, keepsSpeaking: 3320, lateEpoch: 3616, resumeUnnoted: 31713,
+	unanswered: 29874, unfenced: 11620, unsuspecting: 502,
 }
 
 // simulate runs so many seeds from the first on and returns the first violation

@@ -59,6 +59,7 @@ type world struct {
 	last         uint64
 	epochs       uint64
 	record       Record
+	older        Record        // as it was some time ago
 	pending      []late        // saves of edges that are yet to be written
 	starts       []*simSession // starts that are yet to be decided
 	daemons      []*simDaemon
@@ -154,6 +155,9 @@ func (w *world) publishTo(to protocol.DaemonID) uint64 {
 		}
 	}
 	w.log[w.last] = e
+	if w.last%8 == 0 {
+		w.older = w.record
+	}
 	maps.DeleteFunc(w.log, func(q uint64, _ *simEvent) bool { return q+worldKeep <= w.last })
 	return w.last
 }
@@ -267,38 +271,6 @@ func (w *world) unsubscribe(d *simDaemon) {
 		w.publish()
 		w.read(s)
 		s.kinds = d.kinds
-	}
-}
-
-// loseBucket has the store forget the record. Who is connected is put back; with
-// the others, whom nobody keeps a connection of, goes what they were owed, and with
-// the notes what names somebody yet to come. A connection that is half-open may
-// write later.
-func (w *world) loseBucket() {
-	for _, s := range slices.Clone(w.sessions) {
-		if w.record.Superseded(w.key(s.id), s.start.Generation) {
-			w.end(s)
-		}
-	}
-	w.pending = slices.DeleteFunc(w.pending, func(l late) bool { return w.record.Superseded(l.by.daemon, l.by.generation) })
-	w.record, w.now = Record{}, w.now.Add(time.Second)
-	for _, d := range w.daemons {
-		if d.session != nil && d.session.running {
-			continue
-		}
-		d.begun = ""
-		if !slices.ContainsFunc(w.sessions, func(s *simSession) bool { return s.running && s.id == d.beganAs }) {
-			d.beganAs = ""
-		}
-	}
-	for _, e := range w.log {
-		e.away, e.lost = nil, true
-		maps.DeleteFunc(e.owed, func(d *simDaemon, _ bool) bool { return d.begun == "" || e.to != "" && e.to != d.session.id })
-	}
-	for _, d := range w.daemons {
-		if d.session != nil {
-			w.reload(d.session)
-		}
 	}
 }
 

@@ -59,7 +59,8 @@ type Decision struct {
 //     ranges count only where all entries have them. What names a daemon never
 //     seen before waits for it: where others have passed such an event, the
 //     daemon looks at all from there on that names it.
-//  3. Else from the oldest retained event (floor 0).
+//  3. Else from the oldest retained event (floor 0); so does a daemon that may be owed
+//     what the others have settled, because the record was lost (see Lost).
 //
 // A resume position overrides all three, lower or higher, and forgets the
 // settled ranges above it: the daemon asks for everything after it.
@@ -83,12 +84,15 @@ type Decision struct {
 func Start(rec Record, req StartRequest) (Record, Decision) { return start(rec, req, defaultLimits) }
 
 // Incomplete reports whether the daemon, or one that it may be the successor
-// of, is known to have wanted more than req subscribes to. The rest of a series
-// of subscribes may be on its way then; a start without it would pass events
-// that the daemon wants.
+// of, is known to have wanted more than req subscribes to, or may have where the
+// record was lost. The rest of a series of subscribes may be on its way then; a
+// start without it would pass events that the daemon wants.
 func Incomplete(rec Record, req StartRequest) bool {
 	if own, known := rec.Daemons[req.Daemon]; known {
 		return req.wantsLess(own)
+	}
+	if lost := rec.Lost.in(req.Now, req.MaxAge); lost.hides(nil) && !Covers(req.Subscriptions, everything) {
+		return true
 	}
 	for id, e := range rec.Daemons {
 		if id != Remainder && req.gone(e) && !Covers(req.Subscriptions, e.Subscriptions) {
@@ -100,6 +104,7 @@ func Incomplete(rec Record, req StartRequest) bool {
 
 func start(rec Record, req StartRequest, lim limits) (Record, Decision) {
 	next := rec.at(req.Epoch)
+	next.Lost = next.Lost.in(req.Now, req.MaxAge)
 	next.takeNames(req.Daemon)
 	delete(next.Presumed, req.Daemon)
 	d := Decision{Resumed: req.HasResume || rec.Epoch == req.Epoch && len(rec.Daemons) > 0}
@@ -107,12 +112,14 @@ func start(rec Record, req StartRequest, lim limits) (Record, Decision) {
 	entry, known := next.Daemons[req.Daemon]
 	switch {
 	case !known:
-		entry = common
+		if entry = common; next.Lost.hides(req.Subscriptions) && !req.HasResume {
+			entry, d.Resumed, next.Lost = Entry{}, false, next.Lost.look(req.Subscriptions, lim)
+		}
 		if of, answered := rec.holder(req.Daemon); answered {
 			entry.lacks(next.Daemons[of], lim) // of what names it that one has yet to look at
 		}
 	case req.wantsLess(entry):
-		entry.AnswersFor = next.handBack(entry, generation)
+		entry.AnswersFor, next.Lost.Looked = next.handBack(entry, generation), nil
 	}
 	switch {
 	case req.HasResume:

@@ -15,7 +15,6 @@ import (
 	"github.com/neolith/daemon-gateway/internal/eventlog"
 	"github.com/neolith/daemon-gateway/internal/lifecycle"
 	"github.com/neolith/daemon-gateway/pkg/event"
-	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
 
 // maxWriting bounds the writes under way at once, all in all and of a partition.
@@ -120,7 +119,7 @@ func (s *Store) attempt(ctx context.Context, p *partition, token event.Token, k 
 		return err
 	}
 	own := p.collect(k)
-	next, changed := decide(own.applyTo(read, defaultLimits))
+	next, changed := decide(own.applyTo(s.doubt(p, read), defaultLimits))
 	if !changed {
 		p.putBack(token, k, own)
 		done(k)
@@ -211,23 +210,25 @@ func (s *Store) load(ctx context.Context, p *partition, token event.Token, k *ke
 			return Record{}, fmt.Errorf("read: %w", err)
 		}
 		k.known, k.revision, k.stored = true, stored.Sequence, stored.Data
+		p.saw(stored.Sequence)
 	}
 	rec, err := Decode(k.stored)
 	if errors.Is(err, ErrMalformed) {
 		s.metrics.malformed.Inc()
 		s.logger.Error("cursors cannot be read, daemons start from the oldest event", "orchestrator", token, "error", err)
-		rec, err = unreadable(s.now()), nil
+		rec, err = Record{Lost: Lost{Since: written(s.now())}}, nil
 	}
 	rec.Revision = k.revision
 	return rec, err
 }
 
-// unreadable stands for a record of which nothing is known: any daemon may
-// have been anywhere, and may have wanted anything (invariant 1).
-func unreadable(now time.Time) Record {
-	return Record{Daemons: map[protocol.DaemonID]Entry{Remainder: {
-		Subscriptions: []protocol.Subscription{{Pattern: protocol.AllEvents}}, Written: written(now),
-	}}}
+// doubt returns the record as it is to be taken where its bucket was lost: whatever
+// there is of it in what came after, daemons that were here may be missing.
+func (s *Store) doubt(p *partition, rec Record) Record {
+	if rec.Lost.Since.IsZero() {
+		rec.Lost = p.loss().in(s.now(), s.log.Config().EventRetention)
+	}
+	return rec
 }
 
 // write stores the record if the store still has k.revision.
@@ -243,12 +244,17 @@ func (s *Store) write(ctx context.Context, p *partition, token event.Token, k *k
 	}
 	defer func() { <-p.writing }()
 	k.known = false // until the answer says so, whatever it is
+	before := p.newestRevision()
 	revision, err := s.log.Replace(ctx, p.bucket, string(token), data, k.revision)
 	s.metrics.wrote(err)
 	if err != nil {
 		return fmt.Errorf("write: %w", err)
 	}
 	k.known, k.revision, k.stored = true, revision, data
+	if p.wrote(revision, before, written(s.now())) {
+		s.logger.Error("a bucket of cursors was lost, daemons without a cursor start from the oldest event", "bucket", p.bucket)
+		s.schedule.add(token) // this record does not say so yet
+	}
 	return nil
 }
 

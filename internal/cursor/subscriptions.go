@@ -7,6 +7,9 @@ import (
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
 
+// everything is the subscription to which nothing can be added.
+var everything = []protocol.Subscription{{Pattern: protocol.AllEvents}}
+
 // Covers reports whether each of b is covered by some of a: a daemon
 // subscribed to a is sent all that one subscribed to b is.
 func Covers(a, b []protocol.Subscription) bool {
@@ -30,7 +33,7 @@ func unite(lim limits, lists ...[]protocol.Subscription) []protocol.Subscription
 		}
 	}
 	if all, ok := channels[protocol.AllEvents]; ok && len(all) == 0 {
-		return []protocol.Subscription{{Pattern: protocol.AllEvents}}
+		return everything
 	}
 	var united []protocol.Subscription
 	for pattern, of := range channels {
@@ -56,7 +59,7 @@ func widen(lim limits, subs []protocol.Subscription) []protocol.Subscription {
 	if subscriptionBytes(wider) <= lim.subscriptionBytes {
 		return wider
 	}
-	return []protocol.Subscription{{Pattern: protocol.AllEvents}}
+	return everything
 }
 
 func subscriptionBytes(subs []protocol.Subscription) int {

@@ -63,7 +63,8 @@ func (u unsaved) hasToLand(rec Record) bool {
 
 // worthWriting reports whether next says more than stored.
 func worthWriting(stored, next Record) bool {
-	if stored.Epoch != next.Epoch || len(stored.Daemons) != len(next.Daemons) || !maps.Equal(stored.Awaited, next.Awaited) || !maps.Equal(stored.Presumed, next.Presumed) {
+	if stored.Epoch != next.Epoch || len(stored.Daemons) != len(next.Daemons) || !stored.Lost.equal(next.Lost) ||
+		!maps.Equal(stored.Awaited, next.Awaited) || !maps.Equal(stored.Presumed, next.Presumed) {
 		return true
 	}
 	for id, e := range next.Daemons {
@@ -74,11 +75,12 @@ func worthWriting(stored, next Record) bool {
 	return false
 }
 
+func sameSubscription(s, t protocol.Subscription) bool {
+	return s.Pattern == t.Pattern && slices.Equal(s.Channels, t.Channels)
+}
+
 // sameState reports whether two entries differ at most in when they were written.
 func sameState(a, b Entry) bool {
-	sameSubscription := func(s, t protocol.Subscription) bool {
-		return s.Pattern == t.Pattern && slices.Equal(s.Channels, t.Channels)
-	}
 	return a.Generation == b.Generation && a.Edge == b.Edge && a.Floor == b.Floor && a.Unnamed == b.Unnamed &&
 		a.Sends == b.Sends && a.Sent == b.Sent &&
 		slices.Equal(a.Settled, b.Settled) && slices.Equal(a.AnswersFor, b.AnswersFor) &&

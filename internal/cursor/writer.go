@@ -199,7 +199,7 @@ func (w *Writer) hear(rec Record, reported unsaved) (missing bool) {
 	if renamed {
 		w.names = e.AnswersFor
 	}
-	missing = !known && !replaced && !w.ended
+	missing = !replaced && !w.ended && (!known || e.Generation < w.generation)
 	p.mu.Unlock()
 	if superseded {
 		w.reporter.Superseded()
