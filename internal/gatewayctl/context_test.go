@@ -111,6 +111,19 @@ func TestTheFileOfContextsIsForItsUserAloneAndHoldsNoSecret(t *testing.T) {
 	require.Contains(t, out, "chmod 600")
 }
 
+// The domain goes with the servers: that of another cluster's would be looked for in vain.
+func TestAContextNamesTheDomainOfJetStream(t *testing.T) {
+	t.Parallel()
+	u := newUser(t)
+	u.must("context", "add", "leaf", "--nats-url", away("1"), "--nats-jetstream-domain", "hub")
+	text, err := os.ReadFile(u.file())
+	require.NoError(t, err)
+	require.Contains(t, string(text), `"NATS_JETSTREAM_DOMAIN": "hub"`)
+	code, out := u.call("nodes", "--nats-url", away("1"), "--nats-jetstream-domain", "$JS.hub.API")
+	require.Equal(t, 2, code)
+	require.Contains(t, out, "expected the domain alone")
+}
+
 func TestAContextThatCannotBeSaysWhy(t *testing.T) {
 	t.Parallel()
 	u := newUser(t)
