@@ -157,7 +157,9 @@ func newMux(n Node) *http.ServeMux {
 		fmt.Fprintln(w, "ok")
 	})
 	mux.Handle("GET /readyz", readyHandler(n.Checks))
-	mux.Handle("GET /metrics", promhttp.HandlerFor(n.Registry, promhttp.HandlerOpts{Registry: n.Registry}))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(n.Registry, promhttp.HandlerOpts{
+		Registry: n.Registry, EnableOpenMetrics: true, // which has exemplars, for who asks for it
+	}))
 	mux.HandleFunc("GET /{$}", n.index)
 	mux.HandleFunc("GET /settings", func(w http.ResponseWriter, _ *http.Request) { writeText(w, n.Settings) })
 	mux.HandleFunc("GET /log", func(w http.ResponseWriter, _ *http.Request) { writeText(w, joined(n.Log.Lines())) })

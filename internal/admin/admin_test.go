@@ -20,6 +20,7 @@ import (
 	"github.com/neolith/daemon-gateway/internal/audit"
 	"github.com/neolith/daemon-gateway/internal/lab/testserver"
 	"github.com/neolith/daemon-gateway/internal/logbook"
+	"github.com/neolith/daemon-gateway/internal/metric"
 	"github.com/neolith/daemon-gateway/internal/settings"
 )
 
@@ -125,6 +126,25 @@ func TestMetrics(t *testing.T) {
 	require.Contains(t, body, "gateway_build_info{goversion=\""+runtime.Version()+"\",revision=")
 	require.Contains(t, body, "go_goroutines ")
 	require.Contains(t, body, "process_open_fds ")
+}
+
+// Exemplars are in OpenMetrics alone, which a scraper has to ask for.
+func TestMetricsHaveExemplarsForWhoeverAsksForThem(t *testing.T) {
+	t.Parallel()
+	n, _ := node()
+	metric.Observe(metric.Histogram(n.Registry, "test_seconds", "Test.", []float64{1, 2}), 1.5, "4bf92f3577b34da6a3ce929d0e0e4736")
+	base := serve(t, n)
+	_, _, plain := get(t, base+"/metrics")
+	require.Contains(t, plain, "test_seconds_bucket{le=\"2\"} 1\n")
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, base+"/metrics", nil)
+	require.NoError(t, err)
+	request.Header.Set("Accept", "application/openmetrics-text; version=1.0.0")
+	answer, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(request)
+	require.NoError(t, err)
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	require.NoError(t, err)
+	require.Contains(t, string(text), `test_seconds_bucket{le="2.0"} 1 # {trace_id="4bf92f3577b34da6a3ce929d0e0e4736"} 1.5`)
 }
 
 func TestNewFails(t *testing.T) {

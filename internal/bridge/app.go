@@ -45,6 +45,7 @@ import (
 	"github.com/neolith/daemon-gateway/internal/redisconn"
 	"github.com/neolith/daemon-gateway/internal/settings"
 	"github.com/neolith/daemon-gateway/internal/trace"
+	"github.com/neolith/daemon-gateway/internal/tracing/otlp"
 	"github.com/neolith/daemon-gateway/pkg/event"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
@@ -69,7 +70,8 @@ type App struct {
 	revoked    *revoked
 	metrics    *metrics
 	trace      *trace.Recorder
-	log        *eventlog.Log // set before open is closed
+	spans      *otlp.Exporter // nil where none are exported
+	log        *eventlog.Log  // set before open is closed
 	audit      *audit.Log
 	opening    eventlog.Opening
 	open       chan struct{}  // closed when the event log is open
@@ -103,12 +105,19 @@ func New(cfg Config, logger *slog.Logger) (*App, error) {
 	a.metrics = newMetrics(a.registry)
 	a.audit = audit.New(a.base, a.registry)
 	a.trace = trace.New(cfg.Trace, string(operation.Bridge), cfg.Node(), a.base, a.registry)
+	var err error
+	if a.spans, err = otlp.New(cfg.Spans, "publisher-bridge", cfg.Node(), cfg.Trace.TraceSample, a.base, a.registry); err != nil {
+		return nil, errors.Join(err, a.Close())
+	}
+	if a.spans != nil {
+		a.trace.Export(a.spans, a.spans.Sampler())
+	}
 	if err := a.bindDatabase(); err != nil {
 		return nil, errors.Join(err, a.Close())
 	}
 	a.pump = newPump(a.inbox, a.whose, a.book, a.nats.Up, int(cfg.Log.MaxEventBytes), a.metrics, a.logger)
 	a.pump.partitions, a.pump.connectedDaemons, a.pump.audit = cfg.Log.Partitions, newConnectedDaemons(), a.audit
-	a.pump.trace = a.trace
+	a.pump.trace, a.pump.sampler = a.trace, a.spans.Sampler()
 	a.source = a.newSource()
 	a.beats = beats.New(a.nats.NC, a.redis, a.base, a.registry)
 	a.revoked = newRevoked(a.redis, a.nats.JS, a.cfg.RevocationLifetime, a.metrics, a.logger)
@@ -286,6 +295,9 @@ func (a *App) Run(ctx context.Context) error {
 	group.Go("operations", outliving(published, a.operations.Run))
 	group.Go("traces", outliving(published, a.whenOpen(func(ctx context.Context) error { return a.trace.Run(ctx, a.log) })))
 	group.Go("audit", outliving(published, a.audit.Run))
+	if a.spans != nil {
+		group.Go("spans", outliving(published, a.spans.Run))
+	}
 	// An operator wants to see what a stop waits for.
 	group.Go("admin port", outliving(published, a.admin.Run))
 	err := group.Wait()
@@ -300,7 +312,8 @@ func (a *App) publish(ctx, opening context.Context) (left int, err error) {
 	opening, stopOpening := context.WithCancel(opening)
 	defer stopOpening()
 	defer context.AfterFunc(hard, stopOpening)()
-	log, err := eventlog.Open(opening, a.nats.JS, a.cfg.Log, a.base, a.registry, a.cfg.Upkeep.Options(a.opening.Option())...)
+	log, err := eventlog.Open(opening, a.nats.JS, a.cfg.Log, a.base, a.registry,
+		a.cfg.Upkeep.Options(a.opening.Option(), eventlog.ReadTraces(a.spans.Sampler()))...)
 	if err == nil {
 		err = a.openUnresolved(opening, log)
 	}

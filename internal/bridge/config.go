@@ -13,6 +13,7 @@ import (
 	"github.com/neolith/daemon-gateway/internal/redisconn"
 	"github.com/neolith/daemon-gateway/internal/settings"
 	"github.com/neolith/daemon-gateway/internal/trace"
+	"github.com/neolith/daemon-gateway/internal/tracing/otlp"
 )
 
 // Config is everything that an operator may set on a bridge.
@@ -26,6 +27,7 @@ type Config struct {
 	Intake intake.Config   `embed:""`
 
 	Trace    trace.Config    `embed:""`
+	Spans    otlp.Config     `embed:""`
 	Postgres postgres.Config `embed:""`
 	Identity identity.Config `embed:""`
 
@@ -52,6 +54,7 @@ func (c *Config) features() (on settings.Features) {
 	on.Add("PostgreSQL", c.Postgres.Enabled())
 	on.Add("stream management", c.Upkeep.ManageStreams)
 	on.Add("tracing", c.Trace.TraceSample > 0)
+	on.Add("OpenTelemetry", c.Spans.Enabled())
 	on.Add("profiles", c.Admin.EnablePprof)
 	return on
 }

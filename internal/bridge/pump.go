@@ -18,6 +18,7 @@ import (
 	"github.com/neolith/daemon-gateway/internal/eventlog"
 	"github.com/neolith/daemon-gateway/internal/quote"
 	"github.com/neolith/daemon-gateway/internal/trace"
+	"github.com/neolith/daemon-gateway/internal/tracing"
 	"github.com/neolith/daemon-gateway/pkg/event"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
@@ -65,6 +66,7 @@ type pump struct {
 	// partitions of the log; 1 until it is set, before run.
 	partitions int
 	trace      *trace.Recorder
+	sampler    *tracing.Sampler // nil: no event has a trace
 	metrics    *metrics
 	audit      *audit.Log // nil: none
 	logger     *slog.Logger
@@ -271,18 +273,20 @@ func (p *pump) takeResults() {
 
 func (p *pump) publish(ctx context.Context, t ticket) {
 	e := t.Value().event
-	if r := t.Value().request; r != nil && r.silent[p.partitionOf(event.TokenOf(e.OrchestratorID))] {
+	token := event.TokenOf(e.OrchestratorID)
+	if r := t.Value().request; r != nil && r.silent[p.partitionOf(token)] {
 		p.fail(t, fmt.Errorf("%w: its partition has not answered", eventlog.ErrUnavailable))
 		return
 	}
+	ctx, span := p.traceBegins(ctx, token, t.Value())
 	p.workers.Add(1)
-	p.store.PublishAsync(ctx, event.TokenOf(e.OrchestratorID), e.ID, t.Value().body, func(ack eventlog.Ack, err error) {
-		p.results <- func() { p.published(t, ack, err) }
+	p.store.PublishAsync(ctx, token, e.ID, t.Value().body, func(ack eventlog.Ack, err error) {
+		p.results <- func() { p.published(t, span, ack, err) }
 		p.workers.Done()
 	})
 }
 
-func (p *pump) published(t ticket, ack eventlog.Ack, err error) {
+func (p *pump) published(t ticket, span *trace.Span, ack eventlog.Ack, err error) {
 	p.answered(event.TokenOf(t.Value().event.OrchestratorID), err)
 	switch {
 	case t.Value().event.OrchestratorID.Reserved():
@@ -291,7 +295,7 @@ func (p *pump) published(t ticket, ack eventlog.Ack, err error) {
 		p.sequencer.Done(t)
 	case err == nil:
 		p.passed(t.Value())
-		p.traceStored(t, ack)
+		p.traceStored(t, span, ack)
 		p.finish(t, t.Value(), ack)
 	case eventlog.Refused(err):
 		p.passed(t.Value())
@@ -379,7 +383,7 @@ func (p *pump) bury(ctx context.Context, t ticket) {
 				p.retry(t, err)
 				return
 			}
-			p.traceBuried(letter)
+			p.traceBuried(t.Value(), letter)
 			p.finish(t, t.Value(), eventlog.Ack{})
 		}
 	})
@@ -397,8 +401,8 @@ func (p *pump) retry(t ticket, err error) {
 	}
 	p.metrics.retries.Inc()
 	p.faults.Do(func() {
-		p.logger.Warn("a message could not be passed on and is tried again", "event", t.Value().event.ID,
-			"orchestrator", t.Value().event.OrchestratorID, "failures", t.Failures()+1, "error", err)
+		p.logger.Warn("a message could not be passed on and is tried again", tracing.LogOf(t.Value().event, "event", t.Value().event.ID,
+			"orchestrator", t.Value().event.OrchestratorID, "failures", t.Failures()+1, "error", err)...)
 	})
 	p.of(t).Retry(t, time.Now())
 }
@@ -412,6 +416,9 @@ func (p *pump) giveUp(t ticket, reason event.Reason, detail string) {
 func (p *pump) moveOn(t ticket, j job) {
 	was := t.Value()
 	j.request, j.channel, j.at = was.request, was.channel, was.at
+	if j.event.Trace == nil { // it came in a header beside the event
+		j.event.Trace = was.event.Trace
+	}
 	if j.kind == burying {
 		if j.request != nil && !j.request.bury {
 			p.finish(t, j, eventlog.Ack{})
@@ -432,7 +439,8 @@ func (p *pump) notice(e event.Event) {
 	for _, field := range e.LeftOut {
 		p.metrics.leftOut.Of(field).Inc()
 		p.oddities.Do(func() {
-			p.logger.Warn("an event is taken without a field that cannot be used", "field", field, "event", e.ID, "orchestrator", e.OrchestratorID)
+			p.logger.Warn("an event is taken without a field that cannot be used",
+				tracing.LogOf(e, "field", field, "event", e.ID, "orchestrator", e.OrchestratorID)...)
 		})
 	}
 }
@@ -444,7 +452,7 @@ func (p *pump) rejected(j job) {
 	p.audit.Write(audit.EventRefused, string(j.reason), "channel", quote.Cut(j.channel), "orchestrator", quote.Cut(string(j.event.OrchestratorID)),
 		"daemon", quote.Cut(string(j.event.DaemonID)), "event", quote.Cut(j.event.ID), "bytes", len(j.body))
 	p.rejects.Do(func() {
-		p.logger.Warn("a message goes to the dead letters", "event", j.event.ID,
-			"orchestrator", j.event.OrchestratorID, "reason", j.reason, "error", j.detail)
+		p.logger.Warn("a message goes to the dead letters", tracing.LogOf(j.event, "event", j.event.ID,
+			"orchestrator", j.event.OrchestratorID, "reason", j.reason, "error", j.detail)...)
 	})
 }

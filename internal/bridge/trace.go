@@ -1,23 +1,39 @@
 package bridge
 
 import (
+	"context"
 	"time"
 
 	"github.com/neolith/daemon-gateway/internal/eventlog"
 	"github.com/neolith/daemon-gateway/internal/trace"
+	"github.com/neolith/daemon-gateway/internal/tracing"
 	"github.com/neolith/daemon-gateway/pkg/event"
 )
 
 // What a bridge notes of the events that are traced. Of those that another bridge has
 // brought into the log it says nothing.
 
-func (p *pump) traceStored(t ticket, ack eventlog.Ack) {
+// traceBegins decides whether an event is traced, and has it published with its place
+// in the trace: after the span that traceStored ends, if it is.
+func (p *pump) traceBegins(ctx context.Context, token event.Token, j job) (context.Context, *trace.Span) {
+	if p.sampler == nil || token.Reserved() {
+		return ctx, nil
+	}
+	c := p.sampler.Begin(j.event, token)
+	if c == nil {
+		return ctx, nil
+	}
+	span, next := trace.NewSpan(c, j.at)
+	return tracing.With(ctx, next), span
+}
+
+func (p *pump) traceStored(t ticket, span *trace.Span, ack eventlog.Ack) {
 	j := t.Value()
 	if ack.Duplicate || !p.trace.On() {
 		return
 	}
 	token, now := event.TokenOf(j.event.OrchestratorID), time.Now()
-	cause := p.trace.Choose(token, ack.Partition, ack.Sequence)
+	cause := p.trace.Choose(token, ack.Partition, ack.Sequence, span.Of())
 	switch {
 	case t.Failures() > 0:
 		cause = p.trace.Because(token, trace.Repeated)
@@ -27,8 +43,11 @@ func (p *pump) traceStored(t ticket, ack eventlog.Ack) {
 	if cause == trace.None {
 		return
 	}
+	if span == nil {
+		span, _ = trace.NewSpan(p.trace.Late(token, j.event.ID, cause), j.at)
+	}
 	p.trace.Add(trace.Record{
-		Cause: cause, Orchestrator: token, Event: j.event.ID, Partition: ack.Partition, Sequence: ack.Sequence,
+		Cause: cause, Orchestrator: token, Event: j.event.ID, Partition: ack.Partition, Sequence: ack.Sequence, Span: span,
 		Hops: append(j.heardHops(), trace.Hop{At: now, Step: trace.Stored}),
 	})
 }
@@ -40,21 +59,36 @@ func (p *pump) traceKept(j job, duplicate bool) {
 	if duplicate || !p.trace.On() {
 		return
 	}
+	cause := p.trace.Because(token, trace.Waited)
 	p.trace.Add(trace.Record{
-		Cause: p.trace.Because(token, trace.Waited), Orchestrator: token, Event: j.event.ID,
+		Cause: cause, Orchestrator: token, Event: j.event.ID, Span: p.spanOf(j, token, cause),
 		Hops: append(j.heardHops(), trace.Hop{At: time.Now(), Step: trace.Kept, Detail: string(j.cause)}),
 	})
 }
 
 // traceBuried notes a message that is in the dead letters, if it says whose it is.
-func (p *pump) traceBuried(d eventlog.DeadLetter) {
+func (p *pump) traceBuried(j job, d eventlog.DeadLetter) {
 	if d.Token == "" || d.EventID == "" {
 		return
 	}
+	cause := p.trace.Because(d.Token, trace.Failed)
 	p.trace.Add(trace.Record{
-		Cause: p.trace.Because(d.Token, trace.Failed), Orchestrator: d.Token, Event: d.EventID,
+		Cause: cause, Orchestrator: d.Token, Event: d.EventID, Span: p.spanOf(j, d.Token, cause),
 		Hops: []trace.Hop{{At: time.Now(), Step: trace.DeadLettered, Detail: string(d.Reason) + ": " + d.Detail}},
 	})
+}
+
+// spanOf is the span of an event that does not go into the log, or not yet.
+func (p *pump) spanOf(j job, token event.Token, cause trace.Cause) *trace.Span {
+	if p.sampler == nil || cause <= trace.Watched {
+		return nil
+	}
+	c := p.sampler.Begin(j.event, token)
+	if c == nil {
+		c = p.trace.Late(token, j.event.ID, cause)
+	}
+	span, _ := trace.NewSpan(c, j.at)
+	return span
 }
 
 // heardHops are those before a bridge does anything.

@@ -10,7 +10,10 @@
 //
 //	version(1 byte) partition epoch { item } ...
 //	item: 1 token sequence after stored body | 2 token sequence | 3 origin | another kind(1 byte), bytes
+//	      | 4 trace
 //	origin: bytes, of which a uvarint is when the batch was sent, and the rest by whom
+//	trace: bytes, of the event just before: 16 are its trace and 8 the span that it
+//	       follows, and the rest is the tracestate
 //
 // While versions are mixed, a node is sent items that it does not know. It skips
 // them: an event that it is not shown is found in the log, because the claims of
@@ -26,6 +29,7 @@ import (
 	"time"
 
 	"github.com/neolith/daemon-gateway/internal/eventlog"
+	"github.com/neolith/daemon-gateway/internal/tracing"
 	"github.com/neolith/daemon-gateway/pkg/event"
 )
 
@@ -36,6 +40,7 @@ const (
 	kindEvent  byte = 1
 	kindHint   byte = 2
 	kindOrigin byte = 3
+	kindTrace  byte = 4
 )
 
 // Forwarded is an event on its way to an edge.
@@ -83,6 +88,9 @@ func (b Batch) Encode(buf []byte) []byte {
 		buf = binary.AppendUvarint(buf, uint64(e.Stored.UnixNano()))
 		buf = binary.AppendUvarint(buf, uint64(len(e.Body)))
 		buf = append(buf, e.Body...)
+		if e.Trace != nil {
+			buf = appendTrace(buf, e.Trace)
+		}
 	}
 	for _, h := range b.Hints {
 		buf = append(buf, kindHint)
@@ -99,6 +107,13 @@ func (b Batch) Encode(buf []byte) []byte {
 	return append(append(buf, sent[:n]...), b.Router...)
 }
 
+func appendTrace(buf []byte, c *tracing.Context) []byte {
+	buf = append(buf, kindTrace)
+	buf = binary.AppendUvarint(buf, uint64(len(c.TraceID)+len(c.Parent)+len(c.State)))
+	buf = append(append(buf, c.TraceID[:]...), c.Parent[:]...)
+	return append(buf, c.State...)
+}
+
 // Decode reads a batch. The bodies share data's memory.
 func Decode(data []byte) (Batch, error) {
 	r := reader{data: data}
@@ -106,8 +121,10 @@ func Decode(data []byte) (Batch, error) {
 		return Batch{}, fmt.Errorf("%w: version %d, expected %d", ErrMalformed, v, Version)
 	}
 	b := Batch{Partition: r.partition(), Epoch: eventlog.Epoch(r.bytes())}
+	var before byte
 	for r.err == nil && len(r.data) > 0 {
-		switch r.byte() {
+		kind := r.byte()
+		switch kind {
 		case kindEvent:
 			var e Forwarded
 			e.Token, e.Sequence, e.After = event.Token(r.bytes()), r.uvarint(), r.uvarint()
@@ -118,10 +135,15 @@ func Decode(data []byte) (Batch, error) {
 			b.Hints = append(b.Hints, Hint{Token: event.Token(r.bytes()), Sequence: r.uvarint()})
 		case kindOrigin:
 			b.Router, b.Sent = r.origin()
+		case kindTrace:
+			if c := r.trace(); before == kindEvent {
+				b.Events[len(b.Events)-1].Trace = c
+			}
 		default:
 			r.bytes()
 			b.Unknown++
 		}
+		before = kind
 	}
 	if r.err != nil {
 		return Batch{}, fmt.Errorf("%w: %w", ErrMalformed, r.err)
@@ -192,6 +214,17 @@ func (r *reader) origin() (router string, sent time.Time) {
 		sent = time.Unix(0, int64(at)).UTC()
 	}
 	return router, sent
+}
+
+// trace yields nil where a later version says something else.
+func (r *reader) trace() *tracing.Context {
+	c, text := &tracing.Context{Sampled: true}, r.bytes()
+	if len(text) < len(c.TraceID)+len(c.Parent) {
+		return nil
+	}
+	text = text[copy(c.TraceID[:], text):]
+	c.State = string(text[copy(c.Parent[:], text):])
+	return c
 }
 
 func (r *reader) fail() {

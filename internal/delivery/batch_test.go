@@ -11,6 +11,7 @@ import (
 	"github.com/neolith/daemon-gateway/internal/delivery"
 	"github.com/neolith/daemon-gateway/internal/eventlog"
 	"github.com/neolith/daemon-gateway/internal/quote/quotetest"
+	"github.com/neolith/daemon-gateway/internal/tracing"
 	"github.com/neolith/daemon-gateway/pkg/event"
 )
 
@@ -62,6 +63,31 @@ func TestABatchSaysWhoHasSentIt(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, b, got)
 	require.Equal(t, 1+1+9+len(b.Router), len(text)-len(sample().Encode(nil)))
+}
+
+// Where an event stands in its trace goes with it, and what a later version may say
+// instead is passed over.
+func TestABatchSaysWhereItsEventsStandInTheirTraces(t *testing.T) {
+	t.Parallel()
+	b := sample()
+	second, third := b.Events[0], b.Events[0]
+	second.Sequence, third.Sequence = 901, 902
+	c, ok := tracing.Parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "vendor=1")
+	require.True(t, ok)
+	second.Trace = &c
+	b.Events = append(b.Events, second, third)
+	got, err := delivery.Decode(b.Encode(nil))
+	require.NoError(t, err)
+	require.Equal(t, b, got)
+
+	for _, odd := range [][]byte{{4, 0}, {4, 3, 'x', 'y', 'z'}} {
+		got, err = delivery.Decode(append(sample().Encode(nil), odd...))
+		require.NoError(t, err)
+		require.Equal(t, sample(), got, "after a hint, it is of no event")
+		got, err = delivery.Decode(append(delivery.Batch{Events: sample().Events}.Encode(nil), odd...))
+		require.NoError(t, err)
+		require.Equal(t, sample().Events, got.Events)
+	}
 }
 
 // In a rolling upgrade the newer node may say what the older one does not know;
@@ -116,6 +142,9 @@ func FuzzBatches(f *testing.F) {
 	f.Add(append(sample().Encode(nil), 77, 3, 'n', 'e', 'w'))
 	f.Add(delivery.Batch{Hints: sample().Hints}.Encode(nil))
 	f.Add(delivery.Batch{Router: "router-1", Sent: time.Unix(1, 0)}.Encode(nil))
+	traced := sample()
+	traced.Events[0].Trace = &tracing.Context{TraceID: tracing.TraceID{1}, Parent: tracing.SpanID{2}, State: "a=b", Sampled: true}
+	f.Add(traced.Encode(nil))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		b, err := delivery.Decode(data)
 		if err != nil {

@@ -20,6 +20,7 @@ import (
 	"github.com/neolith/daemon-gateway/internal/ring"
 	"github.com/neolith/daemon-gateway/internal/settings"
 	"github.com/neolith/daemon-gateway/internal/trace"
+	"github.com/neolith/daemon-gateway/internal/tracing/otlp"
 	"github.com/neolith/daemon-gateway/pkg/event"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
@@ -38,6 +39,7 @@ type Config struct {
 	Delivery DeliveryConfig  `embed:""`
 	Balance  BalanceConfig   `embed:""`
 	Trace    trace.Config    `embed:""`
+	Spans    otlp.Config     `embed:""`
 	Database DatabaseConfig  `embed:""`
 
 	seriesTime time.Duration // of a series of subscribes, where a test gives it room
@@ -137,6 +139,7 @@ func (c *Config) features() (on settings.Features) {
 	on.Add("trusted proxies", len(c.Listen.Access.TrustedProxies) > 0)
 	on.Add("balance", c.Balance.BalanceRate > 0)
 	on.Add("tracing", c.Trace.TraceSample > 0)
+	on.Add("OpenTelemetry", c.Spans.Enabled())
 	on.Add("stream management", c.Upkeep.ManageStreams)
 	on.Add("profiles", c.Admin.EnablePprof)
 	return on

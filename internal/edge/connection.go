@@ -14,6 +14,7 @@ import (
 	"github.com/neolith/daemon-gateway/internal/edge/socket"
 	"github.com/neolith/daemon-gateway/internal/edge/wheel"
 	"github.com/neolith/daemon-gateway/internal/heartbeat"
+	"github.com/neolith/daemon-gateway/internal/metric"
 	"github.com/neolith/daemon-gateway/internal/neolith/history"
 	"github.com/neolith/daemon-gateway/internal/rescue"
 	"github.com/neolith/daemon-gateway/internal/trace"
@@ -258,8 +259,8 @@ func (c *connection) countWrittenLocked(f *socket.Frame, now time.Time) {
 	// What waited while the daemon was away says nothing about the gateway.
 	if f.Stored.After(c.admittedAt) {
 		latency := max(0, now.Sub(f.Stored).Seconds())
-		c.svc.metrics.deliverySeconds.Observe(latency)
-		c.svc.metrics.wsLatency.Observe(latency)
+		metric.Observe(c.svc.metrics.deliverySeconds, latency, f.Trace.ID())
+		metric.Observe(c.svc.metrics.wsLatency, latency, f.Trace.ID())
 	}
 }
 

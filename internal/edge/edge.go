@@ -54,6 +54,7 @@ import (
 	"github.com/neolith/daemon-gateway/internal/settings"
 	"github.com/neolith/daemon-gateway/internal/share"
 	"github.com/neolith/daemon-gateway/internal/trace"
+	"github.com/neolith/daemon-gateway/internal/tracing/otlp"
 	"github.com/neolith/daemon-gateway/pkg/event"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
@@ -89,6 +90,7 @@ type Edge struct {
 	registrar *registrar        // nil where there is no database
 	history   *history.Recorder // nil where there is no database
 	trace     *trace.Recorder
+	spans     *otlp.Exporter // nil where none are exported
 
 	// Fields so that tests need not wait, and need not be quick.
 	canaryInterval time.Duration // between two calls
@@ -123,6 +125,12 @@ func New(cfg Config, logger *slog.Logger) (_ *Edge, err error) {
 	e.panics = rescue.New(e.logger, e.registry, parts...)
 	e.audit = audit.New(logger, e.registry)
 	e.trace = trace.New(cfg.Trace, string(operation.Edge), cfg.Node(), logger, e.registry)
+	if e.spans, err = otlp.New(cfg.Spans, "edge", cfg.Node(), cfg.Trace.TraceSample, logger, e.registry); err != nil {
+		return nil, err
+	}
+	if e.spans != nil {
+		e.trace.Export(e.spans, e.spans.Sampler())
+	}
 	if e.verifier, err = auth.New(cfg.Auth); err != nil {
 		return nil, err
 	}
@@ -292,6 +300,9 @@ func (e *Edge) Run(ctx context.Context) error {
 	parts.Go("wheel", e.wheel.Run)
 	parts.Go("token keys", e.keyring.Run)
 	parts.Go("audit", e.audit.Run)
+	if e.spans != nil {
+		parts.Go("spans", e.spans.Run)
+	}
 	e.runDatabase(parts)
 	parts.Go("access", e.watchAccess)
 	parts.Go("daemons", e.serveHTTP)
@@ -320,7 +331,7 @@ func (e *Edge) work(ctx, partCtx context.Context) error {
 	opening, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(partCtx, cancel)()
-	log, err := eventlog.Open(opening, e.nats.JS, e.cfg.Log, e.base, e.registry, e.cfg.Upkeep.Options(e.opening.Option())...)
+	log, err := eventlog.Open(opening, e.nats.JS, e.cfg.Log, e.base, e.registry, e.cfg.Upkeep.Options(e.opening.Option(), eventlog.ReadTraces(e.spans.Sampler()))...)
 	if err != nil {
 		if opening.Err() != nil {
 			return nil // stopped before it began

@@ -29,6 +29,6 @@ func newFrame(s session.Send) socket.Frame {
 			ChannelID: e.ChannelID, WorkspaceID: e.WorkspaceID, Priority: e.Priority, CreatedAt: e.Timestamp,
 		},
 		Size: len(e.Payload) + frameOverhead, Priority: e.Priority, Redelivered: s.Redelivered,
-		Run: s.Run, Sequence: s.Position.Sequence, Stored: s.Stored,
+		Run: s.Run, Sequence: s.Position.Sequence, Stored: s.Stored, Trace: s.Trace,
 	}
 }

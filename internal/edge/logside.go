@@ -198,7 +198,8 @@ func (l *logSide) deadLetter(c *connection, d session.DeadLetter, epoch eventlog
 		defer cancel()
 		err := l.storeDeadLetter(ctx, c, d, epoch)
 		if err != nil {
-			l.logger.Warn("dead letter not stored, trying again", "orchestrator", c.token, "daemon", c.daemon, "event", d.Event.ID, "error", err)
+			l.logger.Warn("dead letter not stored, trying again",
+				d.Trace.Log("orchestrator", c.token, "daemon", c.daemon, "event", d.Event.ID, "error", err)...)
 		}
 		c.deadLettered(d.Run, d.Sequence, err == nil)
 	})
@@ -209,7 +210,8 @@ func (l *logSide) storeDeadLetter(ctx context.Context, c *connection, d session.
 	if err != nil {
 		return err
 	}
-	l.logger.Warn("event given up after the last try", "orchestrator", c.token, "daemon", c.daemon, "event", d.Event.ID, "tries", d.Tries, "settled_elsewhere", elsewhere)
+	l.logger.Warn("event given up after the last try", d.Trace.Log("orchestrator", c.token, "daemon", c.daemon,
+		"event", d.Event.ID, "tries", d.Tries, "settled_elsewhere", elsewhere)...)
 	return l.log.DeadLetter(ctx, eventlog.DeadLetter{
 		Reason: event.ReasonUndelivered, Token: c.token, EventID: d.Event.ID, Daemon: c.daemon,
 		Detail:           fmt.Sprintf("tried in vain %d times: not acknowledged in time, or in hand when the connection broke", d.Tries),

@@ -29,7 +29,7 @@ func (l *Log) Follow(ctx context.Context, p event.Partition, from uint64, handle
 	what := jet.Following{Stream: event.StreamName(p), From: from, Name: "router-", Batch: defaultFollowBatch}
 	what.Handle = func(m jet.Message) error {
 		token := event.Token(m.Subject[strings.LastIndexByte(m.Subject, '.')+1:])
-		return handle(Message{Token: token, Sequence: m.Sequence, Stored: m.Stored, Body: m.Data})
+		return handle(Message{Token: token, Sequence: m.Sequence, Stored: m.Stored, Body: m.Data, Trace: l.traceOf(m)})
 	}
 	for _, o := range options {
 		o(&what)

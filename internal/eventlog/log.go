@@ -25,6 +25,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/neolith/daemon-gateway/internal/eventlog/jet"
+	"github.com/neolith/daemon-gateway/internal/tracing"
 	"github.com/neolith/daemon-gateway/pkg/event"
 )
 
@@ -39,6 +40,8 @@ type Log struct {
 	cluster     jetstream.KeyValue
 	checkpoints jetstream.KeyValue
 	sizer       string // what tells this node from others that decide the size of the partitions
+
+	traces *tracing.Sampler // nil: events have none
 
 	epochs    *epochs
 	differing differing

@@ -3,6 +3,7 @@ package eventlog
 import (
 	"time"
 
+	"github.com/neolith/daemon-gateway/internal/tracing"
 	"github.com/neolith/daemon-gateway/pkg/event"
 )
 
@@ -14,6 +15,9 @@ type Message struct {
 	Stored time.Time
 	// Body is the event's JSON as published. It is not to be modified.
 	Body []byte
+	// Trace is where the event stands in its trace; nil: it has none, or the log was
+	// opened without ReadTraces.
+	Trace *tracing.Context
 }
 
 // Last is what a replica of the log said of one orchestrator: as of UpTo, its

@@ -9,6 +9,7 @@ import (
 
 	"github.com/neolith/daemon-gateway/internal/eventlog/jet"
 	"github.com/neolith/daemon-gateway/internal/metric"
+	"github.com/neolith/daemon-gateway/internal/tracing"
 	"github.com/neolith/daemon-gateway/pkg/event"
 )
 
@@ -100,6 +101,11 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 
 // observe counts a request that began at start and ended with err.
 func (m *metrics) observe(op operation, start time.Time, err error) {
+	m.observeTraced(op, start, err, nil)
+}
+
+// observeTraced is observe for a request about an event that may have a trace.
+func (m *metrics) observeTraced(op operation, start time.Time, err error, trace *tracing.Context) {
 	m.requests.WithLabelValues(string(op), string(statusOf(err))).Inc()
-	m.duration.WithLabelValues(string(op)).Observe(time.Since(start).Seconds())
+	metric.Observe(m.duration.WithLabelValues(string(op)), time.Since(start).Seconds(), trace.ID())
 }

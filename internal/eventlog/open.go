@@ -20,6 +20,7 @@ import (
 	"github.com/neolith/daemon-gateway/internal/lifecycle"
 	"github.com/neolith/daemon-gateway/internal/outage"
 	"github.com/neolith/daemon-gateway/internal/settings"
+	"github.com/neolith/daemon-gateway/internal/tracing"
 	"github.com/neolith/daemon-gateway/pkg/event"
 )
 
@@ -44,6 +45,7 @@ type openOptions struct {
 	rights   jet.Rights
 	progress func(detail string)
 	remark   func(detail string)
+	traces   *tracing.Sampler
 }
 
 // Manage makes Open change streams and buckets that exist with other settings
@@ -62,6 +64,10 @@ func Unmanaged() Option { return func(o *openOptions) { o.rights = jet.Use } }
 // It is called from Open's goroutine.
 func Progress(f func(detail string)) Option { return func(o *openOptions) { o.progress = f } }
 
+// ReadTraces has events come with the place in their trace, and be published with it
+// (tracing.With). A nil sampler changes nothing.
+func ReadTraces(s *tracing.Sampler) Option { return func(o *openOptions) { o.traces = s } }
+
 // Open makes sure that everything the log consists of exists, creating what is
 // missing, unless it is Unmanaged; any number of nodes may do so at the same time.
 // While NATS cannot be reached or is not ready it waits, until ctx ends.
@@ -72,6 +78,7 @@ func Open(ctx context.Context, js jetstream.JetStream, cfg Config, logger *slog.
 		o(&opts)
 	}
 	l := newLog(js, cfg, opts.rights, logger, reg)
+	l.traces = opts.traces
 	opts.progress("connecting to NATS")
 	var err error
 	waiting := outage.New("event log not ready, trying again", l.logger)

@@ -49,8 +49,9 @@ func (l *Log) PublishAsync(ctx context.Context, orchestrator event.Token, eventI
 		Header:  nats.Header{jetstream.MsgIDHeader: {event.MessageID(orchestrator, eventID)}},
 		Data:    body,
 	}
+	trace := l.traceOn(ctx, msg)
 	l.jet.StoreAsync(ctx, event.StreamName(p), msg, func(ack *jetstream.PubAck, err error) {
-		l.metrics.observe(opPublish, start, err)
+		l.metrics.observeTraced(opPublish, start, err, trace)
 		if err != nil {
 			done(Ack{}, fmt.Errorf("publish to partition %d: %w", p, err))
 			return

@@ -62,7 +62,7 @@ func (l *Log) read(ctx context.Context, p event.Partition, token event.Token, re
 	}
 	page := Page{Remaining: found.Remaining, Messages: make([]Message, len(found.Messages))}
 	for i, m := range found.Messages {
-		page.Messages[i] = Message{Token: token, Sequence: m.Sequence, Stored: m.Stored, Body: m.Data}
+		page.Messages[i] = Message{Token: token, Sequence: m.Sequence, Stored: m.Stored, Body: m.Data, Trace: l.traceOf(m)}
 	}
 	return page, nil
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/neolith/daemon-gateway/internal/eventlog/jet"
+	"github.com/neolith/daemon-gateway/internal/tracing"
 	"github.com/neolith/daemon-gateway/pkg/event"
 )
 
@@ -77,6 +78,30 @@ func (l *Log) setUpTraces(ctx context.Context) {
 
 // minTraceBytes: a smaller stream would be of no use.
 const minTraceBytes = 4 << 20
+
+// traceOf reads where an event stands in its trace.
+func (l *Log) traceOf(m jet.Message) *tracing.Context {
+	if l.traces == nil {
+		return nil
+	}
+	return l.traces.Read(m.Header, jetstream.MsgIDHeader)
+}
+
+// traceOn writes the trace of ctx on an event, and returns it if the event is traced.
+func (l *Log) traceOn(ctx context.Context, msg *nats.Msg) *tracing.Context {
+	if l.traces == nil {
+		return nil
+	}
+	c := tracing.From(ctx)
+	if c == nil || c.Parent == (tracing.SpanID{}) {
+		return nil // whoever reads the event finds the same
+	}
+	msg.Header[tracing.HeaderTraceparent] = []string{c.Traceparent()}
+	if c.State != "" {
+		msg.Header[tracing.HeaderTracestate] = []string{c.State}
+	}
+	return c.IfSampled()
+}
 
 // KeepTrace stores what a node says of an event. done is called exactly once, from
 // another goroutine, and must not block.

@@ -56,6 +56,18 @@ func HistogramVec(reg prometheus.Registerer, name, help string, buckets []float6
 	return register(reg, prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: name, Help: help, Buckets: buckets}, labels))
 }
 
+// Observe adds a value to a histogram, and where it is of an event that has a trace,
+// that trace as its example.
+func Observe(h prometheus.Observer, value float64, traceID string) {
+	if traceID != "" {
+		if with, ok := h.(prometheus.ExemplarObserver); ok {
+			with.ObserveWithExemplar(value, prometheus.Labels{"trace_id": traceID})
+			return
+		}
+	}
+	h.Observe(value)
+}
+
 // Counters are counters by one label, whose values are of the type L.
 type Counters[L ~string] struct {
 	vec *prometheus.CounterVec

@@ -11,6 +11,7 @@ import (
 	"github.com/neolith/daemon-gateway/internal/ring"
 	"github.com/neolith/daemon-gateway/internal/settings"
 	"github.com/neolith/daemon-gateway/internal/trace"
+	"github.com/neolith/daemon-gateway/internal/tracing/otlp"
 )
 
 // Config is the whole configuration of a router.
@@ -24,6 +25,7 @@ type Config struct {
 	Postgres        postgres.Config `embed:""`
 	Presence        presence.Config `embed:""`
 	Trace           trace.Config    `embed:""`
+	Spans           otlp.Config     `embed:""`
 	FetchBatch      int             `default:"256" min:"1" max:"10000" group:"Router" help:"Events of a partition that are held between the log and their batches; more costs memory, fewer throughput."`
 	ForwardTimeout  time.Duration   `default:"2s" min:"50ms" group:"Router" help:"How long an edge may take to confirm a batch; then it is sent once more, and nobody waits for that edge any longer."`
 	ForwardInflight int             `default:"16" min:"1" max:"1024" group:"Router" help:"Unconfirmed batches that an edge may have from one partition, each up to 512 KiB. Further events for it wait for the next batch; of those that do not fit there it is only told that they exist, so that no other edge waits."`
@@ -46,6 +48,7 @@ func (c *Config) features() (on settings.Features) {
 	on.Add("encrypted gossip", len(c.Ring.GossipKeys) > 0)
 	on.Add("stream management", c.Upkeep.ManageStreams)
 	on.Add("tracing", c.Trace.TraceSample > 0)
+	on.Add("OpenTelemetry", c.Spans.Enabled())
 	on.Add("profiles", c.Admin.EnablePprof)
 	return on
 }

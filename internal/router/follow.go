@@ -9,6 +9,7 @@ import (
 	"github.com/neolith/daemon-gateway/internal/eventlog"
 	"github.com/neolith/daemon-gateway/internal/lifecycle"
 	"github.com/neolith/daemon-gateway/internal/router/lane"
+	"github.com/neolith/daemon-gateway/internal/tracing"
 	"github.com/neolith/daemon-gateway/pkg/event"
 )
 
@@ -151,7 +152,7 @@ func (r *run) store(ctx context.Context, letter lane.DeadLetter) error {
 		return err
 	}
 	r.traceRefused(m, letter.Invalid)
-	r.logger.Debug("event refused", "orchestrator", string(m.Token), "event", found.ID, "error", letter.Invalid)
+	r.logger.Debug("event refused", m.Trace.Log("orchestrator", string(m.Token), "event", found.ID, "error", letter.Invalid)...)
 	return nil
 }
 
@@ -162,19 +163,21 @@ func (r *run) store(ctx context.Context, letter lane.DeadLetter) error {
 // behind waits meanwhile, so that events move in order.
 func (r *run) moveHome(ctx context.Context, m eventlog.Message, id string) bool {
 	var err error
+	traced := tracing.With(ctx, m.Trace)
 	for try := 1; ; try++ {
-		if _, err = r.log.Publish(ctx, m.Token, id, m.Body); !r.movesAgain(ctx, try, err) {
+		if _, err = r.log.Publish(traced, m.Token, id, m.Body); !r.movesAgain(ctx, try, err) {
 			break
 		}
 	}
 	r.metrics.count(eventMoved, statusOf(err), 1)
 	if err != nil {
-		r.logger.Warn("event in another partition than its orchestrator's not moved", "orchestrator", string(m.Token), "event", id, "error", err)
+		r.logger.Warn("event in another partition than its orchestrator's not moved",
+			m.Trace.Log("orchestrator", string(m.Token), "event", id, "error", err)...)
 		return false
 	}
 	r.misplaced.Do(func() {
 		r.logger.Warn("moved an event to its orchestrator's partition: its publisher assumes another number of partitions",
-			"orchestrator", string(m.Token), "event", id)
+			m.Trace.Log("orchestrator", string(m.Token), "event", id)...)
 	})
 	return true
 }

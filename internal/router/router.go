@@ -15,6 +15,7 @@ package router
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -34,6 +35,7 @@ import (
 	"github.com/neolith/daemon-gateway/internal/ring"
 	"github.com/neolith/daemon-gateway/internal/settings"
 	"github.com/neolith/daemon-gateway/internal/trace"
+	"github.com/neolith/daemon-gateway/internal/tracing/otlp"
 )
 
 // Router is one node of the middle tier. Several may run in one process.
@@ -47,6 +49,7 @@ type Router struct {
 	metrics  *metrics
 	audit    *audit.Log
 	trace    *trace.Recorder
+	spans    *otlp.Exporter // nil where none are exported
 
 	conn       *natsconn.Conn
 	ring       *ring.Directory
@@ -72,6 +75,13 @@ func New(cfg Config, logger *slog.Logger) (*Router, error) {
 	r.audit = audit.New(r.base, r.registry)
 	r.metrics.partitions.Set(float64(cfg.Log.Partitions))
 	r.trace = trace.New(cfg.Trace, string(operation.Router), cfg.Node(), r.base, r.registry)
+	var err error
+	if r.spans, err = otlp.New(cfg.Spans, "router", cfg.Node(), cfg.Trace.TraceSample, r.base, r.registry); err != nil {
+		return nil, errors.Join(err, r.Close())
+	}
+	if r.spans != nil {
+		r.trace.Export(r.spans, r.spans.Sampler())
+	}
 	if err := r.bind(); err != nil {
 		_ = r.Close()
 		return nil, err
@@ -171,6 +181,9 @@ func (r *Router) Run(ctx context.Context) error {
 	group.Go("NATS connection", r.conn.Run)
 	group.Go("operations", r.operations.Run)
 	group.Go("audit", r.audit.Run)
+	if r.spans != nil {
+		group.Go("spans", r.spans.Run)
+	}
 	if r.database != nil {
 		group.Go("PostgreSQL", r.database.Run)
 	}
@@ -190,7 +203,8 @@ func (r *Router) route(ctx, base context.Context, group *lifecycle.Group) error 
 	starting, cancel := context.WithCancel(base)
 	defer cancel()
 	defer context.AfterFunc(ctx, cancel)()
-	log, err := eventlog.Open(starting, r.conn.JS, r.cfg.Log, r.base, r.registry, r.cfg.Upkeep.Options(eventlog.Manage(), r.opening.Option())...)
+	log, err := eventlog.Open(starting, r.conn.JS, r.cfg.Log, r.base, r.registry,
+		r.cfg.Upkeep.Options(eventlog.Manage(), r.opening.Option(), eventlog.ReadTraces(r.spans.Sampler()))...)
 	if err != nil {
 		if starting.Err() != nil {
 			return nil

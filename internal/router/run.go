@@ -13,6 +13,7 @@ import (
 
 	"github.com/neolith/daemon-gateway/internal/delivery"
 	"github.com/neolith/daemon-gateway/internal/eventlog"
+	"github.com/neolith/daemon-gateway/internal/metric"
 	"github.com/neolith/daemon-gateway/internal/router/lane"
 	"github.com/neolith/daemon-gateway/internal/trace"
 	"github.com/neolith/daemon-gateway/pkg/event"
@@ -290,15 +291,15 @@ func (r *run) count(s lane.Send, now time.Time) {
 		return
 	}
 	r.metrics.hints.Add(float64(len(s.Batch.Hints)))
-	events, newest := 0, time.Time{}
-	for _, f := range s.Batch.Events {
-		if !f.Token.Reserved() {
-			events, newest = events+1, f.Stored
+	events, newest := 0, (*delivery.Forwarded)(nil)
+	for i := range s.Batch.Events {
+		if f := &s.Batch.Events[i]; !f.Token.Reserved() {
+			events, newest = events+1, f
 		}
 	}
 	r.metrics.forwarded.Add(float64(events))
-	if events > 0 {
-		r.metrics.routing.Observe(max(0, now.Sub(newest).Seconds()))
+	if newest != nil {
+		metric.Observe(r.metrics.routing, max(0, now.Sub(newest.Stored).Seconds()), newest.Trace.ID())
 	}
 }
 

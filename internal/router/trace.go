@@ -1,11 +1,13 @@
 package router
 
 import (
+	"slices"
 	"time"
 
 	"github.com/neolith/daemon-gateway/internal/eventlog"
 	"github.com/neolith/daemon-gateway/internal/router/lane"
 	"github.com/neolith/daemon-gateway/internal/trace"
+	"github.com/neolith/daemon-gateway/internal/tracing"
 	"github.com/neolith/daemon-gateway/pkg/event"
 )
 
@@ -14,22 +16,33 @@ import (
 
 // traceUnclaimed notes that nobody holds an event's orchestrator.
 func (r *run) traceUnclaimed(m eventlog.Message) {
-	if cause := r.trace.Choose(m.Token, r.partition, m.Sequence); cause != trace.None {
-		r.traceHops(cause, m, trace.Hop{At: time.Now(), Step: trace.Unclaimed})
+	if cause := r.trace.Choose(m.Token, r.partition, m.Sequence, m.Trace); cause != trace.None {
+		r.traceHops(cause, m, m.Stored, trace.Hop{At: time.Now(), Step: trace.Unclaimed})
 	}
 }
 
 // traceForwarded notes which events of a batch go to which edge, and has the batch
-// say who has sent it.
+// say who has sent it, and which spans come before what the edge will note. The lane
+// keeps the events as they are.
 func (r *run) traceForwarded(s *lane.Send, now time.Time) {
 	if !r.trace.On() {
 		return
 	}
 	s.Batch.Router, s.Batch.Sent = r.trace.Node(), now
-	for _, f := range s.Batch.Events {
-		if cause := r.trace.Choose(f.Token, r.partition, f.Sequence); cause != trace.None {
-			r.traceHops(cause, f.Message, trace.Hop{At: now, Step: trace.Forwarded, Edge: s.Edge})
+	own := false
+	for i, f := range s.Batch.Events {
+		cause := r.trace.Choose(f.Token, r.partition, f.Sequence, f.Trace)
+		if cause == trace.None {
+			continue
 		}
+		next, _ := r.traceHops(cause, f.Message, f.Stored, trace.Hop{At: now, Step: trace.Forwarded, Edge: s.Edge})
+		if next == f.Trace {
+			continue
+		}
+		if !own {
+			s.Batch.Events, own = slices.Clone(s.Batch.Events), true
+		}
+		s.Batch.Events[i].Trace = next
 	}
 	for _, h := range s.Batch.Hints {
 		if r.trace.Watches(h.Token) {
@@ -47,9 +60,9 @@ func (r *run) traceUnconfirmed(sent sentBatch, outcome lane.Outcome) {
 		if cause == trace.None {
 			return
 		}
-		if !r.traceHops(cause, f.Message,
+		if _, room := r.traceHops(cause, f.Message, sent.at,
 			trace.Hop{At: sent.at, Step: trace.Forwarded, Edge: sent.send.Edge},
-			trace.Hop{At: now, Step: trace.Unconfirmed, Edge: sent.send.Edge, Detail: why}) {
+			trace.Hop{At: now, Step: trace.Unconfirmed, Edge: sent.send.Edge, Detail: why}); !room {
 			return
 		}
 	}
@@ -60,28 +73,41 @@ func (r *run) traceRefused(m eventlog.Message, why *event.InvalidError) {
 	if why.Event.ID == "" {
 		return
 	}
+	cause := r.trace.Because(m.Token, trace.Failed)
+	span, _ := trace.NewSpan(r.traceOf(m, why.Event.ID, cause), m.Stored)
 	r.trace.Add(trace.Record{
-		Cause: r.trace.Because(m.Token, trace.Failed), Orchestrator: m.Token, Event: why.Event.ID,
-		Partition: r.partition, Epoch: string(r.epoch), Sequence: m.Sequence,
+		Cause: cause, Orchestrator: m.Token, Event: why.Event.ID,
+		Partition: r.partition, Epoch: string(r.epoch), Sequence: m.Sequence, Span: span,
 		Hops: []trace.Hop{
 			{At: m.Stored, Step: trace.Stored, Tier: trace.TierLog}, {At: time.Now(), Step: trace.DeadLettered, Detail: why.Error()},
 		},
 	})
 }
 
-// traceHops notes hops of an event, and returns false where there was no room.
-func (r *run) traceHops(cause trace.Cause, m eventlog.Message, hops ...trace.Hop) bool {
+// traceHops notes hops of an event. It returns where whoever has the event next
+// stands in its trace, and false where there was no room.
+func (r *run) traceHops(cause trace.Cause, m eventlog.Message, began time.Time, hops ...trace.Hop) (next *tracing.Context, room bool) {
 	e, err := event.ParseInPlace(m.Body, len(m.Body))
 	if err != nil || m.Token.Reserved() {
-		return true
+		return m.Trace, true
 	}
 	all := make([]trace.Hop, 0, len(hops)+2)
 	if published, ok := trace.PublishedAt(e.Timestamp); ok {
 		all = append(all, published)
 	}
 	all = append(all, trace.Hop{At: m.Stored, Step: trace.Stored, Tier: trace.TierLog})
-	return r.trace.Add(trace.Record{
+	span, next := trace.NewSpan(r.traceOf(m, e.ID, cause), began)
+	return next, r.trace.Add(trace.Record{
 		Cause: cause, Orchestrator: m.Token, Event: e.ID, Partition: r.partition, Epoch: string(r.epoch), Sequence: m.Sequence,
-		Hops: append(all, hops...),
+		Hops: append(all, hops...), Span: span,
 	})
+}
+
+// traceOf is where an event stands in its trace, or in the one that begins with what
+// is the matter with it.
+func (r *run) traceOf(m eventlog.Message, id string, cause trace.Cause) *tracing.Context {
+	if m.Trace != nil {
+		return m.Trace
+	}
+	return r.trace.Late(m.Token, id, cause)
 }

@@ -3,6 +3,7 @@ package settings
 import (
 	"bytes"
 	"errors"
+	"io"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -245,6 +246,20 @@ func TestLoggerForms(t *testing.T) {
 		require.Regexp(t, `took(=|":")1.5s`, string(content), "for people")
 		require.NotContains(t, string(content), "hunter2")
 	}
+}
+
+// Platforms give them to all programs, and the libraries of OpenTelemetry read more of
+// them than are settings here.
+func TestNoVariableOfOpenTelemetryIsTakenForAnotherOne(t *testing.T) {
+	t.Parallel()
+	var cfg struct {
+		Service string `name:"otel-service-name" help:"The service."`
+	}
+	var stderr bytes.Buffer
+	env := []string{"OTEL_SERVICE_NAMES=x", "OTEL_BSP_MAX_QUEUE_SIZE=1", "OTL_SERVICE_NAME=x"}
+	_, proceed := Prepare(Program{Name: "example", Config: &cfg}, nil, environment(env...), env, io.Discard, &stderr)
+	require.True(t, proceed)
+	require.Equal(t, "example: the environment variable OTL_SERVICE_NAME is not read: did you mean OTEL_SERVICE_NAME?\n", stderr.String())
 }
 
 func TestPrepare(t *testing.T) {

@@ -70,11 +70,15 @@ func typos(a, b string) int {
 	return before[len(b)]
 }
 
+// libraryPrefix begins names that OpenTelemetry gives to all programs: those that are
+// not settings here are read by its libraries, or are of other signals.
+const libraryPrefix = "OTEL_"
+
 // strays returns a line for each environment variable that is no setting and looks
 // like one that was not given. It may be another program's, so it is no mistake.
 func (r *reader) strays(program string, names []string) (lines []string) {
 	for _, name := range slices.Sorted(slices.Values(names)) {
-		if slices.ContainsFunc(r.list, func(s *setting) bool { return s.env == name }) {
+		if slices.ContainsFunc(r.list, func(s *setting) bool { return s.env == name }) || strings.HasPrefix(name, libraryPrefix) {
 			continue
 		}
 		s := nearest(r.list, name)

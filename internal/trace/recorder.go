@@ -14,6 +14,7 @@ import (
 
 	"github.com/neolith/daemon-gateway/internal/metric"
 	"github.com/neolith/daemon-gateway/internal/outage"
+	"github.com/neolith/daemon-gateway/internal/tracing"
 	"github.com/neolith/daemon-gateway/pkg/event"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
@@ -40,6 +41,9 @@ type Store interface {
 	KeepTrace(ctx context.Context, orchestrator event.Token, eventID string, record []byte, done func(error))
 }
 
+// Exporter takes records that have a Span, and never waits.
+type Exporter interface{ Export(record Record) }
+
 // dropped is why a record was not stored.
 type dropped string
 
@@ -59,6 +63,8 @@ type Recorder struct {
 	stored     metric.Counters[string]
 	lost       metric.Counters[dropped]
 	outage     *outage.Outage
+	exporter   Exporter // nil: none
+	sampler    *tracing.Sampler
 
 	mu      sync.Mutex                               // guards the changes of watched
 	watched atomic.Pointer[map[event.Token][]*watch] // nil while nobody watches
@@ -86,17 +92,27 @@ func New(cfg Config, tier, node string, logger *slog.Logger, reg prometheus.Regi
 	}
 }
 
+// Export has records with a Span exported as well, of the events that the sampler
+// chooses and of those with which something is the matter. It is called before
+// anything else.
+func (r *Recorder) Export(to Exporter, sampler *tracing.Sampler) { r.exporter, r.sampler = to, sampler }
+
 // On reports whether anything may be traced now.
-func (r *Recorder) On() bool { return r != nil && (r.every != 0 || r.watched.Load() != nil) }
+func (r *Recorder) On() bool {
+	return r != nil && (r.every != 0 || r.exporter != nil || r.watched.Load() != nil)
+}
 
 // Node is the one that records.
 func (r *Recorder) Node() string { return r.node }
 
 // Choose says whether an event is traced though nothing is the matter with it: by
-// where it stands, so that all nodes choose the same.
-func (r *Recorder) Choose(orchestrator event.Token, p event.Partition, sequence uint64) Cause {
-	if r == nil {
+// where it stands, so that all nodes choose the same, or because it has a trace.
+func (r *Recorder) Choose(orchestrator event.Token, p event.Partition, sequence uint64, c *tracing.Context) Cause {
+	switch {
+	case r == nil:
 		return None
+	case c != nil && c.Sampled && r.exporter != nil:
+		return Sampled
 	}
 	if r.every != 0 && sample(uint64(p), sequence)%r.every == 0 {
 		return Sampled
@@ -109,12 +125,21 @@ func (r *Recorder) Because(orchestrator event.Token, cause Cause) Cause {
 	switch {
 	case r == nil:
 		return None
-	case r.every != 0 && cause != None:
+	case (r.every != 0 || r.exporter != nil) && cause != None:
 		return cause
 	case r.watchedBy(orchestrator) != nil:
 		return Watched
 	}
 	return None
+}
+
+// Late returns the context of an event of which something is said because of cause, and
+// that nobody has chosen before; nil: it is not exported.
+func (r *Recorder) Late(orchestrator event.Token, eventID string, cause Cause) *tracing.Context {
+	if r == nil || r.exporter == nil || cause <= Sampled {
+		return nil
+	}
+	return r.sampler.Late(orchestrator, eventID)
 }
 
 // sample spreads positions evenly (splitmix64).
@@ -140,12 +165,21 @@ func (r *Recorder) Add(record Record) bool {
 			h.Detail = strings.ToValidUTF8(h.Detail[:maxDetail], "")
 		}
 	}
+	if record.Span != nil {
+		record.TraceID = record.Span.Context.ID()
+	}
 	r.tell(record)
 	switch {
 	case record.Cause == Watched || record.Event == "":
 		return true
-	case record.Cause == Waited && !r.waited.Allow():
+	case record.Cause == Waited && (record.Span == nil || record.Span.Late) && !r.waited.Allow():
 		r.lost.Of(droppedRate).Inc()
+		return true
+	}
+	if record.Span != nil && r.exporter != nil {
+		r.exporter.Export(record)
+	}
+	if r.every == 0 {
 		return true
 	}
 	select {

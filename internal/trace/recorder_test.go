@@ -17,6 +17,7 @@ import (
 
 	"github.com/neolith/daemon-gateway/internal/lab/testserver"
 	"github.com/neolith/daemon-gateway/internal/trace"
+	"github.com/neolith/daemon-gateway/internal/tracing"
 	"github.com/neolith/daemon-gateway/pkg/event"
 )
 
@@ -96,8 +97,8 @@ func TestAllNodesChooseTheSameOneOfSoMany(t *testing.T) {
 	const partitions, events = 16, 50_000
 	for p := range event.Partition(partitions) {
 		for sequence := range uint64(events) {
-			cause := one.Choose("o", p, sequence)
-			require.Equal(t, cause, other.Choose("somebody else's", p, sequence))
+			cause := one.Choose("o", p, sequence, nil)
+			require.Equal(t, cause, other.Choose("somebody else's", p, sequence, nil))
 			if cause == trace.Sampled {
 				chosen++
 			}
@@ -105,7 +106,7 @@ func TestAllNodesChooseTheSameOneOfSoMany(t *testing.T) {
 	}
 	require.InEpsilon(t, partitions*events/1000, chosen, 0.1)
 	all, _ := recorder(1)
-	require.Equal(t, trace.Sampled, all.Choose("o", 3, 7))
+	require.Equal(t, trace.Sampled, all.Choose("o", 3, 7, nil))
 }
 
 func TestNothingIsTracedWhereThatIsOff(t *testing.T) {
@@ -113,7 +114,7 @@ func TestNothingIsTracedWhereThatIsOff(t *testing.T) {
 	off, _ := recorder(0)
 	for _, r := range []*trace.Recorder{nil, off} {
 		require.False(t, r.On())
-		require.Equal(t, trace.None, r.Choose("o", 3, 7))
+		require.Equal(t, trace.None, r.Choose("o", 3, 7, nil))
 		require.Equal(t, trace.None, r.Because("o", trace.Failed))
 		r.Say("o", trace.Hop{})
 		require.True(t, r.Add(about("e", trace.None)))
@@ -209,8 +210,8 @@ func TestWhoeverWatchesIsToldUntilTheTimeIsOver(t *testing.T) {
 		watch := func(until time.Duration) { require.NoError(t, r.Watch("w", "o", time.Now().Add(until), tell)) }
 		watch(time.Second)
 		require.True(t, r.On())
-		require.Equal(t, trace.Watched, r.Choose("o", 3, 7))
-		require.Equal(t, trace.None, r.Choose("other", 3, 7))
+		require.Equal(t, trace.Watched, r.Choose("o", 3, 7, nil))
+		require.Equal(t, trace.None, r.Choose("other", 3, 7, nil))
 		r.Add(about("e", r.Because("o", trace.Failed)))
 		r.Say("o", trace.Hop{Step: trace.Connected})
 		r.Say("other", trace.Hop{Step: trace.Connected})
@@ -249,20 +250,96 @@ func TestTooManyMayNotWatch(t *testing.T) {
 	require.NoError(t, watch(3), "who does so already goes on")
 }
 
+// exported is an exporter that remembers.
+type exported struct{ records []trace.Record }
+
+func (e *exported) Export(r trace.Record) { e.records = append(e.records, r) }
+
+func exporting(t *testing.T, sample int) (*trace.Recorder, *exported) {
+	t.Helper()
+	r, _ := recorder(sample)
+	sampler, err := tracing.NewSampler("parentbased_always_on", 1)
+	require.NoError(t, err)
+	to := &exported{}
+	r.Export(to, sampler)
+	return r, to
+}
+
+// spanned is a record that has a place in a trace.
+func spanned(cause trace.Cause, late bool) trace.Record {
+	record := about("e", cause)
+	record.Span, _ = trace.NewSpan(&tracing.Context{TraceID: tracing.TraceID{1}, Sampled: true, Late: late}, time.Time{})
+	return record
+}
+
+func TestWhatHasATraceIsExportedAndStampedWhateverTheSample(t *testing.T) {
+	t.Parallel()
+	r, to := exporting(t, 1<<29)
+	require.Equal(t, trace.None, r.Choose("o", 3, 7, nil))
+	chosen := &tracing.Context{TraceID: tracing.TraceID{1}, Sampled: true}
+	require.Equal(t, trace.Sampled, r.Choose("o", 3, 7, chosen))
+	require.Equal(t, trace.None, r.Choose("o", 3, 7, &tracing.Context{TraceID: tracing.TraceID{1}}), "its publisher has not sampled it")
+	store := &kept{}
+	end := runs(t, r, store)
+	r.Add(spanned(trace.Sampled, false))
+	r.Add(about("e", trace.Sampled)) // of which no span is told
+	r.Add(spanned(trace.Watched, false))
+	end()
+	require.Len(t, to.records, 1)
+	require.Equal(t, "edge-1", to.records[0].Hops[0].Node)
+	require.Len(t, store.all(), 2)
+	require.Equal(t, "01000000000000000000000000000000", store.all()[0].TraceID)
+
+	off, _ := recorder(1)
+	require.Equal(t, trace.Sampled, off.Choose("o", 3, 7, chosen), "as all are")
+	off, _ = recorder(1 << 29)
+	require.Equal(t, trace.None, off.Choose("o", 3, 7, chosen), "nobody exports")
+}
+
+func TestSpansAreExportedWhereNoStampsAreKept(t *testing.T) {
+	t.Parallel()
+	r, to := exporting(t, 0)
+	require.True(t, r.On())
+	require.Equal(t, trace.Failed, r.Because("o", trace.Failed))
+	store := &kept{}
+	end := runs(t, r, store)
+	r.Add(spanned(trace.Failed, true))
+	end()
+	require.Len(t, to.records, 1)
+	require.Empty(t, store.all())
+}
+
+// Thousands wait when daemons come back; those that somebody has chosen are told anyway.
+func TestOfEventsThatHaveWaitedTheChosenOnesAreAllExported(t *testing.T) {
+	t.Parallel()
+	r, to := exporting(t, 1000)
+	for range 2000 {
+		r.Add(spanned(trace.Waited, true))
+	}
+	late := len(to.records)
+	require.Less(t, late, 2000)
+	for range 2000 {
+		r.Add(spanned(trace.Waited, false))
+	}
+	require.Len(t, to.records, late+2000)
+	require.NotNil(t, r.Late("o", "e", trace.Waited))
+	require.Nil(t, r.Late("o", "e", trace.Sampled), "the sampler has said no")
+}
+
 // What is asked for each event.
 func TestToChooseAllocatesNothing(t *testing.T) {
 	r, _ := recorder(1 << 30)
 	sequence := uint64(0)
 	require.Zero(t, testing.AllocsPerRun(1000, func() {
 		sequence++
-		r.Choose("orchestrator", 3, sequence)
+		r.Choose("orchestrator", 3, sequence, nil)
 	}))
 }
 
 func BenchmarkChoose(b *testing.B) {
 	r, _ := recorder(1000)
 	for sequence := range uint64(b.N) {
-		r.Choose("orchestrator", 3, sequence)
+		r.Choose("orchestrator", 3, sequence, nil)
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/neolith/daemon-gateway/internal/tracing"
 	"github.com/neolith/daemon-gateway/pkg/event"
 )
 
@@ -130,7 +131,44 @@ type Record struct {
 	Partition event.Partition `json:"partition"`
 	Epoch     string          `json:"epoch,omitempty"`
 	Sequence  uint64          `json:"sequence,omitempty"`
-	Hops      []Hop           `json:"hops"`
+	// TraceID is that of Span.
+	TraceID string `json:"traceId,omitempty"`
+	Hops    []Hop  `json:"hops"`
+	// Span says where the record stands in the event's trace; nil: it has none.
+	Span *Span `json:"-"`
+}
+
+// Span is a record as a part of the event's trace: it ends with the last of the hops.
+type Span struct {
+	// Context is what came before.
+	*tracing.Context
+	ID tracing.SpanID
+	// Began is when the record's tier got the event, or was done with the step before;
+	// zero: the step took no time.
+	Began time.Time
+}
+
+// NewSpan returns the span that follows, and the context for what follows that; nil
+// and the same context for an event that is not traced.
+func NewSpan(c *tracing.Context, began time.Time) (*Span, *tracing.Context) {
+	if c.IfSampled() == nil {
+		return nil, c
+	}
+	s := &Span{Context: c, ID: tracing.NewSpanID(), Began: began}
+	return s, c.After(s.ID)
+}
+
+// Of is the event's trace; nil: it has none.
+func (s *Span) Of() *tracing.Context {
+	if s == nil {
+		return nil
+	}
+	return s.Context
+}
+
+// Failed reports whether a step is one that should not be.
+func (s Step) Failed() bool {
+	return s == Unconfirmed || s == Unacknowledged || s == DeadLettered
 }
 
 // What is the same in two nodes' words about one hop.

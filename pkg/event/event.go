@@ -38,6 +38,8 @@ type Event struct {
 	RequiresAck bool
 	// Priority: higher is more important; 0 by default.
 	Priority int
+	// Trace says where the event stands in a trace of its publisher's; nil: in none.
+	Trace *TraceContext
 	// LeftOut names the fields among Optional that could not be used, and count as
 	// absent; nil where there are none. It is not published.
 	LeftOut []string
@@ -46,7 +48,7 @@ type Event struct {
 // Optional lists the fields that Event.LeftOut may name. An event is not
 // refused because such a field is of the wrong JSON type. daemonId is not among
 // them, though it may be absent: it says who may receive the event.
-var Optional = []string{"workspaceId", "channelId", "timestamp", "requiresAck", "priority"}
+var Optional = []string{"workspaceId", "channelId", "timestamp", "requiresAck", "priority", "traceparent", "tracestate"}
 
 // Reason says why an event was refused; it is a word of the dead letters'
 // subjects and a metric label, so the set is closed.
@@ -163,6 +165,7 @@ func parse(data []byte, maxBytes int) (Event, error) {
 	e.Timestamp = optional(&r, "timestamp", asText)
 	e.RequiresAck = optional(&r, "requiresAck", asBoolean)
 	e.Priority = optional(&r, "priority", asInteger)
+	e.Trace = traceContext(optional(&r, "traceparent", asText), optional(&r, "tracestate", asText))
 	e.LeftOut = r.leftOut
 	e.Payload = r.object("payload")
 	r.check("id", validateEventID(e.ID))
@@ -194,7 +197,9 @@ func (e Event) MarshalJSON() ([]byte, error) {
 		ChannelID      string                  `json:"channelId,omitempty"`
 		RequiresAck    bool                    `json:"requiresAck,omitempty"`
 		Priority       int                     `json:"priority,omitempty"`
-	}{e.ID, e.Type, e.OrchestratorID, e.DaemonID, e.Timestamp, e.WorkspaceID, e.ChannelID, e.RequiresAck, e.Priority})
+		Traceparent    string                  `json:"traceparent,omitempty"`
+		Tracestate     string                  `json:"tracestate,omitempty"`
+	}{e.ID, e.Type, e.OrchestratorID, e.DaemonID, e.Timestamp, e.WorkspaceID, e.ChannelID, e.RequiresAck, e.Priority, e.Traceparent(), e.Tracestate()})
 	if err != nil {
 		return nil, err
 	}

@@ -252,6 +252,7 @@ func TestWrittenEventIsReadBack(t *testing.T) {
 	e := event.Event{
 		ID: "<e>", Type: "a.b", OrchestratorID: "ö", DaemonID: "d", Payload: []byte(`{"x": 1}`),
 		Timestamp: "t", WorkspaceID: "w", ChannelID: "c", RequiresAck: true, Priority: -2,
+		Trace: &event.TraceContext{Traceparent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", Tracestate: "a=b"},
 	}
 	data, err := e.MarshalJSON()
 	require.NoError(t, err)

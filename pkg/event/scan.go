@@ -15,6 +15,7 @@ type plain struct {
 	id, kind, orchestrator, payload       []byte
 	daemon, workspace, channel, timestamp []byte
 	requiresAck, priority                 []byte
+	traceparent, tracestate               []byte
 }
 
 // scan reads an event without allocating. It never refuses one: ok is false for
@@ -69,6 +70,10 @@ func (p *plain) field(name []byte) *[]byte {
 		return &p.requiresAck
 	case "priority":
 		return &p.priority
+	case "traceparent":
+		return &p.traceparent
+	case "tracestate":
+		return &p.tracestate
 	}
 	return nil
 }
@@ -76,7 +81,7 @@ func (p *plain) field(name []byte) *[]byte {
 // valid takes the quotes off texts and reports whether the event is valid and
 // nothing in it is left to parse.
 func (p *plain) valid() bool {
-	for _, text := range []*[]byte{&p.id, &p.kind, &p.orchestrator, &p.daemon, &p.workspace, &p.channel, &p.timestamp} {
+	for _, text := range []*[]byte{&p.id, &p.kind, &p.orchestrator, &p.daemon, &p.workspace, &p.channel, &p.timestamp, &p.traceparent, &p.tracestate} {
 		if !unquote(text) {
 			return false
 		}
@@ -93,6 +98,7 @@ func (p *plain) event() Event {
 		DaemonID: protocol.DaemonID(p.daemon), Payload: json.RawMessage(p.payload), Timestamp: string(p.timestamp),
 		WorkspaceID: string(p.workspace), ChannelID: string(p.channel),
 		RequiresAck: len(p.requiresAck) > 0 && p.requiresAck[0] == 't', Priority: shortInteger(p.priority),
+		Trace: traceContext(string(p.traceparent), string(p.tracestate)),
 	}
 }
 

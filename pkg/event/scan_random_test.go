@@ -22,6 +22,7 @@ var oddities = []string{
 var usually = map[string]string{
 	"id": `"e"`, "type": `"a.b"`, "orchestratorId": `"o"`, "payload": `{"text":"hello"}`, "daemonId": `"d"`, "workspaceId": `"w"`,
 	"channelId": `"c"`, "timestamp": `"2026-11-22T10:00:00.000Z"`, "requiresAck": "true", "priority": "3",
+	"traceparent": `"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"`, "tracestate": `"a=b"`,
 }
 
 // randomEvent is the text of an event in which something may be odd: a value,

@@ -99,6 +99,9 @@ const electionPoll, electionPolls = 25 * time.Millisecond, 20
 // and within the log's duplicate window (2 minutes, unless DUPLICATE_WINDOW says
 // otherwise): then it is stored once. After the window it is stored, and
 // delivered, a second time.
+//
+// An event's Trace goes into the message's headers, and the gateway continues that
+// trace.
 func (p *Publisher) Publish(ctx context.Context, e event.Event) (Ack, error) {
 	body, err := e.MarshalJSON()
 	if err != nil {
@@ -122,6 +125,12 @@ func (p *Publisher) PublishJSON(ctx context.Context, body []byte) (Ack, error) {
 	partition := event.PartitionOf(token, partitions)
 	msg := nats.NewMsg(event.Subject(partition, token))
 	msg.Header.Set(jetstream.MsgIDHeader, event.MessageID(token, e.ID))
+	if event.ValidTraceparent(e.Traceparent()) {
+		msg.Header.Set(event.HeaderTraceparent, e.Traceparent())
+		if e.Tracestate() != "" {
+			msg.Header.Set(event.HeaderTracestate, e.Tracestate())
+		}
+	}
 	msg.Data = body
 	ack, err := p.js.PublishMsg(ctx, msg, jetstream.WithExpectStream(event.StreamName(partition)),
 		jetstream.WithRetryWait(electionPoll), jetstream.WithRetryAttempts(electionPolls))

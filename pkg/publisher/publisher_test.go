@@ -268,3 +268,26 @@ func TestEventThatIsStillBeingStoredIsRetryable(t *testing.T) {
 	require.ErrorIs(t, err, publisher.ErrUnavailable)
 	require.True(t, publisher.Retryable(err))
 }
+
+// The gateway's routers read an event's place in its trace without reading the event.
+func TestAnEventsTraceStandsInItsHeadersToo(t *testing.T) {
+	t.Parallel()
+	_, js, p := setup(t, 1<<20)
+	stream, err := js.Stream(t.Context(), event.StreamName(0))
+	require.NoError(t, err)
+	const traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+	for n, test := range []struct{ traceparent, tracestate, header, state string }{
+		{traceparent, "vendor=1", traceparent, "vendor=1"}, {traceparent, "", traceparent, ""}, {"nonsense\r\nX: y", "vendor=1", "", ""}, {},
+	} {
+		e := sample(fmt.Sprint("traced-", n))
+		e.Trace = &event.TraceContext{Traceparent: test.traceparent, Tracestate: test.tracestate}
+		ack, err := p.Publish(t.Context(), e)
+		require.NoError(t, err)
+		msg, err := stream.GetMsg(t.Context(), ack.Sequence)
+		require.NoError(t, err)
+		require.Equal(t, []string{test.header, test.state}, []string{msg.Header.Get("traceparent"), msg.Header.Get("tracestate")})
+		stored, err := event.Parse(msg.Data, event.DefaultMaxBytes)
+		require.NoError(t, err)
+		require.Equal(t, test.traceparent, stored.Traceparent(), "it is stored as it was published")
+	}
+}

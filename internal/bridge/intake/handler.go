@@ -19,6 +19,7 @@ import (
 	"github.com/neolith/daemon-gateway/internal/access"
 	"github.com/neolith/daemon-gateway/internal/audit"
 	"github.com/neolith/daemon-gateway/internal/rescue"
+	"github.com/neolith/daemon-gateway/internal/tracing"
 )
 
 // openAPI describes the API.
@@ -74,7 +75,7 @@ func (in *Intake) events(w http.ResponseWriter, r *http.Request) {
 	}
 	events := make([]submitted, len(texts))
 	for i, text := range texts {
-		events[i] = read(text, in.maxEvent).allowed(who)
+		events[i] = read(text, in.maxEvent).within(r.Header).allowed(who)
 		if f := events[i].result.Error; f != nil && f.Code == codeForbidden {
 			in.audit.Write(audit.RequestRefused, "forbidden_orchestrator", "key", who.name, "address", in.access.Client(r).String(),
 				"orchestrator", events[i].event.OrchestratorID)
@@ -192,7 +193,7 @@ const partStore rescue.Part = "store"
 func (in *Intake) storeOne(ctx context.Context, s *submitted) (broken bool) {
 	defer func() {
 		if value := recover(); value != nil {
-			in.panics.Panicked(partStore, value, "event", s.event.ID, "orchestrator", s.event.OrchestratorID)
+			in.panics.Panicked(partStore, value, tracing.LogOf(s.event, "event", s.event.ID, "orchestrator", s.event.OrchestratorID)...)
 			s.result.Status, s.result.Error = failed, &fault{Code: "unavailable", Message: "the event could not be stored"}
 			broken = true
 		}
@@ -203,7 +204,8 @@ func (in *Intake) storeOne(ctx context.Context, s *submitted) (broken bool) {
 		s.result.Status, s.result.Error = invalid, &fault{Code: "refused", Message: err.Error()}
 		return false
 	case err != nil:
-		in.logger.Debug("an event was not stored", "event", s.event.ID, "orchestrator", s.event.OrchestratorID, "error", err)
+		in.logger.Debug("an event was not stored",
+			tracing.LogOf(s.event, "event", s.event.ID, "orchestrator", s.event.OrchestratorID, "error", err)...)
 		s.result.Status, s.result.Error = failed, &fault{Code: "unavailable", Message: "the event log did not take it; send it again"}
 		return true
 	case outcome.Waiting:

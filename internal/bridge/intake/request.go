@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 
 	"github.com/neolith/daemon-gateway/internal/quote"
 	"github.com/neolith/daemon-gateway/pkg/event"
@@ -107,6 +108,15 @@ func read(text []byte, maxBytes int) submitted {
 			ID: quote.Cut(wrong.Event.ID), Status: invalid,
 			Error: &fault{Code: string(wrong.Reason), Message: wrong.Detail, Field: wrong.Field},
 		}
+	}
+	return s
+}
+
+// within is the event as a part of the request's trace, unless it says itself of which
+// it is.
+func (s submitted) within(header http.Header) submitted {
+	if of := header.Get(event.HeaderTraceparent); of != "" && s.event.Trace == nil {
+		s.event.Trace = &event.TraceContext{Traceparent: of, Tracestate: header.Get(event.HeaderTracestate)}
 	}
 	return s
 }

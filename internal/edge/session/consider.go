@@ -49,7 +49,7 @@ func (s *Session) consider(c *Candidate) {
 		return
 	}
 	ev, body := c.keep()
-	p := &pending{event: ev, body: body, stored: m.Stored, after: after, arrival: c.arrival}
+	p := &pending{event: ev, body: body, stored: m.Stored, after: after, arrival: c.arrival, trace: m.Trace}
 	repeat := m.Sequence <= s.sent
 	if s.sends.Sequence == m.Sequence {
 		p.vain = s.sends.Count
@@ -145,7 +145,7 @@ func (s *Session) wants(ev event.Event) bool {
 
 func (s *Session) send(sequence uint64, p *pending, repeat bool) {
 	p.written, p.repeat = false, repeat
-	s.emit(Send{Run: s.run, Event: p.event, Stored: p.stored, Position: s.position(sequence), Redelivered: repeat})
+	s.emit(Send{Run: s.run, Event: p.event, Stored: p.stored, Position: s.position(sequence), Redelivered: repeat, Trace: p.trace})
 }
 
 // Written says that the frame of a Send has reached the socket.
@@ -204,7 +204,7 @@ func (s *Session) settle(i int, now time.Time) {
 
 func (s *Session) deadLetter(sequence uint64, p *pending) {
 	p.dead, p.deadLetterAt = true, time.Time{}
-	s.emit(DeadLetter{Run: s.run, Sequence: sequence, Event: p.event, Body: p.body, Tries: p.vain})
+	s.emit(DeadLetter{Run: s.run, Sequence: sequence, Event: p.event, Body: p.body, Tries: p.vain, Trace: p.trace})
 }
 
 // DeadLettered is the answer to DeadLetter. Only what is stored there may be

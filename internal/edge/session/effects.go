@@ -5,6 +5,7 @@ import (
 
 	"github.com/neolith/daemon-gateway/internal/eventlog"
 	"github.com/neolith/daemon-gateway/internal/trace"
+	"github.com/neolith/daemon-gateway/internal/tracing"
 	"github.com/neolith/daemon-gateway/pkg/event"
 )
 
@@ -57,6 +58,7 @@ type Send struct {
 	Stored      time.Time
 	Position    eventlog.Position
 	Redelivered bool
+	Trace       *tracing.Context // nil: the event has none
 }
 
 // DeadLetter asks for an event that was tried in vain for the last time to be
@@ -67,6 +69,7 @@ type DeadLetter struct {
 	Event    event.Event
 	Body     []byte
 	Tries    int // in vain
+	Trace    *tracing.Context
 }
 
 // Save says that Progress has something that a crash should not forget. Now: it

@@ -28,7 +28,27 @@ func (s *Session) note(sequence uint64, p *pending, cause trace.Cause, hop trace
 	s.emit(Trace{trace.Record{
 		Cause: p.traced, Orchestrator: s.cfg.Orchestrator, Event: p.event.ID,
 		Partition: s.cfg.Partition, Epoch: string(s.epoch), Sequence: sequence, Hops: append(hops, hop),
+		Span: s.span(p, hop.Step),
 	}})
+}
+
+// span is the next one of an event's trace: it follows the last one that this
+// connection has told of, or else what came with the event.
+func (s *Session) span(p *pending, step trace.Step) (span *trace.Span) {
+	if p.trace == nil {
+		p.trace = s.cfg.Trace.Late(s.cfg.Orchestrator, p.event.ID, p.traced)
+	}
+	began := p.stored
+	switch {
+	case p.wrote != 0 && step == trace.Written: // again
+		began = time.Time{}
+	case p.wrote != 0:
+		began = s.wroteAt(p)
+	case p.arrival != nil:
+		began = p.arrival.At
+	}
+	span, p.trace = trace.NewSpan(p.trace, began)
+	return span
 }
 
 // way is how an event came here, and that it was written, if it was.
@@ -57,7 +77,7 @@ func (s *Session) traceWritten(sequence uint64, p *pending, now time.Time) {
 	case now.Sub(p.stored) > trace.Long:
 		cause = trace.Waited
 	default:
-		cause = s.cfg.Trace.Choose(s.cfg.Orchestrator, s.cfg.Partition, sequence)
+		cause = s.cfg.Trace.Choose(s.cfg.Orchestrator, s.cfg.Partition, sequence, p.trace)
 	}
 	if cause != trace.None || p.traced != trace.None {
 		s.note(sequence, p, cause, trace.Hop{At: now, Step: trace.Written, Detail: detail})
@@ -73,7 +93,7 @@ func (s *Session) traceGivenUp(sequence uint64, p *pending, now time.Time) {
 // is, nobody has said; it was as soon as the event had come.
 func (s *Session) tracePassedOver(c *Candidate, why FilterReason) {
 	m := &c.message
-	cause := s.cfg.Trace.Choose(s.cfg.Orchestrator, s.cfg.Partition, m.Sequence)
+	cause := s.cfg.Trace.Choose(s.cfg.Orchestrator, s.cfg.Partition, m.Sequence, m.Trace)
 	if cause == trace.None {
 		return
 	}
@@ -81,7 +101,7 @@ func (s *Session) tracePassedOver(c *Candidate, why FilterReason) {
 	if err != nil {
 		return // it is in the dead letters
 	}
-	p := &pending{event: ev, stored: m.Stored, arrival: c.arrival}
+	p := &pending{event: ev, stored: m.Stored, arrival: c.arrival, trace: m.Trace}
 	at := m.Stored
 	if c.arrival != nil {
 		at = c.arrival.At

@@ -13,11 +13,12 @@ import (
 	"github.com/neolith/daemon-gateway/internal/edge/session"
 	"github.com/neolith/daemon-gateway/internal/eventlog"
 	"github.com/neolith/daemon-gateway/internal/trace"
+	"github.com/neolith/daemon-gateway/internal/tracing"
 	"github.com/neolith/daemon-gateway/pkg/event"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
 
-func tracing(sample int) session.Config {
+func sampling(sample int) session.Config {
 	cfg := config()
 	cfg.Trace = trace.New(trace.Config{TraceSample: sample}, "edge", "edge-1", slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	return cfg
@@ -61,14 +62,14 @@ func TestAnEventThatGoesWellIsNotTracedUnlessItIsChosen(t *testing.T) {
 		never: nil, 0: nil,
 		1: {trace.Published, trace.Stored, trace.Forwarded, trace.Received, trace.Written, trace.Acknowledged},
 	} {
-		b := live(t, tracing(sample))
+		b := live(t, sampling(sample))
 		b.arrives(10, fresh(11, func(e *event.Event) { e.Timestamp = "2026-01-02T03:04:05.678Z" }))
 		b.write()
 		require.Equal(t, 1, b.ack("e11"))
 		steps, _ := b.steps("e11")
 		require.Equal(t, want, steps, "one of %d", sample)
 	}
-	b := live(t, tracing(1))
+	b := live(t, sampling(1))
 	b.arrives(10, fresh(11))
 	b.write()
 	require.Len(t, b.traced, 1)
@@ -81,7 +82,7 @@ func TestAnEventThatGoesWellIsNotTracedUnlessItIsChosen(t *testing.T) {
 // The way before is told as well, though nobody knew then that it would be asked for.
 func TestAnEventThatIsNotAcknowledgedIsTracedFromItsBeginning(t *testing.T) {
 	t.Parallel()
-	cfg := tracing(never)
+	cfg := sampling(never)
 	cfg.MaxVainTries = 2
 	b := live(t, cfg)
 	b.arrives(10, fresh(11))
@@ -105,7 +106,7 @@ func TestAnEventThatIsNotAcknowledgedIsTracedFromItsBeginning(t *testing.T) {
 
 func TestAnEventThatIsSentAgainOrHasWaitedIsTraced(t *testing.T) {
 	t.Parallel()
-	b := started(t, tracing(never), cursor.Entry{Floor: 10, Sent: 11})
+	b := started(t, sampling(never), cursor.Entry{Floor: 10, Sent: 11})
 	b.answerLast(eventlog.Last{Sequence: 12, UpTo: 12})
 	b.answerRead(0, fresh(11), at(12), fresh(13, noAck))
 	b.write()
@@ -122,7 +123,7 @@ func TestAnEventThatIsSentAgainOrHasWaitedIsTraced(t *testing.T) {
 func TestWhatIsInHandWhenAConnectionBreaksIsTraced(t *testing.T) {
 	t.Parallel()
 	for _, broke := range []bool{true, false} {
-		b := live(t, tracing(never))
+		b := live(t, sampling(never))
 		b.arrives(10, fresh(11))
 		b.arrives(11, fresh(12))
 		b.write()
@@ -141,7 +142,7 @@ func TestWhatIsInHandWhenAConnectionBreaksIsTraced(t *testing.T) {
 
 func TestAnEventThatIsPassedOverIsTracedIfItIsChosen(t *testing.T) {
 	t.Parallel()
-	b := live(t, tracing(1))
+	b := live(t, sampling(1))
 	b.arrives(10, fresh(11, func(e *event.Event) { e.DaemonID = "other" }))
 	steps, _ := b.steps("e11")
 	require.Equal(t, []trace.Step{trace.Stored, trace.Forwarded, trace.Received, trace.PassedOver}, steps)
@@ -150,7 +151,7 @@ func TestAnEventThatIsPassedOverIsTracedIfItIsChosen(t *testing.T) {
 
 func TestAnEventInHandIsFoundByItsID(t *testing.T) {
 	t.Parallel()
-	b := live(t, tracing(never))
+	b := live(t, sampling(never))
 	b.arrives(10, fresh(11))
 	require.Equal(t, []session.Held{{Sequence: 11}}, b.s.Find("e11"))
 	b.write()
@@ -159,34 +160,131 @@ func TestAnEventInHandIsFoundByItsID(t *testing.T) {
 	require.Empty(t, b.s.Find("e11"))
 }
 
+// nowhere is where sessions' spans go to here: what they are is in their records.
+type nowhere struct{}
+
+func (nowhere) Export(trace.Record) {}
+
+// exporting is a session's configuration whose records become spans: of what its
+// publisher has sampled, of one in so many of the rest, and of what fails.
+func exporting(t testing.TB, one int) session.Config {
+	t.Helper()
+	cfg := sampling(one)
+	sampler, err := tracing.NewSampler("parentbased_traceidratio", 1/float64(max(one, 1)))
+	require.NoError(t, err)
+	cfg.Trace.Export(nowhere{}, sampler)
+	return cfg
+}
+
+var parent = tracing.Context{TraceID: tracing.TraceID{1}, Parent: tracing.SpanID{2}, State: "a=b", Sampled: true}
+
+// in is an event that is traced.
+func in(c *tracing.Context, m eventlog.Message) eventlog.Message {
+	m.Trace = c
+	return m
+}
+
+func TestWhatIsToldOfATracedEventFollowsWhatWasToldBefore(t *testing.T) {
+	t.Parallel()
+	b := live(t, exporting(t, never))
+	b.arrives(10, in(&parent, fresh(11)))
+	came := b.now
+	b.after(time.Millisecond)
+	b.write()
+	wrote := b.now
+	b.after(time.Millisecond)
+	require.Equal(t, 1, b.ack("e11"))
+	require.Len(t, b.traced, 2)
+	written, acknowledged := b.traced[0], b.traced[1]
+	require.Equal(t, []trace.Cause{trace.Sampled, trace.Sampled}, []trace.Cause{written.Cause, acknowledged.Cause}, "though no sample has it")
+	require.Equal(t, &parent, written.Span.Context)
+	require.True(t, came.Equal(written.Span.Began))
+	require.NotZero(t, written.Span.ID)
+	require.Equal(t, parent.After(written.Span.ID), acknowledged.Span.Context)
+	require.True(t, wrote.Equal(acknowledged.Span.Began))
+	require.NotEqual(t, written.Span.ID, acknowledged.Span.ID)
+	require.Equal(t, tracing.SpanID{2}, parent.Parent, "others have it, too")
+}
+
+func TestAFailureOfAnEventThatNobodyHasChosenIsATraceOfItsOwn(t *testing.T) {
+	t.Parallel()
+	cfg := exporting(t, never)
+	b := live(t, cfg)
+	b.arrives(10, fresh(11))
+	b.write()
+	require.Empty(t, b.traced)
+	b.after(30 * time.Second)
+	b.write()
+	b.ack("e11")
+	require.Len(t, b.traced, 3)
+	first := b.traced[0].Span
+	require.Zero(t, first.Parent)
+	require.Equal(t, tracing.IDOf(event.MessageID(cfg.Orchestrator, "e11")), first.TraceID)
+	require.True(t, first.Late)
+	for i, record := range b.traced[1:] {
+		require.Equal(t, first.TraceID, record.Span.TraceID)
+		require.Equal(t, b.traced[i].Span.ID, record.Span.Parent)
+	}
+}
+
+func TestWithoutAnExporterNothingHasASpan(t *testing.T) {
+	t.Parallel()
+	b := live(t, sampling(1))
+	b.arrives(10, fresh(11))
+	b.write()
+	require.Len(t, b.traced, 1)
+	require.Nil(t, b.traced[0].Span)
+}
+
+func TestATracedEventThatIsPassedOverIsTold(t *testing.T) {
+	t.Parallel()
+	b := live(t, exporting(t, never))
+	b.arrives(10, in(&parent, fresh(11, func(e *event.Event) { e.DaemonID = "other" })))
+	require.Len(t, b.traced, 1)
+	require.Equal(t, &parent, b.traced[0].Span.Context)
+}
+
 // What tracing costs a session: an event that is forwarded, written and acknowledged.
 func BenchmarkTracing(b *testing.B) {
 	for _, sample := range []int{0, 1000, 1} {
 		b.Run(fmt.Sprintf("one of %d", sample), func(b *testing.B) {
-			cfg := tracing(sample)
+			cfg := sampling(sample)
 			if sample == 0 {
 				cfg.Trace = nil
 			}
-			cfg.WindowEvents = 100
-			s, now := benchmarked(cfg)
-			arrival := &trace.Arrival{At: now, Router: "router-1", Sent: now}
-			m := fresh(11)
-			b.ReportAllocs()
-			for sequence := uint64(11); b.Loop(); sequence++ {
-				m.Sequence = sequence
-				c := session.NewCandidate(m)
-				c.Came(arrival)
-				s.Forwarded(epoch, c, sequence-1, now)
-				for _, e := range s.Take() {
-					if send, ok := e.(session.Send); ok {
-						s.Written(send.Run, send.Position.Sequence, now)
-					}
-				}
-				s.Take()
-				s.Ack([]string{"e11"}, now)
-				s.Take()
-			}
+			benchmarkTracing(b, cfg, 0)
 		})
+	}
+	for _, sample := range []int{1000, 1} {
+		b.Run(fmt.Sprintf("one of %d as spans", sample), func(b *testing.B) {
+			benchmarkTracing(b, exporting(b, sample), uint64(sample))
+		})
+	}
+}
+
+// benchmarkTracing takes one event of so many that has a trace; 0: none has.
+func benchmarkTracing(b *testing.B, cfg session.Config, every uint64) {
+	cfg.WindowEvents = 100
+	s, now := benchmarked(cfg)
+	arrival := &trace.Arrival{At: now, Router: "router-1", Sent: now}
+	m := fresh(11)
+	b.ReportAllocs()
+	for sequence := uint64(11); b.Loop(); sequence++ {
+		m.Sequence, m.Trace = sequence, nil
+		if every > 0 && sequence%every == 0 {
+			m.Trace = &parent
+		}
+		c := session.NewCandidate(m)
+		c.Came(arrival)
+		s.Forwarded(epoch, c, sequence-1, now)
+		for _, e := range s.Take() {
+			if send, ok := e.(session.Send); ok {
+				s.Written(send.Run, send.Position.Sequence, now)
+			}
+		}
+		s.Take()
+		s.Ack([]string{"e11"}, now)
+		s.Take()
 	}
 }
 

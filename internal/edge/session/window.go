@@ -7,6 +7,7 @@ import (
 
 	"github.com/neolith/daemon-gateway/internal/cursor"
 	"github.com/neolith/daemon-gateway/internal/trace"
+	"github.com/neolith/daemon-gateway/internal/tracing"
 	"github.com/neolith/daemon-gateway/pkg/event"
 )
 
@@ -42,8 +43,9 @@ type pending struct {
 	dead         bool
 	deadLetterAt time.Time
 
-	arrival *trace.Arrival // how it came here
-	wrote   time.Duration  // when it was written last, see wroteAt; 0: it was not
+	arrival *trace.Arrival   // how it came here
+	trace   *tracing.Context // where it stands in its trace; nil: it has none
+	wrote   time.Duration    // when it was written last, see wroteAt; 0: it was not
 }
 
 // inHand reports whether the daemon has the event and is waited for.

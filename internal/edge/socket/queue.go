@@ -4,6 +4,8 @@ import (
 	"encoding"
 	"slices"
 	"time"
+
+	"github.com/neolith/daemon-gateway/internal/tracing"
 )
 
 // batchBytes is about how much the writer hands to the kernel at once.
@@ -18,12 +20,13 @@ type Frame struct {
 	Size int
 	// Priority lets the frame overtake waiting frames of a lower one.
 	Priority int
-	// Run, Sequence, Stored and Redelivered are the event's, for the Handler's
+	// Run, Sequence, Stored, Redelivered and Trace are the event's, for the Handler's
 	// use in Written.
 	Run         uint32
 	Sequence    uint64
 	Stored      time.Time
 	Redelivered bool
+	Trace       *tracing.Context
 }
 
 // queue holds what waits to be written: replies first, then events.

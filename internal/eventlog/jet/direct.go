@@ -34,8 +34,11 @@ type Message struct {
 	Stored time.Time
 	Data   []byte
 
-	header nats.Header // only of an answer to a direct get
+	header nats.Header
 }
+
+// Header returns the last value of a header, whose case counts.
+func (m Message) Header(key string) string { return lastHeader(m.header, key) }
 
 // Deleted reports whether the message says that a key of a bucket was deleted.
 func (m Message) Deleted() bool { return isDeleteMarker(m.header) }

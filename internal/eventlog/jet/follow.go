@@ -250,6 +250,7 @@ func (f *follower) take(msg *nats.Msg) (FollowCause, error) {
 		Sequence: meta.Sequence.Stream,
 		Stored:   meta.Timestamp,
 		Data:     msg.Data,
+		header:   msg.Header,
 	})
 	if err != nil {
 		return causeHandle, err

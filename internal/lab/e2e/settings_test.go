@@ -33,9 +33,11 @@ func TestWrongSettingsStopTheStartWithAllMistakes(t *testing.T) {
 		flags                []string
 		named                []string
 	}{
-		{"edge", binaries.Edge, common + ",DAEMON_JWT_SECRET=short-and-secret,GOSSIP_ADDR=nowhere,TRACE_SAMPLE=-1,WS_MAX_CONNECTIONS_PER_VP=0,TLS_CERT_FILE=/not/there,TLS_KEY_FILE=/not/there",
+		{"edge", binaries.Edge, common + ",DAEMON_JWT_SECRET=short-and-secret,GOSSIP_ADDR=nowhere,TRACE_SAMPLE=-1,WS_MAX_CONNECTIONS_PER_VP=0,TLS_CERT_FILE=/not/there,TLS_KEY_FILE=/not/there," +
+			"OTEL_EXPORTER_OTLP_ENDPOINT=nowhere,OTEL_EXPORTER_OTLP_PROTOCOL=grpc,OTEL_EXPORTER_OTLP_HEADERS=short-and-secret",
 			[]string{"--ack-timeout=never"},
-			[]string{"DAEMON_JWT_SECRET", "GOSSIP_ADDR", "TRACE_SAMPLE", "WS_MAX_CONNECTIONS_PER_VP", "TLS_CERT_FILE", "ACK_TIMEOUT"}},
+			[]string{"DAEMON_JWT_SECRET", "GOSSIP_ADDR", "TRACE_SAMPLE", "WS_MAX_CONNECTIONS_PER_VP", "TLS_CERT_FILE", "ACK_TIMEOUT",
+				"OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_PROTOCOL", "OTEL_EXPORTER_OTLP_HEADERS"}},
 		{"router", binaries.Router, common + ",GOSSIP_KEYS=short-and-secret,FETCH_BATCH=0", []string{"--forward-timeout=0s"},
 			[]string{"GOSSIP_KEYS", "FETCH_BATCH", "FORWARD_TIMEOUT"}},
 		{"publisher-bridge", binaries.Bridge, common + ",REDIS_URL=http://short-and-secret:short-and-secret@x,PUBLISH_BUFFER=0", []string{"--no-such-flag=1"},
