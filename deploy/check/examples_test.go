@@ -179,6 +179,16 @@ func TestTheExamplesOfPlatformsAreWhatThesePlatformsTake(t *testing.T) {
 			}
 		},
 	}
+	claims["opentelemetry"] = func(t *testing.T, c *installation, _ []object) {
+		for name := range c.tiers() {
+			w := c.byComponent()[name]
+			_, settings := c.environment(w.container())
+			require.Equal(t, "http://otel-collector.observability:4318", settings["OTEL_EXPORTER_OTLP_ENDPOINT"], name)
+			require.Contains(t, settings["OTEL_RESOURCE_ATTRIBUTES"], "k8s.pod.name=", name)
+			collector := peer{pod: map[string]string{}, namespace: map[string]string{"kubernetes.io/metadata.name": "observability"}}
+			require.True(t, c.reaches(w, "", 4318, corev1.ProtocolTCP, collector), name)
+		}
+	}
 	require.Len(t, claims, len(examples), "each example has its claims")
 	for _, file := range examples {
 		name := strings.TrimSuffix(filepath.Base(file), ".yaml")
