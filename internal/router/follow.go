@@ -157,15 +157,14 @@ func (r *run) store(ctx context.Context, letter lane.DeadLetter) error {
 }
 
 // moveHome stores an event that stands in another partition than its
-// orchestrator's where it belongs, and reports whether it did. The log keeps one
-// of each id, so that a router that comes to it again does no harm. What it
+// orchestrator's where it belongs, and reports whether it is there. What it
 // cannot move is for the dead letters: it must not hold up the partition. What comes
 // behind waits meanwhile, so that events move in order.
 func (r *run) moveHome(ctx context.Context, m eventlog.Message, id string) bool {
 	var err error
 	traced := tracing.With(ctx, m.Trace)
 	for try := 1; ; try++ {
-		if _, err = r.log.Publish(traced, m.Token, id, m.Body); !r.movesAgain(ctx, try, err) {
+		if err = r.bringHome(traced, m, id); !r.movesAgain(ctx, try, err) {
 			break
 		}
 	}
@@ -180,6 +179,31 @@ func (r *run) moveHome(ctx context.Context, m eventlog.Message, id string) bool 
 			m.Trace.Log("orchestrator", string(m.Token), "event", id)...)
 	})
 	return true
+}
+
+// headBytes bounds what is read to find an event at home, where heads alone cannot be
+// asked for.
+const headBytes = 16 << 20
+
+// bringHome stores an event where it belongs, unless it is there. The log itself knows
+// that for as long as it recognizes duplicates; a partition that starts from its oldest
+// event, as in a new epoch, brings what was moved days ago once more.
+func (r *run) bringHome(ctx context.Context, m eventlog.Message, id string) error {
+	there := false
+	if time.Since(m.Stored) > r.cfg.Log.DuplicateWindow/2 {
+		home := event.PartitionOf(m.Token, r.cfg.Log.Partitions)
+		_, err := r.log.EachHead(ctx, home, m.Token, 1, headBytes, func(h eventlog.Head) {
+			there = there || h.MessageID == event.MessageID(m.Token, id)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if there {
+		return nil
+	}
+	_, err := r.log.Publish(ctx, m.Token, id, m.Body)
+	return err
 }
 
 // movesAgain reports whether to try an event once more. A partition that does not

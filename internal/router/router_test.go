@@ -358,6 +358,54 @@ func (l *leaderlessHome) DeadLetter(context.Context, eventlog.DeadLetter) error 
 	return nil
 }
 
+func (l *leaderlessHome) EachHead(context.Context, event.Partition, event.Token, uint64, int, func(eventlog.Head)) (bool, error) {
+	return false, nil
+}
+
+// knownHome is a log that has an event of a while ago, and does not recognize its id
+// any more.
+type knownHome struct {
+	source
+	id    string
+	asked int
+	moved []string
+}
+
+func (h *knownHome) EachHead(_ context.Context, _ event.Partition, token event.Token, _ uint64, _ int, yield func(eventlog.Head)) (bool, error) {
+	h.asked++
+	yield(eventlog.Head{Sequence: 1, MessageID: event.MessageID(token, h.id)})
+	return false, nil
+}
+
+func (h *knownHome) Publish(_ context.Context, _ event.Token, id string, _ []byte) (eventlog.Ack, error) {
+	h.moved = append(h.moved, id)
+	return eventlog.Ack{}, nil
+}
+
+// In a new epoch a partition starts from its oldest event, and brought home once more
+// what daemons had days ago.
+func TestWhatWasBroughtHomeLongAgoIsNotBroughtAgain(t *testing.T) {
+	t.Parallel()
+	home := &knownHome{id: "moved"}
+	routing := &routing{log: home, metrics: newMetrics(prometheus.NewRegistry()), logger: slog.New(slog.DiscardHandler)}
+	routing.cfg.Log.Partitions, routing.cfg.Log.DuplicateWindow = partitions, 2*time.Minute
+	r := newRun(routing, 0, "1", 0)
+	store := func(id string, age time.Duration) {
+		require.NoError(t, r.store(t.Context(), lane.DeadLetter{
+			Message: eventlog.Message{Token: "alpha", Sequence: 1, Stored: time.Now().Add(-age)},
+			Invalid: &event.InvalidError{Reason: event.ReasonWrongPartition, Event: event.Event{ID: id}},
+		}))
+	}
+	store("moved", 24*time.Hour)
+	require.Empty(t, home.moved)
+	store("other", 24*time.Hour)
+	require.Equal(t, []string{"other"}, home.moved)
+	require.Equal(t, 2, home.asked)
+	store("new", 0)
+	require.Equal(t, []string{"other", "new"}, home.moved)
+	require.Equal(t, 2, home.asked, "what is new the log recognizes itself")
+}
+
 // An election takes longer than a few tries, and is no reason to give an event up
 // while there is room for what waits.
 func TestEventWhoseHomeHasNoLeaderIsBroughtThereLater(t *testing.T) {
@@ -373,6 +421,7 @@ func TestEventWhoseHomeHasNoLeaderIsBroughtThereLater(t *testing.T) {
 			t.Parallel()
 			home := &leaderlessHome{away: 3 * moveTries}
 			routing := &routing{log: home, metrics: newMetrics(prometheus.NewRegistry()), logger: slog.New(slog.DiscardHandler)}
+			routing.cfg.Log.Partitions = partitions
 			r := newRun(routing, 0, "1", 0)
 			r.refused.Store(tt.refused)
 			require.NoError(t, r.store(t.Context(), lane.DeadLetter{

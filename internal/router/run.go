@@ -26,6 +26,7 @@ type source interface {
 	RaiseEpoch(ctx context.Context, p event.Partition, seen eventlog.Epoch) (eventlog.Epoch, error)
 	Follow(ctx context.Context, p event.Partition, from uint64, handle func(eventlog.Message) error, options ...eventlog.FollowOption) error
 	Publish(ctx context.Context, orchestrator event.Token, eventID string, body []byte) (eventlog.Ack, error)
+	EachHead(ctx context.Context, p event.Partition, token event.Token, from uint64, maxBytes int, yield func(eventlog.Head)) (more bool, err error)
 	DeadLetter(ctx context.Context, letter eventlog.DeadLetter) error
 	LoadCheckpoint(ctx context.Context, p event.Partition) (eventlog.Checkpoint, bool, error)
 	SaveCheckpoint(ctx context.Context, p event.Partition, c eventlog.Checkpoint) error
