@@ -103,6 +103,9 @@ func (a *appender) entry(e Entry) {
 	appendList(a, `,"s":[`, w.Subscriptions, (*appender).subscription)
 	appendList(a, `,"a":[`, w.AnswersFor, func(a *appender, id protocol.DaemonID) { a.text(string(id)) })
 	a.optional(`,"q":`, w.SendsOf)
+	if w.SendsStored != 0 {
+		a.raw(`,"t":`).signed(w.SendsStored)
+	}
 	if w.SendsCount != 0 {
 		a.raw(`,"n":`).signed(int64(w.SendsCount))
 	}

@@ -43,7 +43,8 @@ type wireLost struct {
 
 // wireEntry is the JSON of an entry. The release before generations knows
 // neither g, h, u nor the record's p and o, and drops them where it rewrites a record:
-// an entry without g and h is one that it has written.
+// an entry without g and h is one that it has written. What a version that does not know
+// t has counted is no event's.
 type wireEntry struct {
 	Generation uint64 `json:"g,omitempty"`
 	Edge       string `json:"h,omitempty"`
@@ -54,6 +55,7 @@ type wireEntry struct {
 	Subscriptions []protocol.Subscription `json:"s,omitempty"`
 	AnswersFor    []protocol.DaemonID     `json:"a,omitempty"`
 	SendsOf       uint64                  `json:"q,omitempty"`
+	SendsStored   int64                   `json:"t,omitempty"`
 	SendsCount    int                     `json:"n,omitempty"`
 	Sent          uint64                  `json:"x,omitempty"`
 	// Left is what a release without h has instead: no edge holds a connection.
@@ -155,7 +157,8 @@ func (e Entry) wire() wireEntry {
 	return wireEntry{
 		Generation: e.Generation, Edge: edge, Floor: e.Floor, Settled: settled, Unnamed: e.Unnamed,
 		Subscriptions: e.Subscriptions, AnswersFor: e.AnswersFor,
-		SendsOf: e.Sends.Sequence, SendsCount: e.Sends.Count, Sent: e.Sent, Left: e.Edge == "", WrittenMillis: e.Written.UnixMilli(),
+		SendsOf: e.Sends.Sequence, SendsStored: e.Sends.Stored, SendsCount: e.Sends.Count, Sent: e.Sent,
+		Left: e.Edge == "", WrittenMillis: e.Written.UnixMilli(),
 	}
 }
 
@@ -170,7 +173,7 @@ func awaited(wire [2]int64) Awaited {
 func (w wireEntry) entry() Entry {
 	e := Entry{
 		Generation: w.Generation, Edge: w.Edge, Unnamed: w.Unnamed, Subscriptions: w.Subscriptions, AnswersFor: w.AnswersFor,
-		Sends: Sends{w.SendsOf, w.SendsCount}, Sent: w.Sent, Written: time.UnixMilli(w.WrittenMillis).UTC(),
+		Sends: Sends{w.SendsOf, w.SendsStored, w.SendsCount}, Sent: w.Sent, Written: time.UnixMilli(w.WrittenMillis).UTC(),
 	}
 	if e.Edge == "" && !w.Left {
 		e.Edge = UnknownEdge

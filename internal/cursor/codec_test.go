@@ -18,7 +18,7 @@ func TestEncode(t *testing.T) {
 	rec := recordOf(map[protocol.DaemonID]Entry{
 		"d": {
 			Generation: 4, Edge: "edge-1", Floor: 9, Settled: []Range{{11, 12}, {20, 20}}, Unnamed: 10, AnswersFor: ids("c"),
-			Sends: Sends{10, 3}, Sent: 20, Written: now,
+			Sends: Sends{10, 1790000000123456789, 3}, Sent: 20, Written: now,
 			Subscriptions: []protocol.Subscription{{Pattern: "a.*"}, {Pattern: "b.x", Channels: []string{"1"}}},
 		},
 		"old":     {Edge: UnknownEdge, Written: now},
@@ -30,7 +30,7 @@ func TestEncode(t *testing.T) {
 	data, err := rec.Encode()
 	require.NoError(t, err)
 	require.Equal(t, `{"v":1,"e":"`+string(epoch0)+`","d":{"":{"f":0,"l":true,"w":1790000000000},`+
-		`"d":{"g":4,"h":"edge-1","f":9,"r":[11,12,20,20],"u":10,"s":[{"t":"a.*"},{"t":"b.x","c":["1"]}],"a":["c"],"q":10,"n":3,"x":20,"w":1790000000000},`+
+		`"d":{"g":4,"h":"edge-1","f":9,"r":[11,12,20,20],"u":10,"s":[{"t":"a.*"},{"t":"b.x","c":["1"]}],"a":["c"],"q":10,"t":1790000000123456789,"n":3,"x":20,"w":1790000000000},`+
 		`"old":{"f":0,"w":1790000000000}},"p":{"new":[7,1790000000000]},"o":{"c":3},"l":{"w":1790000000000,"s":[{"t":"a.*"}]}}`, string(data))
 	back, err := Decode(data)
 	require.NoError(t, err)
@@ -100,6 +100,19 @@ func TestRecordsOfTheReleaseBeforeGenerations(t *testing.T) {
 	require.Equal(t, uint64(51), d.Entry.Generation)
 }
 
+// After a rollback of the log another event may stand where one was tried in vain.
+func TestACountOfVainTriesIsThatOfOneEvent(t *testing.T) {
+	t.Parallel()
+	sends := Sends{10, now.UnixNano(), 3}
+	require.Equal(t, 3, sends.Of(10, now))
+	require.Zero(t, sends.Of(11, now))
+	require.Zero(t, sends.Of(10, now.Add(time.Nanosecond)))
+
+	rec, err := Decode([]byte(`{"v":1,"e":"x","d":{"d":{"f":9,"q":10,"n":3,"w":1}}}`))
+	require.NoError(t, err)
+	require.Zero(t, rec.Daemons["d"].Sends.Of(10, now), "a version before did not say of which")
+}
+
 // TestLargestRecord: the bounds keep any record below NATS's maximum payload,
 // whatever ids, patterns and channels are made of.
 func TestLargestRecord(t *testing.T) {
@@ -124,7 +137,7 @@ func TestLargestRecord(t *testing.T) {
 						Pattern: protocol.Pattern(fmt.Sprintf("task.%d.*", j)), Channels: []string{strings.Repeat(filling, MaxSubscriptionBytes/2/len(filling)-100)},
 					})
 				}
-				rec.Daemons[id(i, 0)] = mergeOf(e, Entry{Sends: Sends{1 << 60, 1 << 30}, Sent: 1 << 60})
+				rec.Daemons[id(i, 0)] = mergeOf(e, Entry{Sends: Sends{1 << 60, 1 << 60, 1 << 30}, Sent: 1 << 60})
 				rec.Presumed[id(i, 1)] = 1 << 60
 				rec.Awaited[id(i, 2)] = Awaited{From: 1 << 60, Written: now}
 			}

@@ -69,7 +69,18 @@ type Range struct{ First, Last uint64 }
 type Sends struct {
 	// Sequence is the event: the oldest unsettled one when it was counted.
 	Sequence uint64
-	Count    int
+	// Stored is when the log stored it, in Unix nanoseconds; 0: not said. After a
+	// rollback of the log another event may stand at the sequence.
+	Stored int64
+	Count  int
+}
+
+// Of returns the count if it is that of this event, else 0.
+func (s Sends) Of(sequence uint64, stored time.Time) int {
+	if s.Sequence != sequence || s.Stored != stored.UnixNano() {
+		return 0
+	}
+	return s.Count
 }
 
 // Entry is where one daemon stands. Its slices are shared and never modified.
@@ -96,8 +107,8 @@ type Entry struct {
 	// events addressed to them are sent to this one. None of them has an entry.
 	AnswersFor []protocol.DaemonID
 	// Sends is kept here so that an event that crashes its daemon is counted
-	// over reconnects. It means something only while Sends.Sequence is the
-	// daemon's oldest unsettled event.
+	// over reconnects. It means something only while its event is the daemon's
+	// oldest unsettled one.
 	Sends Sends
 	// Sent is the highest sequence ever written to the daemon's connections or
 	// to those it has taken over: what is at or below it is a repeat.

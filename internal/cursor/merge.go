@@ -30,7 +30,7 @@ func merge(a, b Entry, lim limits) Entry {
 }
 
 // olderSends chooses the count that concerns the older event that e has not
-// settled; for the same event, the higher.
+// settled; for the same sequence, the higher.
 func olderSends(e Entry, a, b Sends) Sends {
 	if e.Settles(a.Sequence) {
 		a = Sends{}
@@ -39,9 +39,7 @@ func olderSends(e Entry, a, b Sends) Sends {
 		b = Sends{}
 	}
 	switch {
-	case a.Sequence == b.Sequence:
-		return Sends{a.Sequence, max(a.Count, b.Count)}
-	case b.Sequence == 0 || a.Sequence != 0 && a.Sequence < b.Sequence:
+	case b.Sequence == 0, a.Sequence == b.Sequence && a.Count >= b.Count, a.Sequence != 0 && a.Sequence < b.Sequence:
 		return a
 	default:
 		return b

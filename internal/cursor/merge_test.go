@@ -27,11 +27,11 @@ func TestMerge(t *testing.T) {
 			Entry{Settled: []Range{{3, 5}, {20, 30}}}, Entry{Settled: []Range{{6, 7}, {25, 40}}},
 			Entry{Settled: []Range{{3, 7}, {20, 40}}}},
 		"the count of the older unsettled event stays": {
-			Entry{Floor: 4, Sends: Sends{5, 2}}, Entry{Floor: 4, Sends: Sends{8, 4}}, Entry{Floor: 4, Sends: Sends{5, 2}}},
+			Entry{Floor: 4, Sends: Sends{5, 50, 2}}, Entry{Floor: 4, Sends: Sends{8, 50, 4}}, Entry{Floor: 4, Sends: Sends{5, 50, 2}}},
 		"the count of a settled event goes": {
-			Entry{Floor: 4, Sends: Sends{5, 2}}, Entry{Floor: 6, Sends: Sends{8, 4}}, Entry{Floor: 6, Sends: Sends{8, 4}}},
+			Entry{Floor: 4, Sends: Sends{5, 50, 2}}, Entry{Floor: 6, Sends: Sends{8, 50, 4}}, Entry{Floor: 6, Sends: Sends{8, 50, 4}}},
 		"the higher count of the same event": {
-			Entry{Sends: Sends{5, 2}}, Entry{Sends: Sends{5, 4}}, Entry{Sends: Sends{5, 4}}},
+			Entry{Sends: Sends{5, 50, 2}}, Entry{Sends: Sends{5, 50, 4}}, Entry{Sends: Sends{5, 50, 4}}},
 		"sent and subscriptions are united": {
 			Entry{Sent: 5, Subscriptions: subs("a.*")}, Entry{Sent: 3, Subscriptions: subs("b.x", "a.*")},
 			Entry{Sent: 5, Subscriptions: subs("a.*", "b.x")}},

@@ -11,7 +11,7 @@ import (
 func TestRecordMovesIntoARestoredLogUnlessItSpeaksOfWhatThatHasNot(t *testing.T) {
 	t.Parallel()
 	const last = 100
-	within := Entry{Floor: 80, Settled: []Range{{90, last}}, Sends: Sends{81, 1}, Sent: last}
+	within := Entry{Floor: 80, Settled: []Range{{90, last}}, Sends: Sends{81, 50, 1}, Sent: last}
 	rec := Record{Epoch: "before", Daemons: map[protocol.DaemonID]Entry{"a": within, "b": {}}}
 	moved, ok := rec.Moved("restored", last)
 	require.True(t, ok)
@@ -19,7 +19,7 @@ func TestRecordMovesIntoARestoredLogUnlessItSpeaksOfWhatThatHasNot(t *testing.T)
 	for what, e := range map[string]Entry{
 		"floor":   {Floor: last + 1},
 		"settled": {Settled: []Range{{5, 6}, {90, last + 1}}},
-		"sends":   {Sends: Sends{last + 1, 1}},
+		"sends":   {Sends: Sends{last + 1, 50, 1}},
 		"sent":    {Sent: last + 1},
 	} {
 		rec.Daemons["b"] = e

@@ -100,13 +100,13 @@ func (s *scanner) flag(value []byte) bool {
 }
 
 func (s *scanner) entry(object []byte) Entry {
-	var f [12][]byte
-	s.fields(object, "ghfrusaqnxlw", f[:])
+	var f [13][]byte
+	s.fields(object, "ghfrusaqtnxlw", f[:])
 	w := wireEntry{
 		Generation: s.sequence(f[0]), Edge: s.text(f[1]), Floor: s.sequence(f[2]), Settled: list(s, f[3], (*scanner).sequence),
 		Unnamed: s.sequence(f[4]), Subscriptions: list(s, f[5], (*scanner).subscription), AnswersFor: list(s, f[6], (*scanner).daemon),
-		SendsOf: s.sequence(f[7]), SendsCount: int(s.number(f[8], math.MaxInt32)), Sent: s.sequence(f[9]), Left: s.flag(f[10]),
-		WrittenMillis: s.signed(f[11]),
+		SendsOf: s.sequence(f[7]), SendsStored: s.signed(f[8]), SendsCount: int(s.number(f[9], math.MaxInt32)),
+		Sent: s.sequence(f[10]), Left: s.flag(f[11]), WrittenMillis: s.signed(f[12]),
 	}
 	if len(w.Settled)%2 != 0 {
 		s.doubt = true

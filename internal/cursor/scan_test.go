@@ -33,7 +33,7 @@ func usualText(t testing.TB, daemons int) []byte {
 
 // full has all that a record may have.
 const full = `{"v":1,"e":"x.1","d":{"":{"f":0,"l":true,"w":17},"d":{"g":4,"h":"edge-1","f":9,"r":[11,12,20,20],"u":10,` +
-	`"s":[{"t":"a.*"},{"t":"b.x","c":["1","ü"]}],"a":["c","e"],"q":10,"n":3,"x":20,"l":false,"w":1790000000000}},"p":{"new":[7,5],"":[0,1]},"o":{"c":3}}`
+	`"s":[{"t":"a.*"},{"t":"b.x","c":["1","ü"]}],"a":["c","e"],"q":10,"t":1790000000123456789,"n":3,"x":20,"l":false,"w":1790000000000}},"p":{"new":[7,5],"":[0,1]},"o":{"c":3}}`
 
 // What the scanner leaves to encoding/json is read as well as anything else; that
 // usual records are not left to it is what makes saving quick.

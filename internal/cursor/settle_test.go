@@ -32,7 +32,7 @@ func TestSettle(t *testing.T) {
 			entries{"d": {Floor: 8}},
 		},
 		"the count of sends ends with its event": {
-			recordOf(entries{"d": entryOf(3, func(e *Entry) { e.Sends = Sends{5, 2} })}), "d", []Range{fifth}, 1, entries{"d": {Floor: 5}},
+			recordOf(entries{"d": entryOf(3, func(e *Entry) { e.Sends = Sends{5, 50, 2} })}), "d", []Range{fifth}, 1, entries{"d": {Floor: 5}},
 		},
 		"only the daemon's own": {
 			recordOf(entries{"d": entryOf(0), "e": entryOf(0)}), "d", []Range{third}, 1, entries{"d": {Floor: 3}, "e": {}},

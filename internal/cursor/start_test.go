@@ -58,9 +58,9 @@ var startCases = map[string]startCase{
 	"nobody was ever here: from the oldest": {want: Entry{}},
 	"its own entry, not the lower one of another, which stays": {
 		rec: recordOf(map[protocol.DaemonID]Entry{
-			"d": entryOf(9, func(e *Entry) { e.Settled, e.Sends, e.AnswersFor = []Range{{11, 12}}, Sends{10, 3}, ids("c") }),
+			"d": entryOf(9, func(e *Entry) { e.Settled, e.Sends, e.AnswersFor = []Range{{11, 12}}, Sends{10, 50, 3}, ids("c") }),
 			"e": entryOf(4)}),
-		want:    Entry{Floor: 9, Settled: []Range{{11, 12}}, Sends: Sends{10, 3}, AnswersFor: ids("c")},
+		want:    Entry{Floor: 9, Settled: []Range{{11, 12}}, Sends: Sends{10, 50, 3}, AnswersFor: ids("c")},
 		resumed: true, left: ids("e"),
 	},
 	"its own entry, older than events are kept": {
@@ -178,14 +178,14 @@ var startCases = map[string]startCase{
 	},
 	"the count of the oldest event goes over": {
 		rec: recordOf(map[protocol.DaemonID]Entry{
-			"e": entryOf(5, func(e *Entry) { e.Sends = Sends{6, 4} }),
-			"f": entryOf(5, func(e *Entry) { e.Sends = Sends{6, 2} }),
-			"g": entryOf(8, func(e *Entry) { e.Sends = Sends{9, 5} })}),
-		want:    Entry{Floor: 5, AnswersFor: ids("e", "f", "g"), Sends: Sends{6, 4}},
+			"e": entryOf(5, func(e *Entry) { e.Sends = Sends{6, 50, 4} }),
+			"f": entryOf(5, func(e *Entry) { e.Sends = Sends{6, 50, 2} }),
+			"g": entryOf(8, func(e *Entry) { e.Sends = Sends{9, 50, 5} })}),
+		want:    Entry{Floor: 5, AnswersFor: ids("e", "f", "g"), Sends: Sends{6, 50, 4}},
 		resumed: true, removed: ids("e", "f", "g"),
 	},
 	"the count of one that lives does not": {
-		rec:       recordOf(map[protocol.DaemonID]Entry{"e": entryOf(5, func(e *Entry) { e.Sends, e.Sent = Sends{6, 4}, 6 })}),
+		rec:       recordOf(map[protocol.DaemonID]Entry{"e": entryOf(5, func(e *Entry) { e.Sends, e.Sent = Sends{6, 50, 4}, 6 })}),
 		connected: ids("e"),
 		want:      Entry{Floor: 5}, resumed: true, left: ids("e"),
 	},
@@ -197,7 +197,7 @@ var startCases = map[string]startCase{
 		want:   Entry{Floor: 3, Sent: 12}, resumed: true,
 	},
 	"resume higher than its own entry": {
-		rec:    recordOf(map[protocol.DaemonID]Entry{"d": entryOf(9, func(e *Entry) { e.Sends = Sends{10, 2} })}),
+		rec:    recordOf(map[protocol.DaemonID]Entry{"d": entryOf(9, func(e *Entry) { e.Sends = Sends{10, 50, 2} })}),
 		mutate: func(r *StartRequest) { r.Resume, r.HasResume = 30, true },
 		want:   Entry{Floor: 30}, resumed: true, awaited: map[protocol.DaemonID]uint64{Anybody: 10},
 	},
@@ -213,7 +213,7 @@ var startCases = map[string]startCase{
 	"another epoch: floors mean nothing, ids and subscriptions stay": {
 		rec: Record{Epoch: epoch1, Daemons: map[protocol.DaemonID]Entry{
 			"d": entryOf(9, func(e *Entry) {
-				e.Settled, e.AnswersFor, e.Sent, e.Sends = []Range{{11, 12}}, ids("c"), 12, Sends{10, 2}
+				e.Settled, e.AnswersFor, e.Sent, e.Sends = []Range{{11, 12}}, ids("c"), 12, Sends{10, 50, 2}
 			}),
 			"e": entryOf(4, func(e *Entry) { e.Subscriptions = subs("b.*") })}},
 		want: Entry{AnswersFor: ids("c")}, resumed: false, left: ids("e"),

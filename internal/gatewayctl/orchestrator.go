@@ -179,9 +179,7 @@ func (o orchestrator) stand(id protocol.DaemonID, e cursor.Entry, epoch eventlog
 		if !e.Settles(sequence) {
 			if d.Waiting == 0 {
 				d.WaitingSince = o.Events.stored[i]
-				if e.Sends.Sequence == sequence {
-					d.Vain = e.Sends.Count
-				}
+				d.Vain = e.Sends.Of(sequence, o.Events.stored[i])
 			}
 			d.Waiting++
 		}

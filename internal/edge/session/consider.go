@@ -51,9 +51,8 @@ func (s *Session) consider(c *Candidate) {
 	ev, body := c.keep()
 	p := &pending{event: ev, body: body, stored: m.Stored, after: after, arrival: c.arrival, trace: m.Trace}
 	repeat := m.Sequence <= s.sent
-	if s.sends.Sequence == m.Sequence {
-		p.vain = s.sends.Count
-		repeat = repeat || p.vain > 0
+	if p.vain = s.sends.Of(m.Sequence, m.Stored); p.vain > 0 {
+		repeat = true
 		s.forgive(p)
 	}
 	s.window.push(m.Sequence, p)
@@ -282,8 +281,7 @@ func (s *Session) Progress(now time.Time) cursor.Progress {
 		}
 	}
 	if len(s.window.items) > 0 {
-		oldest := s.window.items[0]
-		e.Sends = cursor.Sends{Sequence: oldest.first, Count: oldest.pending.vain}
+		e.Sends = s.window.items[0].sends()
 	} else if e.Sends.Sequence <= e.Floor {
 		e.Sends = cursor.Sends{}
 	}

@@ -749,14 +749,14 @@ func TestEventIsDeadLetteredAfterTheLastTryAndPassedOnlyOnceStored(t *testing.T)
 
 func TestVainTriesOfTheOldestAreCountedOverReconnects(t *testing.T) {
 	t.Parallel()
-	b := started(t, config(), cursor.Entry{Floor: 10, Sends: cursor.Sends{Sequence: 11, Count: 4}, Sent: 11})
+	b := started(t, config(), cursor.Entry{Floor: 10, Sends: vain(11, 4), Sent: 11})
 	require.Equal(t, 4, b.s.Progress(b.now).Entry.Sends.Count)
 	b.answerLast(eventlog.Last{Sequence: 11, UpTo: 11})
 	b.answerRead(0, at(11))
 	require.True(t, b.sent[0].Redelivered)
 	b.write()
-	require.Equal(t, cursor.Sends{Sequence: 11, Count: 4}, b.s.Progress(b.now).Entry.Sends)
-	require.Equal(t, cursor.Sends{Sequence: 11, Count: 5}, b.breaks().Sends)
+	require.Equal(t, vain(11, 4), b.s.Progress(b.now).Entry.Sends)
+	require.Equal(t, vain(11, 5), b.breaks().Sends)
 
 	b = started(t, config(), b.s.Progress(b.now).Entry)
 	b.answerLast(eventlog.Last{Sequence: 11, UpTo: 11})

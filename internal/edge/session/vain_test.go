@@ -27,6 +27,11 @@ func tries(n int) func(*session.Config) {
 	return func(cfg *session.Config) { cfg.MaxVainTries = n }
 }
 
+// vain is that the event at the sequence was tried so often.
+func vain(sequence uint64, count int) cursor.Sends {
+	return cursor.Sends{Sequence: sequence, Stored: at(sequence).Stored.UnixNano(), Count: count}
+}
+
 // shelf is the log of a test: what it holds from sequence 11 on.
 type shelf []eventlog.Message
 
@@ -110,12 +115,12 @@ func TestABrokenConnectionIsHeldAgainstWhatWasInHand(t *testing.T) {
 		before func(b *bench)
 		want   cursor.Sends
 	}{
-		"the oldest of what was written": {func(*bench) {}, cursor.Sends{Sequence: 11, Count: 1}},
-		"what was not acknowledged":      {func(b *bench) { b.ack("e11") }, cursor.Sends{Sequence: 12, Count: 1}},
+		"the oldest of what was written": {func(*bench) {}, vain(11, 1)},
+		"what was not acknowledged":      {func(b *bench) { b.ack("e11") }, vain(12, 1)},
 		"nothing after the last ack":     {func(b *bench) { b.ack("e11", "e12", "e13") }, cursor.Sends{}},
-		"beside what timed out":          {func(b *bench) { b.lives(30 * time.Second); b.write() }, cursor.Sends{Sequence: 11, Count: 2}},
+		"beside what timed out":          {func(b *bench) { b.lives(30 * time.Second); b.write() }, vain(11, 2)},
 		"not twice, where the repeat was not written": {
-			func(b *bench) { b.lives(30 * time.Second) }, cursor.Sends{Sequence: 11, Count: 1},
+			func(b *bench) { b.lives(30 * time.Second) }, vain(11, 1),
 		},
 	}
 	for name, tt := range tests {
@@ -218,7 +223,7 @@ func TestAnEventThatCrashesItsDaemonGoesAlone(t *testing.T) {
 func TestCarefulDeliveryFollowsFromTheCursor(t *testing.T) {
 	t.Parallel()
 	log := shelfOf(10)
-	doubted := cursor.Entry{Floor: 10, Sends: cursor.Sends{Sequence: 11, Count: 2}, Sent: 20}
+	doubted := cursor.Entry{Floor: 10, Sends: vain(11, 2), Sent: 20}
 	b := log.attach(t, patient(), doubted)
 	require.Equal(t, []uint64{11}, b.hand)
 	b.lives(29 * time.Second)
@@ -238,7 +243,7 @@ func TestCarefulDeliveryFollowsFromTheCursor(t *testing.T) {
 
 func TestCarefulDeliveryEndsWhereTheDoubtedEventIsGone(t *testing.T) {
 	t.Parallel()
-	doubted := cursor.Entry{Floor: 10, Sends: cursor.Sends{Sequence: 11, Count: 2}, Sent: 20}
+	doubted := cursor.Entry{Floor: 10, Sends: vain(11, 2), Sent: 20}
 	tests := map[string]struct {
 		log  shelf
 		then func(b *bench)
@@ -268,6 +273,24 @@ func TestCarefulDeliveryEndsWhereTheDoubtedEventIsGone(t *testing.T) {
 	}
 }
 
+// A log that was put back stores other events under the same sequences, and until
+// somebody has noticed they are taken for the same ones.
+func TestACountOfVainTriesIsNotHeldAgainstAnotherEvent(t *testing.T) {
+	t.Parallel()
+	log, entry := shelfOf(3), cursor.Entry{Floor: 10}
+	for range 5 {
+		entry = log.attach(t, patient(), entry).breaks()
+	}
+	require.Equal(t, vain(11, 5), entry.Sends)
+	require.Equal(t, uint64(11), log.attach(t, patient(), entry).buried())
+
+	log[0].Stored = log[0].Stored.Add(time.Nanosecond)
+	b := log.attach(t, patient(), entry)
+	require.Zero(t, b.buried())
+	require.Equal(t, []uint64{11}, b.hand)
+	require.Equal(t, cursor.Sends{Sequence: 11}, b.s.Progress(b.now).Entry.Sends)
+}
+
 // On a connection that lives, what is out is out: holding others back would find
 // no culprit, and cost the daemon its events of the next minutes.
 func TestOthersGoOnWhileALivingDaemonLeavesOneUnacknowledged(t *testing.T) {
@@ -294,10 +317,10 @@ func TestTheLastTriesOfAnEventAreAlone(t *testing.T) {
 		b.lives(30 * time.Second)
 	}
 	b.write()
-	require.Equal(t, cursor.Sends{Sequence: 11, Count: 4}, b.breaks().Sends)
+	require.Equal(t, vain(11, 4), b.breaks().Sends)
 	b = shelfOf(2).attach(t, patient(), b.s.Progress(b.now).Entry)
 	require.Equal(t, []uint64{11}, b.hand)
-	require.Equal(t, cursor.Sends{Sequence: 11, Count: 5}, b.breaks().Sends)
+	require.Equal(t, vain(11, 5), b.breaks().Sends)
 }
 
 // Work of more than two and a half minutes was given up while the daemon was at it.
@@ -381,7 +404,7 @@ func TestAnEventThatWasLeftBehindComesAgainWhileTheDaemonIsAtOthers(t *testing.T
 			b.write()
 			b.lives(45 * time.Second)
 			require.Equal(t, []uint64{11}, b.sequences(), "without a sign of the daemon's it comes after the ack timeout")
-			require.Equal(t, cursor.Sends{Sequence: 11, Count: 1}, b.s.Progress(b.now).Entry.Sends)
+			require.Equal(t, vain(11, 1), b.s.Progress(b.now).Entry.Sends)
 		})
 	}
 }
@@ -416,7 +439,7 @@ func TestWhatWasLeftBehindTogetherComesAgainTogether(t *testing.T) {
 	require.Empty(t, b.sent, "it came later, and has its time")
 	b.lives(10 * time.Second)
 	require.Equal(t, []uint64{17}, b.sequences())
-	require.Equal(t, cursor.Sends{Sequence: 17, Count: 1}, b.s.Progress(b.now).Entry.Sends)
+	require.Equal(t, vain(17, 1), b.s.Progress(b.now).Entry.Sends)
 }
 
 // A daemon that says, before it is sent an event again, that it is still at it,
@@ -451,5 +474,5 @@ func TestASilentDaemonIsNotJudged(t *testing.T) {
 	require.Empty(t, b.sent)
 	b.after(time.Second)
 	require.Equal(t, []uint64{11}, b.sequences())
-	require.Equal(t, cursor.Sends{Sequence: 11, Count: 1}, b.s.Progress(b.now).Entry.Sends)
+	require.Equal(t, vain(11, 1), b.s.Progress(b.now).Entry.Sends)
 }

@@ -27,6 +27,15 @@ type item struct {
 	pending     *pending // nil: a settled range
 }
 
+// sends is what the cursor is to remember of the tries of an unsettled event.
+func (it item) sends() cursor.Sends {
+	counted := cursor.Sends{Sequence: it.first, Count: it.pending.vain}
+	if counted.Count > 0 {
+		counted.Stored = it.pending.stored.UnixNano()
+	}
+	return counted
+}
+
 // pending is an unsettled event.
 type pending struct {
 	event   event.Event
