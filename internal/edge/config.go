@@ -87,7 +87,7 @@ type SocketConfig struct {
 // DeliveryConfig says how events are delivered.
 type DeliveryConfig struct {
 	AckTimeout    time.Duration `help:"How long an event waits without any acknowledgement of its daemon before it is sent again." default:"30s" min:"100ms" group:"Delivery"`
-	MaxDeliveries int           `help:"How often an event is tried in vain before it goes to the dead letters. A try is in vain if the event was sent and not acknowledged in time, or if the connection broke meanwhile; a connection that ends gracefully does not count." default:"5" min:"1" group:"Delivery"`
+	MaxDeliveries int           `help:"How often an event is tried in vain before it goes to the dead letters. A try is in vain if the event was sent and not acknowledged in time, or if the connection broke meanwhile; a connection that ends gracefully does not count, nor, after two tries, one on which the daemon has not answered a ping that comes with the event." default:"5" min:"1" group:"Delivery"`
 	WindowEvents  int           `help:"Unacknowledged events that a connection may have." default:"100" min:"1" max:"1000" group:"Delivery"`
 	NetInterval   time.Duration `help:"How often the log is asked whether a connected daemon has missed anything." default:"60s" min:"100ms" group:"Delivery"`
 }

@@ -9,6 +9,11 @@ import (
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
 
+// Answered is called by the socket's reader.
+func (c *connection) Answered(run uint32, sequence uint64) {
+	c.input(func(s *session.Session, now time.Time) { s.Answered(run, sequence, now) })
+}
+
 // forwarded and hint come from a router.
 
 func (c *connection) forwarded(epoch eventlog.Epoch, e *session.Candidate, after uint64) {

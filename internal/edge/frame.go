@@ -28,7 +28,7 @@ func newFrame(s session.Send) socket.Frame {
 			Position: s.Position.String(), Redelivered: s.Redelivered,
 			ChannelID: e.ChannelID, WorkspaceID: e.WorkspaceID, Priority: e.Priority, CreatedAt: e.Timestamp,
 		},
-		Size: len(e.Payload) + frameOverhead, Priority: e.Priority, Redelivered: s.Redelivered,
+		Size: len(e.Payload) + frameOverhead, Priority: e.Priority, Redelivered: s.Redelivered, Ping: s.Ping,
 		Run: s.Run, Sequence: s.Position.Sequence, Stored: s.Stored, Trace: s.Trace,
 	}
 }

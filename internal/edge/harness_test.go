@@ -153,7 +153,12 @@ type client struct {
 
 func (n *node) dial() *client {
 	n.t.Helper()
-	conn, _, err := websocket.Dial(n.t.Context(), n.url(), nil)
+	return n.dialAt(n.url())
+}
+
+func (n *node) dialAt(url string) *client {
+	n.t.Helper()
+	conn, _, err := websocket.Dial(n.t.Context(), url, nil)
 	require.NoError(n.t, err)
 	conn.SetReadLimit(2 << 20)
 	n.t.Cleanup(func() { _ = conn.CloseNow() })

@@ -143,8 +143,10 @@ func (s *Session) wants(ev event.Event) bool {
 }
 
 func (s *Session) send(sequence uint64, p *pending, repeat bool) {
-	p.written, p.repeat = false, repeat
-	s.emit(Send{Run: s.run, Event: p.event, Stored: p.stored, Position: s.position(sequence), Redelivered: repeat, Trace: p.trace})
+	p.written, p.asked, p.repeat = false, s.inDoubt(p), repeat
+	s.emit(Send{
+		Run: s.run, Event: p.event, Stored: p.stored, Position: s.position(sequence), Redelivered: repeat, Ping: p.asked, Trace: p.trace,
+	})
 }
 
 // Written says that the frame of a Send has reached the socket.

@@ -59,6 +59,9 @@ type Send struct {
 	Position    eventlog.Position
 	Redelivered bool
 	Trace       *tracing.Context // nil: the event has none
+	// Ping: a ping is to be sent right before it; then Answered is due as well, when
+	// the daemon has answered that.
+	Ping bool
 }
 
 // DeadLetter asks for an event that was tried in vain for the last time to be

@@ -36,6 +36,7 @@ type bench struct {
 	refresh    bool
 	saved      *session.Save
 	hand       []uint64 // sequences that were written, see serve
+	lossy      bool     // what is written does not come
 	traced     []trace.Record
 }
 
@@ -138,6 +139,9 @@ func (b *bench) forward(after uint64, m eventlog.Message) {
 func (b *bench) write() {
 	for _, s := range b.sent {
 		b.s.Written(s.Run, s.Position.Sequence, b.now)
+		if s.Ping && !b.lossy {
+			b.s.Answered(s.Run, s.Position.Sequence, b.now)
+		}
 	}
 	b.sent = nil
 	b.take()

@@ -20,12 +20,34 @@ import (
 // twice is suspect. On the next connection events go out one at a time until it
 // is settled, and then one more at once with each that is settled: those that did
 // nothing are acknowledged, and the culprit is alone when it counts.
+//
+// Nor does a link that breaks say whether it has brought the event. So from then on
+// it goes out right behind a ping, and is a try only when that has been answered:
+// what crashes a daemon does so after the pong, and what never came makes no dead
+// letter.
 
 // carefulAfter is how many vain tries make an event suspect.
 const carefulAfter = 2
 
 // carefulAt is carefulAfter, but in any case before the last try.
 func (s *Session) carefulAt() int { return min(carefulAfter, s.cfg.MaxVainTries-1) }
+
+// inDoubt reports whether the event was tried in vain so often that a further try
+// must be known to have reached the daemon.
+func (s *Session) inDoubt(p *pending) bool { return p.event.RequiresAck && p.vain >= s.carefulAt() }
+
+// Answered says that the daemon has answered the ping of a Send.
+func (s *Session) Answered(run uint32, sequence uint64, now time.Time) {
+	if run != s.run {
+		return
+	}
+	if i, ok := s.window.find(sequence); ok {
+		s.window.items[i].pending.asked = false
+		if i == 0 {
+			s.waitAnew(now)
+		}
+	}
+}
 
 // suspectOldest decides how a new connection begins.
 func (s *Session) suspectOldest() {

@@ -45,6 +45,7 @@ type pending struct {
 	vain    int         // tries in vain, over connections
 	written bool        // the last Send has been answered by Written
 	again   bool        // it was sent again on this connection, for want of an ack
+	asked   bool        // the last Send has a ping, which has not been answered yet
 	repeat  bool        // the last Send was not the first
 	traced  trace.Cause // what is noted of it; None: nothing yet
 	// deadLetterAt is when the event is dead-lettered again after a failure;
@@ -57,8 +58,8 @@ type pending struct {
 	wrote   time.Duration    // when it was written last, see wroteAt; 0: it was not
 }
 
-// inHand reports whether the daemon has the event and is waited for.
-func (p *pending) inHand() bool { return p.written && p.event.RequiresAck && !p.dead }
+// inHand reports whether the daemon has the event, as far as is known, and is waited for.
+func (p *pending) inHand() bool { return p.written && !p.asked && p.event.RequiresAck && !p.dead }
 
 // inHand returns how many events the daemon has in hand.
 func (w *window) inHand() (n int) {

@@ -77,6 +77,7 @@ func Accept(w http.ResponseWriter, r *http.Request, cfg Config) (_ *Socket, err 
 			s.pacePing()
 			return true
 		},
+		OnPongReceived: func(_ context.Context, payload []byte) { s.answered(payload) },
 	})
 	if err != nil {
 		return nil, fmt.Errorf("upgrade to WebSocket: %w", err)

@@ -21,9 +21,10 @@ func (d *deaf) Message([]byte) {
 	_ = deep(40)
 	d.heard <- struct{}{}
 }
-func (*deaf) Refused(int, string) {}
-func (*deaf) Written([]Frame)     {}
-func (d *deaf) Ended(Ending)      { d.ended <- struct{}{} }
+func (*deaf) Refused(int, string)     {}
+func (*deaf) Written([]Frame)         {}
+func (*deaf) Answered(uint32, uint64) {}
+func (d *deaf) Ended(Ending)          { d.ended <- struct{}{} }
 
 // deep uses some 10 KiB of stack.
 func deep(n int) (sum byte) {

@@ -20,8 +20,10 @@ type Frame struct {
 	Size int
 	// Priority lets the frame overtake waiting frames of a lower one.
 	Priority int
+	// Ping has a ping go out right before the frame; the Handler is told of the answer.
+	Ping bool
 	// Run, Sequence, Stored, Redelivered and Trace are the event's, for the Handler's
-	// use in Written.
+	// use in Written; the first two in Answered as well.
 	Run         uint32
 	Sequence    uint64
 	Stored      time.Time

@@ -24,6 +24,8 @@ type Handler interface {
 	Refused(code int, problem string)
 	// Written is called by the writer after these frames went to the kernel.
 	Written(frames []Frame)
+	// Answered is called by the reader when the peer has answered the ping of a frame.
+	Answered(run uint32, sequence uint64)
 	// Ended is called once, and after everything else.
 	Ended(Ending)
 }

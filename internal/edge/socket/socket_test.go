@@ -41,6 +41,7 @@ type peer struct {
 	messages chan string
 	refused  chan int
 	written  chan []Frame
+	answered chan [2]uint64
 	ending   chan Ending
 	ended    func()
 	echo     bool
@@ -63,6 +64,8 @@ func (p *peer) Refused(code int, problem string) {
 }
 
 func (p *peer) Written(frames []Frame) { p.written <- frames }
+
+func (p *peer) Answered(run uint32, sequence uint64) { p.answered <- [2]uint64{uint64(run), sequence} }
 
 func (p *peer) Ended(e Ending) {
 	p.ending <- e
@@ -125,8 +128,8 @@ func startOn(t *testing.T, cfg Config, echo bool, wrap func(net.Listener, *fixtu
 		}
 		serving.Add(1)
 		p := &peer{
-			socket: s, messages: make(chan string, 64), refused: make(chan int, 1), written: make(chan []Frame, 64), ending: make(chan Ending, 1),
-			ended: serving.Done, echo: echo,
+			socket: s, messages: make(chan string, 64), refused: make(chan int, 1), written: make(chan []Frame, 64), answered: make(chan [2]uint64, 64),
+			ending: make(chan Ending, 1), ended: serving.Done, echo: echo,
 		}
 		s.Serve(p)
 		f.peers <- p

@@ -80,6 +80,11 @@ func (s *Socket) writeEvents(events []Frame) error {
 			return fmt.Errorf("write event frame: %w", err)
 		}
 		*scratch = text
+		if events[i].Ping {
+			if err := s.announce(&events[i]); err != nil {
+				return err
+			}
+		}
 		if err := s.conn.Write(context.Background(), websocket.MessageText, text); err != nil {
 			return err
 		}

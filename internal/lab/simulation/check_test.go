@@ -27,7 +27,7 @@ func (w *world) checkSend(c *conn, e session.Send) {
 		w.fail("invariant 2: %s (%s) is first sent sequence %d after %d", c.session, c.id, q, c.highest)
 	}
 	if repeat && slices.ContainsFunc(c.sends, func(s session.Send) bool { return s.Position == e.Position }) {
-		w.vain[e.Event.ID]++ // the ack timeout has passed
+		w.countTry(c, e.Event.ID) // the ack timeout has passed
 	}
 	c.sends = append(c.sends, e)
 	c.highest = max(c.highest, q)
@@ -60,15 +60,26 @@ func (w *world) checkSubscribed(c *conn) {
 // countInHand counts the try of what a daemon had in hand when it was lost.
 func (w *world) countInHand(c *conn) {
 	for _, s := range c.sends {
-		w.vain[s.Event.ID]++
+		w.countTry(c, s.Event.ID)
+	}
+}
+
+// countTry counts a try in vain. Of what has never come only so many count as make
+// the event go alone.
+func (w *world) countTry(c *conn, id string) {
+	if c.came[id] || w.vain[id] < maxDeliveries-1 {
+		w.vain[id]++
 	}
 }
 
 // checkGivenUp guards that only what was tried in vain often enough becomes a
-// dead letter. The last try may be an ack timeout, of which nobody has heard yet.
+// dead letter: the last time maybe just now, by an ack timeout.
 func (w *world) checkGivenUp(c *conn, e session.DeadLetter) {
-	if w.vain[e.Event.ID]+1 < maxDeliveries {
-		w.fail("%s (%s) has given %s up too early: tried in vain %d times before", c.session, c.id, e.Event.ID, w.vain[e.Event.ID])
+	if slices.ContainsFunc(c.sends, func(s session.Send) bool { return s.Event.ID == e.Event.ID }) {
+		w.countTry(c, e.Event.ID)
+	}
+	if tries := w.vain[e.Event.ID]; tries < maxDeliveries {
+		w.fail("%s (%s) has given %s up too early: tried in vain %d times", c.session, c.id, e.Event.ID, tries)
 	}
 }
 

@@ -134,6 +134,10 @@ func (w *world) hear(d *daemon) {
 	for _, s := range c.wire[:n] {
 		w.stats.sent++
 		w.checkHeard(c, s)
+		c.came[s.Event.ID] = true
+		if s.Ping && w.chance(.8) { // else the connection is cut before
+			c.s.Answered(s.Run, s.Position.Sequence, w.now)
+		}
 		if s.Event.RequiresAck {
 			d.received = append(d.received, s)
 		}

@@ -52,7 +52,8 @@ type conn struct {
 	latestRun uint32   // of the newest question, for the mistake that ignores it
 	told      told     // by routers
 	sends     []session.Send
-	announced bool // the daemon was told that it has subscribed
+	announced bool            // the daemon was told that it has subscribed
+	came      map[string]bool // the ids of what the daemon has heard
 
 	generation uint64 // of its start
 	names      []protocol.DaemonID
@@ -73,7 +74,7 @@ func (w *world) edge(name string) *edge {
 
 func (w *world) connect(e *edge, d *daemon) {
 	w.names++
-	c := &conn{session: protocol.SessionID(fmt.Sprintf("s%06d", w.names)), daemon: d, id: d.id, edge: e, epoch: e.epoch}
+	c := &conn{session: protocol.SessionID(fmt.Sprintf("s%06d", w.names)), daemon: d, id: d.id, edge: e, epoch: e.epoch, came: map[string]bool{}}
 	c.s = session.New(session.Config{
 		Orchestrator: w.orchestrator(d), Daemon: d.id, WindowEvents: w.window(), WindowBytes: 1 << 20,
 		AckTimeout: ackTimeout, MaxVainTries: maxDeliveries, MaxEventBytes: event.DefaultMaxBytes, EventsPerOrchestrator: keep,
@@ -97,6 +98,7 @@ func (w *world) carryOut(c *conn) {
 			w.stats.catchUps++
 			c.later(func() { w.answerRead(c, e) })
 		case session.DeadLetter:
+			w.checkGivenUp(c, e)
 			c.later(func() { w.deadLetter(c, e) })
 		case session.Send:
 			w.checkSend(c, e)
@@ -191,7 +193,6 @@ func (w *world) answerRead(c *conn, e session.Read) {
 }
 
 func (w *world) deadLetter(c *conn, e session.DeadLetter) {
-	w.checkGivenUp(c, e)
 	stored := w.chance(.7)
 	if stored {
 		w.stats.deadLetters++
@@ -328,9 +329,15 @@ func (w *world) put(c *conn) {
 	for _, s := range c.queue[:n] {
 		c.wire = append(c.wire, s)
 		c.s.Written(s.Run, s.Position.Sequence, w.now)
+		if w.mistake == unansweredInVain {
+			c.s.Answered(s.Run, s.Position.Sequence, w.now)
+		}
 	}
 	c.queue = slices.Clone(c.queue[n:])
 	w.carryOut(c)
+	if c.daemon.conn == c && slices.ContainsFunc(c.wire, func(s session.Send) bool { return s.Ping }) && w.chance(.7) {
+		w.hear(c.daemon) // what is in doubt would seldom be tried to the end
+	}
 }
 
 func (w *world) tick(c *conn) {

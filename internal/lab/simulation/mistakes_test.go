@@ -50,6 +50,8 @@ const (
 	windowUnbounded mistake = "the window has no bound"
 	// gracefulInVain: a connection that ends gracefully counts as a try in vain.
 	gracefulInVain mistake = "a graceful end counts against the event in hand"
+	// unansweredInVain: what was written counts as a try, whether or not it has come.
+	unansweredInVain mistake = "a break counts against an event that has never come"
 	// deafBefore: what routers say before a start is decided is dropped.
 	deafBefore mistake = "what routers say before the start is dropped"
 	// seriesOver: what only a later one of a series of subscribes matches is passed
@@ -92,6 +94,7 @@ var mistakes = []struct {
 	{newestEntryWins, []string{resentAcked, passed}},
 	{windowUnbounded, []string{unbounded}},
 	{gracefulInVain, []string{givenUp}},
+	{unansweredInVain, []string{givenUp}},
 	{deafBefore, []string{unheard}},
 	{seriesOver, []string{lost, passed}},
 	{unrecorded, []string{lost, passed}},

@@ -41,7 +41,7 @@ type world struct {
 	acked         map[string]bool // event ids acknowledged by some daemon
 	ackedBy       map[ackedBy]bool
 	deadLettered  map[string]bool
-	vain          map[string]int     // tries of an event that were in vain, but for the last
+	vain          map[string]int     // tries of an event that were in vain
 	flushedAcks   map[flushedAck]int // and the step in which they were flushed
 	settled       map[settledFor]bool
 	connectedView map[protocol.DaemonID]bool // the directory's, stale

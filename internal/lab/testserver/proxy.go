@@ -1,6 +1,7 @@
 package testserver
 
 import (
+	"bytes"
 	"net"
 	"sync"
 	"testing"
@@ -17,6 +18,7 @@ type Proxy struct {
 	target  string
 	open    chan struct{} // closed while what clients send passes
 	answers chan struct{} // closed while what the server sends passes
+	until   string        // where it says so, it passes no more; empty: it may say anything
 	cut     bool
 	conns   map[net.Conn]bool
 }
@@ -32,6 +34,12 @@ func RedisProxy(t testing.TB, server *RedisServer) *Proxy {
 func NATSProxy(t testing.TB, server *NATSServer) *Proxy {
 	t.Helper()
 	return newProxy(t, "nats", server.Addr())
+}
+
+// EdgeProxy starts a proxy in front of the edge whose daemons connect to the address.
+func EdgeProxy(t testing.TB, address string) *Proxy {
+	t.Helper()
+	return newProxy(t, "ws", address)
 }
 
 func newProxy(t testing.TB, scheme, target string) *Proxy {
@@ -78,6 +86,14 @@ func (p *Proxy) HoldAnswers() {
 	p.answers = make(chan struct{})
 }
 
+// HoldAnswersAt is HoldAnswers as soon as the server says the text, which does not
+// pass, nor what comes with it.
+func (p *Proxy) HoldAnswersAt(text string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.until = text
+}
+
 // Lead has new connections lead to another server, as a name that is resolved to
 // another address does. Those that there are stay.
 func (p *Proxy) Lead(server interface{ Addr() string }) {
@@ -101,7 +117,7 @@ func (p *Proxy) Cut() {
 func (p *Proxy) Heal() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.cut = false
+	p.cut, p.until = false, ""
 	for _, gate := range []chan struct{}{p.open, p.answers} {
 		select {
 		case <-gate:
@@ -149,16 +165,20 @@ func (p *Proxy) pass(from, to net.Conn, gate *chan struct{}) {
 	buffer := make([]byte, 32<<10)
 	for {
 		n, err := from.Read(buffer)
-		<-p.at(gate)
+		<-p.at(gate, buffer[:n])
 		if _, writeErr := to.Write(buffer[:n]); err != nil || writeErr != nil {
 			return
 		}
 	}
 }
 
-func (p *Proxy) at(gate *chan struct{}) <-chan struct{} {
+// at returns the gate before which something is that was said.
+func (p *Proxy) at(gate *chan struct{}, said []byte) <-chan struct{} {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if gate == &p.answers && p.until != "" && bytes.Contains(said, []byte(p.until)) {
+		p.answers, p.until = make(chan struct{}), ""
+	}
 	return *gate
 }
 
