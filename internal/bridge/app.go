@@ -205,8 +205,11 @@ func (a *App) bind() (err error) {
 func (a *App) takeIn(ctx context.Context, e event.Event, body []byte) (intake.Outcome, error) {
 	a.pump.notice(e)
 	s, err := a.pump.settle(ctx, a.book.address(publishUser(e, body)), false)
-	if err == nil && s.job.kind == burying {
+	switch {
+	case err == nil && s.job.kind == burying:
 		err = fmt.Errorf("%w: %s", intake.ErrRefused, s.job.detail)
+	case errors.Is(err, eventlog.ErrLogFull):
+		err = fmt.Errorf("%w: %w", intake.ErrFull, err)
 	}
 	if err != nil {
 		return intake.Outcome{}, err

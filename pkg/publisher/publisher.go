@@ -26,7 +26,8 @@ var (
 	// ErrUnavailable: the log did not answer. The event may be stored or not;
 	// publish it again.
 	ErrUnavailable = errors.New("event log unavailable")
-	// ErrFull: the log refuses events until some expire or it is enlarged.
+	// ErrFull: the log refuses events until some expire or it is enlarged. The error
+	// says which limit it is.
 	ErrFull = errors.New("event log full")
 )
 
@@ -188,6 +189,19 @@ const (
 	codeStoreFailed           jetstream.ErrorCode = 10077
 )
 
+// fullness says why there is no room, and what makes some; "" where there is.
+func fullness(api *jetstream.APIError) string {
+	switch {
+	case api.ErrorCode == codeStoreFailed && strings.Contains(api.Description, "maximum bytes"):
+		return "the partition has as many bytes as it may; it takes events again when some expire, or with a larger LOG_MAX_BYTES"
+	case api.ErrorCode == codeStoreFailed && strings.Contains(api.Description, "maximum messages"):
+		return "the partition has as many events as its stream's max_msgs, which is no limit of the gateway's: it takes events again without it, or when some expire"
+	case api.ErrorCode == codeStorageExceeded, api.ErrorCode == codeInsufficientResources, api.ErrorCode == codeAccountResources:
+		return "the NATS server or the account has no storage left; it takes events again with a larger max_file_store, or limit of the account"
+	}
+	return ""
+}
+
 // classify wraps an error in what it means to the caller.
 func classify(err error) error {
 	var api *jetstream.APIError
@@ -195,13 +209,10 @@ func classify(err error) error {
 	case errors.Is(err, context.Canceled):
 		return err
 	case errors.As(err, &api):
-		full := api.ErrorCode == codeStoreFailed && strings.Contains(api.Description, "maximum bytes") ||
-			api.ErrorCode == codeStorageExceeded || api.ErrorCode == codeInsufficientResources ||
-			api.ErrorCode == codeAccountResources
-		switch {
-		case full:
-			return fmt.Errorf("%w: %w", ErrFull, err)
-		case api.ErrorCode == jetstream.JSErrCodeStreamMessageExceedsMaximum:
+		if why := fullness(api); why != "" {
+			return fmt.Errorf("%w: %s: %w", ErrFull, why, err)
+		}
+		if api.ErrorCode == jetstream.JSErrCodeStreamMessageExceedsMaximum {
 			return err
 		}
 	case errors.Is(err, nats.ErrMaxPayload), errors.Is(err, nats.ErrConnectionClosed):

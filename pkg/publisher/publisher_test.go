@@ -118,6 +118,57 @@ func TestFullLogIsSaidAndRetryable(t *testing.T) {
 	require.True(t, publisher.Retryable(err))
 }
 
+// Regression: where somebody has limited the number of messages, a full partition was
+// said to be unavailable, as one that has no leader.
+func TestAFullLogSaysWhichLimitItIs(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		limit func(*jetstream.StreamConfig)
+		says  string
+	}{
+		"max_msgs":  {func(cfg *jetstream.StreamConfig) { cfg.MaxMsgs = 2 }, "event log full: the partition has as many events as its stream's max_msgs"},
+		"max_bytes": {func(cfg *jetstream.StreamConfig) { cfg.MaxBytes = 1024 }, "event log full: the partition has as many bytes as it may"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			js := testserver.NATS(t).JetStream()
+			limited := partition()
+			tt.limit(&limited)
+			stream, err := js.CreateStream(t.Context(), limited)
+			require.NoError(t, err)
+			p, err := publisher.New(js, publisher.Config{Partitions: 1})
+			require.NoError(t, err)
+			n := 0
+			for ; err == nil; n++ {
+				_, err = p.Publish(t.Context(), sample(fmt.Sprintf("e%d", n)))
+			}
+			require.ErrorIs(t, err, publisher.ErrFull)
+			require.NotErrorIs(t, err, publisher.ErrUnavailable)
+			require.True(t, publisher.Retryable(err))
+			require.ErrorContains(t, err, tt.says)
+			require.NoError(t, stream.Purge(t.Context()))
+			_, err = p.Publish(t.Context(), sample(fmt.Sprintf("e%d", n-1)))
+			require.NoError(t, err)
+		})
+	}
+}
+
+func TestAServerWithoutStorageIsSaidToHaveNone(t *testing.T) {
+	t.Parallel()
+	js := testserver.NATS(t, func(o *server.Options) { o.JetStreamMaxStore = 2048 }).JetStream()
+	unlimited := partition()
+	_, err := js.CreateStream(t.Context(), unlimited)
+	require.NoError(t, err)
+	p, err := publisher.New(js, publisher.Config{Partitions: 1})
+	require.NoError(t, err)
+	for n := 0; err == nil; n++ {
+		require.Less(t, n, 1000)
+		_, err = p.Publish(t.Context(), sample(fmt.Sprintf("e%d", n)))
+	}
+	require.ErrorIs(t, err, publisher.ErrFull)
+	require.ErrorContains(t, err, "no storage left")
+}
+
 func TestLogThatIsAwayIsSaidAndRetryable(t *testing.T) {
 	t.Parallel()
 	s, _, p := setup(t, 1<<20)

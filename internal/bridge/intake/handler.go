@@ -203,6 +203,10 @@ func (in *Intake) storeOne(ctx context.Context, s *submitted) (broken bool) {
 	case errors.Is(err, ErrRefused):
 		s.result.Status, s.result.Error = invalid, &fault{Code: "refused", Message: err.Error()}
 		return false
+	case errors.Is(err, ErrFull):
+		in.logger.Debug("an event was not stored", "event", s.event.ID, "orchestrator", s.event.OrchestratorID, "error", err)
+		s.result.Status, s.result.Error = failed, &fault{Code: codeFull, Message: "the event's partition of the log is full; send it again when there is room"}
+		return true
 	case err != nil:
 		in.logger.Debug("an event was not stored",
 			tracing.LogOf(s.event, "event", s.event.ID, "orchestrator", s.event.OrchestratorID, "error", err)...)
@@ -220,23 +224,29 @@ func (in *Intake) storeOne(ctx context.Context, s *submitted) (broken bool) {
 	return false
 }
 
+// codeFull is of an event that found its partition full.
+const codeFull = "full"
+
 // answer says what has become of each event. Where one is to be sent again, so
 // is the request: what is stored comes out as a duplicate.
 func (in *Intake) answer(w http.ResponseWriter, name string, events []submitted) {
 	results := make([]result, len(events))
-	var again int
+	var again, full int
 	for i, s := range events {
 		results[i] = s.result
 		in.metrics.events.Of(s.result.Status).Inc()
 		if s.result.Status == failed {
 			again++
 		}
+		if s.result.Error != nil && s.result.Error.Code == codeFull {
+			full++
+		}
 	}
 	code := http.StatusOK
 	if again > 0 {
 		code = http.StatusServiceUnavailable
 		setRetryAfter(w)
-		in.logger.Warn("events over HTTP were not stored", "key", name, "failed", again, "events", len(events))
+		in.logger.Warn("events over HTTP were not stored", "key", name, "failed", again, "full", full, "events", len(events))
 	}
 	in.write(w, code, map[string]any{"results": results})
 }

@@ -80,6 +80,9 @@ type Outcome struct {
 // ErrRefused means that an event can never be stored, however often it is sent.
 var ErrRefused = errors.New("the event log does not take it")
 
+// ErrFull means that an event is not stored, and cannot be until the log has room.
+var ErrFull = errors.New("the event log is full")
+
 // Store keeps a valid event and returns when it is kept. body is its JSON. What
 // fails with another error than ErrRefused may succeed later, or may have been
 // stored.

@@ -81,8 +81,11 @@ func unchanged(*eventlog.Config) {}
 func intoLog(log *eventlog.Log) Store {
 	return func(ctx context.Context, e event.Event, body []byte) (Outcome, error) {
 		ack, err := log.Publish(ctx, event.TokenOf(e.OrchestratorID), e.ID, body)
-		if errors.Is(err, eventlog.ErrTooLarge) {
+		switch {
+		case errors.Is(err, eventlog.ErrTooLarge):
 			err = fmt.Errorf("%w: %w", ErrRefused, err)
+		case errors.Is(err, eventlog.ErrLogFull):
+			err = fmt.Errorf("%w: %w", ErrFull, err)
 		}
 		return Outcome{Duplicate: ack.Duplicate, Partition: ack.Partition, Sequence: ack.Sequence}, err
 	}
@@ -356,8 +359,20 @@ func TestAFullLogRefusesOnlyWhatItHasNoRoomFor(t *testing.T) {
 		}
 		require.Equal(t, http.StatusServiceUnavailable, a.code)
 		require.Equal(t, failed, a.Results[499].Status)
+		require.Equal(t, "full", firstFault(a.Results))
+		require.Regexp(t, `"events over HTTP were not stored".*"full":1[,}]`, in.told.String())
 		break
 	}
+}
+
+// firstFault is the code of the first event that was not stored.
+func firstFault(results []result) string {
+	for _, r := range results {
+		if r.Status == failed {
+			return r.Error.Code
+		}
+	}
+	return ""
 }
 
 func TestAtMostSoMuchIsHeldAtOnce(t *testing.T) {

@@ -43,9 +43,30 @@ func (c *casebook) enter(command string, s said) {
 	require.GreaterOrEqual(c.t, end, 0)
 	var output strings.Builder
 	for line := range strings.Lines(s.out + s.err) {
-		output.WriteString(strings.TrimRight(line, " \n") + "\n")
+		output.WriteString(folded(strings.TrimRight(line, " \n")) + "\n")
 	}
 	c.text = c.text[:start+len(opening)] + output.String() + rest[end:]
+}
+
+// folded is an error that is wrapped for the page.
+func folded(line string) string {
+	if !strings.HasPrefix(line, "gatewayctl: ") {
+		return line
+	}
+	const width = 100
+	var lines []string
+	current := ""
+	for _, word := range strings.Fields(line) {
+		switch {
+		case current == "":
+			current = word
+		case len(current)+1+len(word) > width:
+			lines, current = append(lines, current), "  "+word
+		default:
+			current += " " + word
+		}
+	}
+	return strings.Join(append(lines, current), "\n")
 }
 
 func (c *casebook) close() {
@@ -140,7 +161,7 @@ func (i investigator) stuckPartition(js jetstream.JetStream) {
 	p := event.PartitionOf(event.TokenOf(orchestrator), partitions)
 	back := i.change(js, p, func(cfg *jetstream.StreamConfig) { cfg.MaxMsgs = 1 })
 	i.sees([]string{"max_msgs is 1"}, "doctor")
-	i.sees([]string{"maximum messages exceeded"}, "publish", orchestrator, "--because", "does it take events?", "--by", "jane")
+	i.sees([]string{"event log full", "max_msgs"}, "publish", orchestrator, "--because", "does it take events?", "--by", "jane")
 	back()
 	i.sees([]string{"stored in partition"}, "publish", orchestrator, "--because", "does it take events now?", "--by", "jane")
 }
