@@ -25,8 +25,8 @@ func TestBackupsGoToAVolumeThatOutlivesTheRelease(t *testing.T) {
 	w := c.byComponent()["backup"]
 	_, settings := c.environment(w.container())
 	require.Equal(t, "14", settings["BACKUP_KEEP"])
-	require.Equal(t, "_INBOX_operator", settings["NATS_INBOX_PREFIX"])
-	require.Equal(t, "operator-url", w.pod.Spec.Volumes[1].Projected.Sources[0].Secret.Items[0].Key, "no tier's user may take snapshots")
+	require.Equal(t, "_INBOX_backup", settings["NATS_INBOX_PREFIX"])
+	require.Equal(t, "backup-url", w.pod.Spec.Volumes[1].Projected.Sources[0].Secret.Items[0].Key, "nobody else may take snapshots")
 	claim := all[corev1.PersistentVolumeClaim](c)["gateway-daemon-gateway-backup"]
 	require.Equal(t, "keep", claim.Annotations["helm.sh/resource-policy"])
 	require.Equal(t, "1536Gi", claim.Spec.Resources.Requests.Storage().String())
@@ -95,5 +95,5 @@ func TestTheToolboxIsTheOperatorAndNothingElse(t *testing.T) {
 	require.Equal(t, "operator-url", w.pod.Spec.Volumes[0].Projected.Sources[0].Secret.Items[0].Key)
 	nats := c.byComponent()["nats"]
 	require.True(t, c.accepts(nats, "client", corev1.ProtocolTCP, peer{pod: labelsOf(w)}))
-	require.NotContains(t, exampleWith(t, "evaluation", "{}").byComponent(), "toolbox", "whoever may exec in it may do everything on NATS")
+	require.NotContains(t, exampleWith(t, "evaluation", "{}").byComponent(), "toolbox", "whoever may exec in it may act on the gateway")
 }

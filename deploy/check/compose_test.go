@@ -25,7 +25,7 @@ func project(t *testing.T) *types.Project {
 	for _, match := range regexp.MustCompile(`echo "([A-Z_]+)=\$`).FindAllStringSubmatch(string(script), -1) {
 		environment[match[1]] = "psecret"
 	}
-	for _, user := range []string{"EDGE", "ROUTER", "BRIDGE", "ADMIN", "BACKEND", "OPERATOR"} {
+	for _, user := range []string{"EDGE", "ROUTER", "BRIDGE", "ADMIN", "BACKEND", "OPERATOR", "BACKUP"} {
 		environment["NATS_"+user+"_PASSWORD"] = "psecret"
 	}
 	environment["GOSSIP_KEY"] = strings.TrimSpace(contents["gossip-keys"])
@@ -92,7 +92,7 @@ func TestTheComposeFileGivesNATSThePasswordOfEveryUser(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join(ChartDir(), "files", "nats", "authorization.conf"))
 	require.NoError(t, err)
 	variables := regexp.MustCompile(`password: \$([A-Z_]+)`).FindAllStringSubmatch(string(text), -1)
-	require.Len(t, variables, 6)
+	require.Len(t, variables, 7)
 	nats := project(t).Services["nats"]
 	for _, match := range variables {
 		require.Contains(t, nats.Environment, match[1])

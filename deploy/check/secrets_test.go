@@ -73,7 +73,7 @@ func TestSecretsThatTheChartMakesUpAreFitForTheirUse(t *testing.T) {
 	require.Len(t, key, 32)
 	require.GreaterOrEqual(t, len(made["gateway-daemon-gateway-jwt"].Data["jwt-secret"]), 32)
 	nats := made["gateway-daemon-gateway-nats"].Data
-	for _, user := range []string{"edge", "router", "bridge", "admin", "backend", "operator"} {
+	for _, user := range []string{"edge", "router", "bridge", "admin", "backend", "operator", "backup"} {
 		password := string(nats[user+"-password"])
 		// NATS reads a variable of its configuration as a value, and would take 1e5 for a number.
 		require.Regexp(t, regexp.MustCompile(`^[a-z][a-zA-Z0-9]{20,}$`), password)

@@ -14,8 +14,8 @@ func TestNobodyGainsPermissionsByAskingItself(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, shipped)
 	w.administer()
-	operator, _ := w.client("operator")
-	_, err := operator.Publish(t.Context(), "daemon.deadletters.reason.clx1", nil)
+	all, _ := w.client(unlimited)
+	_, err := all.Publish(t.Context(), "daemon.deadletters.reason.clx1", nil)
 	require.NoError(t, err)
 	const purge = "$JS.API.STREAM.PURGE." + eventlog.DeadletterStream
 	for _, user := range restricted {
@@ -39,7 +39,7 @@ func TestNobodyGainsPermissionsByAskingItself(t *testing.T) {
 		require.NoError(t, js.Conn().Publish(last, nil))
 		require.Equal(t, len(questions), refusedUntil(t, violations, last)[purge], user)
 	}
-	letters, err := operator.Stream(t.Context(), eventlog.DeadletterStream)
+	letters, err := all.Stream(t.Context(), eventlog.DeadletterStream)
 	require.NoError(t, err)
 	require.EqualValues(t, 1, letters.CachedInfo().State.Msgs)
 }

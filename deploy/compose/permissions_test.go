@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -43,8 +44,11 @@ const (
 // password is that of every user.
 const password = "p4ssword"
 
+// unlimited is a user that the tests add, who may do everything.
+const unlimited = "unlimited"
+
 func TestMain(m *testing.M) {
-	for _, user := range []string{"EDGE", "ROUTER", "BRIDGE", "ADMIN", "BACKEND", "OPERATOR"} {
+	for _, user := range []string{"EDGE", "ROUTER", "BRIDGE", "ADMIN", "BACKEND", "OPERATOR", "BACKUP"} {
 		if err := os.Setenv(user+"_PASSWORD", password); err != nil {
 			panic(err)
 		}
@@ -91,6 +95,7 @@ func layOut(t *testing.T, permissions []byte, change func(*server.Options)) *wor
 	require.NoError(t, os.WriteFile(filepath.Join(folder, "authorization.conf"), permissions, 0o600))
 	configured, err := server.ProcessConfigFile(filepath.Join(folder, "nats.conf"))
 	require.NoError(t, err)
+	configured.Users = append(configured.Users, &server.User{Username: unlimited, Password: password})
 	w := &world{t: t, redis: testserver.Redis(t), told: &testserver.Journal{}}
 	w.nats = testserver.NATS(t, func(o *server.Options) {
 		base := *o
@@ -221,17 +226,17 @@ func (w *world) delivers() {
 // traces waits until each tier has said what it had to do with an event.
 func (w *world) traces() {
 	w.t.Helper()
-	operator, _ := w.client("operator")
-	records, err := operator.OrderedConsumer(w.t.Context(), eventlog.TraceStream, jetstream.OrderedConsumerConfig{})
+	all, _ := w.client(unlimited)
+	records, err := all.OrderedConsumer(w.t.Context(), eventlog.TraceStream, jetstream.OrderedConsumerConfig{})
 	require.NoError(w.t, err)
-	all, err := records.Messages()
+	messages, err := records.Messages()
 	require.NoError(w.t, err)
-	defer all.Stop()
+	defer messages.Stop()
 	ctx, cancel := context.WithTimeout(w.t.Context(), patience)
 	defer cancel()
 	said := map[string]bool{}
 	for !said["bridge"] || !said["router"] || !said["edge"] {
-		m, err := all.Next(jetstream.NextContext(ctx))
+		m, err := messages.Next(jetstream.NextContext(ctx))
 		require.NoError(w.t, err, "%v have said something: %s", said, w.told)
 		var record trace.Record
 		require.NoError(w.t, json.Unmarshal(m.Data(), &record))
@@ -284,8 +289,8 @@ func TestANodeSaysWhatIsNotAsItIsConfiguredAndGoesOn(t *testing.T) {
 		return ready && detail == "open; other settings than this node's have: DAEMON_DEADLETTERS; gateway-admin changes them"
 	}, patience, 20*time.Millisecond, w.told)
 	w.administer()
-	operator, _ := w.client("operator")
-	stream, err := operator.Stream(t.Context(), eventlog.DeadletterStream)
+	all, _ := w.client(unlimited)
+	stream, err := all.Stream(t.Context(), eventlog.DeadletterStream)
 	require.NoError(t, err)
 	require.Equal(t, settings.Default[eventlog.Config]().DeadletterRetention, stream.CachedInfo().Config.MaxAge)
 }
@@ -327,8 +332,8 @@ func TestBackendsMayPublishEventsAndNothingElse(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, shipped)
 	w.administer()
-	operator, _ := w.client("operator")
-	partition, err := operator.Stream(t.Context(), event.StreamName(event.PartitionOf(event.TokenOf("clx1"), 16)))
+	all, _ := w.client(unlimited)
+	partition, err := all.Stream(t.Context(), event.StreamName(event.PartitionOf(event.TokenOf("clx1"), 16)))
 	require.NoError(t, err)
 
 	backend, violations := w.client("backend")
@@ -366,12 +371,12 @@ func requireViolation(t *testing.T, violations chan error, subject string) {
 func TestNoUserMayReadWhatAnotherIsAnswered(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, shipped)
-	for _, user := range restricted {
+	for _, user := range everybody {
 		t.Run(user, func(t *testing.T) {
 			t.Parallel()
 			js, violations := w.client(user)
 			forbidden := []string{">", "*.>", "_INBOX.>", "_INBOX.*.*", "_INBOX.x", "$JS.>", "$KV.>", "$JS.EVENT.>", "daemon.>", "daemon.events.>", "daemon.*.*.*", "daemon.operation.>", "$SRV.>"}
-			for _, other := range append([]string{"operator"}, restricted...) {
+			for _, other := range everybody {
 				if other != user {
 					forbidden = append(forbidden, "daemon.operation."+other+".*", "$SRV.PING.gateway-"+other)
 					forbidden = append(forbidden, inbox(other)+".>", inbox(other)+".*", inbox(other)+".x")
@@ -395,5 +400,9 @@ func TestNoUserMayReadWhatAnotherIsAnswered(t *testing.T) {
 	}
 }
 
-// restricted are the users that may do only some things.
-var restricted = []string{"edge", "router", "bridge", "backend", "admin"}
+// restricted are the users that may do only some things with what is stored; backup, who
+// may do all, has no other rights.
+var (
+	restricted = []string{"edge", "router", "bridge", "backend", "admin", "operator"}
+	everybody  = append(slices.Clone(restricted), "backup")
+)

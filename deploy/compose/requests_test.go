@@ -35,17 +35,19 @@ var requests = []string{
 	server.JSApiServerStreamMoveT, server.JSApiServerStreamCancelMoveT, "$JS.API.SOMETHING.NEW.%s",
 }
 
-// permitted says which users may make a request of a stream.
+// permitted says which users may make a request of a stream; backup may make all.
 func permitted(request, stream string) []string {
 	tiers := []string{"edge", "router", "bridge"}
 	switch request {
-	case server.JSApiAccountInfo, server.JSApiStreamCreateT, server.JSApiStreamUpdateT:
+	case server.JSApiAccountInfo:
+		return []string{"admin", "operator"}
+	case server.JSApiStreamCreateT, server.JSApiStreamUpdateT:
 		return []string{"admin"}
 	case server.JSApiStreamInfoT:
 		if stream == "KV_gateway_cluster" {
-			return append(tiers, "admin", "backend")
+			return append(tiers, "admin", "operator", "backend")
 		}
-		return append(tiers, "admin")
+		return append(tiers, "admin", "operator")
 	case server.JSApiStreamDeleteT:
 		if stream == "DAEMON_GATEWAY_RESERVATION" {
 			return []string{"admin"}
@@ -54,32 +56,44 @@ func permitted(request, stream string) []string {
 		if stream == "DAEMON_UNRESOLVED" {
 			return []string{"bridge"}
 		}
+	case server.JSApiMsgDeleteT:
+		if stream == "DAEMON_DEADLETTERS" {
+			return []string{"operator"}
+		}
 	case server.JSApiMsgGetT:
-		return tiers
+		return append(tiers, "operator")
 	case "$JS.API.DIRECT.GET.%s":
-		return append(tiers, "admin")
-	case "$JS.API.CONSUMER.CREATE.%s.%s", server.JSApiConsumerDeleteT, server.JSApiRequestNextT:
+		return append(tiers, "admin", "operator")
+	case "$JS.API.CONSUMER.CREATE.%s.%s":
 		return []string{"router"}
+	case server.JSApiConsumerInfoT:
+		return []string{"operator"}
+	case server.JSApiConsumerDeleteT:
+		return []string{"router"}
+	case server.JSApiRequestNextT:
+		return []string{"router", "operator"}
 	}
 	return nil
 }
 
 // published are subjects beside the API's, with the users who may publish there.
 var published = map[string][]string{
-	"$JS.API.DIRECT.GET.KV_gateway_cluster.$KV.gateway_cluster.partitions":      {"edge", "router", "bridge", "admin", "backend"},
-	"$JS.API.DIRECT.GET.KV_gateway_cluster.$KV.gateway_cluster.epoch.0":         {"edge", "router", "bridge", "admin"},
-	"$JS.API.DIRECT.GET.KV_gateway_checkpoints.$KV.gateway_checkpoints.0":       {"router"},
-	"$JS.API.DIRECT.GET.KV_daemon_cursors_0.$KV.daemon_cursors_0.clx1":          nil,
-	"$JS.API.CONSUMER.CREATE.DAEMON_EVENTS_0.name.daemon.events.0.clx1":         nil,
+	"$JS.API.DIRECT.GET.KV_gateway_cluster.$KV.gateway_cluster.partitions":      {"edge", "router", "bridge", "admin", "backend", "operator"},
+	"$JS.API.DIRECT.GET.KV_gateway_cluster.$KV.gateway_cluster.epoch.0":         {"edge", "router", "bridge", "admin", "operator"},
+	"$JS.API.DIRECT.GET.KV_gateway_checkpoints.$KV.gateway_checkpoints.0":       {"router", "operator"},
+	"$JS.API.DIRECT.GET.KV_daemon_cursors_0.$KV.daemon_cursors_0.clx1":          {"operator"},
+	"$JS.API.CONSUMER.CREATE.DAEMON_EVENTS_0.name.daemon.events.0.clx1":         {"operator"},
+	"$JS.API.CONSUMER.CREATE.DAEMON_DEADLETTERS.name.daemon.deadletters.a.clx1": {"operator"},
+	"$JS.API.CONSUMER.CREATE.KV_daemon_cursors_0.name.$KV.daemon_cursors_0.a":   nil,
 	"$KV.gateway_cluster.partitions":                                            {"admin"},
 	"$KV.gateway_cluster.partition_bytes":                                       {"admin"},
 	"$KV.gateway_cluster.epoch.0":                                               {"edge", "router", "bridge", "admin"},
 	"$KV.gateway_checkpoints.0":                                                 {"router"},
-	"$JS.API.DIRECT.GET.KV_gateway_revocations.$KV.gateway_revocations.token.a": {"bridge"},
-	"$KV.gateway_revocations.token.a":                                           {"bridge"},
-	"$KV.gateway_revocations.x":                                                 {"bridge"}, // nothing, but it takes room
+	"$JS.API.DIRECT.GET.KV_gateway_revocations.$KV.gateway_revocations.token.a": {"bridge", "operator"},
+	"$KV.gateway_revocations.token.a":                                           {"bridge", "operator"},
+	"$KV.gateway_revocations.x":                                                 {"bridge", "operator"}, // nothing, but it takes room
 	"$KV.daemon_cursors_0.clx1":                                                 {"edge"},
-	"daemon.events.0.clx1":                                                      {"router", "bridge", "backend"},
+	"daemon.events.0.clx1":                                                      {"router", "bridge", "backend", "operator"},
 	"daemon.events.0.=":                                                         {"edge", "router", "bridge", "admin"},
 	"daemon.deadletters.not_json.clx1":                                          {"edge", "router", "bridge"},
 	"daemon.traces.clx1.e1":                                                     {"edge", "router", "bridge"},
@@ -91,10 +105,11 @@ var published = map[string][]string{
 	"_INBOX_router.receipts.x.1.1":                                              {"edge"},
 	"_INBOX_edge.answers.x":                                                     {"edge"},
 	"_INBOX_operator.answers.x.edge":                                            {"edge", "router", "bridge"},
-	"daemon.operation.edge.nodes":                                               nil,
-	"daemon.operation.router.nodes":                                             nil,
-	"daemon.operation.bridge.nodes":                                             nil,
-	"$SRV.PING":                                                                 nil,
+	"daemon.operation.edge.nodes":                                               {"operator"},
+	"daemon.operation.router.nodes":                                             {"operator"},
+	"daemon.operation.bridge.nodes":                                             {"operator"},
+	"$SRV.PING":                                                                 {"operator"},
+	"$SRV.INFO.gateway-edge":                                                    {"operator"},
 	"daemon.edge.other.other":                                                   nil,
 	"daemon.heartbeats.0":                                                       {"edge"},
 	"daemon.canary":                                                             {"edge"},
@@ -106,6 +121,10 @@ var published = map[string][]string{
 	"anything":                                                                  nil,
 }
 
+// backedUp is what backup may publish, who takes backups and restores them, and with whom
+// the nats tool changes what is stored.
+var backedUp = regexp.MustCompile(`^(\$JS\.(API|ACK|SNAPSHOT)\.|\$KV\.|daemon\.events\.)`)
+
 // access is all that is tried, with the users who may.
 func access() map[string][]string {
 	all := maps.Clone(published)
@@ -115,8 +134,13 @@ func access() map[string][]string {
 			all[fmt.Sprintf(request, values...)] = permitted(request, stream)
 		}
 	}
-	for _, user := range append([]string{"operator"}, restricted...) {
+	for _, user := range everybody {
 		all[inbox(user)+".x"], all["_INBOX.x"] = nil, nil
+	}
+	for subject := range all {
+		if backedUp.MatchString(subject) {
+			all[subject] = append(slices.Clone(all[subject]), "backup")
+		}
 	}
 	return all
 }
@@ -129,15 +153,15 @@ var publishRefused = regexp.MustCompile(`Publish to "([^"]+)"`)
 func TestEachUserMayPublishWhatIsMeantAndNothingElse(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, shipped)
-	operator, _ := w.client("operator")
+	asker, _ := w.client(unlimited)
 	all := access()
 	require.Greater(t, len(all), 250)
-	for _, user := range restricted {
+	for _, user := range everybody {
 		t.Run(user, func(t *testing.T) {
 			t.Parallel()
 			js, violations := w.client(user)
 			// NATS lets nobody ask in the name of an ack.
-			ask(t, operator, js, user, slices.DeleteFunc(slices.Collect(maps.Keys(all)), func(subject string) bool {
+			ask(t, asker, js, user, slices.DeleteFunc(slices.Collect(maps.Keys(all)), func(subject string) bool {
 				return strings.HasPrefix(subject, "$JS.ACK.")
 			})...)
 			const last = "the.last" // nobody may
@@ -160,11 +184,8 @@ func TestTheCommandsForJWTAccountsGiveThePermissionsOfTheFile(t *testing.T) {
 	require.NoError(t, err)
 	text, err := os.ReadFile("../../docs/operations.md")
 	require.NoError(t, err)
-	joined := strings.ReplaceAll(string(text), " \\\n  ", " ")
+	joined := regexp.MustCompile(` \\\n +`).ReplaceAllString(string(text), " ")
 	for _, user := range configured.Users {
-		if user.Username == "operator" {
-			continue
-		}
 		p := user.Permissions
 		command := fmt.Sprintf("nsc add user --account GATEWAY --name %s --allow-sub '%s'", user.Username, strings.Join(p.Subscribe.Allow, ","))
 		require.Empty(t, p.Subscribe.Deny)

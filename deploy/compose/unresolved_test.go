@@ -31,10 +31,10 @@ func TestBridgesMayRemoveTheUnresolvedEventsThatTheyHavePublished(t *testing.T) 
 	w.start("router", restrictedly)
 	w.run(bridge.New(cfg, slog.New(slog.NewTextHandler(w.told, nil))))
 
-	operator, _ := w.client("operator")
+	all, _ := w.client(unlimited)
 	client := w.redis.Client()
 	wait := func(yes bool) bool { // false also where nobody can tell
-		stream, err := operator.Stream(t.Context(), eventlog.UnresolvedStream)
+		stream, err := all.Stream(t.Context(), eventlog.UnresolvedStream)
 		return err == nil && (stream.CachedInfo().State.Msgs > 0) == yes
 	}
 	sent := 0
@@ -46,7 +46,7 @@ func TestBridgesMayRemoveTheUnresolvedEventsThatTheyHavePublished(t *testing.T) 
 	database.AddOrchestrators(t, testserver.Orchestrator{ID: "clx1", User: "user"})
 	require.Eventually(t, func() bool { return wait(false) }, patience, 50*time.Millisecond, w.told)
 	partition := event.PartitionOf("clx1", 16)
-	stream, err := operator.Stream(t.Context(), event.StreamName(partition))
+	stream, err := all.Stream(t.Context(), event.StreamName(partition))
 	require.NoError(t, err)
 	_, err = stream.GetLastMsgForSubject(t.Context(), event.Subject(partition, "clx1"))
 	require.NoError(t, err)

@@ -34,7 +34,7 @@ const authorization = "../../helm/daemon-gateway/files/nats/authorization.conf"
 const password = "p4ssword"
 
 func TestMain(m *testing.M) {
-	for _, user := range []string{"EDGE", "ROUTER", "BRIDGE", "ADMIN", "BACKEND", "OPERATOR", "SYS"} {
+	for _, user := range []string{"EDGE", "ROUTER", "BRIDGE", "ADMIN", "BACKEND", "OPERATOR", "BACKUP", "SYS"} {
 		if err := os.Setenv(user+"_PASSWORD", password); err != nil {
 			panic(err)
 		}

@@ -59,7 +59,7 @@ func (c *Config) Program() settings.Program {
 		Name:        "gatewayctl backup",
 		Description: "Takes a backup of the gateway's streams, while it runs.",
 		Config:      c,
-		Example:     "NATS_URL=nats://operator:password@nats:4222 gatewayctl backup --backup-dir=/backups",
+		Example:     "NATS_URL=nats://backup:password@nats:4222 NATS_INBOX_PREFIX=_INBOX_backup gatewayctl backup --backup-dir=/backups",
 	}
 }
 

@@ -69,7 +69,7 @@ func (c *RestoreConfig) Program() settings.Program {
 		Name:        "gatewayctl restore",
 		Description: "Restores a backup of the gateway's streams, while no node of it runs.",
 		Config:      c,
-		Example:     "NATS_URL=nats://operator:password@nats:4222 gatewayctl restore --backup-dir=/backups",
+		Example:     "NATS_URL=nats://backup:password@nats:4222 NATS_INBOX_PREFIX=_INBOX_backup gatewayctl restore --backup-dir=/backups",
 	}
 }
 

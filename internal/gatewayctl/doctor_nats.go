@@ -78,7 +78,7 @@ func (x *examination) ofStreams(ctx context.Context) {
 	for _, h := range held {
 		for _, d := range h.Drifts {
 			drifted++
-			do := "Somebody has changed it, and no setting says so: nats stream edit, as the user operator, changes it back."
+			do := "Somebody has changed it, and no setting says so: nats stream edit, as the user backup, changes it back."
 			if d.Mended {
 				do = "Somebody has changed it, or nodes were given other settings: routers put it right when they start, or gateway-admin where " +
 					"MANAGE_STREAMS=false (docs/operations.md). Where the change is meant, change the setting of all nodes."

@@ -216,7 +216,7 @@ func (x *examination) ofPermissions(ctx context.Context) {
 	}
 	if _, err := x.js.AccountInfo(ctx); err != nil {
 		x.found("this user", "JetStream tells nothing of its account: "+err.Error(),
-			"Call this as the user operator, which may do everything in the gateway's account (docs/operations.md).")
+			"Call this as the user operator, and give it the permissions of docs/operations.md.")
 	}
 }
 

@@ -34,7 +34,7 @@ type Config struct {
 	Daemons     int          `help:"Daemons of a trial under load: it publishes until it is told to finish, and then says whether each event has come to each daemon it was for, in order. 0: no trial, one event." default:"0" min:"0" max:"10000" group:"Trial"`
 	Rate        int          `help:"Events a second, one half published on Redis, the other half straight into the log." default:"50" min:"1" max:"10000" group:"Trial"`
 	NATSURL     settings.URL `name:"nats-url" help:"NATS server that a trial publishes to, as a user that may do what backends may." default:"nats://127.0.0.1:4222" group:"Trial"`
-	LogURL      settings.URL `name:"log-url" help:"The same server, as a user that may read the log." default:"nats://127.0.0.1:4222" group:"Trial"`
+	LogURL      settings.URL `name:"log-url" help:"The same server, as a user that may read the log and is answered below _INBOX_backup, such as that of backups." default:"nats://127.0.0.1:4222" group:"Trial"`
 	Partitions  int          `help:"The gateway's number of partitions." default:"16" min:"1" group:"Trial"`
 	ControlAddr string       `help:"Where a trial listens for its steps, on loopback." default:"127.0.0.1:9091" group:"Trial"`
 

@@ -38,6 +38,8 @@ const (
 	// settleTimeout is how long the last events may take. Longer than the net
 	// under the live path, which an edge casts once a minute.
 	settleTimeout = 3 * time.Minute
+	// logInbox is under what the user of backups is answered, who may read the log.
+	logInbox = "_INBOX_backup"
 	// daemonsWait is how long the first connections may take.
 	daemonsWait = 2 * time.Minute
 )
@@ -81,7 +83,7 @@ func underLoad(ctx context.Context, cfg Config, listen net.Listener, out io.Writ
 		return err
 	}
 	t := &trial{cfg: cfg, logger: logger, ledger: ledger.New(), account: newAccount(time.Now)}
-	if t.log, err = traffic.OpenLog(string(cfg.LogURL)); err != nil {
+	if t.log, err = traffic.OpenLog(string(cfg.LogURL), nats.CustomInboxPrefix(logInbox)); err != nil {
 		return err
 	}
 	defer t.log.Close()

@@ -50,8 +50,8 @@
 {{- end }}
 {{- end -}}
 
-{{/* The NATS user of a component: its own, or for what operators do the operator. */}}
-{{- define "gateway.natsUser" -}}{{ ternary "operator" . (has . (list "backup" "toolbox")) }}{{- end -}}
+{{/* The NATS user of a component: its own, or of the toolbox the operator. */}}
+{{- define "gateway.natsUser" -}}{{ ternary "operator" . (eq . "toolbox") }}{{- end -}}
 
 {{/* Where NATS is, and as whom one is there; takes (list root tier). */}}
 {{- define "gateway.natsSettings" -}}

@@ -25,12 +25,12 @@ type Log struct {
 
 // OpenLog connects to NATS, which must be there, and stays connected, over the
 // server's restarts as well, until Close.
-func OpenLog(url string) (*Log, error) {
-	nc, err := nats.Connect(url, nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond),
+func OpenLog(url string, options ...nats.Option) (*Log, error) {
+	nc, err := nats.Connect(url, append(options, nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond),
 		// A server that went silent is left soon.
 		nats.PingInterval(2*time.Second), nats.MaxPingsOutstanding(2),
 		// Whoever asks is told; the library would write to standard error.
-		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
+		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))...)
 	if err != nil {
 		return nil, fmt.Errorf("connect to %s: %w", url, err)
 	}
