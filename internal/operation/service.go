@@ -40,16 +40,22 @@ type Node struct {
 	Shown admin.Node
 	// Holds counts what the node holds.
 	Holds func() map[string]int
+	// Clock is the node's; nil: the machine's.
+	Clock func() time.Time
 }
 
 // NewService returns a service that answers what every node is asked.
 func NewService(conn *natsconn.Conn, n Node, logger *slog.Logger) *Service {
+	clock := n.Clock
+	if clock == nil {
+		clock = time.Now
+	}
 	s := &Service{
 		self: n.Member, conn: conn, known: n.Known, logger: logger.With("component", "operation"),
-		handlers: map[Verb]Handler{}, once: map[Verb]bool{}, ready: newReadiness(n.Shown.Checks, time.Now()),
+		handlers: map[Verb]Handler{}, once: map[Verb]bool{}, ready: newReadiness(n.Shown.Checks, clock()),
 	}
 	s.Handle(Nodes, func(context.Context, []byte) (any, error) {
-		now := time.Now()
+		now := clock()
 		report := s.ready.report(now)
 		report.Version, report.Clock, report.Holds = buildinfo.Get().Version, now, n.Holds()
 		return report, nil

@@ -31,20 +31,26 @@ type Certificate struct {
 // hour and is signed by itself.
 func NewCertificate(t testing.TB, serial int64) Certificate {
 	t.Helper()
-	c, err := makeCertificate(serial)
+	return NewCertificateFor(t, serial, time.Hour)
+}
+
+// NewCertificateFor is NewCertificate with another end.
+func NewCertificateFor(t testing.TB, serial int64, lasts time.Duration) Certificate {
+	t.Helper()
+	c, err := makeCertificate(serial, lasts)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return c
 }
 
-func makeCertificate(serial int64) (Certificate, error) {
+func makeCertificate(serial int64, lasts time.Duration) (Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return Certificate{}, err
 	}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(serial), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		SerialNumber: big.NewInt(serial), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(lasts),
 		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, DNSNames: []string{CertificateName}, IsCA: true, BasicConstraintsValid: true,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
@@ -82,7 +88,7 @@ func (c Certificate) write(dir string) (certificate, key string, err error) {
 // WriteCertificate makes a certificate as NewCertificate does, and writes it and
 // its key into files of a directory, for programs that are no tests.
 func WriteCertificate(dir string) (certificate, key string, err error) {
-	c, err := makeCertificate(1)
+	c, err := makeCertificate(1, time.Hour)
 	if err != nil {
 		return "", "", err
 	}
