@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/url"
+	"time"
 
 	"github.com/neolith/daemon-gateway/internal/admin"
 	"github.com/neolith/daemon-gateway/internal/operation"
@@ -26,6 +27,7 @@ func (e *Edge) newOperations(shown admin.Node) *operation.Service {
 	s.Handle(operation.Balance, e.balanceAsked)
 	s.HandleOnce(operation.Note, e.note)
 	s.Handle(operation.Event, e.findEvent)
+	s.HandleOnce(operation.Sessions, e.lastSessions)
 	s.HandleTrace(e.trace)
 	return s
 }
@@ -48,6 +50,28 @@ func (e *Edge) shown(checks []admin.Check) (admin.Node, error) {
 			},
 		}},
 	}, err
+}
+
+// sessionsWait is how long the database may take for the last sessions: an operator
+// waits, and so do others who ask.
+const sessionsWait = 3 * time.Second
+
+func (e *Edge) lastSessions(ctx context.Context, request []byte) (any, error) {
+	var r operation.SessionsRequest
+	if err := json.Unmarshal(request, &r); err != nil {
+		return nil, fmt.Errorf("read the request: %w", err)
+	}
+	if e.history == nil {
+		return operation.SessionsReport{}, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, sessionsWait)
+	defer cancel()
+	last, err := e.history.Last(ctx, r.Orchestrator, min(max(r.Limit, 1), operation.MaxSessions))
+	report := operation.SessionsReport{Kept: true}
+	for _, s := range last {
+		report.Sessions = append(report.Sessions, operation.PastSession(s))
+	}
+	return report, err
 }
 
 func (e *Edge) listConnections(_ context.Context, request []byte) (any, error) {

@@ -2,6 +2,7 @@ package gatewayctl
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -36,9 +37,13 @@ type orchestrator struct {
 	// DeadLetters counts them by reason.
 	DeadLetters map[string]uint64 `json:"deadLetters"`
 	// RevokedUntil is set while the orchestrator is revoked.
-	RevokedUntil time.Time          `json:"revokedUntil,omitzero"`
-	Connections  []connection       `json:"connections"`
-	Silent       []operation.Member `json:"silent"`
+	RevokedUntil time.Time    `json:"revokedUntil,omitzero"`
+	Connections  []connection `json:"connections"`
+	// Sessions are the last ones, the newest first, where there is a database; Unasked
+	// says why they are not known.
+	Sessions []operation.PastSession     `json:"sessions"`
+	Unasked  string             `json:"unasked,omitempty"`
+	Silent   []operation.Member `json:"silent"`
 }
 
 // retained are the events of an orchestrator that the log holds.
@@ -134,7 +139,26 @@ func (p *program) findOrchestrator(ctx context.Context, client *operation.Client
 		held, err = connections{Connections: []connection{}, Silent: []operation.Member{}}, nil
 	}
 	o.Connections, o.Silent = held.Connections, held.Silent
+	o.askSessions(ctx, client, id)
 	return o, err
+}
+
+// lastSessions is how many of them are shown.
+const lastSessions = 5
+
+// askSessions asks an edge for the last sessions.
+func (o *orchestrator) askSessions(ctx context.Context, client *operation.Client, id protocol.OrchestratorID) {
+	o.Sessions = []operation.PastSession{}
+	answer, err := client.AskOne(ctx, operation.Sessions, operation.SessionsRequest{Orchestrator: id, Limit: lastSessions}, operation.Edge)
+	var report operation.SessionsReport
+	if err == nil {
+		err = json.Unmarshal(answer.Body, &report)
+	}
+	if err != nil {
+		o.Unasked = err.Error()
+		return
+	}
+	o.Sessions = append(o.Sessions, report.Sessions...)
 }
 
 // readRetained reads the heads of the events of an orchestrator.
@@ -299,4 +323,23 @@ func (o orchestrator) print(w io.Writer) {
 	}
 	fmt.Fprintln(w, "\nConnections:")
 	connections{Total: len(o.Connections), Connections: o.Connections, Silent: o.Silent}.print(w)
+	o.printSessions(w, now)
+}
+
+func (o orchestrator) printSessions(w io.Writer, now time.Time) {
+	if o.Unasked != "" {
+		fmt.Fprintf(w, "\nThe last sessions are not known: %s\n", oneLine(o.Unasked))
+	}
+	if len(o.Sessions) == 0 {
+		return
+	}
+	fmt.Fprintln(w, "\nLast sessions:")
+	row(w, "DAEMON", "STATE", "BEGAN", "LASTED", "EDGE", "ADDRESS", "SENT", "ACKED", "END")
+	for _, s := range o.Sessions {
+		end, lasted := "-", age(now, s.Connected)
+		if !s.Ended.IsZero() {
+			end, lasted = strings.TrimSpace(fmt.Sprintf("%d %s", s.Code, s.Reason)), age(s.Ended, s.Connected)
+		}
+		row[any](w, dash(s.Daemon), s.State, age(now, s.Connected)+" ago", lasted, s.Edge, dash(s.Address), s.Sent, s.Acked, end)
+	}
 }

@@ -69,6 +69,9 @@ const (
 	Balance Verb = "balance"
 	// Event asks an edge what its connections have of one: EventRequest, EventReport.
 	Event Verb = "event"
+	// Sessions asks one edge, whichever, for the last sessions of an orchestrator:
+	// SessionsRequest, SessionsReport.
+	Sessions Verb = "sessions"
 	// Trace has a node tell live what happens to an orchestrator: TraceRequest, and
 	// from then on TraceNews.
 	Trace Verb = "trace"

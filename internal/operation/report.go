@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/neolith/daemon-gateway/internal/logbook"
+	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
 
 // NodeReport is what a node says of itself.
@@ -51,6 +52,37 @@ type ServedPartition struct {
 	Lag      uint64 `json:"lag"`
 	// Refused are events that wait for the dead letters to take them.
 	Refused int `json:"refused,omitempty"`
+}
+
+// SessionsRequest asks for the last sessions of an orchestrator.
+type SessionsRequest struct {
+	Orchestrator protocol.OrchestratorID `json:"orchestrator"`
+	Limit        int                     `json:"limit"`
+}
+
+// MaxSessions are in an answer at most.
+const MaxSessions = 100
+
+// SessionsReport has them, the newest first.
+type SessionsReport struct {
+	// Kept: there is a history, which needs a database.
+	Kept     bool          `json:"kept"`
+	Sessions []PastSession `json:"sessions"`
+}
+
+// PastSession is one as the history shows it, of whichever edge.
+type PastSession struct {
+	Daemon string `json:"daemon"`
+	// State is open, ended, or unknown: its edge has not been heard of lately.
+	State     string    `json:"state"`
+	Connected time.Time `json:"connected"`
+	Ended     time.Time `json:"ended,omitzero"`
+	Code      int       `json:"code,omitempty"`
+	Reason    string    `json:"reason,omitempty"`
+	Address   string    `json:"address,omitempty"`
+	Edge      string    `json:"edge"`
+	Sent      int64     `json:"sent"`
+	Acked     int64     `json:"acked"`
 }
 
 // SettingsReport has the settings in force as NAME=value lines, without secrets.

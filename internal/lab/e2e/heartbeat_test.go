@@ -59,6 +59,9 @@ func TestNeolithSeesWhatADaemonReports(t *testing.T) {
 			where orchestrator_id = 'vp' and daemon_id = 'daemon' and edge = 'edge-1' and state = 'ended'`).Scan(&sessions))
 		return sessions > 0 // more, where it had to come again
 	}, "the session is not in the history")
+	s := w.ctl("orchestrator", "vp")
+	require.Zero(t, s.code, s.err)
+	require.Regexp(t, `Last sessions:\nDAEMON +STATE .*\ndaemon +ended `, s.out)
 }
 
 // reported is what Neolith's health page finds; zero: nothing.

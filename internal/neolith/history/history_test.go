@@ -222,3 +222,31 @@ func TestEdgesWriteAtOnceThroughPgBouncer(t *testing.T) {
 	require.NoError(t, work.Wait())
 	require.Equal(t, 3*each, count(t, server.Connect(t), "orchestrator_id = 'vp'"))
 }
+
+// Sessions of all edges come, the newest first, and none of another orchestrator's.
+func TestTheLastSessionsOfAnOrchestratorAreRead(t *testing.T) {
+	t.Parallel()
+	database := testserver.Postgres(t)
+	e := newEdge(t, database.URL(), "edge").migrated()
+	first, second, other := begun("vp").over(), begun("vp"), begun("somebody")
+	second.Connected = second.Connected.Add(time.Hour)
+	for _, s := range []Session{first, second, other} {
+		e.Record(s)
+	}
+	require.NoError(t, e.Flush(t.Context()))
+	last, err := e.Last(t.Context(), "vp", 5)
+	require.NoError(t, err)
+	require.Len(t, last, 2)
+	require.True(t, last[0].Connected.Equal(second.Connected))
+	require.Zero(t, last[0].Ended)
+	require.Equal(t, "192.0.2.7", last[0].Address)
+	require.Equal(t, "ended", last[1].State)
+	require.True(t, last[1].Ended.Equal(first.Ended))
+	require.Equal(t, Past{Daemon: "daemon", State: "ended", Connected: last[1].Connected, Ended: last[1].Ended, Code: 4006, Reason: "missed heartbeats", Address: "192.0.2.7", Edge: "edge", Sent: 10, Acked: 8}, last[1])
+	last, err = e.Last(t.Context(), "vp", 1)
+	require.NoError(t, err)
+	require.Len(t, last, 1)
+	last, err = e.Last(t.Context(), "no\x00body", 5)
+	require.NoError(t, err)
+	require.Empty(t, last)
+}
