@@ -64,6 +64,14 @@ func newPublisher(js jetstream.JetStream) (*publisher.Publisher, error) {
 	return publisher.New(js, publisher.Config{MaxEventBytes: int(js.Conn().MaxPayload())})
 }
 
+// published is what became of an event that was published by hand.
+type published struct {
+	Event     string          `json:"event"`
+	Partition event.Partition `json:"partition"`
+	Sequence  uint64          `json:"sequence"`
+	Duplicate bool            `json:"duplicate"`
+}
+
 func (p *program) publish(ctx context.Context, client *operation.Client, js jetstream.JetStream, a *act, e event.Event) error {
 	into, err := newPublisher(js)
 	if err != nil {
@@ -76,13 +84,7 @@ func (p *program) publish(ctx context.Context, client *operation.Client, js jets
 	if err != nil {
 		return err
 	}
-	result := struct {
-		Event     string          `json:"event"`
-		Partition event.Partition `json:"partition"`
-		Sequence  uint64          `json:"sequence"`
-		Duplicate bool            `json:"duplicate"`
-	}{e.ID, ack.Partition, ack.Sequence, ack.Duplicate}
-	return p.show(result, func(w io.Writer) {
+	return p.show(published{e.ID, ack.Partition, ack.Sequence, ack.Duplicate}, func(w io.Writer) {
 		stored := "stored"
 		if ack.Duplicate {
 			stored = "was stored before"

@@ -41,9 +41,9 @@ type orchestrator struct {
 	Connections  []connection `json:"connections"`
 	// Sessions are the last ones, the newest first, where there is a database; Unasked
 	// says why they are not known.
-	Sessions []operation.PastSession     `json:"sessions"`
-	Unasked  string             `json:"unasked,omitempty"`
-	Silent   []operation.Member `json:"silent"`
+	Sessions []operation.PastSession `json:"sessions"`
+	Unasked  string                  `json:"unasked,omitempty"`
+	Silent   []operation.Member      `json:"silent"`
 }
 
 // retained are the events of an orchestrator that the log holds.

@@ -37,6 +37,11 @@ func describe(w io.Writer, c *cobra.Command) {
 		if flags := sub.LocalNonPersistentFlags().FlagUsagesWrapped(wrapped); flags != "" {
 			fmt.Fprintf(w, "```\n%s```\n\n", flags)
 		}
+		if result, ok := results[strings.TrimPrefix(sub.CommandPath(), c.Root().Name()+" ")]; ok {
+			fmt.Fprint(w, "With `-o json`:\n\n```\n")
+			writeShape(w, result)
+			fmt.Fprint(w, "```\n\n")
+		}
 	}
 }
 
