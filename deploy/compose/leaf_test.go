@@ -119,7 +119,7 @@ func TestABackupOfADomainIsRestoredThere(t *testing.T) {
 	w.publishes()
 	logger := slog.New(slog.NewTextHandler(w.told, nil))
 	taken := settings.Default[backup.Config]()
-	taken.NATS, taken.BackupDir = w.natsConfig("operator"), t.TempDir()
+	taken.NATS, taken.BackupDir = w.natsConfig("backup"), t.TempDir()
 	require.NoError(t, backup.Run(t.Context(), taken, logger), w.told)
 
 	stream := event.StreamName(event.PartitionOf(event.TokenOf("clx1"), settings.Default[eventlog.Config]().Partitions))
