@@ -25,7 +25,9 @@ type job struct {
 	// byContext is whether it reaches NATS as other commands do; others have what
 	// they reach in settings of their own.
 	byContext bool
-	run       func(ctx context.Context, out, log io.Writer) error
+	// mayEnd is whether whoever interrupts it may have had what he wanted of it.
+	mayEnd bool
+	run    func(ctx context.Context, out, log io.Writer) error
 }
 
 // name is that of the command: "backup".
@@ -33,21 +35,21 @@ func (j job) name() string { return strings.TrimPrefix(j.program.Name, "gatewayc
 
 func backupJob() job {
 	var cfg backup.Config
-	return job{"Take a backup of the gateway's streams, while it runs", cfg.Program(), true, func(ctx context.Context, _, log io.Writer) error {
+	return job{"Take a backup of the gateway's streams, while it runs", cfg.Program(), true, false, func(ctx context.Context, _, log io.Writer) error {
 		return backup.Run(ctx, cfg, cfg.Logger(log))
 	}}
 }
 
 func restoreJob() job {
 	var cfg backup.RestoreConfig
-	return job{"Restore a backup of the gateway's streams, while no node of it runs", cfg.Program(), true, func(ctx context.Context, _, log io.Writer) error {
+	return job{"Restore a backup of the gateway's streams, while no node of it runs", cfg.Program(), true, false, func(ctx context.Context, _, log io.Writer) error {
 		return backup.RunRestore(ctx, cfg, cfg.Logger(log))
 	}}
 }
 
 func probeJob() job {
 	var cfg probe.Config
-	return job{"Try a running gateway end to end: once, or under load", cfg.Program(), false, func(ctx context.Context, out, log io.Writer) error {
+	return job{"Try a running gateway end to end: once, or under load", cfg.Program(), false, true, func(ctx context.Context, out, log io.Writer) error {
 		return probe.Run(ctx, cfg, out, cfg.Logger(log))
 	}}
 }
@@ -177,10 +179,14 @@ func (p *program) runJob(ctx context.Context, j job, args []string) error {
 	}
 	// Who reads our log may be started again, as journald is.
 	signal.Ignore(syscall.SIGPIPE)
-	if err := j.run(ctx, p.out, p.err); err != nil && !errors.Is(err, context.Canceled) {
+	err := j.run(ctx, p.out, p.err)
+	switch {
+	case !errors.Is(err, context.Canceled):
 		return err
+	case j.mayEnd:
+		return nil
 	}
-	return nil
+	return errors.New("interrupted: what it was to do is not done")
 }
 
 // told is the exit code of what has said already what there was to say.

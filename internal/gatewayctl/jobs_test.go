@@ -3,6 +3,8 @@ package gatewayctl
 import (
 	"bytes"
 	"context"
+	"fmt"
+	"io"
 	"strings"
 	"testing"
 
@@ -81,6 +83,34 @@ func TestJobsAreConfiguredByFlagsAndTheEnvironment(t *testing.T) {
 			}
 			require.NotContains(t, out+said, "hunter2")
 		})
+	}
+}
+
+// A schedule that sees 0 takes the backup for taken, and an operator the restoration for
+// done: who was interrupted says so. A probe goes on until it is.
+func TestAnInterruptedJobHasNotSucceeded(t *testing.T) {
+	t.Parallel()
+	interrupted, interrupt := context.WithCancel(t.Context())
+	interrupt()
+	for name, tt := range map[string]struct {
+		job  job
+		fail bool
+	}{
+		"backup": {backupJob(), true}, "restore": {restoreJob(), true}, "probe": {probeJob(), false},
+	} {
+		var stderr bytes.Buffer
+		p := &program{environment: []string{}, environ: func(string) (string, bool) { return "", false }, out: &stderr, err: &stderr}
+		tt.job.run = func(ctx context.Context, _, _ io.Writer) error { return fmt.Errorf("copy: %w", ctx.Err()) }
+		args := []string{"--backup-dir=" + t.TempDir()}
+		if name == "probe" {
+			args = []string{"--daemon-jwt-secret=a-secret-of-the-tests-with-enough-bytes"}
+		}
+		err := p.runJob(interrupted, tt.job, args)
+		if tt.fail {
+			require.ErrorContains(t, err, "interrupted", name)
+		} else {
+			require.NoError(t, err, name)
+		}
 	}
 }
 
