@@ -1,11 +1,13 @@
 package otlp
 
 import (
+	"errors"
 	"fmt"
 	"net/url"
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/neolith/daemon-gateway/internal/settings"
 	"github.com/neolith/daemon-gateway/internal/tracing"
@@ -64,15 +66,27 @@ func (c Config) Validate(report func(setting, problem string)) {
 			report(p.setting, "expected "+protocol+", which collectors take at port 4318: there is no exporter by gRPC (4317) here, nor one of JSON")
 		}
 	}
-	for _, list := range []struct{ setting, value string }{
-		{"OTEL_EXPORTER_OTLP_HEADERS", string(c.Headers)}, {"OTEL_EXPORTER_OTLP_TRACES_HEADERS", string(c.TracesHeaders)},
-		{"OTEL_RESOURCE_ATTRIBUTES", c.ResourceAttributes},
+	for _, list := range []struct {
+		setting, value string
+		takes          func(pair) bool
+	}{
+		{"OTEL_EXPORTER_OTLP_HEADERS", string(c.Headers), pair.isHeader},
+		{"OTEL_EXPORTER_OTLP_TRACES_HEADERS", string(c.TracesHeaders), pair.isHeader},
+		{"OTEL_RESOURCE_ATTRIBUTES", c.ResourceAttributes, pair.isText},
 	} {
-		if _, err := pairs(list.value); err != nil {
+		found, err := pairs(list.value)
+		if err == nil && !all(found, list.takes) {
+			err = errors.New("a key or a value has characters that cannot be sent")
+		}
+		if err != nil {
 			report(list.setting, "expected key1=value1,key2=value2 with values as in URLs: "+err.Error())
 		}
 	}
 	c.validateSampler(report)
+}
+
+func all(list []pair, takes func(pair) bool) bool {
+	return !slices.ContainsFunc(list, func(p pair) bool { return !takes(p) })
 }
 
 func (c Config) validateSampler(report func(setting, problem string)) {
@@ -155,6 +169,19 @@ func (c Config) headers() (map[string]string, error) {
 }
 
 type pair struct{ key, value string }
+
+// isHeader reports whether HTTP takes it. Where it does not, the libraries repeat the key
+// in an error, and who has written "authorization: Bearer secret=" has a secret in it.
+func (p pair) isHeader() bool {
+	name := func(r rune) bool {
+		return r > ' ' && r < 0x7f && !strings.ContainsRune(`()<>@,;:\"/[]?={}`, r)
+	}
+	control := func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }
+	return !strings.ContainsFunc(p.key, func(r rune) bool { return !name(r) }) && !strings.ContainsFunc(p.value, control)
+}
+
+// isText reports whether OTLP takes it, which refuses a whole batch for one wrong byte.
+func (p pair) isText() bool { return utf8.ValidString(p.key) && utf8.ValidString(p.value) }
 
 // pairs reads key1=value1,key2=value2. An error tells no value: it may be a secret.
 func pairs(text string) (list []pair, err error) {

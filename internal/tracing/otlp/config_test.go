@@ -33,6 +33,9 @@ func TestSettingsThatTheExporterCannotWorkWithAreRefusedTogether(t *testing.T) {
 		{"a share that is none", func(c *otlp.Config) { c.SamplerArg = "NaN" }, []string{"OTEL_TRACES_SAMPLER_ARG"}},
 		{"a share that nobody asks for", func(c *otlp.Config) { c.Sampler, c.SamplerArg = "always_on", "?" }, nil},
 		{"headers without keys", func(c *otlp.Config) { c.Headers = "secret" }, []string{"OTEL_EXPORTER_OTLP_HEADERS"}},
+		{"a header as HTTP writes it", func(c *otlp.Config) { c.Headers = "authorization: Bearer secret==" }, []string{"OTEL_EXPORTER_OTLP_HEADERS"}},
+		{"a value of two lines", func(c *otlp.Config) { c.TracesHeaders = "key=secret%0a" }, []string{"OTEL_EXPORTER_OTLP_TRACES_HEADERS"}},
+		{"an attribute that is no text", func(c *otlp.Config) { c.ResourceAttributes = "a=%ff" }, []string{"OTEL_RESOURCE_ATTRIBUTES"}},
 		{"all", func(c *otlp.Config) {
 			*c = otlp.Config{Endpoint: "x", Protocol: "grpc", TracesHeaders: "=secret", ResourceAttributes: "a=%", Sampler: "x"}
 		}, []string{

@@ -23,6 +23,7 @@ import (
 	"github.com/neolith/daemon-gateway/internal/buildinfo"
 	"github.com/neolith/daemon-gateway/internal/metric"
 	"github.com/neolith/daemon-gateway/internal/outage"
+	"github.com/neolith/daemon-gateway/internal/quote"
 	"github.com/neolith/daemon-gateway/internal/tracing"
 )
 
@@ -36,6 +37,9 @@ const (
 	exportTimeout = 10 * time.Second
 	// lastExports is how long the end may take, for what is in the queue.
 	lastExports = 2 * time.Second
+	// maxReason is how much is told of why a collector takes nothing, which repeats the
+	// whole page that it has answered with.
+	maxReason = 512
 )
 
 // dropped is why a span was not exported.
@@ -211,7 +215,7 @@ func (e *Exporter) send(ctx context.Context, batch []sdk.ReadOnlySpan) []sdk.Rea
 		e.lost.Of(droppedShutdown).Add(n)
 	default:
 		e.lost.Of(droppedRefused).Add(n)
-		e.outage.Failed(e.address, outage.Reason(err), interval)
+		e.outage.Failed(e.address, quote.CutAt(outage.Reason(err), maxReason), interval)
 	}
 	clear(batch)
 	return batch[:0]

@@ -3,6 +3,8 @@ package otlp_test
 import (
 	"context"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -196,6 +198,22 @@ func TestACollectorThatRefusesAndThenDoesNotIsSaidAtEachChange(t *testing.T) {
 	require.Len(t, collector.Spans(""), 1)
 	require.Equal(t, 1, strings.Count(n.said.String(), "spans cannot be exported"), n.said)
 	require.Equal(t, 1, strings.Count(n.said.String(), "spans are exported again"), n.said)
+}
+
+// What stands at the collector's address may answer with a page of megabytes.
+func TestOfALongRefusalTheBeginningIsSaid(t *testing.T) {
+	t.Parallel()
+	const page = "no such tenant "
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		http.Error(w, strings.Repeat(page, 1<<16), http.StatusBadRequest)
+	}))
+	t.Cleanup(server.Close)
+	n := export(t, otlp.Config{Endpoint: settings.URL(server.URL)})
+	n.Export(written(t))
+	n.end()
+	require.Equal(t, map[string]float64{"refused": 1}, n.dropped(t))
+	require.Contains(t, n.said.String(), page)
+	require.Less(t, len(n.said.String()), 2048)
 }
 
 func TestWithoutACollectorThereIsNoExporter(t *testing.T) {
