@@ -330,10 +330,13 @@ func replay(ctx context.Context, js jetstream.JetStream, letters []deadLetter, t
 		return "", 0, err
 	}
 	var problems []error
-	published := map[[2]string]bool{} // by orchestrator and event: several daemons may not have had it
+	published := map[[3]string]bool{} // by orchestrator and event: several daemons may not have had it
 	stopped := map[string]bool{}      // orchestrators
 	for _, d := range letters {
-		id := [2]string{d.Orchestrator, d.EventID}
+		id := [3]string{d.Orchestrator, d.EventID}
+		if d.Reason == event.ReasonUnresolvedDaemon {
+			id[2] = string(d.Daemon) // one that is for another daemon is another event
+		}
 		if stopped[d.Orchestrator] {
 			continue
 		}

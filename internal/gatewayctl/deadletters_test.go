@@ -13,6 +13,7 @@ import (
 	"github.com/neolith/daemon-gateway/internal/lab/testserver"
 	"github.com/neolith/daemon-gateway/internal/settings"
 	"github.com/neolith/daemon-gateway/pkg/event"
+	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
 
 // deadLetters is a log, and what stands in its dead letters.
@@ -90,4 +91,24 @@ func TestAnEventOfNobodyKnowsWhoseDaemonIsReplayedToWhomTheOperatorNames(t *test
 	require.Equal(t, `{ "n": 1.0 }`, string(e.Payload))
 	require.True(t, e.RequiresAck)
 	require.Empty(t, d.list())
+}
+
+// Two daemons' channels may bring events under one id. The letter of the second was
+// removed with that of the first, and nobody had it.
+func TestTheEventOfAnotherDaemonIsNotTakenForReplayed(t *testing.T) {
+	t.Parallel()
+	d := newDeadLetters(t)
+	const body = `{"id":"e","type":"message.received","orchestratorId":"channel-7","payload":{}}`
+	for _, daemon := range []protocol.DaemonID{"first", "second"} {
+		require.NoError(t, d.log.DeadLetter(t.Context(), eventlog.DeadLetter{
+			Reason: event.ReasonUnresolvedDaemon, EventID: "e", Daemon: daemon, Body: []byte(body),
+		}))
+	}
+	_, count, err := replay(t.Context(), d.js, d.list(), "vp-1")
+	require.ErrorContains(t, err, "DUPLICATE_WINDOW")
+	require.Equal(t, 1, count)
+	require.Len(t, d.stored("vp-1"), 1)
+	left := d.list()
+	require.Len(t, left, 1, "what was not published stays")
+	require.EqualValues(t, "second", left[0].Daemon)
 }
