@@ -205,5 +205,11 @@ func calledAs(name string, args []string, err io.Writer) []string {
 		return args
 	}
 	fmt.Fprintf(err, "%s: this is gatewayctl %s now, and a later release comes without the old name\n", name, command)
+	args = slices.Clone(args)
+	for i, arg := range args {
+		if arg == "--nats-tls-first" { // needed no value, and would take the next flag for it
+			args[i] = arg + "=true"
+		}
+	}
 	return append([]string{command}, args...)
 }

@@ -55,6 +55,8 @@ func TestJobsAreConfiguredByFlagsAndTheEnvironment(t *testing.T) {
 		"the probe's own timeout":  {environment: []string{key}, args: []string{"gatewayctl", "probe", "--timeout=2m", "--print-config"}, out: []string{"TIMEOUT=2m\n"}},
 		"an old name": {args: []string{"gateway-backup", "--backup-dir=/b", "--print-config"}, out: []string{"BACKUP_DIR=/b\n"},
 			told: []string{"gateway-backup: this is gatewayctl backup now"}},
+		"an old name with a switch of NATS": {args: []string{"gateway-restore", "--nats-tls-first", "--backup-dir=/b", "--print-config"},
+			out: []string{"BACKUP_DIR=/b\n", "NATS_TLS_FIRST=true\n"}},
 		"another":   {environment: []string{key}, args: []string{"gateway-probe", "--print-config"}, out: []string{"TIMEOUT=1m\n"}},
 		"a version": {args: []string{"gateway-restore", "--version"}, out: []string{"gatewayctl version "}},
 		"help":      {args: []string{"gateway-restore", "--help"}, out: []string{"gatewayctl restore [flags]", "--backup-dir", "(BACKUP_DIR,", "required)", "Examples:"}},
