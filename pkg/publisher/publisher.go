@@ -126,12 +126,7 @@ func (p *Publisher) PublishJSON(ctx context.Context, body []byte) (Ack, error) {
 	partition := event.PartitionOf(token, partitions)
 	msg := nats.NewMsg(event.Subject(partition, token))
 	msg.Header.Set(jetstream.MsgIDHeader, event.MessageID(token, e.ID))
-	if event.ValidTraceparent(e.Traceparent()) {
-		msg.Header.Set(event.HeaderTraceparent, e.Traceparent())
-		if e.Tracestate() != "" {
-			msg.Header.Set(event.HeaderTracestate, e.Tracestate())
-		}
-	}
+	setTrace(msg.Header, e)
 	msg.Data = body
 	ack, err := p.js.PublishMsg(ctx, msg, jetstream.WithExpectStream(event.StreamName(partition)),
 		jetstream.WithRetryWait(electionPoll), jetstream.WithRetryAttempts(electionPolls))
@@ -139,6 +134,21 @@ func (p *Publisher) PublishJSON(ctx context.Context, body []byte) (Ack, error) {
 		return Ack{}, fmt.Errorf("publish event %q to partition %d: %w", e.ID, partition, classify(err))
 	}
 	return Ack{Partition: partition, Sequence: ack.Sequence, Duplicate: ack.Duplicate}, nil
+}
+
+// maxTraceHeader is the longest that a header may be: JetStream refuses an event whose
+// headers have 64 KiB, and a trace is no reason to lose one.
+const maxTraceHeader = 512
+
+// setTrace writes where an event stands in a trace, unless nobody could use that.
+func setTrace(header nats.Header, e event.Event) {
+	if !event.ValidTraceparent(e.Traceparent()) || len(e.Traceparent()) > maxTraceHeader {
+		return
+	}
+	header.Set(event.HeaderTraceparent, e.Traceparent())
+	if state := e.Tracestate(); state != "" && len(state) <= maxTraceHeader {
+		header.Set(event.HeaderTracestate, state)
+	}
 }
 
 // count returns the number of partitions, which never changes. Only one caller at

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -329,6 +330,8 @@ func TestAnEventsTraceStandsInItsHeadersToo(t *testing.T) {
 	const traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 	for n, test := range []struct{ traceparent, tracestate, header, state string }{
 		{traceparent, "vendor=1", traceparent, "vendor=1"}, {traceparent, "", traceparent, ""}, {"nonsense\r\nX: y", "vendor=1", "", ""}, {},
+		// JetStream takes no headers of 64 KiB.
+		{traceparent, strings.Repeat("vendor=1,", 8<<10), traceparent, ""}, {"01" + traceparent[2:] + "-" + strings.Repeat("later", 16<<10), "", "", ""},
 	} {
 		e := sample(fmt.Sprint("traced-", n))
 		e.Trace = &event.TraceContext{Traceparent: test.traceparent, Tracestate: test.tracestate}
