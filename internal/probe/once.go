@@ -49,8 +49,10 @@ func Once(ctx context.Context, cfg Config, logger *slog.Logger) error {
 	crowd := traffic.NewCrowd(l, []string{string(cfg.EdgeURL)}, cfg.DaemonJWTSecret)
 	defer crowd.Close()
 	delivered := make(chan struct{}, 1)
-	seat := crowd.Add(e.OrchestratorID, traffic.Habit{Handle: func(_ context.Context, _ *traffic.Seat, got protocol.Event) error {
+	seat := crowd.Add(e.OrchestratorID, traffic.Habit{Handle: func(_ context.Context, s *traffic.Seat, got protocol.Event) error {
 		if got.EventID == e.ID {
+			// The daemon leaves then, maybe before this has returned.
+			s.Daemon().Ack(got.EventID)
 			delivered <- struct{}{} // the client hands it over once
 		}
 		return nil
