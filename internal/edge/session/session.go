@@ -129,6 +129,8 @@ type Session struct {
 
 	survived []string // said to be in progress meanwhile
 
+	echoes []string // acknowledged, and sent again before: each repeat may be acknowledged as well
+
 	suspect uint64 // the event that was tried in vain too often to be sent among others
 	atOnce  int    // how many may be unsettled at a time once that is settled
 
@@ -139,6 +141,7 @@ type Session struct {
 	oldestSince time.Time
 	firstWrote  time.Time // when an event was written first
 	leftBehind  bool      // the oldest may have been, see sendLeft
+	behindAt    time.Time // when one was sent again last because its time was over
 	blocked     int       // bytes of the event that last did not fit; 0: none
 
 	dirty    bool // there is something that a crash should not forget
@@ -256,7 +259,7 @@ func (s *Session) EpochChanged(epoch eventlog.Epoch, now time.Time) {
 		s.epoch = epoch
 		s.complete, s.target, s.sent, s.cause = 0, 0, 0, CauseEpoch
 		s.known, s.sends, s.window = nil, cursor.Sends{}, window{}
-		s.unnamed, s.acked, s.passed = 0, nil, nil
+		s.unnamed, s.acked, s.passed, s.echoes = 0, nil, nil, nil
 		s.returning = true
 		s.suspectOldest()
 		s.asking, s.reading, s.askNext, s.blocked = false, false, false, 0

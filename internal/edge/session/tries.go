@@ -145,17 +145,20 @@ func (s *Session) tickOldest(now time.Time) {
 		s.deadLetter(sequence, p)
 		return
 	}
-	p.again = true
+	s.behindAt = now
+	p.again++
 	s.send(sequence, p, true)
 }
 
 // sendLeft sends the oldest event again for want of an ack, where the one before it had
 // to be sent again for that, and then was acknowledged: a daemon that has failed at that
 // for a while, and is well again, has failed at what came with it, too, and would get one
-// in an ack timeout. It is not held against the event.
+// in an ack timeout. It is not held against the event. What was written later did not
+// come with it: a daemon that works on one event after the other would be sent each
+// again for as long as its window is full, and do everything twice.
 func (s *Session) sendLeft(sequence uint64, p *pending, now time.Time) {
-	if p.inHand() && now.Sub(s.wroteAt(p)) >= s.cfg.AckTimeout {
-		p.again = true
+	if p.inHand() && s.wroteAt(p).Before(s.behindAt) && now.Sub(s.wroteAt(p)) >= s.cfg.AckTimeout {
+		p.again++
 		s.send(sequence, p, true)
 	}
 }

@@ -259,6 +259,57 @@ func TestWhatWasLeftBehindTogetherComesAgainTogether(t *testing.T) {
 	require.Equal(t, vain(17, 1), b.s.Progress(b.now).Entry.Sends)
 }
 
+// A daemon that works on one event after the other has its window in hand for longer than
+// the ack timeout. Where one took it that long once, each further one was sent again, for
+// as long as there were some: a daemon that handles repeats did everything twice, and what
+// it took half a minute for ended in the dead letters, though each was handled at once.
+func TestASlowDaemonIsNotSentEverythingTwice(t *testing.T) {
+	t.Parallel()
+	for _, pace := range []time.Duration{10 * time.Second, 28 * time.Second} {
+		t.Run(pace.String(), func(t *testing.T) {
+			t.Parallel()
+			const events = 60
+			log := shelfOf(events)
+			b := log.attach(t, config(), cursor.Entry{Floor: 10})
+			b.lives(35 * time.Second)
+			log.serve(b)
+			require.Equal(t, []uint64{11, 12, 13, 14, 11}, b.hand)
+			handled := 0
+			for ; len(b.hand) > 0; handled++ {
+				b.ack(fmt.Sprintf("e%d", b.hand[0]))
+				b.hand = b.hand[1:]
+				for range pace / time.Second { // with the next one
+					log.serve(b)
+					b.lives(time.Second)
+				}
+				log.serve(b)
+				require.Nil(t, b.dead)
+			}
+			require.GreaterOrEqual(t, handled, events)
+			require.LessOrEqual(t, handled, events+config().WindowEvents, "what was in hand when the first one was late")
+		})
+	}
+}
+
+// An ack of a repeat shows that the daemon is at work, each once: it is no word that
+// keeps for ever what the daemon has failed at.
+func TestAnAckOfARepeatIsASignOfLifeOnce(t *testing.T) {
+	t.Parallel()
+	b := shelfOf(2).attach(t, config(), cursor.Entry{Floor: 10})
+	b.lives(30 * time.Second)
+	require.Equal(t, []uint64{11}, b.sequences())
+	b.write()
+	b.lives(10 * time.Second)
+	require.Equal(t, 1, b.ack("e11"))
+	require.Zero(t, b.ack("e11"))
+	b.after(time.Millisecond)
+	require.Empty(t, b.sent, "it has handled both, and 12 is behind them")
+	b.lives(20 * time.Second)
+	require.Zero(t, b.ack("e11", "e10"), "there was one repeat")
+	b.lives(10 * time.Second)
+	require.Equal(t, []uint64{12}, b.sequences())
+}
+
 // A daemon that says, before it is sent an event again, that it is still at it,
 // has survived the connection that broke.
 func TestWhoIsStillAtItHasNotBeenCrashedByIt(t *testing.T) {

@@ -44,7 +44,7 @@ type pending struct {
 	after   uint64      // the orchestrator has no other event between this and it
 	vain    int         // tries in vain, over connections
 	written bool        // the last Send has been answered by Written
-	again   bool        // it was sent again on this connection, for want of an ack
+	again   int         // how often it was sent again on this connection, for want of an ack
 	asked   bool        // the last Send has a ping, which has not been answered yet
 	repeat  bool        // the last Send was not the first
 	traced  trace.Cause // what is noted of it; None: nothing yet
