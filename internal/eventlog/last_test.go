@@ -254,6 +254,26 @@ func TestHeadsAreReadWithAndWithoutAConsumer(t *testing.T) {
 	}
 }
 
+// Who moves events to their own partition waits while that is away, and gives up events
+// for other errors; and it must hear of it.
+func TestHeadsOfWhatIsAwayAreUnavailable(t *testing.T) {
+	t.Parallel()
+	s, l := setup(t)
+	token := tokensOf(l, 0, 1)[0]
+	way := testserver.NATSProxy(t, s)
+	far := open(t, testserver.JetStream(t, way.URL()), config())
+	way.HoldAnswers()
+	ctx, cancel := context.WithTimeout(t.Context(), waitTime)
+	defer cancel()
+	_, err := far.EachHead(ctx, 0, token, 1, 1<<20, func(eventlog.Head) {})
+	require.ErrorIs(t, err, eventlog.ErrUnavailable)
+	require.NoError(t, ctx.Err(), "it has a bound of its own")
+
+	require.NoError(t, s.JetStream().DeleteStream(t.Context(), event.StreamName(0)))
+	_, err = l.EachHead(t.Context(), 0, token, 1, 1<<20, func(eventlog.Head) {})
+	require.ErrorIs(t, err, eventlog.ErrUnavailable)
+}
+
 func TestHeadsWithoutAConsumerAreReadAsFarAsIsAllowed(t *testing.T) {
 	t.Parallel()
 	s, l := setup(t)

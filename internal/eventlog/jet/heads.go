@@ -36,7 +36,7 @@ func (c *Client) Heads(ctx context.Context, stream, subject string, from uint64,
 	if c.rights == Use {
 		return c.headsOfAll(ctx, stream, subject, from, maxBytes, yield)
 	}
-	return false, c.headsAlone(ctx, stream, subject, from, yield)
+	return false, Classify(c.headsAlone(ctx, stream, subject, from, yield))
 }
 
 // headsOfAll is Heads with direct gets, which any replica answers. One that passes
@@ -65,19 +65,23 @@ func (c *Client) headsOfAll(ctx context.Context, stream, subject string, from ui
 // headsAlone is Heads with a consumer: the leader does not send the bodies.
 func (c *Client) headsAlone(ctx context.Context, stream, subject string, from uint64, yield func(Head)) error {
 	name := "heads" + rand.Text()
-	consumer, err := Ask(ctx, func(ctx context.Context) (jetstream.Consumer, error) {
-		return c.JS.CreateConsumer(ctx, stream, jetstream.ConsumerConfig{
-			Name:              name,
-			Description:       "Daemon gateway: what an orchestrator has",
-			FilterSubject:     subject,
-			DeliverPolicy:     jetstream.DeliverByStartSequencePolicy,
-			OptStartSeq:       from,
-			AckPolicy:         jetstream.AckNonePolicy,
-			HeadersOnly:       true,
-			InactiveThreshold: consumerInactive,
-			MemoryStorage:     true,
-			Replicas:          1,
+	var consumer jetstream.Consumer
+	err := c.Request(ctx, func(ctx context.Context) (err error) {
+		consumer, err = Ask(ctx, func(ctx context.Context) (jetstream.Consumer, error) {
+			return c.JS.CreateConsumer(ctx, stream, jetstream.ConsumerConfig{
+				Name:              name,
+				Description:       "Daemon gateway: what an orchestrator has",
+				FilterSubject:     subject,
+				DeliverPolicy:     jetstream.DeliverByStartSequencePolicy,
+				OptStartSeq:       from,
+				AckPolicy:         jetstream.AckNonePolicy,
+				HeadersOnly:       true,
+				InactiveThreshold: consumerInactive,
+				MemoryStorage:     true,
+				Replicas:          1,
+			})
 		})
+		return err
 	})
 	if err != nil {
 		return err
