@@ -161,9 +161,6 @@ func TestABucketThatWasLostIsNoticedByTheFirstWrite(t *testing.T) {
 			server := testserver.NATS(t)
 			s := openStore(t, server, 1, "a")
 			lost := lose(t, server)
-			wanting := func(patterns ...protocol.Pattern) func(*StartRequest) {
-				return func(r *StartRequest) { r.Subscriptions = subs(patterns...) }
-			}
 			for _, id := range ids("a", "b") {
 				d := connect(t, s, orch, id, wanting(protocol.Pattern(id)+".*"))
 				d.moves(20)
@@ -185,4 +182,66 @@ func TestABucketThatWasLostIsNoticedByTheFirstWrite(t *testing.T) {
 			require.Equal(t, before, writes(s, statusOK), "it is said once")
 		})
 	}
+}
+
+// wanting has a daemon begin with these subscriptions.
+func wanting(patterns ...protocol.Pattern) func(*StartRequest) {
+	return func(r *StartRequest) { r.Subscriptions = subs(patterns...) }
+}
+
+// The write of a start may itself be the first of its edge after the loss, where another
+// edge, which knew of nothing that was lost, has written before it.
+func TestAStartThatShowsALossIsDecidedOnceMore(t *testing.T) {
+	t.Parallel()
+	server := testserver.NATS(t)
+	s, other := openStore(t, server, 1, "a"), openStore(t, server, 1, "b")
+	b := connect(t, other, orch, "b", wanting("b.*"))
+	b.moves(20)
+	ctx, cancel := context.WithTimeout(t.Context(), waitTime)
+	defer cancel()
+	require.NoError(t, other.FlushAll(ctx))
+	files := server.Copy(t, eventlog.BucketStream(eventlog.CursorBucket(0)))
+	a := connect(t, s, orch, "a", wanting("a.*"))
+	a.leaves()
+	require.NoError(t, s.FlushAll(ctx))
+	files.RollBack(t)
+
+	b.moves(40)
+	require.NoError(t, other.FlushAll(ctx))
+	d, err := newSeat(s, orch, "a", wanting("a.*")).begin(ctx)
+	require.NoError(t, err)
+	require.Zero(t, d.Entry.Floor, "b has passed what only a wants")
+	rec := stored(t, openStore(t, server, 1, "c"), orch)
+	require.False(t, rec.Lost.Since.IsZero())
+	require.Equal(t, map[protocol.DaemonID]uint64{"a": 0, "b": 40}, floors(rec))
+}
+
+// What was looked for since an earlier loss is not known of a record that is an older
+// one again.
+func TestARecordThatIsLostAgainSaysSo(t *testing.T) {
+	t.Parallel()
+	server := testserver.NATS(t)
+	s := openStore(t, server, 1, "a")
+	put(t, s, orch, "nonsense") // as lost as any
+	a := connect(t, s, orch, "a", wanting("a.*"))
+	a.moves(40)
+	ctx, cancel := context.WithTimeout(t.Context(), waitTime)
+	defer cancel()
+	require.NoError(t, s.FlushAll(ctx))
+	files := server.Copy(t, eventlog.BucketStream(eventlog.CursorBucket(0)))
+	c := connect(t, s, orch, "c", wanting("a.*"))
+	require.EqualValues(t, 40, c.at.Entry.Floor, "a has looked for that")
+	c.leaves()
+	// For a while a does not want what c does, and passes it.
+	a.moves(60, func(p *Progress) { p.Narrowed = true })
+	require.NoError(t, s.FlushAll(ctx))
+	a.moves(60, func(p *Progress) { p.Narrowed = false })
+	require.NoError(t, s.FlushAll(ctx))
+	files.RollBack(t)
+
+	a.moves(70)
+	require.NoError(t, s.FlushAll(ctx))
+	d, err := newSeat(s, orch, "c", wanting("a.*")).begin(ctx)
+	require.NoError(t, err)
+	require.Zero(t, d.Entry.Floor)
 }

@@ -5,7 +5,8 @@ import "github.com/neolith/daemon-gateway/internal/eventlog"
 // Moved returns the record as one of another epoch, in which the partition was
 // put back to a time when it had all up to last: sequences up to there mean the
 // same in both. It reports false, and everybody starts from the oldest retained
-// event, if the record speaks of later ones.
+// event, if the record speaks of later ones. What those have looked for who came to
+// a record that was lost is not known of an older one.
 func (rec Record) Moved(to eventlog.Epoch, last uint64) (Record, bool) {
 	for _, e := range rec.Daemons {
 		if e.reach() > last {
@@ -17,7 +18,9 @@ func (rec Record) Moved(to eventlog.Epoch, last uint64) (Record, bool) {
 			return Record{}, false
 		}
 	}
-	return Record{Epoch: to, Daemons: rec.Daemons, Awaited: rec.Awaited, Presumed: rec.Presumed}, true
+	return Record{
+		Epoch: to, Daemons: rec.Daemons, Awaited: rec.Awaited, Presumed: rec.Presumed, Lost: Lost{Since: rec.Lost.Since},
+	}, true
 }
 
 // reach is the highest sequence that the entry speaks of.

@@ -16,6 +16,10 @@ func TestRecordMovesIntoARestoredLogUnlessItSpeaksOfWhatThatHasNot(t *testing.T)
 	moved, ok := rec.Moved("restored", last)
 	require.True(t, ok)
 	require.Equal(t, Record{Epoch: "restored", Daemons: rec.Daemons}, moved)
+	rec.Lost = Lost{now, subs("a.*")}
+	moved, ok = rec.Moved("restored", last)
+	require.True(t, ok)
+	require.Equal(t, Lost{Since: now}, moved.Lost, "who is missing in it is missing in the restored one")
 	for what, e := range map[string]Entry{
 		"floor":   {Floor: last + 1},
 		"settled": {Settled: []Range{{5, 6}, {90, last + 1}}},

@@ -119,23 +119,34 @@ func (s *Store) attempt(ctx context.Context, p *partition, token event.Token, k 
 		return err
 	}
 	own := p.collect(k)
-	next, changed := decide(own.applyTo(s.doubt(p, read), defaultLimits))
-	if !changed {
-		p.putBack(token, k, own)
-		done(k)
-		return nil
-	}
-	if worthWriting(read, next) || own.hasToLand(read) {
-		if err := s.write(ctx, p, token, k, next); err != nil {
+	before := read
+	var next Record
+	for lost := true; lost; {
+		var changed bool
+		if next, changed = decide(own.applyTo(s.doubt(p, read), defaultLimits)); !changed {
 			p.putBack(token, k, own)
-			return err
+			done(k)
+			return nil
+		}
+		lost = false
+		if worthWriting(read, next) || own.hasToLand(read) {
+			if lost, err = s.write(ctx, p, token, k, next); lost {
+				// What was decided did not know of it, and is taken back.
+				read = own.applyTo(s.doubt(p, before), defaultLimits)
+				_, err = s.write(ctx, p, token, k, read)
+				read.Revision = k.revision
+			}
+			if err != nil {
+				p.putBack(token, k, own)
+				return err
+			}
 		}
 	}
 	done(k)
 	if more := p.stored(token, k); more {
 		s.schedule.add(token)
 	}
-	s.tell(p, token, k, own, read, next)
+	s.tell(p, token, k, own, before, next)
 	return nil
 }
 
@@ -225,22 +236,23 @@ func (s *Store) load(ctx context.Context, p *partition, token event.Token, k *ke
 // doubt returns the record as it is to be taken where its bucket was lost: whatever
 // there is of it in what came after, daemons that were here may be missing.
 func (s *Store) doubt(p *partition, rec Record) Record {
-	if rec.Lost.Since.IsZero() {
-		rec.Lost = p.loss().in(s.now(), s.log.Config().EventRetention)
+	if loss := p.loss().in(s.now(), s.log.Config().EventRetention); loss.Since.After(rec.Lost.Since) {
+		rec.Lost = loss // what it says of an earlier one may be older as well
 	}
 	return rec
 }
 
-// write stores the record if the store still has k.revision.
-func (s *Store) write(ctx context.Context, p *partition, token event.Token, k *key, rec Record) error {
+// write stores the record if the store still has k.revision. lost: this has shown that
+// the bucket was lost, which the record does not say.
+func (s *Store) write(ctx context.Context, p *partition, token event.Token, k *key, rec Record) (lost bool, err error) {
 	data, err := rec.Encode()
 	if err != nil {
-		return err
+		return false, err
 	}
 	select {
 	case p.writing <- struct{}{}:
 	case <-ctx.Done():
-		return ctx.Err()
+		return false, ctx.Err()
 	}
 	defer func() { <-p.writing }()
 	k.known = false // until the answer says so, whatever it is
@@ -248,14 +260,13 @@ func (s *Store) write(ctx context.Context, p *partition, token event.Token, k *k
 	revision, err := s.log.Replace(ctx, p.bucket, string(token), data, k.revision)
 	s.metrics.wrote(err)
 	if err != nil {
-		return fmt.Errorf("write: %w", err)
+		return false, fmt.Errorf("write: %w", err)
 	}
 	k.known, k.revision, k.stored = true, revision, data
-	if p.wrote(revision, before, written(s.now())) {
+	if lost = p.wrote(revision, before, written(s.now())); lost {
 		s.logger.Error("a bucket of cursors was lost, daemons without a cursor start from the oldest event", "bucket", p.bucket)
-		s.schedule.add(token) // this record does not say so yet
 	}
-	return nil
+	return lost, nil
 }
 
 // codeWrongLastSequence is what a clustered stream answers while another write
