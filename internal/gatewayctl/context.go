@@ -118,7 +118,7 @@ func (p *program) reach() (func(string) (string, bool), error) {
 		value, _ := p.environ(name)
 		return value != ""
 	}
-	if p.context == "" && (len(p.flags) > 0 || slices.ContainsFunc(reaching, given)) {
+	if p.context == "" && (p.contextless || len(p.flags) > 0 || slices.ContainsFunc(reaching, given)) {
 		return p.environ, nil
 	}
 	known, err := p.loadContexts()

@@ -47,8 +47,10 @@ type program struct {
 	format  string        // of the output: one of formats
 	timeout time.Duration // for what is asked of NATS
 	context string        // the named cluster that is meant, "" where nobody says
-	flags   []string      // of natsFlags, that were given, as arguments for package settings
-	began   bool          // the command's arguments were right
+	// contextless is whether the current context does not count, see calledAs.
+	contextless bool
+	flags       []string // of natsFlags, that were given, as arguments for package settings
+	began       bool     // the command's arguments were right
 
 	nats natsconn.Config // as NATS was reached last
 }
@@ -60,7 +62,7 @@ func Main(args, environment []string, in io.Reader, out, err io.Writer) int {
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal kills the process
 	p := &program{environ: os.LookupEnv, environment: environment, in: in, out: out, err: err}
-	return p.run(ctx, calledAs(filepath.Base(args[0]), args[1:], err))
+	return p.run(ctx, p.calledAs(filepath.Base(args[0]), args[1:]))
 }
 
 // Run is Main without signals, by the program's own name.

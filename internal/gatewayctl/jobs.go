@@ -198,13 +198,15 @@ func (c told) Error() string { return fmt.Sprintf("ends with %d", int(c)) }
 // links to this program.
 var formerly = map[string]string{"gateway-backup": "backup", "gateway-restore": "restore", "gateway-probe": "probe"}
 
-// calledAs returns the arguments that stand for a call by this name.
-func calledAs(name string, args []string, err io.Writer) []string {
+// calledAs returns the arguments that stand for a call by this name. Programs of the old
+// names knew of no contexts: they must not come to another cluster by one.
+func (p *program) calledAs(name string, args []string) []string {
 	command, old := formerly[name]
 	if !old || slices.Contains(args, "--version") {
 		return args
 	}
-	fmt.Fprintf(err, "%s: this is gatewayctl %s now, and a later release comes without the old name\n", name, command)
+	p.contextless = true
+	fmt.Fprintf(p.err, "%s: this is gatewayctl %s now, and a later release comes without the old name\n", name, command)
 	args = slices.Clone(args)
 	for i, arg := range args {
 		if arg == "--nats-tls-first" { // needed no value, and would take the next flag for it

@@ -25,7 +25,7 @@ func called(t *testing.T, environment []string, args ...string) (out, told strin
 		}
 		return "", false
 	}
-	code = p.run(context.Background(), calledAs(args[0], args[1:], &stderr))
+	code = p.run(context.Background(), p.calledAs(args[0], args[1:]))
 	return stdout.String(), stderr.String(), code
 }
 
@@ -53,6 +53,10 @@ func TestJobsAreConfiguredByFlagsAndTheEnvironment(t *testing.T) {
 		"the current context":      {environment: []string{contexts}, args: []string{"gatewayctl", "backup", "--backup-dir=/b", "--print-config"}, out: []string{"NATS_URL=nats://staging:4222\n"}},
 		"the probe has no context": {environment: []string{contexts, key}, args: []string{"gatewayctl", "probe", "--print-config"}, out: []string{"NATS_URL=nats://127.0.0.1:4222\n", "TIMEOUT=1m\n"}},
 		"the probe's own timeout":  {environment: []string{key}, args: []string{"gatewayctl", "probe", "--timeout=2m", "--print-config"}, out: []string{"TIMEOUT=2m\n"}},
+		"an old name has no context": {environment: []string{contexts}, args: []string{"gateway-restore", "--backup-dir=/b", "--print-config"},
+			out: []string{"NATS_URL=nats://127.0.0.1:4222\n"}},
+		"an old name, and a context": {environment: []string{contexts}, args: []string{"gateway-restore", "--context=staging", "--backup-dir=/b", "--print-config"},
+			out: []string{"NATS_URL=nats://staging:4222\n"}},
 		"an old name": {args: []string{"gateway-backup", "--backup-dir=/b", "--print-config"}, out: []string{"BACKUP_DIR=/b\n"},
 			told: []string{"gateway-backup: this is gatewayctl backup now"}},
 		"an old name with a switch of NATS": {args: []string{"gateway-restore", "--nats-tls-first", "--backup-dir=/b", "--print-config"},
