@@ -11,6 +11,7 @@ import (
 
 	"github.com/neolith/daemon-gateway/internal/lab/ledger"
 	"github.com/neolith/daemon-gateway/internal/lab/traffic"
+	"github.com/neolith/daemon-gateway/internal/outage"
 	"github.com/neolith/daemon-gateway/internal/redisconn"
 	"github.com/neolith/daemon-gateway/pkg/client"
 	"github.com/neolith/daemon-gateway/pkg/event"
@@ -81,15 +82,33 @@ func Once(ctx context.Context, cfg Config, logger *slog.Logger) error {
 	}
 }
 
-// told logs how a daemon fares, and calls subscribed each time that it is.
+// told logs how a daemon fares, once at each change, and calls subscribed each time that
+// it is. What it returns is called by one goroutine at a time.
 func told(logger *slog.Logger, daemon protocol.DaemonID, subscribed func()) func(client.StateChange) {
+	before := "" // why it is not connected; empty: it is
 	return func(s client.StateChange) {
 		switch s.State {
 		case client.StateDisconnected:
-			logger.Warn("disconnected", "daemon", daemon, "code", int(s.Close), "reason", s.Reason, "delay", s.Delay, "error", s.Err)
+			level, why := slog.LevelWarn, ending(s)
+			if why == before {
+				level = slog.LevelDebug
+			}
+			before = why
+			logger.Log(context.Background(), level, "disconnected",
+				"daemon", daemon, "url", s.URL, "code", int(s.Close), "reason", s.Reason, "delay", s.Delay, "error", s.Err)
 		case client.StateSubscribed:
+			before = ""
 			logger.Info("subscribed", "daemon", daemon)
 			subscribed()
 		}
 	}
+}
+
+// ending says how a connection ended, in words that do not differ with each try.
+func ending(s client.StateChange) string {
+	why := fmt.Sprint(s.URL, int(s.Close), s.Reason)
+	if s.Err != nil {
+		why += outage.Reason(s.Err)
+	}
+	return why
 }

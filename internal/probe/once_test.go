@@ -1,10 +1,14 @@
 package probe
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
 	"log/slog"
+	"net"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -13,6 +17,8 @@ import (
 	"github.com/neolith/daemon-gateway/internal/devcluster"
 	"github.com/neolith/daemon-gateway/internal/lab/testserver"
 	"github.com/neolith/daemon-gateway/internal/settings"
+	"github.com/neolith/daemon-gateway/pkg/client"
+	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
 
 func TestMain(m *testing.M) { testserver.Main(m) }
@@ -86,6 +92,30 @@ func TestAnEventThatDoesNotComeInTimeIsAnError(t *testing.T) {
 	cfg := target(t)
 	cfg.EdgeURL, cfg.Timeout = "ws://127.0.0.1:1/daemon/ws", time.Millisecond
 	require.ErrorContains(t, Once(t.Context(), cfg, slog.New(slog.DiscardHandler)), "not delivered within 1ms")
+}
+
+// What keeps a daemon away is told once, and not at each try: also where the address of
+// this end stands in the error, which differs.
+func TestTheProbeTellsAtEachChangeWhyItIsNotConnected(t *testing.T) {
+	t.Parallel()
+	var log bytes.Buffer
+	change := told(slog.New(slog.NewTextHandler(&log, nil)), "prober", func() {})
+	reset := func(port int) error {
+		return &net.OpError{Op: "read", Net: "tcp", Source: &net.TCPAddr{IP: net.IPv4(10, 0, 0, 1), Port: port}, Addr: &net.TCPAddr{IP: net.IPv4(10, 0, 0, 2), Port: 8080}, Err: syscall.ECONNRESET}
+	}
+	away := func(err error) client.StateChange {
+		return client.StateChange{State: client.StateDisconnected, URL: "ws://10.0.0.2:8080", Close: protocol.CloseAbnormal, Err: err}
+	}
+	said := func() int { return strings.Count(log.String(), "msg=disconnected") }
+	for port := range 5 {
+		change(away(reset(1 + port)))
+	}
+	require.Equal(t, 1, said(), log.String())
+	change(away(syscall.ECONNREFUSED))
+	require.Equal(t, 2, said(), "something else keeps it away")
+	change(client.StateChange{State: client.StateSubscribed})
+	change(away(syscall.ECONNREFUSED))
+	require.Equal(t, 3, said(), "it was connected meanwhile")
 }
 
 // endAt ends a probe when it logs a message.
