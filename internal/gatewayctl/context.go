@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -195,10 +196,8 @@ func newContext(name string, flag func(string) (string, bool)) (clusterContext, 
 			continue
 		}
 		if f.setting == "NATS_URL" {
-			u, err := url.Parse(value)
-			if err != nil || u.User != nil {
-				return nil, errors.New("--nats-url with user or password would keep them in the file of contexts: " +
-					"write it into a file of its own, and give --nats-url-file, or give --nats-creds-file")
+			if err := keepable(value); err != nil {
+				return nil, err
 			}
 			c[f.setting] = value
 			continue
@@ -217,6 +216,22 @@ func newContext(name string, flag func(string) (string, bool)) (clusterContext, 
 		return nil, errors.New("where is NATS? Give --nats-url or --nats-url-file")
 	}
 	return c, nil
+}
+
+// keepable says why URLs of servers cannot be kept in a context. None is repeated: it may
+// have a password.
+func keepable(urls string) error {
+	// In a list of URLs each has its own user, and a list parses as a URL of the first.
+	if strings.Contains(urls, "@") {
+		return errors.New("--nats-url with user or password would keep them in the file of contexts: " +
+			"write it into a file of its own, and give --nats-url-file, or give --nats-creds-file")
+	}
+	for text := range strings.SplitSeq(urls, ",") {
+		if u, err := url.Parse(strings.TrimSpace(text)); err != nil || u.Hostname() == "" {
+			return errors.New("--nats-url: expected nats://host[:port] for each server, or tls://, ws:// or wss://")
+		}
+	}
+	return nil
 }
 
 func (p *program) listContextsCommand() *cobra.Command {

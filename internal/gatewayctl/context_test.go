@@ -90,6 +90,15 @@ func TestTheFileOfContextsIsForItsUserAloneAndHoldsNoSecret(t *testing.T) {
 	require.Contains(t, out, "--nats-url-file")
 	require.NotContains(t, out, "hunter2")
 	require.NoFileExists(t, u.file())
+	for _, list := range [][]string{
+		{"--nats-url", "nats://127.0.0.1,nats://operator:hunter2@127.0.0.2"},
+		{"--nats-url", away("1"), "--nats-url", "nats://operator:hunter2@127.0.0.2"},
+	} {
+		code, out := u.call(append([]string{"context", "add", "staging"}, list...)...)
+		require.Equal(t, 2, code, "%v", list)
+		require.NotContains(t, out, "hunter2")
+		require.NoFileExists(t, u.file())
+	}
 
 	secret := filepath.Join(u.environment["HOME"], "url")
 	require.NoError(t, os.WriteFile(secret, []byte("nats://operator:hunter2@127.0.0.1:7\n"), 0o600))
@@ -109,6 +118,22 @@ func TestTheFileOfContextsIsForItsUserAloneAndHoldsNoSecret(t *testing.T) {
 	code, out = u.call("context", "list")
 	require.Equal(t, 1, code)
 	require.Contains(t, out, "chmod 600")
+}
+
+// Of a flag that is given twice nothing counts for nothing in silence.
+func TestServersMayBeGivenOneByOneAndFilesOnceAlone(t *testing.T) {
+	t.Parallel()
+	u := newUser(t)
+	code, out := u.call("nodes", "--timeout", "1s", "--nats-url", away("1"), "--nats-url", away("2"))
+	require.Equal(t, 1, code)
+	require.Contains(t, out, "connect to NATS at 127.0.0.1:1, 127.0.0.1:2")
+	u.must("context", "add", "both", "--nats-url", away("3"), "--nats-url", away("4"))
+	code, out = u.call("nodes", "--timeout", "1s")
+	require.Equal(t, 1, code)
+	require.Contains(t, out, "connect to NATS at 127.0.0.1:3, 127.0.0.1:4")
+	code, out = u.call("nodes", "--nats-url-file", "one", "--nats-url-file", "two")
+	require.Equal(t, 2, code)
+	require.Contains(t, out, "it is given twice")
 }
 
 // The domain goes with the servers: that of another cluster's would be looked for in vain.
@@ -132,6 +157,7 @@ func TestAContextThatCannotBeSaysWhy(t *testing.T) {
 		"is no name":           {"sta/ging", "--nats-url", away("1")},
 		"accepts 1 arg":        {},
 		"--nats-url with user": {"staging", "--nats-url", "nats://token@127.0.0.1"},
+		"expected nats://host": {"staging", "--nats-url", "127.0.0.1:4222"},
 	} {
 		code, out := u.call(append([]string{"context", "add"}, args...)...)
 		require.Equal(t, 2, code, want)

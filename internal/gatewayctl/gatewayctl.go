@@ -108,7 +108,7 @@ const domainSetting = "NATS_JETSTREAM_DOMAIN"
 
 // natsFlags are the settings of package natsconn that a flag may give, too.
 var natsFlags = []struct{ name, setting, help string }{
-	{"nats-url", "NATS_URL", "URLs of the NATS servers (NATS_URL)"},
+	{"nats-url", "NATS_URL", "URLs of the NATS servers, separated by commas or each with a flag (NATS_URL)"},
 	{"nats-url-file", "NATS_URL_FILE", "file that holds them, one a line, for URLs with a password (NATS_URL_FILE)"},
 	{"nats-creds-file", "NATS_CREDS_FILE", "file with the credentials of the operator's NATS user (NATS_CREDS_FILE)"},
 	{"nats-nkey-file", "NATS_NKEY_FILE", "file with the seed of that user, where the server knows users by nkeys (NATS_NKEY_FILE)"},
@@ -118,6 +118,28 @@ var natsFlags = []struct{ name, setting, help string }{
 	{"nats-jetstream-domain", domainSetting, "domain of the JetStream with the gateway's streams, where the servers are leaf nodes of it (NATS_JETSTREAM_DOMAIN)"},
 	{"nats-tls-first", "NATS_TLS_FIRST", "true, where the server wants TLS before it says anything (NATS_TLS_FIRST)"},
 }
+
+// natsFlag is what was given for one of natsFlags. Several values of --nats-url are
+// several servers; of any other flag all but one would count for nothing, in silence.
+type natsFlag struct {
+	several, given bool
+	value          string
+}
+
+func (f *natsFlag) Set(value string) error {
+	switch {
+	case !f.given:
+		f.value, f.given = value, true
+	case f.several:
+		f.value += "," + value
+	default:
+		return errors.New("it is given twice, and one of the two would not count")
+	}
+	return nil
+}
+
+func (f *natsFlag) String() string { return f.value }
+func (f *natsFlag) Type() string   { return "string" }
 
 func (p *program) command() *cobra.Command {
 	root := &cobra.Command{
@@ -145,7 +167,7 @@ func (p *program) command() *cobra.Command {
 	flags.StringVar(&p.context, "context", "", "the named cluster that is meant (gatewayctl context)")
 	_ = root.RegisterFlagCompletionFunc("context", p.completeContexts) // fails for a flag that is not there
 	for _, f := range natsFlags {
-		flags.String(f.name, "", f.help)
+		flags.Var(&natsFlag{several: f.setting == "NATS_URL"}, f.name, f.help)
 	}
 	root.AddCommand(p.statusCommand(), p.nodesCommand(), p.partitionsCommand(), p.connectionsCommand(), p.orchestratorCommand(),
 		p.eventCommand(), p.traceCommand(),
