@@ -10,6 +10,7 @@ import (
 
 	"github.com/neolith/daemon-gateway/internal/canary"
 	"github.com/neolith/daemon-gateway/internal/eventlog"
+	"github.com/neolith/daemon-gateway/internal/trace"
 	"github.com/neolith/daemon-gateway/pkg/event"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
@@ -45,6 +46,9 @@ type job struct {
 	request *request
 	// at is when it came here.
 	at time.Time
+	// span is that of its being stored, if it is traced and was tried: each further try
+	// has the same, because the log may hold the event by any of them.
+	span *trace.Span
 }
 
 type jobKind int

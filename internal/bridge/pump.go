@@ -277,7 +277,7 @@ func (p *pump) publish(ctx context.Context, t ticket) {
 		p.fail(t, fmt.Errorf("%w: its partition has not answered", eventlog.ErrUnavailable))
 		return
 	}
-	ctx, span := p.traceBegins(ctx, token, t.Value())
+	ctx, span := p.traceBegins(ctx, token, t)
 	p.workers.Add(1)
 	p.store.PublishAsync(ctx, token, e.ID, t.Value().body, func(ack eventlog.Ack, err error) {
 		p.results <- func() { p.published(t, span, ack, err) }

@@ -9,6 +9,7 @@ import (
 	"github.com/neolith/daemon-gateway/internal/bridge/waiting"
 	"github.com/neolith/daemon-gateway/internal/eventlog"
 	"github.com/neolith/daemon-gateway/internal/neolith/identity"
+	"github.com/neolith/daemon-gateway/internal/tracing"
 	"github.com/neolith/daemon-gateway/pkg/event"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
@@ -122,6 +123,10 @@ func (p *pump) keep(ctx context.Context, t ticket) {
 	case waiting.Hold:
 		p.of(t).Retry(t, time.Now())
 	case waiting.Store:
+		// It may have come in a header beside the event, which nobody has later.
+		if c, traced := tracing.Parse(j.event.Traceparent(), j.event.Tracestate()); traced {
+			ctx = tracing.With(ctx, &c)
+		}
 		p.workers.Add(1)
 		p.book.unresolved.KeepAsync(ctx, event.TokenOf(given), j.event.ID, j.body, func(duplicate bool, err error) {
 			p.results <- func() { p.kept(t, duplicate, err) }

@@ -245,6 +245,9 @@ func (r *releaser) publish(ctx context.Context, away silent, given, orchestrator
 	default:
 		j = resolvedTo(job{event: e, body: m.Body}, orchestrator, r.pump.maxBytes)
 	}
+	if j.event.Trace == nil && m.Trace != nil {
+		j.event.Trace = &event.TraceContext{Traceparent: m.Trace.Traceparent(), Tracestate: m.Trace.State}
+	}
 	s, err := r.pump.settleUnless(ctx, away, j, true)
 	if err != nil {
 		return fmt.Errorf("%w: %w", errPutOff, err)

@@ -11,25 +11,34 @@ import (
 )
 
 // What a bridge notes of the events that are traced. Of those that another bridge has
-// brought into the log it says nothing.
+// brought into the log it says nothing, unless it has tried the same in vain itself: then
+// the answer to the try that stored it may be what was lost.
 
 // traceBegins decides whether an event is traced, and has it published with its place
 // in the trace: after the span that traceStored ends, if it is.
-func (p *pump) traceBegins(ctx context.Context, token event.Token, j job) (context.Context, *trace.Span) {
+func (p *pump) traceBegins(ctx context.Context, token event.Token, t ticket) (context.Context, *trace.Span) {
 	if p.sampler == nil || token.Reserved() {
 		return ctx, nil
+	}
+	j := t.Value()
+	if j.span != nil {
+		return tracing.With(ctx, j.span.Context.After(j.span.ID)), j.span
 	}
 	c := p.sampler.Begin(j.event, token)
 	if c == nil {
 		return ctx, nil
 	}
 	span, next := trace.NewSpan(c, j.at)
+	if span != nil {
+		j.span = span
+		t.Change(j)
+	}
 	return tracing.With(ctx, next), span
 }
 
 func (p *pump) traceStored(t ticket, span *trace.Span, ack eventlog.Ack) {
 	j := t.Value()
-	if ack.Duplicate || !p.trace.On() {
+	if ack.Duplicate && t.Failures() == 0 || !p.trace.On() {
 		return
 	}
 	token, now := event.TokenOf(j.event.OrchestratorID), time.Now()

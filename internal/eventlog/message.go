@@ -16,7 +16,8 @@ type Message struct {
 	// Body is the event's JSON as published. It is not to be modified.
 	Body []byte
 	// Trace is where the event stands in its trace; nil: it has none, or the log was
-	// opened without ReadTraces.
+	// opened without ReadTraces. Of one that waits in DAEMON_UNRESOLVED it is what its
+	// publisher said, sampled or not.
 	Trace *tracing.Context
 }
 

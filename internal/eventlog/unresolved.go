@@ -14,6 +14,7 @@ import (
 	"github.com/neolith/daemon-gateway/internal/lifecycle"
 	"github.com/neolith/daemon-gateway/internal/outage"
 	"github.com/neolith/daemon-gateway/internal/settings"
+	"github.com/neolith/daemon-gateway/internal/tracing"
 	"github.com/neolith/daemon-gateway/pkg/event"
 )
 
@@ -127,14 +128,16 @@ func (l *Log) ensureUnresolved(ctx context.Context, find jet.Finder) (*jetstream
 
 // Keep stores an event until its addressee is known, once within the duplicate
 // window, and returns when it is stored. Where the error is ErrUnavailable, it
-// may have been stored or not.
+// may have been stored or not. The trace of ctx (tracing.With) is kept with it.
 func (u *Unresolved) Keep(ctx context.Context, addressee event.Token, eventID string, body []byte) (duplicate bool, err error) {
 	start := time.Now()
-	ack, err := u.log.jet.Store(ctx, UnresolvedStream, &nats.Msg{
+	msg := &nats.Msg{
 		Subject: UnresolvedSubject(addressee),
 		Header:  nats.Header{jetstream.MsgIDHeader: {event.MessageID(addressee, eventID)}},
 		Data:    body,
-	})
+	}
+	u.log.traceOn(ctx, msg)
+	ack, err := u.log.jet.Store(ctx, UnresolvedStream, msg)
 	if errors.Is(err, jetstream.ErrNoStreamResponse) {
 		err = errors.Join(err, u.restore(ctx))
 	}
@@ -174,6 +177,9 @@ func (u *Unresolved) Next(ctx context.Context, addressee event.Token, from uint6
 			return err
 		}
 		m, ok = Message{Token: addressee, Sequence: raw.Sequence, Stored: raw.Time, Body: raw.Data}, true
+		if c, traced := tracing.Parse(raw.Header.Get(tracing.HeaderTraceparent), raw.Header.Get(tracing.HeaderTracestate)); traced {
+			m.Trace = &c
+		}
 		return nil
 	})
 	u.log.metrics.observe(opUnresolved, start, err)

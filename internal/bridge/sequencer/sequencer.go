@@ -78,6 +78,10 @@ type Ticket[T any] struct {
 // Value returns the message.
 func (t Ticket[T]) Value() T { return t.item.value }
 
+// Change replaces the message by one of the same size, which is what the ticket has from
+// then on, at each try.
+func (t Ticket[T]) Change(value T) { t.item.value = value }
+
 // Failures returns how often in a row this message has been tried in vain.
 func (t Ticket[T]) Failures() int { return t.lane.failures }
 
