@@ -3,6 +3,7 @@ package gatewayctl
 import (
 	"context"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 	"time"
@@ -113,8 +114,9 @@ func (x *examination) ofNodes(context.Context) {
 	}
 }
 
-// ofGossip compares who is known with who answers.
-func (x *examination) ofGossip(context.Context) {
+// ofGossip compares who is known with who answers, and with who should be known.
+func (x *examination) ofGossip(ctx context.Context) {
+	defer x.ofPods(ctx, net.DefaultResolver.LookupNetIP)
 	for _, m := range x.silent {
 		x.found(string(m.Tier)+" "+m.Node, "others know it by gossip, and it does not answer",
 			"Look at its process and its connection to NATS: it stands still, is cut off from NATS, has just died, or its NATS user may not be asked.")
