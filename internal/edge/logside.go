@@ -215,7 +215,7 @@ func (l *logSide) storeDeadLetter(ctx context.Context, c *connection, d session.
 	return l.log.DeadLetter(ctx, eventlog.DeadLetter{
 		Reason: event.ReasonUndelivered, Token: c.token, EventID: d.Event.ID, Daemon: c.daemon,
 		Detail:           fmt.Sprintf("tried in vain %d times: not acknowledged in time, or in hand when the connection broke", d.Tries),
-		SettledElsewhere: elsewhere, Sequence: d.Sequence, Body: d.Body,
+		SettledElsewhere: elsewhere, Sequence: d.Sequence, Epoch: epoch, Body: d.Body,
 	})
 }
 

@@ -41,8 +41,10 @@ type DeadLetter struct {
 	Detail string
 	// SettledElsewhere: another daemon of the orchestrator has settled it.
 	SettledElsewhere bool
-	// Sequence is where the event stands in the log; 0 if it was never there.
+	// Sequence is where the event stands in the log, in this Epoch; 0 if it was never
+	// there.
 	Sequence uint64
+	Epoch    Epoch
 	// Body is what was published.
 	Body []byte
 }
@@ -139,7 +141,7 @@ func (l *Log) record(d DeadLetter, sum string) DeadLetterRecord {
 		r.Orchestrator = string(id)
 		if d.Sequence > 0 {
 			p := l.Partition(d.Token)
-			r.Partition, r.Epoch = &p, l.Epoch(p)
+			r.Partition, r.Epoch = &p, d.Epoch
 		}
 	}
 	return r
@@ -180,7 +182,9 @@ func marshal(r DeadLetterRecord) ([]byte, error) {
 //
 // An event that was replayed stands elsewhere in the log. Its first letter has been
 // removed, and NATS would go on to recognize the id of that, so one without the place
-// would count as stored and be nowhere (invariant 1).
+// would count as stored and be nowhere (invariant 1). A place is a sequence and its
+// epoch: a log that was made anew or rolled back uses its sequences again. A node of a
+// version that leaves the epoch out gives another id, which costs a second letter.
 func (d DeadLetter) messageID(sum [sha256.Size]byte) string {
 	id := d.EventID
 	if id == "" {
@@ -188,7 +192,7 @@ func (d DeadLetter) messageID(sum [sha256.Size]byte) string {
 	}
 	parts := []string{string(d.Token), id, string(d.Daemon), string(d.Reason)}
 	if d.Sequence > 0 {
-		parts = append(parts, strconv.FormatUint(d.Sequence, 10))
+		parts = append(parts, strconv.FormatUint(d.Sequence, 10), string(d.Epoch))
 	}
 	h := sha256.New()
 	for _, part := range parts {

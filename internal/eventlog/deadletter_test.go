@@ -45,9 +45,10 @@ func TestDeadLetter(t *testing.T) {
 	s, l := setup(t)
 	token := event.TokenOf("orchestrator/1")
 	body := `{"id":"e"}`
+	p := l.Partition(token)
 	d := eventlog.DeadLetter{
 		Reason: event.ReasonUndelivered, Token: token, EventID: "e", Daemon: "daemon 1", Detail: "5 tries",
-		SettledElsewhere: true, Sequence: 7, Body: []byte(body),
+		SettledElsewhere: true, Sequence: 7, Epoch: l.Epoch(p), Body: []byte(body),
 	}
 	bury(t, l, d)
 	bury(t, l, d) // a repeat is stored once
@@ -57,7 +58,6 @@ func TestDeadLetter(t *testing.T) {
 	subjects, records := deadletters(t, s)
 	require.Equal(t, []string{"daemon.deadletters.undelivered.orchestrator=2F1", "daemon.deadletters.undelivered.orchestrator=2F1"}, subjects)
 	sum := sha256.Sum256([]byte(body))
-	p := l.Partition(token)
 	want := eventlog.DeadLetterRecord{
 		Reason: event.ReasonUndelivered, Detail: "5 tries", Orchestrator: "orchestrator/1", EventID: "e", Daemon: "daemon 1",
 		SettledElsewhere: true, Partition: &p, Epoch: l.Epoch(p), Sequence: 7, Time: records[0].Time,
@@ -86,6 +86,30 @@ func TestAnEventThatIsGivenUpAgainAfterItsReplayHasADeadLetterAgain(t *testing.T
 	_, records := deadletters(t, s)
 	require.Len(t, records, 1)
 	require.EqualValues(t, 8, records[0].Sequence)
+}
+
+// A log that was made anew or rolled back uses its sequences again, and a replay has
+// removed the letter of the event that stood there.
+func TestAnEventThatIsGivenUpAtTheSamePlaceInAnotherEpochHasADeadLetterOfItsOwn(t *testing.T) {
+	t.Parallel()
+	s, l := setup(t)
+	before := l.Epoch(0)
+	after, err := insist(func() (eventlog.Epoch, error) { return l.RaiseEpoch(t.Context(), 0, before) })
+	require.NoError(t, err)
+	d := eventlog.DeadLetter{
+		Reason: event.ReasonUndelivered, Token: event.TokenOf("o"), EventID: "e", Daemon: "d", Sequence: 7, Epoch: before,
+		Body: []byte(`{"id":"e","payload":{"n":1}}`),
+	}
+	bury(t, l, d)
+	d.Epoch, d.Body = after, []byte(`{"id":"e","payload":{"n":2}}`)
+	bury(t, l, d)
+	bury(t, l, d) // a repeat is stored once
+	_, records := deadletters(t, s)
+	require.Len(t, records, 2)
+	for i, epoch := range []eventlog.Epoch{before, after} {
+		require.Equal(t, epoch, records[i].Epoch, "where it stood, not where the log is now")
+	}
+	require.Equal(t, string(d.Body), records[1].Body)
 }
 
 // TestDeadLetterOfAnything: nothing in an event may keep its dead letter from

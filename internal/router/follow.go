@@ -144,7 +144,7 @@ func (r *run) store(ctx context.Context, letter lane.DeadLetter) error {
 	}
 	err := r.log.DeadLetter(ctx, eventlog.DeadLetter{
 		Reason: letter.Invalid.Reason, Token: m.Token, EventID: found.ID, Daemon: found.DaemonID,
-		Detail: letter.Invalid.Error(), Sequence: m.Sequence, Body: m.Body,
+		Detail: letter.Invalid.Error(), Sequence: m.Sequence, Epoch: r.epoch, Body: m.Body,
 	})
 	r.metrics.deadLettered(err)
 	if err != nil {
