@@ -68,7 +68,7 @@ var (
 
 // askLog takes a place to ask a partition of the log, which the caller gives back, or
 // fails with errBusy. One that does not answer keeps its places for seconds, and must
-// leave some to the others.
+// leave some to the others, however many such there are.
 func (a *acker) askLog(p event.Partition) (giveBack func(), err error) {
 	if !a.slots.Take(p, 1) {
 		return nil, errBusy

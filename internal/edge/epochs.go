@@ -49,9 +49,9 @@ func (k *epochKeeper) want(p event.Partition) bool { return !k.partitions[p].wan
 // epoch.
 func (k *epochKeeper) refresh(ctx context.Context, p event.Partition, report func(event.Partition, eventlog.Epoch)) {
 	ps := &k.partitions[p]
-	ps.wanted.Store(false)
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
+	ps.wanted.Store(false) // not before: who waits for a leader that is silent is enough
 	if time.Since(ps.asked) < refreshInterval {
 		return
 	}

@@ -2,6 +2,7 @@ package edge
 
 import (
 	"context"
+	"runtime"
 	"strconv"
 	"sync"
 	"testing"
@@ -33,6 +34,28 @@ func TestManyEventsOfAnUnknownEpochMakeOneQuestion(t *testing.T) {
 	close(release)
 	require.Equal(t, 1, waiting)
 	require.Eventually(t, func() bool { return !l.epochs.partitions[0].wanted.Load() }, testserver.Patience, time.Millisecond, "the next one asks again")
+}
+
+// Each event of an unknown epoch that came while a leader was silent had a place among the
+// questions of all partitions.
+func TestALeaderThatIsSilentIsAskedForItsEpochByFew(t *testing.T) {
+	t.Parallel()
+	n := newCluster(t).edge()
+	l := n.door.services.Load().log
+	asked := &l.epochs.partitions[0].mu
+	asked.Lock() // as while a question is under way
+	defer asked.Unlock()
+	for range 1000 {
+		l.refreshEpoch(0)
+		runtime.Gosched() // to whoever is to ask
+	}
+	other := make(chan struct{})
+	l.asks.submit(other, func(context.Context) { close(other) })
+	select {
+	case <-other:
+	case <-time.After(testserver.Patience):
+		require.Fail(t, "another partition does not get to ask")
+	}
 }
 
 // Many daemons that come back at once may have cursors newer than what the leader

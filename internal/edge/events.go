@@ -41,10 +41,10 @@ const (
 
 const (
 	// concurrentRequests bounds the requests that the log is asked for at once, of
-	// which each partition has its share; further ones are told to come again. What
-	// clients take their time for, to send a body or to take an answer, needs none
-	// of these places.
-	concurrentRequests = 64
+	// which each partition has its share beside requestsOfEach of its own; further
+	// ones are told to come again. What clients take their time for, to send a body or
+	// to take an answer, needs none of these places.
+	concurrentRequests, requestsOfEach = 64, 2
 	// requestsOfOne bounds the requests of one orchestrator, from their
 	// authentication to their end.
 	requestsOfOne = 8

@@ -343,6 +343,24 @@ func TestAPartitionThatDoesNotAnswerKeepsNobodyFromTheOthers(t *testing.T) {
 	require.Zero(t, n.acknowledge(as(t, string(other), "d"), "a"))
 }
 
+// Six partitions that did not answer had all places but one, which is nobody's share:
+// requests for a seventh were told to come again.
+func TestHoweverManyPartitionsDoNotAnswerTheOthersAreAsked(t *testing.T) {
+	t.Parallel()
+	n := newCluster(t).edge()
+	acks := n.door.events.Load().acks
+	own := acks.log.Partition("orch")
+	for silent := own + 1; silent < own+16; silent++ { // as if there were as many
+		for range concurrentRequests {
+			if giveBack, err := acks.askLog(silent); err == nil {
+				defer giveBack()
+			}
+		}
+	}
+	require.Equal(t, http.StatusOK, n.request("GET", "", "", as(t, "orch", "d")).status)
+	require.Zero(t, n.acknowledge(as(t, "orch", "d"), "a"))
+}
+
 func TestADrainingEdgeSendsRequestsElsewhere(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)

@@ -24,6 +24,9 @@ const (
 	concurrentStarts, startsOfEach           = 1024, 32
 	concurrentReads, readsOfEach             = 32, 8
 	concurrentDeadLetters, deadLettersOfEach = 32, 8
+	// asksOfEach is as much as a partition ever asks at once: for newest events, and for
+	// the epoch, with one more who waits for that answer.
+	asksOfEach = 3
 
 	startTimeout  = 15 * time.Second
 	reloadTimeout = 10 * time.Second
@@ -53,7 +56,7 @@ type logSide struct {
 func newLogSide(ctx context.Context, crew *lifecycle.Crew, self string, log *eventlog.Log, cursors *cursor.Store, h *hub, logger *slog.Logger, alive func() func(string) bool) *logSide {
 	l := &logSide{
 		self: self, log: log, cursors: cursors, hub: h, logger: logger, alive: alive,
-		asks:      newPool(ctx, crew, log.Config().Partitions),
+		asks:      newPool(ctx, crew, asksOfEach*log.Config().Partitions),
 		pings:     newPool(ctx, crew, math.MaxInt), // one of each connection at most
 		standings: newPool(ctx, crew, log.Config().Partitions),
 		epochs:    newEpochKeeper(log),

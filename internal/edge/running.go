@@ -55,7 +55,7 @@ func (e *Edge) start(partCtx context.Context, log *eventlog.Log) (*running, erro
 	n.parts.Go("isolation", alone.Run)
 
 	n.acks = &acker{hub: e.hub, directory: e.directory, log: log, cursors: cursors, alive: e.alive, searches: newSearches(),
-		slots: share.New[event.Partition](concurrentRequests), metrics: e.metrics, panics: e.panics}
+		slots: share.NewWithOwn[event.Partition](concurrentRequests, requestsOfEach), metrics: e.metrics, panics: e.panics}
 	n.acks.peers = peers[ackRequest, ackAnswer]{
 		self: self, nc: e.nats.NC, subject: delivery.AckSubject, answer: n.acks.give, logger: e.logger,
 	}

@@ -7,16 +7,25 @@ import "sync"
 // Pool is an amount that holders share. Whoever takes may hold no more than
 // then remains for the others: a holder alone gets half of it, a second one half
 // of the rest, and so on, so that none of them, whatever it holds and for
-// however long, keeps the next one out. A Pool may be used concurrently.
+// however long, keeps the next one out, until a half is less than that one wants.
+// Where it is known who the holders are, NewWithOwn leaves none without. A Pool may
+// be used concurrently.
 type Pool[H comparable] struct {
+	own int64 // of each holder, beside what is shared
+
 	mu   sync.Mutex
-	free int64
+	free int64 // of what is shared
 	held map[H]int64
 }
 
 // New returns a pool of which nothing is taken.
-func New[H comparable](total int64) *Pool[H] {
-	return &Pool[H]{free: total, held: make(map[H]int64)}
+func New[H comparable](total int64) *Pool[H] { return NewWithOwn[H](total, 0) }
+
+// NewWithOwn returns a pool in which each holder has so much to itself, whatever the
+// others hold, and a share of the rest beyond that. All together may hold what is
+// shared and their own, so it is for holders whose number is known.
+func NewWithOwn[H comparable](shared, own int64) *Pool[H] {
+	return &Pool[H]{own: own, free: shared, held: make(map[H]int64)}
 }
 
 // Take takes n for the holder, or nothing and reports false.
@@ -26,8 +35,9 @@ func (p *Pool[H]) Take(holder H, n int64) bool {
 	if !p.fitsLocked(holder, n) {
 		return false
 	}
-	p.free -= n
-	p.held[holder] += n
+	held := p.held[holder]
+	p.free -= p.shared(held+n) - p.shared(held)
+	p.held[holder] = held + n
 	return true
 }
 
@@ -39,14 +49,21 @@ func (p *Pool[H]) Fits(holder H, n int64) bool {
 }
 
 // fitsLocked: p.mu is held.
-func (p *Pool[H]) fitsLocked(holder H, n int64) bool { return p.held[holder]+n <= p.free-n }
+func (p *Pool[H]) fitsLocked(holder H, n int64) bool {
+	before, after := p.shared(p.held[holder]), p.shared(p.held[holder]+n)
+	return after == before || after <= p.free-(after-before)
+}
+
+// shared is how much of what a holder holds is not its own.
+func (p *Pool[H]) shared(held int64) int64 { return max(0, held-p.own) }
 
 // Give returns n of what the holder has taken.
 func (p *Pool[H]) Give(holder H, n int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.free += n
-	if p.held[holder] -= n; p.held[holder] == 0 {
+	held := p.held[holder]
+	p.free += p.shared(held) - p.shared(held-n)
+	if p.held[holder] = held - n; held == n {
 		delete(p.held, holder)
 	}
 }

@@ -36,3 +36,28 @@ func TestNobodyTakesMoreThanHalf(t *testing.T) {
 	require.True(t, p.Take(1, 5))
 	require.True(t, p.Take(2, 2))
 }
+
+// Each half is smaller than the one before, so the seventh of those who share 64 found
+// nothing.
+func TestEachHolderHasItsOwnWhateverTheOthersHold(t *testing.T) {
+	t.Parallel()
+	const holders = 16
+	p := NewWithOwn[int](64, 2)
+	held := make(map[int]int64)
+	for holder := range holders {
+		for p.Take(holder, 1) {
+			held[holder]++
+		}
+		require.GreaterOrEqual(t, held[holder], int64(2), "holder %d", holder)
+	}
+	require.EqualValues(t, 2+32, held[0])
+	require.EqualValues(t, 2+16, held[1])
+	require.False(t, p.Fits(0, 1))
+	p.Give(0, held[0])
+	require.True(t, p.Fits(holders, 2+16), "what was given back is shared again")
+	for holder := 1; holder < holders; holder++ {
+		p.Give(holder, held[holder])
+	}
+	require.Empty(t, p.held)
+	require.EqualValues(t, 64, p.free)
+}
