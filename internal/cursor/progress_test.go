@@ -198,6 +198,33 @@ func TestReportsOfOneConnectionJoin(t *testing.T) {
 	require.False(t, second.Then(first).Awaited, "what it waited for it has heard")
 }
 
+// Invariant 1: within an epoch those are handed back whom a daemon speaks for that has
+// wanted less. What it has passed over it looks at again in the next one, and whoever comes
+// begins behind nothing that it has not: that costs repeats.
+func TestThatADaemonWantedLessInAnEpochThatIsOverHidesNothing(t *testing.T) {
+	t.Parallel()
+	before := recordOf(map[protocol.DaemonID]Entry{"d": of(3, 4, here, names("old"))})
+	less := Progress{Epoch: epoch0, Entry: of(3, 6, here), Narrowed: true}
+	require.Contains(t, before.Apply("d", less).Daemons, protocol.DaemonID("old"))
+	gone := less
+	gone.Entry.Edge = ""
+	for name, c := range map[string]struct {
+		rec   Record
+		floor uint64
+	}{
+		"it goes on":           {before.Apply("d", less.Then(Progress{Epoch: epoch1, Entry: of(3, 2, here)})), 2},
+		"it has left since":    {before.at(epoch1).Apply("d", gone), 0},
+		"it has yet to notice": {before.at(epoch1).Apply("d", less), 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			require.Equal(t, ids("old"), c.rec.Daemons["d"].AnswersFor)
+			_, d := comes(c.rec, "new", subs("a.*"), func(r *StartRequest) { r.Epoch = epoch1 })
+			require.Equal(t, c.floor, d.Entry.Floor)
+		})
+	}
+}
+
 // TestAwaitedIsBounded: what finds no place makes whoever is new look back
 // further, never less (invariant 1).
 func TestAwaitedIsBounded(t *testing.T) {

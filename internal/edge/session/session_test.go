@@ -541,6 +541,57 @@ func TestWhatARunningSessionHearsOfALaterEpochIsATargetThere(t *testing.T) {
 	require.False(t, b.s.Live())
 }
 
+// Invariant 1: what the daemon has passed over while it wanted less is reported once, in
+// the epoch in which it was passed. A report that is dropped with its epoch hides nothing.
+func TestWhatWasPassedWhileTheDaemonWantedLessIsLookedAtAgainInTheNextEpoch(t *testing.T) {
+	t.Parallel()
+	b := live(t, config())
+	b.after(time.Second)
+	b.s.Unsubscribe([]protocol.Pattern{"*"}, b.now)
+	b.take()
+	b.forward(10, at(11))
+	require.Equal(t, []session.FilterReason{session.FilteredSubscription}, b.filtered)
+	b.subscribe("*")
+	report := b.s.Progress(b.now)
+	require.True(t, report.Narrowed)
+	require.Equal(t, uint64(11), report.Entry.Floor)
+
+	b.s.EpochChanged(later, b.now)
+	b.take()
+	b.answerLast(eventlog.Last{Sequence: 11, UpTo: 11})
+	b.answerRead(0, at(11))
+	require.Equal(t, []uint64{11}, b.sequences())
+	report = report.Then(b.s.Progress(b.now))
+	require.Equal(t, later, report.Epoch)
+	require.Equal(t, uint64(10), report.Entry.Floor)
+}
+
+// Invariant 1: whichever replica answers may not have yet what was hinted at. It is not
+// passed over, and does not wait for the net.
+func TestWhatAReplicaDoesNotHaveYetIsReadSoonAfterItHas(t *testing.T) {
+	t.Parallel()
+	b := live(t, config())
+	b.s.Hint(epoch, 15, b.now)
+	b.take()
+	require.Equal(t, uint64(11), b.read.From)
+	b.answerRead(0)
+	for range 10 {
+		require.False(t, b.s.Live())
+		require.Nil(t, b.ask, "a replica that lags is not asked in a loop")
+		wait := b.s.Wake().Sub(b.now)
+		require.Positive(t, wait)
+		require.LessOrEqual(t, wait, 5*time.Second)
+		b.after(wait)
+		b.answerLast(eventlog.Last{Sequence: 8, UpTo: 12})
+	}
+	b.after(b.s.Wake().Sub(b.now))
+	b.answerLast(eventlog.Last{Sequence: 15, UpTo: 15})
+	require.Equal(t, uint64(13), b.read.From)
+	b.answerRead(0, at(15))
+	require.Equal(t, []uint64{15}, b.sequences())
+	require.True(t, b.s.Live())
+}
+
 func TestForwardedEventIsBelievedOnlyWithoutAGap(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
