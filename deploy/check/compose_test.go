@@ -75,6 +75,28 @@ func TestTheComposeFileGivesTheProgramsSettingsThatTheyAccept(t *testing.T) {
 	require.ElementsMatch(t, []string{"edge", "router", "publisher-bridge", "gateway-admin", "gatewayctl probe"}, found)
 }
 
+// A tier without a database goes by tokens alone, or by what publishers say, and
+// nobody who tries the gateway sees what the others do with it.
+func TestEveryTierOfTheComposeFileUsesItsDatabase(t *testing.T) {
+	t.Parallel()
+	loaded := project(t)
+	for _, tier := range []string{"edge", "router", "bridge"} {
+		url := loaded.Services[tier].Environment["DATABASE_URL"]
+		require.NotNil(t, url, tier)
+		require.Equal(t, "postgres://neolith:psecret@postgres:5432/neolith", *url)
+	}
+	kept := loaded.Services["admin"].Environment["KEEP_UNRESOLVED"]
+	require.NotNil(t, kept)
+	require.Equal(t, "true", *kept)
+	var initial []string
+	for _, volume := range loaded.Services["postgres"].Volumes {
+		if strings.HasPrefix(volume.Target, "/docker-entrypoint-initdb.d/") {
+			initial = append(initial, filepath.Base(volume.Source))
+		}
+	}
+	require.Equal(t, []string{"schema.sql", "orchestrators.sql"}, initial)
+}
+
 func TestTheComposeFileMountsFilesThatExist(t *testing.T) {
 	t.Parallel()
 	for _, service := range project(t).Services {

@@ -64,6 +64,8 @@ type world struct {
 	told  *testserver.Journal // what all tiers log
 	edge  string              // where daemons connect
 	peers []string
+	// database is what all tiers have as DATABASE_URL; "": none.
+	database settings.URL
 	// domain is that of the JetStream that is used; "": the server's own.
 	domain string
 }
@@ -160,6 +162,7 @@ func (w *world) start(tier string, m manner) (admin string) {
 		cfg.Upkeep.ManageStreams, cfg.Trace.TraceSample = !m.unmanaged, 1
 		cfg.Ring.GossipAddr, cfg.Ring.GossipJoin = gossip, w.peers
 		cfg.Listen.ListenAddr, cfg.Auth.DaemonJWTSecret, cfg.Listen.DrainPeriod = "127.0.0.1:0", secret, 0
+		cfg.Database.Postgres.DatabaseURL, cfg.Database.IdentityFallback = w.database, edge.FallbackCached
 		e, err := edge.New(cfg, logger)
 		w.run(e, err)
 		w.edge, admin = "ws://"+e.Addr().String()+"/daemon/ws", e.AdminAddr().String()
@@ -167,7 +170,7 @@ func (w *world) start(tier string, m manner) (admin string) {
 		cfg := settings.Default[router.Config]()
 		cfg.NodeName, cfg.NATS, cfg.Admin.AdminAddr = tier, m.nats(w, tier), "127.0.0.1:0"
 		cfg.Upkeep.ManageStreams, cfg.Trace.TraceSample = !m.unmanaged, 1
-		cfg.Ring.GossipAddr, cfg.Ring.GossipJoin = gossip, w.peers
+		cfg.Ring.GossipAddr, cfg.Ring.GossipJoin, cfg.Postgres.DatabaseURL = gossip, w.peers, w.database
 		r, err := router.New(cfg, logger)
 		w.run(r, err)
 		admin = r.AdminAddr()
@@ -175,7 +178,7 @@ func (w *world) start(tier string, m manner) (admin string) {
 		cfg := settings.Default[bridge.Config]()
 		cfg.NodeName, cfg.NATS, cfg.Admin.AdminAddr = tier, m.nats(w, tier), "127.0.0.1:0"
 		cfg.Upkeep.ManageStreams, cfg.Trace.TraceSample = !m.unmanaged, 1
-		cfg.Redis.RedisURL = settings.URL(w.redis.URL())
+		cfg.Redis.RedisURL, cfg.Postgres.DatabaseURL = settings.URL(w.redis.URL()), w.database
 		b, err := bridge.New(cfg, logger)
 		w.run(b, err)
 		admin = b.AdminAddr().String()
