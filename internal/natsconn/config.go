@@ -29,14 +29,11 @@ type Config struct {
 // Validate reports what cannot be connected with: URLs, and files that are not
 // there or hold something else. None of that is worth a try.
 func (c Config) Validate(report func(setting, problem string)) {
-	if len(c.NATSURL) == 0 {
+	if len(c.urls()) == 0 {
 		report("NATS_URL", "expected at least one URL")
 	}
-	for _, u := range c.NATSURL {
-		if !usable(string(u)) {
-			report("NATS_URL", "expected nats://[user:password@]host[:port] for each, or tls://, ws:// or wss://")
-			break
-		}
+	if problem := CheckURLs(c.NATSURL...); problem != "" {
+		report("NATS_URL", problem)
 	}
 	if c.NATSInboxPrefix != "" && nats.CustomInboxPrefix(c.NATSInboxPrefix)(&nats.Options{}) != nil || strings.ContainsAny(c.NATSInboxPrefix, " \t\r\n") {
 		report("NATS_INBOX_PREFIX", "expected a subject without wildcards and without a dot at its end, such as _INBOX_edge")
@@ -58,11 +55,37 @@ func (c Config) Validate(report func(setting, problem string)) {
 	}
 }
 
-// usable tells whether the library can make something of a URL. It would take a
-// name alone as well, which hides that something was forgotten.
-func usable(text string) bool {
-	u, err := url.Parse(text)
-	return err == nil && u.Hostname() != "" && slices.Contains([]string{"nats", "tls", "ws", "wss"}, u.Scheme)
+// urls are those of NATS_URL one by one.
+func (c Config) urls() []string { return oneByOne(c.NATSURL) }
+
+// oneByOne takes URLs apart: the library takes several in one, as a line of a file may
+// have them.
+func oneByOne(texts []settings.URL) (list []string) {
+	for _, text := range texts {
+		for one := range strings.SplitSeq(string(text), ",") {
+			if one = strings.TrimSpace(one); one != "" {
+				list = append(list, one)
+			}
+		}
+	}
+	return list
+}
+
+// CheckURLs says what is wrong with the first URL that cannot be connected to, or that
+// has something in it which was meant to let somebody in and would be left out; "" if
+// there is none. The library would take a name alone as well, which hides that
+// something was forgotten.
+func CheckURLs(texts ...settings.URL) string {
+	for _, text := range oneByOne(texts) {
+		u, err := url.Parse(text)
+		switch {
+		case err != nil || u.Hostname() == "" || !slices.Contains([]string{"nats", "tls", "ws", "wss"}, u.Scheme):
+			return "expected nats://[user:password@]host[:port] for each, or tls://, ws:// or wss://"
+		case u.RawQuery != "" || strings.Contains(u.Path, "@"):
+			return "expected user and password before the host, / in them as %2F and ? as %3F: what stands behind it has no effect"
+		}
+	}
+	return ""
 }
 
 // file is a setting that names one, and what the library does with it.
@@ -140,8 +163,8 @@ func (c Config) Exposed() bool {
 	if c.NATSTLSCA != "" || c.NATSTLSCert != "" || c.NATSTLSFirst {
 		return false
 	}
-	return slices.ContainsFunc(c.NATSURL, func(text settings.URL) bool {
-		u, err := url.Parse(string(text))
+	return slices.ContainsFunc(c.urls(), func(text string) bool {
+		u, err := url.Parse(text)
 		return err == nil && u.User != nil && (u.Scheme == "nats" || u.Scheme == "ws") && !loopback.Is(u.Hostname())
 	})
 }

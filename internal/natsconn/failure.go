@@ -21,8 +21,8 @@ func (c *Conn) failed(address string, err error) {
 // Servers are the addresses that are configured, without credentials.
 func (c Config) Servers() string {
 	var hosts []string
-	for _, text := range c.NATSURL {
-		if u, err := url.Parse(string(text)); err == nil {
+	for _, text := range c.urls() {
+		if u, err := url.Parse(text); err == nil {
 			hosts = append(hosts, u.Host)
 		}
 	}

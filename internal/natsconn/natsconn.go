@@ -83,13 +83,10 @@ func Connect(ctx context.Context, cfg Config, name string, logger *slog.Logger, 
 	c.outage = outage.New("NATS cannot be reached", c.logger)
 	c.jetStream = outage.New("the NATS server is of no use, trying to reach another", c.logger)
 	c.dialer.failed = c.failed
-	var urls []string
-	for _, u := range cfg.NATSURL {
-		urls = append(urls, string(u))
-	}
+	urls := cfg.urls()
 	// Where a try fails after a server was reached, the library does not say which.
 	servers := cfg.Servers()
-	if len(cfg.NATSURL) > 1 {
+	if len(urls) > 1 {
 		servers = "one of " + servers
 	}
 	// The handlers below may be called before Connect has returned.

@@ -131,13 +131,20 @@ func TestConfigIsValidated(t *testing.T) {
 		"URLs": {mutate: func(c *natsconn.Config) {
 			c.NATSURL = []settings.URL{"nats://a", "tls://user:password@b:4222", "ws://c", "wss://[::1]:443"}
 		}},
-		"a name alone":           {mutate: func(c *natsconn.Config) { c.NATSURL = []settings.URL{"nats://a", "foo"} }, want: []string{"NATS_URL"}},
-		"no host":                {mutate: func(c *natsconn.Config) { c.NATSURL = []settings.URL{"nats://:4222"} }, want: []string{"NATS_URL"}},
-		"another kind":           {mutate: func(c *natsconn.Config) { c.NATSURL = []settings.URL{"redis://a"} }, want: []string{"NATS_URL"}},
-		"an inbox of its own":    {mutate: func(c *natsconn.Config) { c.NATSInboxPrefix = "_INBOX_edge" }},
-		"everybody's inbox":      {mutate: func(c *natsconn.Config) { c.NATSInboxPrefix = "_INBOX.>" }, want: []string{"NATS_INBOX_PREFIX"}},
-		"a domain":               {mutate: func(c *natsconn.Config) { c.NATSJetStreamDomain = "hub" }},
-		"the prefix of a domain": {mutate: func(c *natsconn.Config) { c.NATSJetStreamDomain = "$JS.hub.API" }, want: []string{"NATS_JETSTREAM_DOMAIN"}},
+		"URLs in one": {mutate: func(c *natsconn.Config) { c.NATSURL = []settings.URL{"nats://u:p@a:4222, nats://u:p@b:4222"} }},
+		"one of them is none": {mutate: func(c *natsconn.Config) {
+			c.NATSURL = []settings.URL{"nats://u:p@a:4222,nats://u:p@b:port"}
+		}, want: []string{"NATS_URL"}},
+		"nothing but a comma":        {mutate: func(c *natsconn.Config) { c.NATSURL = []settings.URL{","} }, want: []string{"NATS_URL"}},
+		"a password behind the host": {mutate: func(c *natsconn.Config) { c.NATSURL = []settings.URL{"nats://a?password=p"} }, want: []string{"NATS_URL"}},
+		"a password with a slash":    {mutate: func(c *natsconn.Config) { c.NATSURL = []settings.URL{"nats://u:12/3@a"} }, want: []string{"NATS_URL"}},
+		"a name alone":               {mutate: func(c *natsconn.Config) { c.NATSURL = []settings.URL{"nats://a", "foo"} }, want: []string{"NATS_URL"}},
+		"no host":                    {mutate: func(c *natsconn.Config) { c.NATSURL = []settings.URL{"nats://:4222"} }, want: []string{"NATS_URL"}},
+		"another kind":               {mutate: func(c *natsconn.Config) { c.NATSURL = []settings.URL{"redis://a"} }, want: []string{"NATS_URL"}},
+		"an inbox of its own":        {mutate: func(c *natsconn.Config) { c.NATSInboxPrefix = "_INBOX_edge" }},
+		"everybody's inbox":          {mutate: func(c *natsconn.Config) { c.NATSInboxPrefix = "_INBOX.>" }, want: []string{"NATS_INBOX_PREFIX"}},
+		"a domain":                   {mutate: func(c *natsconn.Config) { c.NATSJetStreamDomain = "hub" }},
+		"the prefix of a domain":     {mutate: func(c *natsconn.Config) { c.NATSJetStreamDomain = "$JS.hub.API" }, want: []string{"NATS_JETSTREAM_DOMAIN"}},
 		"files that are not there": {mutate: func(c *natsconn.Config) {
 			c.NATSCredsFile, c.NATSTLSCA, c.NATSTLSCert, c.NATSTLSKey = "/no", "/no", "/no", "/no"
 		}, want: []string{"NATS_CREDS_FILE", "NATS_TLS_CA", "NATS_TLS_CERT"}},

@@ -12,8 +12,10 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/url"
 	"time"
 
+	"github.com/neolith/daemon-gateway/internal/natsconn"
 	"github.com/neolith/daemon-gateway/internal/redisconn"
 	"github.com/neolith/daemon-gateway/internal/settings"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
@@ -74,15 +76,32 @@ func (c Config) Validate(report func(setting, problem string)) {
 	if protocol.OrchestratorID(c.Orchestrator).Validate() != nil {
 		report("ORCHESTRATOR", "expected an orchestrator's id")
 	}
+	if u, err := url.Parse(string(c.EdgeURL)); err != nil || u.Hostname() == "" || u.Scheme != "ws" && u.Scheme != "wss" {
+		report("EDGE_URL", "expected ws://host[:port]/path or wss://…")
+	}
+	c.validateTrial(report)
 	if c.RedisChannel == "" {
 		report("REDIS_CHANNEL", "expected the channel to publish on")
+	}
+	if c.Step != "" && c.Finish {
+		report("FINISH", "given together with STEP, expected one of the two")
+	}
+}
+
+// validateTrial reports where a trial can neither publish nor read, nor be told its
+// steps.
+func (c Config) validateTrial(report func(setting, problem string)) {
+	for _, u := range []struct {
+		setting string
+		url     settings.URL
+	}{{"NATS_URL", c.NATSURL}, {"LOG_URL", c.LogURL}} {
+		if problem := natsconn.CheckURLs(u.url); problem != "" {
+			report(u.setting, problem)
+		}
 	}
 	host, _, err := net.SplitHostPort(c.ControlAddr)
 	ip := net.ParseIP(host)
 	if err != nil || ip == nil || !ip.IsLoopback() {
 		report("CONTROL_ADDR", "expected an address on loopback with a port, since whoever reaches it ends the trial")
-	}
-	if c.Step != "" && c.Finish {
-		report("FINISH", "given together with STEP, expected one of the two")
 	}
 }

@@ -133,3 +133,21 @@ func (h endAt) Handle(_ context.Context, r slog.Record) error {
 	}
 	return nil
 }
+
+func TestNothingTellsThePasswordsOfATrial(t *testing.T) {
+	t.Parallel()
+	cfg := settings.Default[Config]()
+	cfg.ControlAddr, cfg.NATSURL = "127.0.0.1:0", "nats://127.0.0.1:1"
+	cfg.LogURL = "nats://backup:hunter2@127.0.0.1:1"
+	err := UnderLoad(t.Context(), cfg, io.Discard, slog.New(slog.DiscardHandler))
+	require.ErrorContains(t, err, "connect to nats://***@127.0.0.1:1")
+	require.NotContains(t, err.Error(), "hunter2")
+
+	err = settings.Parse("test", "", &cfg, []string{
+		"--daemon-jwt-secret=hunter2", "--edge-url=http://u:hunter2@edge", "--nats-url=nats://u:hunter2@h:port", "--log-url=nats://h?password=hunter2",
+	}, func(string) (string, bool) { return "", false })
+	for _, setting := range []string{"EDGE_URL", "NATS_URL", "LOG_URL"} {
+		require.ErrorContains(t, err, setting)
+	}
+	require.NotContains(t, err.Error(), "hunter2")
+}

@@ -46,7 +46,9 @@ func (u URL) String() string {
 		return ""
 	}
 	parsed, err := url.Parse(string(u))
-	if err != nil || parsed.Host == "" {
+	// An @ behind the host: a password has a / or a ? in it, and begins before the host
+	// that was found; or there are several URLs in one.
+	if err != nil || parsed.Host == "" || strings.Contains(parsed.Path+parsed.RawQuery, "@") {
 		return mask
 	}
 	shown := parsed.Scheme + "://"

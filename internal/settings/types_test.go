@@ -71,6 +71,10 @@ func TestURLShowsTheServerOnly(t *testing.T) {
 		"host=h password=hunter2":            "***",
 		"redis://user:p%ss@host":             "***",
 		"nats://u:hunter2/with-slash@h:4222": "***",
+		"nats://u:12/hunter2@h:4222":         "***",
+		"postgres://u:12?hunter2@h/db":       "***",
+		"nats://u:a@h,nats://u:hunter2@h":    "***",
+		"https://h/keys%40hunter2":           "***",
 	} {
 		require.Equal(t, want, given.String())
 	}

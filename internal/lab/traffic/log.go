@@ -13,6 +13,7 @@ import (
 
 	"github.com/neolith/daemon-gateway/internal/eventlog"
 	"github.com/neolith/daemon-gateway/internal/lab/ledger"
+	"github.com/neolith/daemon-gateway/internal/settings"
 	"github.com/neolith/daemon-gateway/pkg/event"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
@@ -32,7 +33,7 @@ func OpenLog(url string, options ...nats.Option) (*Log, error) {
 		// Whoever asks is told; the library would write to standard error.
 		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))...)
 	if err != nil {
-		return nil, fmt.Errorf("connect to %s: %w", url, err)
+		return nil, fmt.Errorf("connect to %s: %w", settings.URL(url), err)
 	}
 	js, err := jetstream.New(nc)
 	if err != nil {

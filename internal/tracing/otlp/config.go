@@ -55,8 +55,8 @@ func (c Config) Validate(report func(setting, problem string)) {
 		setting string
 		url     settings.URL
 	}{{"OTEL_EXPORTER_OTLP_ENDPOINT", c.Endpoint}, {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", c.TracesEndpoint}} {
-		if u, err := url.Parse(string(e.url)); e.url != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
-			report(e.setting, "expected the URL of a collector, such as http://collector:4318")
+		if problem := wrongEndpoint(e.url); e.url != "" && problem != "" {
+			report(e.setting, problem)
 		}
 	}
 	for _, p := range []struct{ setting, value string }{
@@ -83,6 +83,22 @@ func (c Config) Validate(report func(setting, problem string)) {
 		}
 	}
 	c.validateSampler(report)
+}
+
+// wrongEndpoint says what is wrong with the URL of a collector; "" if nothing is. Of a
+// URL the library uses scheme, host and path, and drops the rest without a word.
+func wrongEndpoint(text settings.URL) string {
+	const instead = "give the collector what it asks for in OTEL_EXPORTER_OTLP_HEADERS, such as authorization=Basic%20…"
+	u, err := url.Parse(string(text))
+	switch {
+	case err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https":
+		return "expected the URL of a collector, such as http://collector:4318"
+	case u.User != nil:
+		return "expected no user and no password, which would not be sent: " + instead
+	case u.RawQuery != "" || u.ForceQuery:
+		return "expected nothing behind the path, which would not be sent: " + instead
+	}
+	return ""
 }
 
 func all(list []pair, takes func(pair) bool) bool {

@@ -25,6 +25,13 @@ func TestSettingsThatTheExporterCannotWorkWithAreRefusedTogether(t *testing.T) {
 		{"another exporter", func(c *otlp.Config) { c.Exporter = "zipkin" }, []string{"OTEL_TRACES_EXPORTER"}},
 		{"no URL", func(c *otlp.Config) { c.Endpoint = "collector:4318" }, []string{"OTEL_EXPORTER_OTLP_ENDPOINT"}},
 		{"another scheme", func(c *otlp.Config) { c.TracesEndpoint = "grpc://collector:4317" }, []string{"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"}},
+		{"a password in it", func(c *otlp.Config) { c.Endpoint = "https://user:secret@collector.example" }, []string{"OTEL_EXPORTER_OTLP_ENDPOINT"}},
+		{"a user in it", func(c *otlp.Config) { c.TracesEndpoint = "https://secret@collector.example/x" }, []string{"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"}},
+		{"a key behind it", func(c *otlp.Config) { c.TracesEndpoint = "https://collector.example/x?key=secret" }, []string{"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"}},
+		{"two with passwords", func(c *otlp.Config) {
+			c.Endpoint, c.TracesEndpoint = "https://user:secret@collector.example", "https://user:secret@collector.example"
+		}, []string{"OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"}},
+		{"a password, and switched off", func(c *otlp.Config) { c.Endpoint, c.SDKDisabled = "https://user:secret@collector.example", true }, nil},
 		{"grpc", func(c *otlp.Config) { c.Protocol = "grpc" }, []string{"OTEL_EXPORTER_OTLP_PROTOCOL"}},
 		{"grpc for other signals", func(c *otlp.Config) { c.Protocol, c.TracesProtocol = "grpc", "http/protobuf" }, nil},
 		{"JSON", func(c *otlp.Config) { c.TracesProtocol = "http/json" }, []string{"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"}},
@@ -59,6 +66,21 @@ func TestSettingsThatTheExporterCannotWorkWithAreRefusedTogether(t *testing.T) {
 			require.Equal(t, test.wrong, wrong)
 		})
 	}
+}
+
+// What refuses an endpoint tells of every mistake at once, and of no password.
+func TestAPasswordOfACollectorIsRefusedAndNotTold(t *testing.T) {
+	t.Parallel()
+	var cfg struct {
+		Spans otlp.Config `embed:""`
+	}
+	err := settings.Parse("edge", "", &cfg, []string{"--otel-traces-sampler=none"}, func(name string) (string, bool) {
+		return "https://user:hunter2@collector.example:4318", name == "OTEL_EXPORTER_OTLP_ENDPOINT"
+	})
+	require.ErrorContains(t, err, `(OTEL_EXPORTER_OTLP_ENDPOINT): got "https://***@collector.example:4318", expected no user and no password`)
+	require.ErrorContains(t, err, "OTEL_EXPORTER_OTLP_HEADERS")
+	require.ErrorContains(t, err, "OTEL_TRACES_SAMPLER")
+	require.NotContains(t, err.Error(), "hunter2")
 }
 
 func TestTheSettingsHaveTheNamesOfTheSpecification(t *testing.T) {
