@@ -185,6 +185,7 @@ func TestTheExamplesOfPlatformsAreWhatThesePlatformsTake(t *testing.T) {
 			_, settings := c.environment(w.container())
 			require.Equal(t, "http://otel-collector.observability:4318", settings["OTEL_EXPORTER_OTLP_ENDPOINT"], name)
 			require.Contains(t, settings["OTEL_RESOURCE_ATTRIBUTES"], "k8s.pod.name=", name)
+			require.Contains(t, c.files(w), settings["OTEL_EXPORTER_OTLP_HEADERS_FILE"], name)
 			collector := peer{pod: map[string]string{}, namespace: map[string]string{"kubernetes.io/metadata.name": "observability"}}
 			require.True(t, c.reaches(w, "", 4318, corev1.ProtocolTCP, collector), name)
 		}

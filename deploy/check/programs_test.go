@@ -50,6 +50,7 @@ var contents = map[string]string{
 	"jwt-secret":           "a secret of thirty-two bytes or more, for tests alone",
 	"jwt-secret-previous":  "another secret of thirty-two bytes or more, for tests",
 	"database-url":         "postgres://user:password@postgres/neolith\n",
+	"otel-headers":         "authorization=Bearer%20token\n",
 	"redis-url":            "redis://:password@redis:6379\n",
 	"api-keys":             "my-backend 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08\n",
 	"jwt-jwks.json":        `{"keys":[{"kty":"OKP","crv":"Ed25519","x":"22kzt5sSjsO2yBcLAdxiS3CCehE4U24isB1V8irgi4Y"}]}`,

@@ -40,6 +40,7 @@ var external = map[string][]string{
 	"backup-signing":   {"signing.pem", "signing-public.pem"},
 	"backup-identity":  {"identity.txt"},
 	"jwt-public":       {"keys.pem", "keys.json"},
+	"otel-collector":   {"headers"},
 }
 
 // requireKey checks that a Secret will be there and has the key.

@@ -16,10 +16,10 @@ import (
 // Tiers are the chart's tiers and the program of each.
 var Tiers = map[string]string{"edge": "edge", "router": "router", "bridge": "publisher-bridge"}
 
-// owned are the settings that the chart gives itself, from other values: they
-// cannot be set by name as well.
+// owned are the settings that the chart gives itself, from other values, or that are
+// secret and have no place in a ConfigMap: they cannot be set by name as well.
 var owned = regexp.MustCompile(`^(NODE_NAME|ADMIN_ADDR|SHUTDOWN_TIMEOUT|DRAIN_PERIOD|PORT|LISTEN_ADDR|(NATS_URL|NATS_CREDS|NATS_NKEY|NATS_TLS|DATABASE_TLS|INTAKE_TLS|TLS)_.*|REDIS_TLS_(CA|CERT|KEY)(_FILE)?|NATS_URL|NATS_INBOX_PREFIX|NATS_JETSTREAM_DOMAIN|MANAGE_STREAMS|` +
-	`GOSSIP_.*|DATABASE_URL.*|DAEMON_JWT_SECRET.*|JWT_PUBLIC_KEY_FILE|JWT_JWKS_FILE|REDIS_URL.*|REDIS_ADDRS|REDIS_MASTER_NAME|HTTP_ADDR|API_KEYS_FILE)$`)
+	`GOSSIP_.*|DATABASE_URL.*|DAEMON_JWT_SECRET.*|JWT_PUBLIC_KEY_FILE|JWT_JWKS_FILE|REDIS_URL.*|REDIS_ADDRS|REDIS_MASTER_NAME|HTTP_ADDR|API_KEYS_FILE|OTEL_EXPORTER_OTLP_(TRACES_)?HEADERS)$`)
 
 // Owned reports whether a setting is the chart's own.
 func Owned(name string) bool { return owned.MatchString(name) }

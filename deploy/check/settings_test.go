@@ -220,6 +220,25 @@ func TestEverySettingReachesItsTier(t *testing.T) {
 	}
 }
 
+// Settings stand in a ConfigMap, so no value for a secret may be a setting.
+func TestNoSecretIsASettingOfTheChart(t *testing.T) {
+	t.Parallel()
+	secrets := 0
+	eachSetting(t, func(_, _ string, s Setting) {
+		require.NotContains(t, s.Type, "secret", s.Name)
+	})
+	known, err := Programs()
+	require.NoError(t, err)
+	for _, program := range Tiers {
+		for _, s := range known[program] {
+			if strings.HasSuffix(s.Type, "secret") {
+				secrets++
+			}
+		}
+	}
+	require.NotZero(t, secrets)
+}
+
 // The chart sets every other setting itself, so that a new one cannot be
 // forgotten.
 func TestTheChartSetsWhatItKeepsForItself(t *testing.T) {
@@ -239,7 +258,10 @@ func TestTheChartSetsWhatItKeepsForItself(t *testing.T) {
 		}
 	}
 	// Given as a file, or not wanted in a pod.
-	unused := []string{"LISTEN_ADDR", "GOSSIP_KEYS", "GOSSIP_INSECURE", "DAEMON_JWT_SECRET", "DAEMON_JWT_SECRET_PREVIOUS", "DATABASE_URL"}
+	unused := []string{
+		"LISTEN_ADDR", "GOSSIP_KEYS", "GOSSIP_INSECURE", "DAEMON_JWT_SECRET", "DAEMON_JWT_SECRET_PREVIOUS", "DATABASE_URL",
+		"OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS",
+	}
 	for tier, program := range Tiers {
 		for _, s := range known[program] {
 			if Owned(s.Name) && !contains(unused, s.Name) {

@@ -39,6 +39,9 @@
 - secret: {name: {{ $values.postgres.existingSecret }}, items: [{key: database-url, path: database-url}]}
 {{- include "gateway.tlsSource" (list $values.postgres "database") }}
 {{- end }}
+{{- if and $values.otel.headersSecret (has $component (list "edge" "router" "bridge")) }}
+- secret: {name: {{ $values.otel.headersSecret }}, items: [{key: headers, path: otel-headers}]}
+{{- end }}
 {{- if has $component (list "edge" "router") }}
 - secret: {name: {{ include "gateway.secret.gossip" $root }}, items: [{key: gossip-keys, path: gossip-keys}]}
 {{- end }}

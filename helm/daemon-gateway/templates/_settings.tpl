@@ -96,6 +96,9 @@ MANAGE_STREAMS: {{ ternary "false" "true" (eq (include "gateway.restricted" $roo
 DATABASE_URL_FILE: {{ $secrets }}/database-url
 {{- include "gateway.tlsSettings" (list $root $values.postgres "database") }}
 {{- end }}
+{{- if $values.otel.headersSecret }}
+OTEL_EXPORTER_OTLP_HEADERS_FILE: {{ $secrets }}/otel-headers
+{{- end }}
 {{- if ne $tier "bridge" }}
 GOSSIP_ADDR: 0.0.0.0:7946
 GOSSIP_JOIN: {{ include "gateway.fullname" $root }}-gossip:7946
