@@ -77,7 +77,7 @@ func TestConfigIsRead(t *testing.T) {
 	require.NoError(t, settings.Parse("test", "", &c, nil, lookup))
 	require.Equal(t, Config{
 		ClusterName: "test", GossipAddr: "127.0.0.1:0", GossipAdvertiseAddr: "127.0.0.1",
-		GossipJoin: []string{"a:1", "b:2"}, GossipKeys: []settings.Secret{testKey(16), testKey(32)},
+		GossipJoin: []string{"a:1", "b:2"}, GossipKeys: []settings.Secret{testKey(16), testKey(32)}, DirectoryMaxBytes: 256 * settings.MiB,
 	}, c)
 	environ["GOSSIP_KEYS"] = "c2VjcmV0"
 	err := settings.Parse("test", "", &c, nil, lookup)

@@ -23,6 +23,7 @@ type delegate struct {
 	meta   atomic.Pointer[[]byte]
 	turn   atomic.Uint64 // whose digests come next in a ping's answer
 	states interface{ Set(float64) }
+	admit  *admission
 	// standing says that messages are taken on streams that stay open.
 	standing bool
 }
@@ -35,7 +36,7 @@ var (
 )
 
 func newDelegate(self Member, t *table, b *inbox, m *metrics, standing bool) *delegate {
-	d := &delegate{self: idOf(self.Name), table: t, inbox: b, states: m.stateBytes, standing: standing}
+	d := &delegate{self: idOf(self.Name), table: t, inbox: b, states: m.stateBytes, admit: newAdmission(m), standing: standing}
 	d.setMeta(self)
 	return d
 }
@@ -99,22 +100,35 @@ func (d *delegate) NotifyPingComplete(_ *memberlist.Node, _ time.Duration, paylo
 	}
 }
 
+var errMembers = errors.New("there are as many members as may be, or many have come of late")
+
 // NotifyAlive implements memberlist.AliveDelegate: what we cannot read, or what is
-// larger than a member says of itself, is not taken for a member. memberlist would
-// keep it, and tell the others.
+// larger than a member says of itself, or one member too many, is not taken for a
+// member. memberlist would keep it, and tell the others.
 func (d *delegate) NotifyAlive(n *memberlist.Node) error {
 	if len(n.Name) > maxNameBytes || len(n.Addr) > net.IPv6len || len(n.Meta) > memberlist.MetaMaxSize {
 		return errors.New("name, address or metadata are too long")
 	}
-	_, err := decodeMember(n)
-	return err
+	if _, err := decodeMember(n); err != nil {
+		return err
+	}
+	if !d.admit.admits(time.Now(), n.Name) {
+		return errMembers
+	}
+	return nil
 }
 
 // NotifyJoin implements memberlist.EventDelegate.
-func (d *delegate) NotifyJoin(n *memberlist.Node) { d.inbox.member(n, true) }
+func (d *delegate) NotifyJoin(n *memberlist.Node) {
+	d.admit.joined(n.Name)
+	d.inbox.member(n, true)
+}
 
 // NotifyUpdate implements memberlist.EventDelegate.
 func (d *delegate) NotifyUpdate(n *memberlist.Node) { d.inbox.member(n, true) }
 
 // NotifyLeave implements memberlist.EventDelegate.
-func (d *delegate) NotifyLeave(n *memberlist.Node) { d.inbox.member(n, false) }
+func (d *delegate) NotifyLeave(n *memberlist.Node) {
+	d.admit.left(n.Name)
+	d.inbox.member(n, false)
+}

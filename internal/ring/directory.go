@@ -45,6 +45,7 @@ type Directory struct {
 	follower  *follower
 	strangers map[edgeID]digest // requests of members not yet known
 	refusals  rate.Sometimes    // of messages that are told of
+	unroomed  rate.Sometimes    // edges whose claims find no room that are told of
 
 	lines          *logWriter     // memberlist's log
 	outage         *outage.Outage // nobody of GOSSIP_JOIN is reached
@@ -150,11 +151,14 @@ func assemble(cfg Config, tier Tier, node, build, address string, logger *slog.L
 	m := newMetrics(reg)
 	d := &Directory{
 		cfg: cfg, options: o, logger: logger, metrics: m, table: newTable(edgeName), roster: newRoster(self), inbox: newInbox(m),
-		strangers: make(map[edgeID]digest), refusals: rate.Sometimes{First: 5, Interval: 10 * time.Second}, outage: outage.New("no gossip member joined", logger),
+		strangers: make(map[edgeID]digest), refusals: rate.Sometimes{First: 5, Interval: 10 * time.Second}, unroomed: rate.Sometimes{First: 1, Interval: time.Minute}, outage: outage.New("no gossip member joined", logger),
 	}
 	d.self.Store(&self)
+	d.table.room = cfg.room()
 	d.follower = newFollower(d.table, m)
+	d.follower.noRoom = d.noteNoRoom
 	d.delegate = newDelegate(self, d.table, d.inbox, m, o.standing)
+	d.delegate.admit.tell = d.noteCrowd
 	d.senders = &senders{
 		self: idOf(self.Name), table: d.table, metrics: m, logger: logger,
 		slots: make(chan struct{}, snapshotSlots), peers: make(map[edgeID]*peer),

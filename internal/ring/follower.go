@@ -29,6 +29,7 @@ type follower struct {
 	table   *table
 	metrics *metrics
 	edges   map[edgeID]*followed
+	noRoom  func(edgeID) // is called where the claims of an edge find no room
 }
 
 // followed is what is known about the state of one edge.
@@ -49,6 +50,11 @@ type followed struct {
 	// when none is open.
 	asked    time.Time
 	assembly *assembly
+	// kept is the room that early and assembly take.
+	kept int64
+	// full is until when nothing is taken in of the edge, since its claims have found no
+	// room; else zero.
+	full time.Time
 }
 
 // assembly is a snapshot of which some chunks have come.
@@ -56,10 +62,11 @@ type assembly struct {
 	digest  digest
 	chunks  [][]Claim
 	missing int
+	cost    int64
 }
 
 func newFollower(t *table, m *metrics) *follower {
-	return &follower{table: t, metrics: m, edges: make(map[edgeID]*followed)}
+	return &follower{table: t, metrics: m, edges: make(map[edgeID]*followed), noRoom: func(edgeID) {}}
 }
 
 // join takes in an edge that has become a member.
@@ -71,6 +78,9 @@ func (f *follower) join(now time.Time, name string) {
 
 // leave forgets an edge with all its claims.
 func (f *follower) leave(name string) {
+	if e := f.edges[idOf(name)]; e != nil {
+		f.forget(e)
+	}
 	f.table.removeEdge(name)
 	delete(f.edges, idOf(name))
 }
@@ -82,19 +92,30 @@ func (f *follower) batch(now time.Time, from edgeID, b batch) {
 		f.metrics.dropped(dropUnknownEdge)
 		return
 	}
+	if !e.full.IsZero() {
+		f.metrics.dropped(dropClaims)
+		return
+	}
 	e.target = max(e.target, b.end())
-	if f.table.apply(e.id, b) == outcomeGap {
+	switch f.table.apply(e.id, b) {
+	case outcomeGap:
 		f.hold(e, b)
-	} else {
+	case outcomeFull:
+		f.refuse(now, e)
+		return
+	default:
 		// Everything up to the batch is here, so the edge's version is known.
 		e.heard = true
-		f.applyEarly(e)
+		if f.applyEarly(e) == outcomeFull {
+			f.refuse(now, e)
+			return
+		}
 	}
 	f.judge(now, e)
 }
 
 func (f *follower) hold(e *followed, b batch) {
-	if len(e.early) >= maxHeld {
+	if len(e.early) >= maxHeld || !f.keep(e, b.cost()) {
 		f.metrics.dropped(dropEarly)
 		return
 	}
@@ -102,18 +123,66 @@ func (f *follower) hold(e *followed, b batch) {
 	e.early = slices.Insert(e.early, at, b)
 }
 
-// applyEarly applies the held batches whose turn has come.
-func (f *follower) applyEarly(e *followed) {
-	for len(e.early) > 0 && f.table.apply(e.id, e.early[0]) != outcomeGap {
+// applyEarly applies the held batches whose turn has come. It returns what became of the
+// last one.
+func (f *follower) applyEarly(e *followed) (last outcome) {
+	for len(e.early) > 0 && last != outcomeFull {
+		next := e.early[0]
+		if mine, _ := f.table.digestOf(e.id); next.From > mine.Version {
+			return last
+		}
 		e.early[0] = batch{}
 		e.early = e.early[1:]
+		f.letGo(e, next.cost())
+		last = f.table.apply(e.id, next)
 	}
+	return last
+}
+
+// keep takes room for what is kept of an edge for its turn; letGo gives it back.
+func (f *follower) keep(e *followed, n int64) bool {
+	if !f.table.room.Take(e.id, n) {
+		return false
+	}
+	e.kept += n
+	return true
+}
+
+func (f *follower) letGo(e *followed, n int64) {
+	e.kept -= n
+	f.table.room.Give(e.id, n)
+}
+
+// forget lets go of all that is kept of an edge for its turn.
+func (f *follower) forget(e *followed) {
+	if e.kept > 0 {
+		f.letGo(e, e.kept)
+	}
+	e.early, e.assembly = nil, nil
+}
+
+// dropAssembly lets go of a snapshot that has not come, or that is no longer needed.
+func (f *follower) dropAssembly(e *followed) {
+	if e.assembly != nil {
+		f.letGo(e, e.assembly.cost)
+		e.assembly = nil
+	}
+}
+
+// refuse forgets all that an edge claims, since it finds no room, and hears nothing of it
+// for a while.
+func (f *follower) refuse(now time.Time, e *followed) {
+	f.forget(e)
+	f.table.empty(e.id)
+	*e = followed{id: e.id, full: now.Add(fullPause)}
+	f.metrics.dropped(dropClaims)
+	f.noRoom(e.id)
 }
 
 // digest takes in what somebody has of an edge.
 func (f *follower) digest(now time.Time, d digest) {
 	e := f.edges[d.Edge]
-	if e == nil {
+	if e == nil || !e.full.IsZero() {
 		return // this node itself, or an edge that is not (or no longer) a member
 	}
 	mine, _ := f.table.digestOf(d.Edge)
@@ -135,35 +204,54 @@ func (f *follower) chunk(now time.Time, c chunk) {
 		return
 	}
 	if e.assembly == nil || e.assembly.digest.Version < c.Digest.Version {
+		f.dropAssembly(e)
 		e.assembly = &assembly{digest: c.Digest, chunks: make([][]Claim, c.Total), missing: c.Total}
 	}
-	if !e.assembly.add(c) {
+	if !e.assembly.lacks(c) {
 		return
 	}
+	if !f.keep(e, c.cost()) {
+		f.refuse(now, e)
+		return
+	}
+	e.assembly.add(c)
 	e.asked = now
-	if e.assembly.missing > 0 {
+	if e.assembly.missing == 0 {
+		f.assembled(now, e)
+	}
+}
+
+// assembled takes in a snapshot of which all chunks have come.
+func (f *follower) assembled(now time.Time, e *followed) {
+	version, claims := e.assembly.digest.Version, slices.Concat(e.assembly.chunks...)
+	f.dropAssembly(e)
+	if f.table.replace(e.id, version, claims) == outcomeFull {
+		f.refuse(now, e)
 		return
 	}
-	f.table.replace(e.id, e.assembly.digest.Version, slices.Concat(e.assembly.chunks...))
 	f.metrics.snapshot(snapshotReceived)
 	e.heard, e.differs = true, false
-	e.target = max(e.target, e.assembly.digest.Version)
-	e.asked, e.assembly = time.Time{}, nil
-	f.applyEarly(e)
+	e.target = max(e.target, version)
+	e.asked = time.Time{}
+	if f.applyEarly(e) == outcomeFull {
+		f.refuse(now, e)
+		return
+	}
 	f.judge(now, e)
 }
 
-// add reports whether the chunk belongs to the snapshot and is new.
-func (a *assembly) add(c chunk) bool {
-	if c.Digest != a.digest || c.Total != len(a.chunks) || a.chunks[c.Index] != nil {
-		return false
-	}
+// lacks reports whether the chunk belongs to the snapshot and is new.
+func (a *assembly) lacks(c chunk) bool {
+	return c.Digest == a.digest && c.Total == len(a.chunks) && a.chunks[c.Index] == nil
+}
+
+func (a *assembly) add(c chunk) {
 	if c.Claims == nil {
 		c.Claims = []Claim{}
 	}
 	a.chunks[c.Index] = c.Claims
 	a.missing--
-	return true
+	a.cost += c.cost()
 }
 
 // judge notes whether the edge's copy is behind, and since when.
@@ -176,7 +264,8 @@ func (f *follower) judge(now time.Time, e *followed) {
 		}
 	default:
 		// What is still on its way of a snapshot is no longer needed.
-		e.since, e.asked, e.assembly, e.early = time.Time{}, time.Time{}, nil, nil
+		e.since, e.asked = time.Time{}, time.Time{}
+		f.forget(e)
 	}
 }
 
@@ -188,7 +277,11 @@ func (f *follower) due(now time.Time) []digest {
 	for _, e := range f.edges {
 		if !e.asked.IsZero() && now.Sub(e.asked) >= answerTimeout {
 			f.metrics.snapshot(snapshotAbandoned)
-			e.asked, e.assembly = time.Time{}, nil
+			e.asked = time.Time{}
+			f.dropAssembly(e)
+		}
+		if !e.full.IsZero() && !now.Before(e.full) {
+			e.full, e.since = time.Time{}, now
 		}
 		switch {
 		case !e.asked.IsZero():

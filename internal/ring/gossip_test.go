@@ -360,9 +360,11 @@ gateway_directory_claims 1
 gateway_directory_convergence_lag_seconds 0
 # HELP gateway_directory_dropped_messages_total Directory messages thrown away, by reason.
 # TYPE gateway_directory_dropped_messages_total counter
+gateway_directory_dropped_messages_total{reason="claims"} 0
 gateway_directory_dropped_messages_total{reason="early"} 0
 gateway_directory_dropped_messages_total{reason="inbox_full"} 0
 gateway_directory_dropped_messages_total{reason="malformed"} 0
+gateway_directory_dropped_messages_total{reason="members"} 0
 gateway_directory_dropped_messages_total{reason="queue_full"} 0
 gateway_directory_dropped_messages_total{reason="send_failed"} 0
 gateway_directory_dropped_messages_total{reason="stream_bytes"} 0

@@ -22,6 +22,8 @@ const (
 	dropEarly       dropReason = "early"        // too many came before their turn
 	dropStreams     dropReason = "streams"      // an address has opened too many at a time
 	dropStreamBytes dropReason = "stream_bytes" // more than a member sends
+	dropMembers     dropReason = "members"      // there are too many
+	dropClaims      dropReason = "claims"       // what an edge claims finds no room
 )
 
 // snapshotEvent is a step in the life of a snapshot.
@@ -49,7 +51,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			snapshotRequested, snapshotReceived, snapshotAbandoned, snapshotDiffers, snapshotSent, snapshotFailed),
 		drops: metric.By(reg, "gateway_directory_dropped_messages_total", "Directory messages thrown away, by reason.", "reason",
 			dropInboxFull, dropQueueFull, dropSendFailed, dropMalformed, dropUnknownKind, dropUnknownEdge, dropEarly,
-			dropStreams, dropStreamBytes),
+			dropStreams, dropStreamBytes, dropMembers, dropClaims),
 		sentBytes: metric.Counter(reg, "gateway_directory_sent_bytes_total",
 			"Bytes of changes and snapshots sent to members, before encryption."),
 		stateBytes: metric.Gauge(reg, "gateway_directory_state_bytes", "Size of the digests last exchanged in a push/pull."),

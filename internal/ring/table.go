@@ -5,6 +5,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/neolith/daemon-gateway/internal/share"
 	"github.com/neolith/daemon-gateway/pkg/event"
 	"github.com/neolith/daemon-gateway/pkg/protocol"
 )
@@ -79,6 +80,7 @@ const (
 	outcomeStale           // known already
 	outcomeGap             // changes before it are missing
 	outcomeUnknown         // of an edge that is not (or no longer) a member
+	outcomeFull            // it finds no room: nothing is known of the edge any more
 )
 
 // table is the mergeable state: the claims of every edge, at some version of
@@ -93,6 +95,7 @@ type table struct {
 	index *index
 	live  atomic.Pointer[[]*edge]
 	total atomic.Int64 // of daemons
+	room  *share.Pool[edgeID]
 
 	mu       sync.Mutex
 	edges    map[edgeID]*edge // guarded by mu
@@ -110,7 +113,7 @@ const maxOutgoing = 1 << 16
 func newTable(own string) *table {
 	t := &table{
 		index: newIndex(), edges: make(map[edgeID]*edge), flush: make(chan struct{}, 1),
-		pending: pending{wake: make(chan struct{}, 1)},
+		pending: pending{wake: make(chan struct{}, 1)}, room: Config{}.room(),
 	}
 	t.live.Store(&[]*edge{})
 	if own != "" {
@@ -218,8 +221,9 @@ func (t *table) apply(id edgeID, b batch) outcome {
 	for _, c := range b.Changes[e.version-b.From:] {
 		if c.Released {
 			t.takeOutLocked(e, c.Claim.Session)
-		} else {
-			t.putLocked(e, c.Claim)
+		} else if !t.takeInLocked(e, c.Claim) {
+			t.emptyLocked(e)
+			return outcomeFull
 		}
 	}
 	e.version = b.end()
@@ -242,7 +246,10 @@ func (t *table) replace(id edgeID, version uint64, claims []Claim) outcome {
 	keep := make(map[protocol.SessionID]struct{}, len(claims))
 	for _, c := range claims {
 		keep[c.Session] = struct{}{}
-		t.putLocked(e, c)
+		if !t.takeInLocked(e, c) {
+			t.emptyLocked(e)
+			return outcomeFull
+		}
 	}
 	for session := range e.claims {
 		if _, kept := keep[session]; !kept {
@@ -289,6 +296,9 @@ func (t *table) dropLocked(h *held) {
 	t.index.remove(h)
 	t.pending.remove(h)
 	t.count(h, -1)
+	if h.edge != t.own {
+		t.room.Give(h.edge.id, h.cost())
+	}
 }
 
 // count keeps the numbers of daemons' claims: canaries are no connections.

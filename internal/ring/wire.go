@@ -353,7 +353,7 @@ func (r *reader) chunk() chunk {
 
 func (r *reader) session() protocol.SessionID {
 	r.scratch = r.appendSession(r.scratch[:0])
-	return protocol.SessionID(r.scratch)
+	return protocol.SessionID(r.text())
 }
 
 // claim reads a claim into one allocation.
@@ -363,7 +363,7 @@ func (r *reader) claim() Claim {
 	r.scratch = r.appendSession(r.scratch)
 	b := len(r.scratch)
 	r.scratch = append(r.scratch, r.bytes()...)
-	text := string(r.scratch)
+	text := r.text()
 	return Claim{
 		Orchestrator: event.Token(text[:a]), Session: protocol.SessionID(text[a:b]),
 		Daemon: protocol.DaemonID(text[b:]), Generation: r.uvarint(),
