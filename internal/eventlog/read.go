@@ -70,6 +70,7 @@ func (l *Log) read(ctx context.Context, p event.Partition, token event.Token, re
 // Head is an event of the log without its body.
 type Head struct {
 	Sequence uint64
+	Stored   time.Time
 	// MessageID is that of event.MessageID; "" if it was published without one.
 	MessageID string
 	// Bytes of the body that was read all the same.
@@ -83,7 +84,7 @@ type Head struct {
 func (l *Log) EachHead(ctx context.Context, p event.Partition, token event.Token, from uint64, maxBytes int, yield func(Head)) (more bool, err error) {
 	start := time.Now()
 	more, err = l.jet.Heads(ctx, event.StreamName(p), event.Subject(p, token), max(from, 1), maxBytes, func(h jet.Head) {
-		yield(Head{Sequence: h.Sequence, MessageID: h.Header.Get(jetstream.MsgIDHeader), Bytes: h.Bytes})
+		yield(Head{Sequence: h.Sequence, Stored: h.Stored, MessageID: h.Header.Get(jetstream.MsgIDHeader), Bytes: h.Bytes})
 	})
 	l.metrics.observe(opRead, start, err)
 	if err != nil {

@@ -187,23 +187,31 @@ const headBytes = 16 << 20
 
 // bringHome stores an event where it belongs, unless it is there. The log itself knows
 // that for as long as it recognizes duplicates; a partition that starts from its oldest
-// event, as in a new epoch, brings what was moved days ago once more.
+// event, as in a new epoch, comes to what was moved days ago once more.
 func (r *run) bringHome(ctx context.Context, m eventlog.Message, id string) error {
-	there := false
 	if time.Since(m.Stored) > r.cfg.Log.DuplicateWindow/2 {
-		home := event.PartitionOf(m.Token, r.cfg.Log.Partitions)
-		_, err := r.log.EachHead(ctx, home, m.Token, 1, headBytes, func(h eventlog.Head) {
-			there = there || h.MessageID == event.MessageID(m.Token, id)
-		})
-		if err != nil {
+		if known, err := r.knownAtHome(ctx, m, id); known || err != nil {
 			return err
 		}
 	}
-	if there {
-		return nil
-	}
 	_, err := r.log.Publish(ctx, m.Token, id, m.Body)
 	return err
+}
+
+// knownAtHome reports whether an event is where it belongs, or would be gone from there:
+// it is older than all that a full store keeps, and so may have been there, and would now
+// be sent as the newest (invariant 2). The two partitions' clocks may differ.
+func (r *run) knownAtHome(ctx context.Context, m eventlog.Message, id string) (known bool, err error) {
+	kept, oldest := int64(0), time.Time{}
+	home := event.PartitionOf(m.Token, r.cfg.Log.Partitions)
+	_, err = r.log.EachHead(ctx, home, m.Token, 1, headBytes, func(h eventlog.Head) {
+		if kept++; kept == 1 {
+			oldest = h.Stored
+		}
+		known = known || h.MessageID == event.MessageID(m.Token, id)
+	})
+	full := kept >= r.cfg.Log.EventsPerOrchestrator
+	return known || full && m.Stored.Before(oldest.Add(-r.cfg.Log.DuplicateWindow)), err
 }
 
 // movesAgain reports whether to try an event once more. A partition that does not

@@ -389,6 +389,7 @@ func TestWhatWasBroughtHomeLongAgoIsNotBroughtAgain(t *testing.T) {
 	home := &knownHome{id: "moved"}
 	routing := &routing{log: home, metrics: newMetrics(prometheus.NewRegistry()), logger: slog.New(slog.DiscardHandler)}
 	routing.cfg.Log.Partitions, routing.cfg.Log.DuplicateWindow = partitions, 2*time.Minute
+	routing.cfg.Log.EventsPerOrchestrator = 1000
 	r := newRun(routing, 0, "1", 0)
 	store := func(id string, age time.Duration) {
 		require.NoError(t, r.store(t.Context(), lane.DeadLetter{
@@ -404,6 +405,45 @@ func TestWhatWasBroughtHomeLongAgoIsNotBroughtAgain(t *testing.T) {
 	store("new", 0)
 	require.Equal(t, []string{"other", "new"}, home.moved)
 	require.Equal(t, 2, home.asked, "what is new the log recognizes itself")
+}
+
+// Invariant 2: what was brought home, and has since made room for newer events there, is
+// no new event when its partition starts from its oldest again.
+func TestWhatHomeHasLetGoOfIsNotBroughtAgain(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, testserver.NATS(t))
+	cfg := c.config().Log
+	cfg.EventsPerOrchestrator = 3
+	stream := c.server.JetStream()
+	for p := range partitions {
+		require.NoError(t, stream.DeleteStream(t.Context(), event.StreamName(event.Partition(p))))
+	}
+	log, err := eventlog.Open(t.Context(), stream, cfg, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	require.NoError(t, err)
+	c.log = log
+	routing := &routing{log: log, metrics: newMetrics(prometheus.NewRegistry()), logger: slog.New(slog.DiscardHandler)}
+	routing.cfg.Log = cfg
+	r := newRun(routing, 0, "1", 0)
+	bring := func(id string, age time.Duration) {
+		body := fmt.Appendf(nil, `{"id":%q,"type":"message.received","orchestratorId":"alpha","payload":{},"requiresAck":true}`, id)
+		require.NoError(t, r.store(t.Context(), lane.DeadLetter{
+			Message: eventlog.Message{Token: "alpha", Sequence: 1, Stored: time.Now().Add(-age), Body: body},
+			Invalid: &event.InvalidError{Reason: event.ReasonWrongPartition, Event: event.Event{ID: id}},
+		}))
+	}
+	var newest uint64
+	for range cfg.EventsPerOrchestrator {
+		newest = c.publish("alpha")
+	}
+	bring("old", 24*time.Hour)
+	last := func() uint64 {
+		lasts, err := log.LastSequences(t.Context(), log.Partition("alpha"), []event.Token{"alpha"})
+		require.NoError(t, err)
+		return lasts[0].Sequence
+	}
+	require.Equal(t, newest, last(), "older than all that a full store keeps")
+	bring("late", 0)
+	require.Greater(t, last(), newest)
 }
 
 // An election takes longer than a few tries, and is no reason to give an event up

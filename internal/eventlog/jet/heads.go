@@ -22,6 +22,7 @@ const (
 // Head is a message without its body.
 type Head struct {
 	Sequence uint64
+	Stored   time.Time
 	Header   nats.Header
 	// Bytes of the body that was read all the same.
 	Bytes int
@@ -52,7 +53,7 @@ func (c *Client) headsOfAll(ctx context.Context, stream, subject string, from ui
 			return false, fmt.Errorf("%w: a replica cannot read all of %s", ErrUnavailable, subject)
 		}
 		for _, m := range page.Messages {
-			yield(Head{Sequence: m.Sequence, Header: m.header, Bytes: len(m.Data)})
+			yield(Head{Sequence: m.Sequence, Stored: m.Stored, Header: m.header, Bytes: len(m.Data)})
 			from, read = m.Sequence+1, read+len(m.Data)
 		}
 		if page.Remaining == 0 || len(page.Messages) == 0 {
@@ -108,7 +109,7 @@ func (c *Client) headsAlone(ctx context.Context, stream, subject string, from ui
 			if delivered++; meta.Sequence.Consumer != delivered {
 				return fmt.Errorf("%w: message %d of the consumer came as number %d", ErrUnavailable, meta.Sequence.Consumer, delivered)
 			}
-			yield(Head{Sequence: meta.Sequence.Stream, Header: m.Headers()})
+			yield(Head{Sequence: meta.Sequence.Stream, Stored: meta.Timestamp, Header: m.Headers()})
 			left = meta.NumPending
 		}
 		if err := batch.Error(); err != nil {
