@@ -1,12 +1,17 @@
 package edge
 
 import (
+	"context"
 	"encoding/json"
+	"net"
+	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/coder/websocket"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
@@ -109,6 +114,49 @@ func TestAnEventThatCrashesItsDaemonIsGivenUpAlone(t *testing.T) {
 			require.Equal(t, []string{last.id}, got)
 			break
 		}
+	}
+	n.eventuallyMetric(`gateway_edge_events_total{outcome="dead_lettered"}`, "1")
+}
+
+// dialNarrow is dial for a daemon whose machine takes little that it does not read.
+func (n *node) dialNarrow() *client {
+	n.t.Helper()
+	transport := &http.Transport{DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := (&net.Dialer{}).DialContext(ctx, network, address)
+		if err == nil {
+			err = conn.(*net.TCPConn).SetReadBuffer(4 << 10)
+		}
+		return conn, err
+	}}
+	n.t.Cleanup(transport.CloseIdleConnections)
+	conn, _, err := websocket.Dial(n.t.Context(), n.url(), &websocket.DialOptions{HTTPClient: &http.Client{Transport: transport}})
+	require.NoError(n.t, err)
+	conn.SetReadLimit(2 << 20)
+	n.t.Cleanup(func() { _ = conn.CloseNow() })
+	return &client{t: n.t, conn: conn}
+}
+
+// What crashes its daemon as soon as it comes does so while the edge is still writing
+// what is behind it. No try of it was counted, and it crashed its daemon for ever.
+func TestAnEventThatCrashesItsDaemonBeforeTheRestHasComeIsGivenUp(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	n := c.edge(func(cfg *Config) { cfg.Delivery.MaxDeliveries = 3 })
+	poison := c.publish("orch")
+	for range 4 {
+		c.publish("orch", func(e *event.Event) { e.Payload = json.RawMessage(`{"text":"` + strings.Repeat("x", 200<<10) + `"}`) })
+	}
+	for crashes := 0; ; crashes++ {
+		require.LessOrEqual(t, crashes, 3)
+		d := n.dialNarrow()
+		d.send("auth", authPayload(t, "orch", "daemon"))
+		d.send("subscribe", `{"eventTypes":["*"]}`)
+		d.expect(protocol.TypeAuthSuccess)
+		d.expect(protocol.TypeSubscribed)
+		if d.expect(protocol.TypeEvent).text("eventId") != poison.id {
+			break
+		}
+		d.cut(n)
 	}
 	n.eventuallyMetric(`gateway_edge_events_total{outcome="dead_lettered"}`, "1")
 }

@@ -51,6 +51,9 @@ type corkedConn struct {
 	state   corkState
 	pending *[]byte
 	err     error
+	// given is how many bytes were ever written to this, and taken how many of those the
+	// kernel has taken.
+	given, taken uint64
 }
 
 // newCorkedConn returns conn, of which before was read already.
@@ -97,6 +100,14 @@ func (c *corkedConn) Cork() {
 		c.changed.Wait()
 	}
 	c.state = gathering
+}
+
+// Given returns how many bytes were ever written to this, and how many of those the
+// kernel has taken.
+func (c *corkedConn) Given() (given, taken uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.given, c.taken
 }
 
 // Uncork writes what was collected, and what came meanwhile.
@@ -154,6 +165,7 @@ func (c *corkedConn) appendLocked(p []byte) {
 		c.pending = writeBuffers.Get().(*[]byte)
 	}
 	*c.pending = append(*c.pending, p...)
+	c.given += uint64(len(p))
 }
 
 // flushLocked gives mu away while it writes.
@@ -164,9 +176,10 @@ func (c *corkedConn) flushLocked() {
 		c.pending = nil
 		c.changed.Broadcast()
 		c.mu.Unlock()
-		err := c.writeAll(*buf)
+		n, err := c.writeAll(*buf)
 		putWriteBuffer(buf)
 		c.mu.Lock()
+		c.taken += uint64(n)
 		if c.err == nil {
 			c.err = err
 		}
@@ -175,8 +188,9 @@ func (c *corkedConn) flushLocked() {
 	c.changed.Broadcast()
 }
 
-// writeAll writes p; it fails when the peer takes nothing for the timeout.
-func (c *corkedConn) writeAll(p []byte) error {
+// writeAll writes p, and returns how much of it was taken; it fails when the peer takes
+// nothing for the timeout.
+func (c *corkedConn) writeAll(p []byte) (taken int, err error) {
 	for len(p) > 0 {
 		part := p
 		if c.chunk > 0 && len(part) > c.chunk {
@@ -187,14 +201,14 @@ func (c *corkedConn) writeAll(p []byte) error {
 			timeout = lastWords
 		}
 		if err := c.SetWriteDeadline(time.Now().Add(timeout)); err != nil {
-			return err
+			return taken, err
 		}
 		n, err := c.Conn.Write(part)
-		p = p[n:]
+		p, taken = p[n:], taken+n
 		progress := n > 0 && c.chunk == 0 && !c.closing.Load() && errors.Is(err, os.ErrDeadlineExceeded)
 		if err != nil && !progress {
-			return err
+			return taken, err
 		}
 	}
-	return nil
+	return taken, nil
 }

@@ -29,6 +29,8 @@ type Frame struct {
 	Stored      time.Time
 	Redelivered bool
 	Trace       *tracing.Context
+
+	end uint64 // how many bytes the connection had been given with it; 0: it was not
 }
 
 // queue holds what waits to be written: replies first, then events.

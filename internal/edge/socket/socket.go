@@ -22,7 +22,8 @@ type Handler interface {
 	// Refused is called by the reader for a frame that may not be accepted,
 	// before the socket closes itself with the code: a last reply may be sent.
 	Refused(code int, problem string)
-	// Written is called by the writer after these frames went to the kernel.
+	// Written is called by the writer after these frames went to the kernel, also where
+	// the connection has failed over those behind them.
 	Written(frames []Frame)
 	// Answered is called by the reader when the peer has answered the ping of a frame.
 	Answered(run uint32, sequence uint64)

@@ -386,6 +386,24 @@ func TestABrokenConnectionIsReported(t *testing.T) {
 	require.Equal(t, CodeAbnormal, (<-p.ending).Code)
 }
 
+// What crashes a peer may be the first of many, which the peer has not taken when it
+// crashes: nobody would know that it has got that.
+func TestFramesThatWentOutAreReportedThoughTheRestDidNot(t *testing.T) {
+	t.Parallel()
+	f := start(t, defaults(), false)
+	conn, br, p := f.dialRaw(t, "")
+	p.socket.SendEvents(frame("culprit", 0), frame(strings.Repeat("z", 16<<20), 0), frame("behind", 0))
+	_, err := io.ReadFull(br, make([]byte, len("??culprit")))
+	require.NoError(t, err)
+	require.NoError(t, conn.(*net.TCPConn).SetLinger(0))
+	require.NoError(t, conn.Close())
+	require.Equal(t, CodeAbnormal, (<-p.ending).Code)
+	require.Len(t, p.written, 1)
+	written := <-p.written
+	require.Len(t, written, 1)
+	require.Equal(t, text("culprit"), written[0].Text)
+}
+
 func TestCloseEndsEvenIfThePeerNeverAnswers(t *testing.T) {
 	t.Parallel()
 	cfg := defaults()

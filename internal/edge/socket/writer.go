@@ -32,11 +32,12 @@ func (s *Socket) write() (err error) {
 		if !ok {
 			return nil
 		}
-		if err := s.writeBatch(replies, events); err != nil {
-			return err
+		written, err := s.writeBatch(replies, events)
+		if written > 0 {
+			s.handler.Written(events[:written])
 		}
-		if len(events) > 0 {
-			s.handler.Written(events)
+		if err != nil {
+			return err
 		}
 	}
 }
@@ -54,11 +55,12 @@ func (s *Socket) take() (replies [][]byte, events []Frame, ok bool) {
 	return replies, events, true
 }
 
-// writeBatch gives all frames to the kernel at once. Between Cork and Uncork
-// the library only copies, so no context is needed to bound it.
-func (s *Socket) writeBatch(replies [][]byte, events []Frame) error {
+// writeBatch gives all frames to the kernel at once, and returns how many events that
+// has taken whole: the peer may have got those, also where the connection has failed
+// over the rest. Between Cork and Uncork the library only copies, so no context is
+// needed to bound it.
+func (s *Socket) writeBatch(replies [][]byte, events []Frame) (written int, err error) {
 	s.raw.Cork()
-	var err error
 	for i := 0; i < len(replies) && err == nil; i++ {
 		err = s.conn.Write(context.Background(), websocket.MessageText, replies[i])
 	}
@@ -68,7 +70,11 @@ func (s *Socket) writeBatch(replies [][]byte, events []Frame) error {
 	if flushErr := s.raw.Uncork(); err == nil {
 		err = flushErr
 	}
-	return err
+	_, taken := s.raw.Given()
+	for written < len(events) && events[written].end > 0 && events[written].end <= taken {
+		written++
+	}
+	return written, err
 }
 
 func (s *Socket) writeEvents(events []Frame) error {
@@ -88,6 +94,7 @@ func (s *Socket) writeEvents(events []Frame) error {
 		if err := s.conn.Write(context.Background(), websocket.MessageText, text); err != nil {
 			return err
 		}
+		events[i].end, _ = s.raw.Given()
 	}
 	return nil
 }
