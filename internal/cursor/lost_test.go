@@ -216,6 +216,63 @@ func TestAStartThatShowsALossIsDecidedOnceMore(t *testing.T) {
 	require.Equal(t, map[protocol.DaemonID]uint64{"a": 0, "b": 40}, floors(rec))
 }
 
+// Invariant 1: such a start may stay in the record, because another edge writes before it
+// is taken back, or because its edge does not hear that it was stored. It is no place where
+// the daemon has stood.
+func TestAStartThatShowsALossIsNotBelievedWhereItStays(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"another edge writes before it is taken back", "nobody hears that it was stored"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := testserver.NATS(t)
+			s, other := openStore(t, server, 1, "a"), openStore(t, server, 1, "b")
+			b := connect(t, other, orch, "b", wanting("b.*"))
+			b.moves(20)
+			ctx, cancel := context.WithTimeout(t.Context(), waitTime)
+			defer cancel()
+			require.NoError(t, other.FlushAll(ctx))
+			files := server.Copy(t, eventlog.BucketStream(eventlog.CursorBucket(0)))
+			a := connect(t, s, orch, "a", wanting("a.*"))
+			for floor := range uint64(5) {
+				a.moves(30 + floor)
+				require.NoError(t, s.FlushAll(ctx))
+			}
+			a.leaves()
+			require.NoError(t, s.FlushAll(ctx))
+			files.RollBack(t)
+			b.moves(40)
+			require.NoError(t, other.FlushAll(ctx))
+
+			c := newSeat(s, orch, "a", wanting("a.*"))
+			before, unheard := writes(s, statusOK), name == "nobody hears that it was stored"
+			interfered := unheard
+			s.now = func() time.Time {
+				if !interfered && writes(s, statusOK) > before {
+					interfered = true
+					b.moves(50)
+					require.NoError(t, other.FlushAll(ctx))
+				}
+				return time.Now()
+			}
+			var d Decision
+			_, err := c.Begin(ctx, func(rec Record) (Record, Decision, bool) {
+				next, d := Start(rec, c.request)
+				if unheard {
+					unheard = false
+					data, err := next.Encode()
+					require.NoError(t, err)
+					put(t, s, orch, string(data)) // as if by this very write
+				}
+				return next, d, true
+			}, func(decided Decision) { d = decided })
+			require.NoError(t, err)
+			require.True(t, interfered)
+			require.Zero(t, d.Entry.Floor, "b has passed what only a wants")
+			require.False(t, stored(t, openStore(t, server, 1, "c"), orch).Lost.Since.IsZero())
+		})
+	}
+}
+
 // What was looked for since an earlier loss is not known of a record that is an older
 // one again.
 func TestARecordThatIsLostAgainSaysSo(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -38,12 +39,19 @@ type Writer struct {
 	reporter  Reporter
 
 	// Guarded by partition.mu.
-	generation uint64   // 0: not begun
-	attempts   []uint64 // generations of starts that may have been stored
+	generation uint64    // 0: not begun
+	attempts   []attempt // starts that may have been stored
 	names      []protocol.DaemonID
 	dirty      bool
 	ended      bool
 	superseded bool
+}
+
+// attempt is a start that may have been stored, whatever was heard of it.
+type attempt struct {
+	generation uint64
+	lost       time.Time // since when the record was lost that it was made from
+	new        bool      // the daemon had no entry, or one by such an attempt
 }
 
 // ErrEnded is what Begin returns when the connection has ended: nothing was
@@ -78,8 +86,8 @@ func (w *Writer) Begin(ctx context.Context, decide func(Record) (Record, Decisio
 			return rec, false
 		}
 		var next Record
-		if next, d, decided = decide(rec); decided {
-			decided = w.attempt(d.Entry.Generation)
+		if next, d, decided = decide(w.doubt(rec)); decided {
+			decided = w.attempt(d.Entry.Generation, rec)
 		}
 		return next, decided
 	}, func(k *key) {
@@ -104,13 +112,43 @@ func (w *Writer) hasEnded() bool {
 	return w.ended
 }
 
-// attempt notes that a start of this generation may be stored from now on,
-// whatever is heard of it; false: the connection has ended.
-func (w *Writer) attempt(generation uint64) bool {
+// attempt notes that a start of this generation, made from rec, may be stored from now
+// on; false: the connection has ended.
+func (w *Writer) attempt(generation uint64, rec Record) bool {
 	w.partition.mu.Lock()
 	defer w.partition.mu.Unlock()
-	w.attempts = append(w.attempts, generation)
+	_, known := rec.Daemons[w.daemon]
+	before, ours := w.storedLocked(rec)
+	w.attempts = append(w.attempts, attempt{generation, rec.Lost.Since, !known || ours && before.new})
 	return !w.ended
+}
+
+// storedLocked returns the attempt of this connection that the record holds, if it
+// holds one. partition.mu is held.
+func (w *Writer) storedLocked(rec Record) (attempt, bool) {
+	e, known := rec.Daemons[w.daemon]
+	i := slices.IndexFunc(w.attempts, func(a attempt) bool { return a.generation == e.Generation })
+	if !known || i < 0 {
+		return attempt{}, false
+	}
+	return w.attempts[i], true
+}
+
+// doubt returns the record as it is to be taken if it was lost, and holds an attempt of
+// this connection that did not know of that: such a start is not where the daemon
+// stood, and may have begun behind what only the daemon wants (invariant 1).
+func (w *Writer) doubt(rec Record) Record {
+	w.partition.mu.Lock()
+	stored, ours := w.storedLocked(rec)
+	w.partition.mu.Unlock()
+	if !ours || !stored.new || !rec.Lost.Since.After(stored.lost) {
+		return rec
+	}
+	rec.Daemons = maps.Clone(rec.Daemons)
+	e := rec.Daemons[w.daemon]
+	e.Floor, e.Settled, e.Unnamed = 0, nil, 0
+	rec.Daemons[w.daemon] = e
+	return rec
 }
 
 // begun takes the connection among those of the key, whose busy the caller
@@ -166,8 +204,8 @@ func (w *Writer) End(last Progress, running bool) {
 	w.ended = true
 	k := p.keyLocked(w.token)
 	k.writers = slices.DeleteFunc(k.writers, func(x *Writer) bool { return x == w })
-	for _, generation := range w.attempts {
-		k.unsaved.add(writer{w.daemon, generation}, Progress{Entry: Entry{Generation: generation}, Abandoned: true})
+	for _, a := range w.attempts {
+		k.unsaved.add(writer{w.daemon, a.generation}, Progress{Entry: Entry{Generation: a.generation}, Abandoned: true})
 	}
 	if running {
 		last.Entry.Edge = ""
