@@ -482,6 +482,19 @@ func TestStartThatMayBeStored(t *testing.T) {
 	require.Zero(t, s.keys())
 }
 
+// Invariant 4: where a bucket can be read and not be written, as a full one, starts are
+// tried for as long as that lasts.
+func TestStartsThatAreNeverWrittenTakeBoundedMemory(t *testing.T) {
+	t.Parallel()
+	s := openStore(t, testserver.NATS(t), 1, "a")
+	c := newSeat(s, orch, "d")
+	for generation := range uint64(100 * maxAttempts) {
+		require.True(t, c.attempt(generation, Record{}))
+	}
+	require.Len(t, c.attempts, maxAttempts)
+	require.EqualValues(t, 100*maxAttempts-1, c.attempts[maxAttempts-1].generation, "the last may be stored")
+}
+
 // A start that was given up while its write was under way may be stored later than
 // the last word of its connection. Nobody would take it for gone then, since the
 // edge lives.

@@ -54,6 +54,10 @@ type attempt struct {
 	new        bool      // the daemon had no entry, or one by such an attempt
 }
 
+// maxAttempts bounds them, where starts cannot be written for long: the first of so many
+// was answered, or given up by NATS, seconds ago.
+const maxAttempts = 128
+
 // ErrEnded is what Begin returns when the connection has ended: nothing was
 // decided, or it was taken back.
 var ErrEnded = errors.New("the connection has ended")
@@ -120,6 +124,7 @@ func (w *Writer) attempt(generation uint64, rec Record) bool {
 	_, known := rec.Daemons[w.daemon]
 	before, ours := w.storedLocked(rec)
 	w.attempts = append(w.attempts, attempt{generation, rec.Lost.Since, !known || ours && before.new})
+	w.attempts = w.attempts[max(0, len(w.attempts)-maxAttempts):]
 	return !w.ended
 }
 
