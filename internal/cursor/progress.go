@@ -36,6 +36,10 @@ type Progress struct {
 
 // Then returns this report and a later one of the same connection as one.
 func (p Progress) Then(later Progress) Progress {
+	if later.Abandoned && !p.Abandoned {
+		p.Entry.Edge = "" // the rest is as it was before
+		return p
+	}
 	if later.Epoch != p.Epoch {
 		if p.Epoch.Newer(later.Epoch) {
 			return p

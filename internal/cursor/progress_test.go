@@ -225,6 +225,19 @@ func TestThatADaemonWantedLessInAnEpochThatIsOverHidesNothing(t *testing.T) {
 	}
 }
 
+// A connection of which nothing is known at its end, because it was to begin once more or
+// has panicked, has ended all the same: nobody would take it for gone while its edge lives.
+func TestAConnectionThatIsAbandonedHasEndedWhateverItHadReported(t *testing.T) {
+	t.Parallel()
+	reported := Progress{Epoch: epoch0, Entry: Entry{Generation: 3, Edge: "a", Floor: 20}, Acked: []Range{{24, 25}}}
+	var own unsaved
+	own.add(writer{"d", 3}, reported)
+	own.add(writer{"d", 3}, Progress{Entry: Entry{Generation: 3}, Abandoned: true})
+	rec := own.applyTo(Record{Epoch: epoch0, Daemons: map[protocol.DaemonID]Entry{"d": {Generation: 3, Edge: "a", Floor: 10}}}, defaultLimits)
+	require.Equal(t, "", rec.Daemons["d"].Edge)
+	require.EqualValues(t, 20, rec.Daemons["d"].Floor, "what it had reported still holds")
+}
+
 // TestAwaitedIsBounded: what finds no place makes whoever is new look back
 // further, never less (invariant 1).
 func TestAwaitedIsBounded(t *testing.T) {
