@@ -266,13 +266,17 @@ func TestAwaitedIsBounded(t *testing.T) {
 	require.Equal(t, uint64(100+MaxAwaited), passed[Anybody])
 }
 
-// Events that waited are gone when their time is over, and so are the notes.
+// Events that waited are gone when their time is over, and so are the notes: not earlier
+// where the clock of the edge that wrote them is behind, or that of another one ahead.
 func TestNotesEndWithTheEventsTheySpeakOf(t *testing.T) {
 	t.Parallel()
 	rec := recordOf(map[protocol.DaemonID]Entry{"d": of(3, 50, here)})
-	rec.Awaited = map[protocol.DaemonID]Awaited{"old": {7, now.Add(-2 * time.Hour)}, "new": {9, now}}
+	behind := Awaited{8, now.Add(-2 * time.Hour)}
+	rec.Awaited = map[protocol.DaemonID]Awaited{
+		"old": {7, now.Add(-2*time.Hour - writtenWithin)}, "by a clock that is behind": behind, "new": {9, now},
+	}
 	next, _ := Start(rec, StartRequest{Daemon: "e", Edge: here, Alive: alive, Epoch: epoch0, Now: now, MaxAge: time.Hour})
-	require.Equal(t, map[protocol.DaemonID]Awaited{"new": {9, now}}, next.Awaited)
+	require.Equal(t, map[protocol.DaemonID]Awaited{"by a clock that is behind": behind, "new": {9, now}}, next.Awaited)
 }
 
 func TestDisturbedAreTheEdgesThatHaveToLearnOfAChange(t *testing.T) {

@@ -164,7 +164,13 @@ func (req StartRequest) gone(e Entry) bool {
 // than events are kept. It may have been connected for some time after the entry
 // was written.
 func (req StartRequest) forgotten(e Entry) bool {
-	return req.MaxAge > 0 && req.Now.Sub(e.Written) > req.MaxAge+writtenWithin && (req.gone(e) || e.Edge == UnknownEdge)
+	return req.over(e.Written) && (req.gone(e) || e.Edge == UnknownEdge)
+}
+
+// over reports whether all is gone from the log that was stored before a time, which is by
+// the clock of an edge that may be behind.
+func (req StartRequest) over(at time.Time) bool {
+	return req.MaxAge > 0 && req.Now.Sub(at) > req.MaxAge+writtenWithin
 }
 
 // settledByAll is rule 2, and for an empty record rule 3.
@@ -213,7 +219,7 @@ func takeOver(rec Record, entry Entry, req StartRequest, lim limits) (Entry, []p
 	}
 	delete(rec.Awaited, req.Daemon)
 	for id, a := range rec.Awaited {
-		if req.MaxAge > 0 && req.Now.Sub(a.Written) > req.MaxAge {
+		if req.over(a.Written) {
 			delete(rec.Awaited, id)
 		}
 	}
