@@ -1,5 +1,11 @@
 package cursor
 
+import (
+	"slices"
+
+	"github.com/neolith/daemon-gateway/pkg/protocol"
+)
+
 // Settle returns the record in which events that were acknowledged by HTTP, on
 // no connection, are settled for the daemon of req, and how many of them had
 // not been. Each of acknowledged ends with such an event and begins right after
@@ -55,4 +61,15 @@ func (rec Record) addressees(req StartRequest) Record {
 	req.Subscriptions, req.HasResume, req.Edge = nil, false, ""
 	next, _ = Start(rec, req)
 	return next
+}
+
+// Holding returns the edges that hold connections of the daemon, or, where that is empty,
+// of all, as the entries have it. The directory may not show them.
+func (rec Record) Holding(daemon protocol.DaemonID) (edges []string) {
+	for id, e := range rec.Daemons {
+		if (daemon == "" || id == daemon) && e.Edge != "" && e.Edge != UnknownEdge && !slices.Contains(edges, e.Edge) {
+			edges = append(edges, e.Edge)
+		}
+	}
+	return edges
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -176,11 +177,26 @@ func (a *acker) settle(ctx context.Context, v httpevents.Viewer, ids []string) (
 		Daemon: v.Daemon, Alive: a.alive(), Epoch: epoch,
 		Now: time.Now(), MaxAge: a.log.Config().EventRetention,
 	}
+	var holding []string
 	err = a.cursors.Update(ctx, v.Orchestrator, func(rec cursor.Record) (next cursor.Record, changed bool) {
 		next, settled = cursor.Settle(rec, req, found)
+		holding = rec.Holding(v.Daemon)
 		return next, settled > 0
 	})
+	a.tellUnseen(holding, ackRequest{Orchestrator: v.Orchestrator, Daemon: v.Daemon, EventIDs: ids})
 	return settled, err
+}
+
+// tellUnseen gives the acks to edges that the cursor names and the directory does not
+// show, as while the gossip is split: a connection there would send the events again and
+// again, and at last to the dead letters. One that does not get this costs a repeat.
+func (a *acker) tellUnseen(holding []string, r ackRequest) {
+	seen := a.directory.AppendEdges(nil, r.Orchestrator)
+	for _, name := range holding {
+		if !slices.Contains(seen, name) {
+			_ = a.peers.tell(name, r)
+		}
+	}
 }
 
 // find returns where the events with these ids stand, and how many bytes it has

@@ -38,6 +38,28 @@ func TestAnAckByHTTPReachesTheConnectionOnAnotherEdge(t *testing.T) {
 	first.eventuallyMetric(`gateway_edge_events_total{outcome="acked"}`, "2")
 }
 
+// While the gossip is split, edges do not show one another's connections. What was
+// acknowledged on the other side came again and again, and at last was a dead letter.
+func TestAnAckByHTTPReachesAConnectionThatTheDirectoryDoesNotShow(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	first, second := c.edge(), c.edge(func(cfg *Config) { cfg.Ring.GossipJoin = nil })
+	d := first.attach("orch", "d", everything)
+	other := first.attach("orch", "e", everything)
+	events := []stored{c.publish("orch"), c.publish("orch")}
+	c.forward(first, events[0], 0)
+	c.forward(first, events[1], events[0].sequence)
+	for range events {
+		d.expect(protocol.TypeEvent)
+		other.expect(protocol.TypeEvent)
+	}
+	require.Equal(t, 1, second.acknowledge(as(t, "orch", "d"), events[0].id))
+	first.eventuallyMetric("gateway_edge_unsettled_events", "3")
+	require.Equal(t, 1, second.acknowledge(as(t, "orch", ""), events[1].id))
+	first.eventuallyMetric("gateway_edge_unsettled_events", "1")
+	require.Empty(t, second.directory.Holdings("orch"))
+}
+
 // An edge that is cut off from NATS right after an ack cannot write it down, as
 // if it had crashed.
 func TestACrashAfterAnAckByHTTPCostsOnlyARepeat(t *testing.T) {
