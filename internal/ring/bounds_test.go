@@ -97,6 +97,27 @@ func TestASnapshotWithoutEndFindsNoRoom(t *testing.T) {
 	require.True(t, f.untouched(100))
 }
 
+// A snapshot takes the place of what it follows, and need not find room beside it.
+func TestASnapshotFindsTheRoomOfWhatWasBefore(t *testing.T) {
+	t.Parallel()
+	f := roomFor(100, "edge-a")
+	f.batch(begin, edgeA, batchOf(0, 60))
+	f.digest(begin, digest{Edge: edgeA, Version: 1000, Count: 80})
+	require.Len(t, f.due(begin.Add(time.Minute)), 1)
+	for i := range 2 {
+		c := chunk{Digest: digest{Edge: edgeA, Version: 1000, Count: 80}, Index: i, Total: 2}
+		for n := range 40 {
+			c.Claims = append(c.Claims, claimOf("o", uuid(1000+40*i+n), 1))
+		}
+		f.chunk(begin.Add(time.Minute), c)
+	}
+	require.EqualValues(t, 1000, f.version(edgeA))
+	require.EqualValues(t, 80, f.table.total.Load())
+	require.True(t, f.edges[edgeA].full.IsZero())
+	f.leave("edge-a")
+	require.True(t, f.untouched(100))
+}
+
 // A snapshot that does not come gives back what it has taken.
 func TestWhatIsLeftOfASnapshotTakesNoRoom(t *testing.T) {
 	t.Parallel()

@@ -20,7 +20,7 @@ type Config struct {
 	GossipAdvertiseAddr string            `name:"gossip-advertise-addr" help:"IP address, or IP address and port, that other members reach this node by; detected when not given." group:"Cluster"`
 	GossipJoin          []string          `name:"gossip-join" help:"Members to join, a list of host:port; a name with many addresses joins all of them. Repeated every 30 s. Not given: wait to be joined." group:"Cluster"`
 	GossipKeys          []settings.Secret `name:"gossip-keys" unless:"GOSSIP_ADDR is a loopback address, or GOSSIP_INSECURE is set" help:"Keys of 16, 24 or 32 bytes in base64: the first encrypts, all decrypt. To rotate, add the new key at the end everywhere, then move it to the front, then remove the old one." group:"Cluster"`
-	DirectoryMaxBytes   settings.ByteSize `name:"directory-max-bytes" help:"Memory that what other edges say of their connections may take here, 280 bytes or so for each daemon of the cluster; of one edge half of it at most. What finds no room is not known, and events for those daemons come up to NET_INTERVAL later. Raise it for more than 800,000 daemons." default:"256MiB" min:"1MiB" group:"Cluster"`
+	DirectoryMaxBytes   settings.ByteSize `name:"directory-max-bytes" help:"Memory that what other edges say of their connections may take here, 280 bytes or so for each daemon of the cluster; what all edges hold, and the fullest of them once more, has to find room: 900,000 daemons or so in 256 MiB. An edge that finds none is not known, and events for its daemons come up to NET_INTERVAL later." default:"256MiB" min:"1MiB" group:"Cluster"`
 	GossipInsecure      bool              `name:"gossip-insecure" help:"Allow gossip without a key on an address other than loopback." group:"Cluster"`
 }
 

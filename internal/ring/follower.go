@@ -211,8 +211,11 @@ func (f *follower) chunk(now time.Time, c chunk) {
 		return
 	}
 	if !f.keep(e, c.cost()) {
-		f.refuse(now, e)
-		return
+		// What the snapshot is to replace makes room for it.
+		if f.table.empty(e.id); !f.keep(e, c.cost()) {
+			f.refuse(now, e)
+			return
+		}
 	}
 	e.assembly.add(c)
 	e.asked = now
