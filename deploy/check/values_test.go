@@ -24,16 +24,29 @@ func TestHelmFindsNothingToComplainAbout(t *testing.T) {
 	}
 }
 
-// refused renders the minimal values with a change, and returns why that fails.
-func refused(t *testing.T, change string) string {
+// renderedWith renders the minimal values with a change, and returns why that fails, if it does.
+func renderedWith(t *testing.T, change string) error {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "change.yaml")
 	require.NoError(t, os.WriteFile(file, []byte(change), 0o600))
 	values, err := Values(append(examples()["minimal"], file)...)
 	require.NoError(t, err)
 	_, err = Release{Name: "gateway", Namespace: "somewhere", Values: values}.Render()
+	return err
+}
+
+// refused is renderedWith for what has to fail.
+func refused(t *testing.T, change string) string {
+	t.Helper()
+	err := renderedWith(t, change)
 	require.Error(t, err, change)
 	return err.Error()
+}
+
+// What looks like a password is one only where it is given as one.
+func TestAServerMayHaveAnyName(t *testing.T) {
+	t.Parallel()
+	require.NoError(t, renderedWith(t, `redis: {existingSecret: "", url: "rediss://password-store:6379/0?dial_timeout=5s"}`))
 }
 
 func TestWrongValuesAreRefusedByName(t *testing.T) {
