@@ -189,29 +189,44 @@ func wanting(patterns ...protocol.Pattern) func(*StartRequest) {
 	return func(r *StartRequest) { r.Subscriptions = subs(patterns...) }
 }
 
+// loss is a server whose bucket of cursors can be put back to where "b", which wants b.*
+// and is connected by another edge, had settled all up to 20.
+type loss struct {
+	server   *testserver.NATSServer
+	s, other *node
+	b        *seat
+	files    *testserver.Files
+}
+
+func beforeALoss(ctx context.Context, t *testing.T) loss {
+	t.Helper()
+	server := testserver.NATS(t)
+	l := loss{server: server, s: openStore(t, server, 1, "a"), other: openStore(t, server, 1, "b")}
+	l.b = connect(t, l.other, orch, "b", wanting("b.*"))
+	l.b.moves(20)
+	require.NoError(t, l.other.FlushAll(ctx))
+	l.files = server.Copy(t, eventlog.BucketStream(eventlog.CursorBucket(0)))
+	return l
+}
+
 // The write of a start may itself be the first of its edge after the loss, where another
 // edge, which knew of nothing that was lost, has written before it.
 func TestAStartThatShowsALossIsDecidedOnceMore(t *testing.T) {
 	t.Parallel()
-	server := testserver.NATS(t)
-	s, other := openStore(t, server, 1, "a"), openStore(t, server, 1, "b")
-	b := connect(t, other, orch, "b", wanting("b.*"))
-	b.moves(20)
 	ctx, cancel := context.WithTimeout(t.Context(), waitTime)
 	defer cancel()
-	require.NoError(t, other.FlushAll(ctx))
-	files := server.Copy(t, eventlog.BucketStream(eventlog.CursorBucket(0)))
-	a := connect(t, s, orch, "a", wanting("a.*"))
+	l := beforeALoss(ctx, t)
+	a := connect(t, l.s, orch, "a", wanting("a.*"))
 	a.leaves()
-	require.NoError(t, s.FlushAll(ctx))
-	files.RollBack(t)
+	require.NoError(t, l.s.FlushAll(ctx))
+	l.files.RollBack(t)
 
-	b.moves(40)
-	require.NoError(t, other.FlushAll(ctx))
-	d, err := newSeat(s, orch, "a", wanting("a.*")).begin(ctx)
+	l.b.moves(40)
+	require.NoError(t, l.other.FlushAll(ctx))
+	d, err := newSeat(l.s, orch, "a", wanting("a.*")).begin(ctx)
 	require.NoError(t, err)
 	require.Zero(t, d.Entry.Floor, "b has passed what only a wants")
-	rec := stored(t, openStore(t, server, 1, "c"), orch)
+	rec := stored(t, openStore(t, l.server, 1, "c"), orch)
 	require.False(t, rec.Lost.Since.IsZero())
 	require.Equal(t, map[protocol.DaemonID]uint64{"a": 0, "b": 40}, floors(rec))
 }
@@ -224,33 +239,28 @@ func TestAStartThatShowsALossIsNotBelievedWhereItStays(t *testing.T) {
 	for _, name := range []string{"another edge writes before it is taken back", "nobody hears that it was stored"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			server := testserver.NATS(t)
-			s, other := openStore(t, server, 1, "a"), openStore(t, server, 1, "b")
-			b := connect(t, other, orch, "b", wanting("b.*"))
-			b.moves(20)
 			ctx, cancel := context.WithTimeout(t.Context(), waitTime)
 			defer cancel()
-			require.NoError(t, other.FlushAll(ctx))
-			files := server.Copy(t, eventlog.BucketStream(eventlog.CursorBucket(0)))
-			a := connect(t, s, orch, "a", wanting("a.*"))
+			l := beforeALoss(ctx, t)
+			a := connect(t, l.s, orch, "a", wanting("a.*"))
 			for floor := range uint64(5) {
 				a.moves(30 + floor)
-				require.NoError(t, s.FlushAll(ctx))
+				require.NoError(t, l.s.FlushAll(ctx))
 			}
 			a.leaves()
-			require.NoError(t, s.FlushAll(ctx))
-			files.RollBack(t)
-			b.moves(40)
-			require.NoError(t, other.FlushAll(ctx))
+			require.NoError(t, l.s.FlushAll(ctx))
+			l.files.RollBack(t)
+			l.b.moves(40)
+			require.NoError(t, l.other.FlushAll(ctx))
 
-			c := newSeat(s, orch, "a", wanting("a.*"))
-			before, unheard := writes(s, statusOK), name == "nobody hears that it was stored"
+			c := newSeat(l.s, orch, "a", wanting("a.*"))
+			before, unheard := writes(l.s, statusOK), name == "nobody hears that it was stored"
 			interfered := unheard
-			s.now = func() time.Time {
-				if !interfered && writes(s, statusOK) > before {
+			l.s.now = func() time.Time {
+				if !interfered && writes(l.s, statusOK) > before {
 					interfered = true
-					b.moves(50)
-					require.NoError(t, other.FlushAll(ctx))
+					l.b.moves(50)
+					require.NoError(t, l.other.FlushAll(ctx))
 				}
 				return time.Now()
 			}
@@ -261,14 +271,14 @@ func TestAStartThatShowsALossIsNotBelievedWhereItStays(t *testing.T) {
 					unheard = false
 					data, err := next.Encode()
 					require.NoError(t, err)
-					put(t, s, orch, string(data)) // as if by this very write
+					put(t, l.s, orch, string(data)) // as if by this very write
 				}
 				return next, d, true
 			}, func(decided Decision) { d = decided })
 			require.NoError(t, err)
 			require.True(t, interfered)
 			require.Zero(t, d.Entry.Floor, "b has passed what only a wants")
-			require.False(t, stored(t, openStore(t, server, 1, "c"), orch).Lost.Since.IsZero())
+			require.False(t, stored(t, openStore(t, l.server, 1, "c"), orch).Lost.Since.IsZero())
 		})
 	}
 }

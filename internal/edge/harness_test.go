@@ -158,7 +158,12 @@ func (n *node) dial() *client {
 
 func (n *node) dialAt(url string) *client {
 	n.t.Helper()
-	conn, _, err := websocket.Dial(n.t.Context(), url, nil)
+	return n.dialWith(url, nil)
+}
+
+func (n *node) dialWith(url string, options *websocket.DialOptions) *client {
+	n.t.Helper()
+	conn, _, err := websocket.Dial(n.t.Context(), url, options)
 	require.NoError(n.t, err)
 	conn.SetReadLimit(2 << 20)
 	n.t.Cleanup(func() { _ = conn.CloseNow() })

@@ -129,11 +129,7 @@ func (n *node) dialNarrow() *client {
 		return conn, err
 	}}
 	n.t.Cleanup(transport.CloseIdleConnections)
-	conn, _, err := websocket.Dial(n.t.Context(), n.url(), &websocket.DialOptions{HTTPClient: &http.Client{Transport: transport}})
-	require.NoError(n.t, err)
-	conn.SetReadLimit(2 << 20)
-	n.t.Cleanup(func() { _ = conn.CloseNow() })
-	return &client{t: n.t, conn: conn}
+	return n.dialWith(n.url(), &websocket.DialOptions{HTTPClient: &http.Client{Transport: transport}})
 }
 
 // What crashes its daemon as soon as it comes does so while the edge is still writing
