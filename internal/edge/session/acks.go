@@ -60,7 +60,11 @@ func (s *Session) ackInWindow(id string, now time.Time) int {
 	acked := 0
 	for i := 0; i < len(s.window.items); {
 		if p := s.window.items[i].pending; p != nil && p.event.ID == id {
-			s.note(s.window.items[i].first, p, trace.None, trace.Hop{At: now, Step: trace.Acknowledged})
+			sequence := s.window.items[i].first
+			if !p.written && !p.dead {
+				s.wasWritten(sequence, p, now) // the ack has overtaken the report of that
+			}
+			s.note(sequence, p, trace.None, trace.Hop{At: now, Step: trace.Acknowledged})
 			for range p.again {
 				s.echoes = append(s.echoes, id)
 			}

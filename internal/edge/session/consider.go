@@ -160,9 +160,7 @@ func (s *Session) Written(run uint32, sequence uint64, now time.Time) {
 		return
 	}
 	p := s.window.items[i].pending
-	p.written = true
-	s.traceWritten(sequence, p, now)
-	s.noteWrote(p, now)
+	s.wasWritten(sequence, p, now)
 	if i == 0 {
 		s.waitAnew(now)
 	}
@@ -173,6 +171,12 @@ func (s *Session) Written(run uint32, sequence uint64, now time.Time) {
 		s.dirty = true
 	}
 	s.pump(now)
+}
+
+func (s *Session) wasWritten(sequence uint64, p *pending, now time.Time) {
+	p.written = true
+	s.traceWritten(sequence, p, now)
+	s.noteWrote(p, now)
 }
 
 // Withhold settles the event of a Send that may not be sent. Another connection

@@ -206,6 +206,19 @@ func TestWhatIsToldOfATracedEventFollowsWhatWasToldBefore(t *testing.T) {
 	require.Equal(t, tracing.SpanID{2}, parent.Parent, "others have it, too")
 }
 
+// The daemon is often faster than the edge's own word that the event was written.
+func TestAnAckThatOvertakesTheReportOfTheWriteIsTracedBehindIt(t *testing.T) {
+	t.Parallel()
+	b := live(t, exporting(t, never))
+	b.arrives(10, in(&parent, fresh(11)))
+	require.Equal(t, 1, b.ack("e11"))
+	b.write()
+	steps, causes := b.steps("e11")
+	require.Equal(t, []trace.Step{trace.Stored, trace.Forwarded, trace.Received, trace.Written, trace.Acknowledged}, steps)
+	require.Equal(t, []trace.Cause{trace.Sampled, trace.Sampled}, causes)
+	require.Equal(t, parent.After(b.traced[0].Span.ID), b.traced[1].Span.Context)
+}
+
 func TestAFailureOfAnEventThatNobodyHasChosenIsATraceOfItsOwn(t *testing.T) {
 	t.Parallel()
 	cfg := exporting(t, never)
