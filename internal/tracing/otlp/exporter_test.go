@@ -9,6 +9,7 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -149,6 +150,26 @@ func TestASpanOfAFailureSaysSoAndMayBeginATrace(t *testing.T) {
 	require.Empty(t, s.Parent)
 	require.Equal(t, s.Began, s.Ended)
 	require.Equal(t, record.Span.Context.ID(), s.Trace)
+}
+
+// What is exported is the time of day, which may have been set back or slowed meanwhile: a
+// step does not end before it began by that either.
+func TestASpanDoesNotEndBeforeItBeganWhereTheClockWasSetBack(t *testing.T) {
+	t.Parallel()
+	collector := testserver.NewCollector(t)
+	n := export(t, otlp.Config{TracesEndpoint: settings.URL(collector.URL + "/v1/traces")})
+	record := written(t)
+	last := time.Now()
+	began := last.Add(10)
+	// In a time, after the time of day, stands the monotonic clock, which nothing sets.
+	(*[2]int64)(unsafe.Pointer(&began))[1] -= 20
+	require.True(t, began.Before(last))
+	require.Greater(t, began.UnixNano(), last.UnixNano())
+	record.Hops[1].At, record.Span.Began = last, began
+	n.Export(record)
+	n.end()
+	s := collector.Spans("")[0]
+	require.Equal(t, s.Ended, s.Began)
 }
 
 // The queue has a bound, and whoever exports never waits.

@@ -48,7 +48,8 @@ func (e *Exporter) Export(r trace.Record) {
 	}
 	last := r.Hops[len(r.Hops)-1]
 	began := r.Span.Began
-	if began.IsZero() || began.After(last.At) { // by another clock
+	// By another clock, or by this one, which was set back: the time of day counts.
+	if began.IsZero() || began.Round(0).After(last.At.Round(0)) {
 		began = last.At
 	}
 	ctx := context.WithValue(context.Background(), spanKey{}, r.Span)
