@@ -54,6 +54,15 @@ func chain(spans []testserver.Span, parent string) (list []testserver.Span) {
 	}
 }
 
+// whole reports whether each span follows the publisher's or another one. Where a
+// partition moves, two routers may forward an event, and the one that the edge took it
+// from may export later.
+func whole(spans []testserver.Span, publisher string) bool {
+	return !slices.ContainsFunc(spans, func(s testserver.Span) bool {
+		return s.Parent != publisher && !slices.ContainsFunc(spans, func(before testserver.Span) bool { return before.ID == s.Parent })
+	})
+}
+
 func names(spans []testserver.Span) (list []string) {
 	for _, s := range spans {
 		list = append(list, s.Name)
@@ -86,14 +95,9 @@ func TestAnEventIsOneTraceFromItsPublisherToItsDaemon(t *testing.T) {
 				_, done := named(spans, "acknowledged")
 				_, forwarded := named(spans, "forwarded")
 				_, stored := named(spans, "stored")
-				return done && forwarded && (stored || way != traffic.OnRedis)
+				return done && forwarded && (stored || way != traffic.OnRedis) && whole(spans, publisherSpan)
 			}, "the spans of %s arrive: %v", trace, &spans)
-			known := []string{publisherSpan}
 			for _, s := range spans {
-				known = append(known, s.ID)
-			}
-			for _, s := range spans {
-				require.Contains(t, known, s.Parent, "%v", spans)
 				require.Equal(t, "vendor=1", s.State)
 				require.False(t, s.Failed)
 			}
